@@ -1,0 +1,3 @@
+//! One partition on disk.
+
+pub mod storage;

@@ -1,0 +1,20 @@
+//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`]).
+//!
+//! Generated from `weir/*/v1/*.proto`, which carry the documentation.
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+
+/// `weir.admin.v1`: the operator's door.
+pub mod admin {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.admin.v1");
+    }
+}
+
+/// `weir.quorum.v1`: between brokers.
+pub mod quorum {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.quorum.v1");
+    }
+}
