@@ -1,0 +1,24 @@
+//! The record batch, version 2: what a producer sends, what lies in a segment, what a consumer gets.
+//!
+//! Offsets and leader epoch precede the checksum, so that a leader assigns them by writing [`PatchedHeader`] in front of
+//! the rest of the batch. Nothing is copied or allocated by reading: [`BatchView`] borrows, its records are decoded as they
+//! are iterated. Magic 0 and 1 are refused; compressed records are not inflated here.
+
+mod builder;
+mod error;
+mod header;
+mod record;
+mod varint;
+mod view;
+
+pub use builder::{BatchBuilder, NewHeader, NewRecord, control_batch};
+pub use error::BatchError;
+pub use header::{
+    Attributes, BatchHeader, Compression, HEADER_LEN, PATCHED_LEN, PREFIX_LEN, PatchedHeader,
+    TimestampType,
+};
+pub use record::{ControlRecord, HeaderView, Headers, RecordView, RecordsIter};
+pub use view::{BatchView, Batches, batches, only_batch};
+
+#[cfg(test)]
+mod tests;
