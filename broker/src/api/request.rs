@@ -1,0 +1,119 @@
+//! One request on its way through a handler, and what becomes of it.
+//!
+//! A [`Request`] owns its frame: what a handler borrows from it lives as long as it does, and record bytes leave it by reference
+//! count ([`Request::slice`]). An [`Answer`] is either there already or a future.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use weir_wire::Frame;
+
+/// Who is at the other end of a connection, the same for all of its requests.
+#[derive(Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// The host by which clients reached this listener is not known to the protocol; this is the name of the listener.
+    pub listener: &'static str,
+}
+
+/// One request, its header already read.
+#[derive(Debug)]
+pub struct Request {
+    /// Which API, as Kafka numbers them.
+    pub key: i16,
+    /// The version that the client speaks; within the range that the table advertises (Produce 0 to 2 aside).
+    pub version: i16,
+    /// What the response must carry for the client to know it by.
+    pub correlation_id: i32,
+    /// The name that the client gives itself; part of `frame`, never null here.
+    pub client_id: Bytes,
+    /// The whole frame, header included, without the length before it.
+    pub frame: Bytes,
+    /// Where the message starts in `frame`.
+    pub body_start: usize,
+    /// Who asks.
+    pub peer: Arc<Peer>,
+    /// When the whole frame was there.
+    pub received: Instant,
+}
+
+impl Request {
+    /// The message, to be decoded with [`Request::version`].
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.frame[self.body_start..]
+    }
+
+    /// The client's name as text; what is not UTF-8 was refused before.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        std::str::from_utf8(&self.client_id).unwrap_or_default()
+    }
+
+    /// Shares a part of the frame that a decoded view borrows.
+    #[must_use]
+    pub fn slice(&self, part: &[u8]) -> Bytes {
+        self.frame.slice_ref(part)
+    }
+}
+
+/// What leaves the connection for one request.
+#[derive(Debug)]
+pub enum Reply {
+    /// A response.
+    Send(Frame),
+    /// Nothing: a produce with `acks=0` that went well.
+    Nothing,
+    /// The connection is closed: the only way to tell a client of an error where the protocol has no response for it.
+    Close(Refused),
+}
+
+/// What a handler gives back.
+pub enum Answer {
+    /// Known at once.
+    Now(Reply),
+    /// Known later. It is polled when every earlier request of its connection is answered, so what must be under way before
+    /// that is begun in the handler itself.
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+impl Answer {
+    /// An answer that is known later.
+    pub fn later(future: impl Future<Output = Reply> + Send + 'static) -> Self {
+        Self::Later(Box::pin(future))
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(reply) => f.debug_tuple("Now").field(reply).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+/// Why a connection is closed instead of answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The bytes are not the message that the header announces.
+    #[error("malformed request: {0}")]
+    Malformed(String),
+    /// An API or version that was not advertised.
+    #[error("API {key} version {version} is not served")]
+    Unsupported {
+        /// The API's number.
+        key: i16,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A produce with `acks=0` failed, for which there is no response.
+    #[error("a produce without acknowledgement failed: {0}")]
+    Unacknowledged(String),
+}

@@ -1,0 +1,22 @@
+//! The broker: connects protocol, logs, metadata and coordinators to the network.
+//!
+//! - [`config`]: the one file that says what this broker is to be.
+//! - [`net`]: listeners and connections; frames in, frames out, in order and bounded.
+//! - [`api`]: one table of the Kafka APIs, and a file for each.
+//! - [`partitions`]: the partitions that this broker leads, as the metadata says; appending, reading, waiting.
+//! - [`quorum`]: the metadata facade: the image, commands to the controller, the Raft transport.
+//! - [`groups`]: the group coordinators' input and output.
+//! - [`grpc`]: what the operator asks.
+//! - [`http`]: metrics and health.
+//! - [`metrics`]: every metric, defined in one place.
+//! - [`error`]: the table from Weir's errors to Kafka's codes.
+//! - [`start`]: the order in which a broker comes up and goes down.
+
+pub mod api;
+pub mod broker;
+pub mod config;
+pub mod error;
+pub mod groups;
+pub mod topic_config;
+
+pub use broker::Broker;
