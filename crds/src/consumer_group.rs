@@ -1,0 +1,194 @@
+//! The kind `ConsumerGroup`: one consumer group of a Cluster, watched.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ClusterRef;
+
+/// Most topics that a status lists: a status is a summary, and has to fit into one object many times over.
+pub const MAX_TOPICS_IN_STATUS: usize = 100;
+
+/// What a person wants to know of a consumer group.
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema,
+)]
+#[kube(
+    group = "weir.dev",
+    version = "v1alpha1",
+    kind = "ConsumerGroup",
+    plural = "consumergroups",
+    shortname = "wcg",
+    category = "weir",
+    namespaced,
+    doc = "ConsumerGroup is one consumer group of a Cluster: its members, its lag, and the lag that is acceptable.",
+    derive = "PartialEq",
+    derive = "Default",
+    status = "ConsumerGroupStatus",
+    selectable = ".spec.clusterRef.name",
+    printcolumn(
+        name = "Cluster",
+        type_ = "string",
+        json_path = ".spec.clusterRef.name",
+        description = "Cluster that the group belongs to"
+    ),
+    printcolumn(
+        name = "Group",
+        type_ = "string",
+        json_path = ".status.groupId",
+        description = "Id of the group as Kafka clients see it"
+    ),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.state",
+        description = "State of the group as Kafka names it"
+    ),
+    printcolumn(
+        name = "Members",
+        type_ = "integer",
+        json_path = ".status.members",
+        description = "Consumers that are in the group"
+    ),
+    printcolumn(
+        name = "Lag",
+        type_ = "integer",
+        json_path = ".status.lag.records",
+        description = "Records that the group has not yet consumed"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the group could be observed"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why the group is ready or not",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.groupId) == has(oldSelf.groupId) && (!has(self.groupId) || self.groupId == oldSelf.groupId)").message("groupId cannot be set, changed or removed later, because groups cannot be renamed: create another ConsumerGroup"))]
+pub struct ConsumerGroupSpec {
+    /// The Cluster that the group belongs to.
+    pub cluster_ref: ClusterRef,
+
+    /// Id of the group as Kafka clients see it. Unset, the name of this resource. Cannot change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
+    pub group_id: Option<String>,
+
+    /// Topics whose lag counts. Empty, all topics that the group has committed offsets for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 100),
+        inner(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub topics: Vec<String>,
+
+    /// How far behind the group may be before that is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_objective: Option<LagObjective>,
+}
+
+impl ConsumerGroup {
+    /// Id of the group as Kafka clients see it: `spec.groupId`, or the resource's own name.
+    #[must_use]
+    pub fn group_id(&self) -> &str {
+        self.spec
+            .group_id
+            .as_deref()
+            .or(self.metadata.name.as_deref())
+            .unwrap_or_default()
+    }
+}
+
+/// How far behind a group may be. With both set, either one is enough to miss the objective.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.records) || has(self.seconds)").message("lagObjective is empty: set records, seconds or both, or remove it"))]
+pub struct LagObjective {
+    /// Records, over all partitions, that may wait to be consumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub records: Option<i64>,
+
+    /// Seconds that the oldest record that waits to be consumed may have waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub seconds: Option<i64>,
+}
+
+/// What was last seen of a consumer group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerGroupStatus {
+    /// What holds and what does not, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Id of the group as Kafka clients see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub group_id: Option<String>,
+
+    /// State of the group as Kafka names it (`Stable`, `Empty`, `PreparingRebalance` ...).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub state: Option<String>,
+
+    /// Consumers that are in the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<i32>,
+
+    /// How far behind the group is over all its topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<Lag>,
+
+    /// How far behind the group is in each topic: those with the most lag, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".into()]))]
+    pub topics: Vec<TopicLag>,
+}
+
+/// How far behind a group is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lag {
+    /// Records not yet consumed.
+    pub records: i64,
+    /// Seconds that the oldest record not yet consumed has waited; unknown when the brokers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<i64>,
+}
+
+/// How far behind a group is in one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicLag {
+    /// Name of the topic.
+    #[schemars(length(max = 249))]
+    pub topic: String,
+    /// Records not yet consumed.
+    pub records: i64,
+    /// Seconds that the oldest record not yet consumed has waited; unknown when the brokers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<i64>,
+}

@@ -1,0 +1,158 @@
+//! The kind `Topic`: one topic of a Cluster.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ClusterRef, ConfigValue};
+
+/// What a person wants of a topic. What is not set is unmanaged: created with the cluster's default and left alone after.
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema,
+)]
+#[kube(
+    group = "weir.dev",
+    version = "v1alpha1",
+    kind = "Topic",
+    plural = "topics",
+    shortname = "wt",
+    category = "weir",
+    namespaced,
+    doc = "Topic is one topic of a Cluster.",
+    derive = "PartialEq",
+    derive = "Default",
+    status = "TopicStatus",
+    selectable = ".spec.clusterRef.name",
+    printcolumn(
+        name = "Cluster",
+        type_ = "string",
+        json_path = ".spec.clusterRef.name",
+        description = "Cluster that the topic belongs to"
+    ),
+    printcolumn(
+        name = "Topic",
+        type_ = "string",
+        json_path = ".status.topicName",
+        description = "Name of the topic as Kafka clients see it"
+    ),
+    printcolumn(
+        name = "Partitions",
+        type_ = "integer",
+        json_path = ".status.partitions",
+        description = "Partitions that the topic has"
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".status.replicationFactor",
+        description = "Replicas of each partition"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the topic is as its spec says"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why the topic is ready or not",
+        priority = 1
+    ),
+    validation = Rule::new("has(self.spec.topicName) || self.metadata.name.size() <= 249").message("metadata.name is longer than the 249 characters that Kafka allows a topic: choose a shorter one, or set spec.topicName")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.topicName) == has(oldSelf.topicName) && (!has(self.topicName) || self.topicName == oldSelf.topicName)").message("topicName cannot be set, changed or removed later, because topics cannot be renamed: create another Topic"))]
+#[x_kube(validation = Rule::new("!has(self.partitions) || !has(oldSelf.partitions) || self.partitions >= oldSelf.partitions").message("partitions cannot shrink, because records would be lost: keep the number or write a larger one, or create another Topic"))]
+pub struct TopicSpec {
+    /// The Cluster that the topic belongs to.
+    pub cluster_ref: ClusterRef,
+
+    /// Name of the topic as Kafka clients see it. Unset, the name of this resource. Cannot change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
+    #[x_kube(validation = Rule::new("self != '.' && self != '..'").message("topicName cannot be '.' or '..': Kafka reserves both"))]
+    #[x_kube(validation = Rule::new("!(self in ['__consumer_offsets', '__transaction_state', '__share_group_state'])").message("topicName is that of an internal topic, which the brokers keep themselves: choose another name"))]
+    pub topic_name: Option<String>,
+
+    /// Number of partitions. May grow, never shrink. Unset, the cluster's default at creation.
+    // 10,000: ten times what a topic of the busiest clusters known has, and still one request to the brokers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub partitions: Option<i32>,
+
+    /// Number of replicas of each partition. Unset, the cluster's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub replication_factor: Option<i32>,
+
+    /// Configuration of the topic by Kafka's names (`retention.ms`, `cleanup.policy`). What is not named is left alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 128)").message("a key of config is longer than 128 characters: Kafka has no configuration of such a name"))]
+    pub config: BTreeMap<String, ConfigValue>,
+
+    /// What happens to the topic's data when this resource is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+impl Topic {
+    /// Name of the topic as Kafka clients see it: `spec.topicName`, or the resource's own name.
+    #[must_use]
+    pub fn kafka_name(&self) -> &str {
+        self.spec
+            .topic_name
+            .as_deref()
+            .or(self.metadata.name.as_deref())
+            .unwrap_or_default()
+    }
+}
+
+/// What happens to a topic's data when its resource is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// The topic and its data stay in the cluster.
+    #[default]
+    Retain,
+    /// The topic is deleted with all its data.
+    Delete,
+}
+
+/// What was last seen of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicStatus {
+    /// What holds and what does not, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Name of the topic as Kafka clients see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 249))]
+    pub topic_name: Option<String>,
+
+    /// Id of the topic. One that was deleted and made again has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub topic_id: Option<String>,
+
+    /// Partitions that the topic has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+
+    /// Replicas of each partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_factor: Option<i32>,
+}
