@@ -1,3 +1,33 @@
-//! One partition on disk.
+//! One partition's commit log on disk, and the lanes that write it.
+//!
+//! Owns the bytes of partitions below a data directory: segments in Kafka's record-batch format, the sparse index that is
+//! derived from them, state snapshots (producers, leader epochs), the checkpoint of what is certainly on disk. Knows
+//! nothing of the network, of replicas or of the high watermark; those are the broker's.
+//!
+//! What always holds:
+//! - A partition has one writer, its lane; readers need no lock and never enter a lane.
+//! - Offsets of a partition are dense and only grow, but for [`PartitionHandle::truncate_to`].
+//! - [`Observer::durable`] is called for an offset only when the partition's [`Durability`] has been met up to it.
+//! - After a failed sync nothing is reported any more; the process is expected to end ([`Fatal`]).
+//! - An index is never believed: what it points at is compared with the batch that lies there.
+//!
+//! Start reading at [`Lanes`] (the writing side), [`LogReader`] (the reading side) and [`storage`] (the seam to the disk).
 
 pub mod storage;
+
+mod clock;
+mod config;
+mod dir;
+mod error;
+mod lanes;
+mod reader;
+
+pub use clock::{Clock, SystemClock};
+pub use config::{Durability, LogConfig, TimestampType};
+pub use dir::{DataDir, PartitionKey, PartitionMeta};
+pub use error::{AppendError, Damage, Fatal, LaneError, OpenError, ReadError, SequenceError};
+pub use lanes::{
+    Append, Appended, Lanes, LanesConfig, Observer, OpenPartition, Opened, PartitionHandle,
+    RecoveryReport,
+};
+pub use reader::{Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

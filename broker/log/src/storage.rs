@@ -1,7 +1,7 @@
 //! The seam between everything that is kept on disk and the disk itself.
 //!
-//! Two implementations: the operating system's files ([`os`](crate::storage_os)), and a simulated disk
-//! ([`sim`](crate::storage_sim)) that knows what a power cut takes back. Everything in Weir that outlives a process
+//! Two implementations: the operating system's files ([`storage_os`](crate::storage_os)), and a simulated disk
+//! ([`storage_sim`](crate::storage_sim)) that knows what a power cut takes back. Everything in Weir that outlives a process
 //! goes through here: partition logs, the quorum's log and snapshots, the data directory's identity.
 //!
 //! Calls block. In production they are made from lanes' own threads or the blocking pool, never from a network
@@ -78,6 +78,6 @@ pub trait File: Debug + Send + Sync {
     /// Makes the contents, and the length, durable (`fdatasync`). After an error nothing may be assumed of what was
     /// written since the last success, and it must not be tried again: the process ends.
     fn sync_data(&self) -> io::Result<()>;
-    /// The operating system's file, where there is one, for `sendfile`.
-    fn as_std(&self) -> Option<&std::fs::File>;
+    /// The operating system's file, where there is one, for `sendfile`. Holding it keeps the file open.
+    fn as_std(&self) -> Option<Arc<std::fs::File>>;
 }

@@ -1,0 +1,70 @@
+//! What a topic's configuration means for one partition's log.
+
+/// What has to be true of a batch before [`Observer::durable`](crate::Observer::durable) covers it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced to disk: survives a power cut. The default.
+    #[default]
+    Fsync,
+    /// Written to the operating system, and synced in the background within
+    /// [`LogConfig::replicated_sync_ms`]: survives the process; a power cut takes at most that much time.
+    Replicated,
+    /// Written to the operating system, which syncs when it likes: Kafka's own promise.
+    Os,
+}
+
+/// Which time a record carries (`message.timestamp.type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    #[default]
+    CreateTime,
+    /// The time of the append; the batch's maximum timestamp, attributes and checksum are written anew.
+    LogAppendTime,
+}
+
+/// Settings of one partition's log. All can change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// What the log promises of an appended batch.
+    pub durability: Durability,
+    /// With [`Durability::Replicated`], how long an appended batch may stay unsynced, in milliseconds.
+    pub replicated_sync_ms: i64,
+    /// A segment is closed before it would grow beyond this (`segment.bytes`). A larger batch gets a segment of its own.
+    pub segment_bytes: u64,
+    /// A segment is closed when its first batch is older than this (`segment.ms`).
+    pub segment_ms: i64,
+    /// Segments whose newest record is older are deleted (`retention.ms`); `None` keeps them for ever.
+    pub retention_ms: Option<i64>,
+    /// Oldest segments are deleted while the rest is at least this large (`retention.bytes`); `None` is without limit.
+    pub retention_bytes: Option<u64>,
+    /// One index entry for so many bytes of log (`index.interval.bytes`).
+    pub index_interval_bytes: u64,
+    /// Which time records carry.
+    pub timestamp_type: TimestampType,
+    /// A producer id that has been silent for this long is forgotten (`producer.id.expiration.ms`).
+    pub producer_expiry_ms: i64,
+    /// Producer ids remembered at once; the one silent for longest gives way. Each costs about 250 bytes, so the default
+    /// bounds a partition's table at 5 MiB.
+    pub producers_max: usize,
+    /// A state snapshot is written for each so many bytes of log, so that a start never reads more headers than that.
+    pub snapshot_interval_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            replicated_sync_ms: 1_000,
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3_600_000,
+            retention_ms: Some(7 * 24 * 3_600_000),
+            retention_bytes: None,
+            index_interval_bytes: 4_096,
+            timestamp_type: TimestampType::CreateTime,
+            producer_expiry_ms: 24 * 3_600_000,
+            producers_max: 20_000,
+            snapshot_interval_bytes: 64 << 20,
+        }
+    }
+}

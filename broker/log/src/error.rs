@@ -1,0 +1,194 @@
+//! What can go wrong, in types that say what was wanted and what was there.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+
+/// A range of offsets whose bytes are missing or wrong although they were once durable. Never "repaired" by cutting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The offsets that cannot be read; the end is exclusive.
+    pub offsets: Range<Offset>,
+    /// What was found, for the person who reads the log.
+    pub found: String,
+}
+
+/// Why a batch was not appended. Nothing of it is in the log.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The lane's queue is full. Retriable.
+    #[error("the lane has as much queued as it may hold")]
+    Busy,
+    /// The partition was closed or deleted, or the lane is shutting down. Retriable elsewhere.
+    #[error("the partition is closed here")]
+    Closed,
+    /// A sync failed earlier; nothing is acknowledged any more and the process is ending.
+    #[error("the lane has stopped after a disk failure")]
+    Stopped,
+    /// The disk is full (the reserve for metadata aside). Retriable when there is space.
+    #[error("no space left for {wanted_bytes} bytes")]
+    NoSpace {
+        /// Bytes of the write that did not fit.
+        wanted_bytes: u64,
+    },
+    /// The partition has lost bytes it once held durably, and refuses to be written.
+    #[error("the partition is damaged in {}..{}: {}", .0.offsets.start, .0.offsets.end, .0.found)]
+    Damaged(Damage),
+    /// The batch's leader epoch is older than one the log has seen.
+    #[error("leader epoch {got} is older than the log's {latest}")]
+    StaleEpoch {
+        /// The append's.
+        got: LeaderEpoch,
+        /// The log's.
+        latest: LeaderEpoch,
+    },
+    /// The bytes are not one whole version 2 batch.
+    #[error("not a whole batch of records: {0}")]
+    Malformed(String),
+    /// An idempotent producer's batch does not follow the one before.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+}
+
+/// Why a producer's batch is out of line.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SequenceError {
+    /// `OUT_OF_ORDER_SEQUENCE_NUMBER` 45: a batch is missing before this one.
+    #[error("producer {producer}: expected sequence {expected}, got {got}")]
+    OutOfOrder {
+        /// Whose batch.
+        producer: ProducerId,
+        /// The sequence that would have been next.
+        expected: i32,
+        /// The batch's first sequence.
+        got: i32,
+    },
+    /// `INVALID_PRODUCER_EPOCH` 47: a newer incarnation of this producer has written.
+    #[error("producer {producer}: epoch {got} is fenced by {current}")]
+    Fenced {
+        /// Whose batch.
+        producer: ProducerId,
+        /// The batch's epoch.
+        got: ProducerEpoch,
+        /// The greatest epoch seen.
+        current: ProducerEpoch,
+    },
+}
+
+/// Why nothing could be read.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// `OFFSET_OUT_OF_RANGE` 1.
+    #[error("offset {wanted} is outside of {start}..={end}")]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        wanted: Offset,
+        /// The log's first offset.
+        start: Offset,
+        /// The log's end.
+        end: Offset,
+    },
+    /// The bytes are not in the page cache: ask again from a thread that may wait.
+    #[error("the disk would have to be waited for")]
+    WouldBlock,
+    /// What lies there is not what was written.
+    #[error("the log is damaged in {}..{}: {}", .0.offsets.start, .0.offsets.end, .0.found)]
+    Corrupt(Damage),
+    /// The disk refused.
+    #[error("reading {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What it said.
+        source: Arc<io::Error>,
+    },
+    /// The partition was deleted.
+    #[error("the partition is gone")]
+    Gone,
+}
+
+/// Why a partition, or a data directory, could not be opened.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The disk refused.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// What was being done, as in "listing".
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: Arc<io::Error>,
+    },
+    /// A file of ours holds what we did not write.
+    #[error("{path}: {found}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// The partition is open already.
+    #[error("the partition is open already")]
+    AlreadyOpen,
+    /// The lane has stopped or is shutting down.
+    #[error("the lane has stopped")]
+    Stopped,
+}
+
+/// Why a lane did not do what it was told (other than to append).
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum LaneError {
+    /// The partition is not open here any more.
+    #[error("the partition is closed here")]
+    Closed,
+    /// A sync failed earlier, or the lane is shutting down.
+    #[error("the lane has stopped")]
+    Stopped,
+    /// The lane's queue is full of commands that wait.
+    #[error("the lane has as much queued as it may hold")]
+    Busy,
+    /// The partition is damaged, and refuses to be written.
+    #[error("the partition is damaged in {}..{}: {}", .0.offsets.start, .0.offsets.end, .0.found)]
+    Damaged(Damage),
+    /// An offset outside of the log.
+    #[error("offset {wanted} is outside of {start}..={end}")]
+    OffsetOutOfRange {
+        /// The offset given.
+        wanted: Offset,
+        /// The log's first offset.
+        start: Offset,
+        /// The log's end.
+        end: Offset,
+    },
+    /// The disk refused, in a way that leaves the log as it was.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// What was being done, as in "renaming".
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: Arc<io::Error>,
+    },
+}
+
+/// A disk failure after which nothing may be acknowledged: the process must end (PostgreSQL's fsync lesson).
+#[derive(Clone, Debug, Error)]
+#[error("{doing} {path} failed, and what is on disk is unknown now: {source}")]
+pub struct Fatal {
+    /// What was being done, as in "syncing".
+    pub doing: &'static str,
+    /// To which file or directory.
+    pub path: PathBuf,
+    /// What it said.
+    pub source: Arc<io::Error>,
+}
