@@ -1,0 +1,243 @@
+//! `make test`: stages in order, each with what it is for and how long it may take on two cores.
+//!
+//! The first stage that fails ends the run and says how to run it alone. A budget that is passed is reported and fails
+//! nothing: machines differ.
+
+use crate::process::{cargo, command, lines, run as go};
+use crate::{Outcome, binaries, check, clients, images, kube, prerequisites};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+struct Stage {
+    name: &'static str,
+    what: &'static str,
+    budget_minutes: u64,
+    run: fn(filter: &str, tally: &mut Tally) -> Outcome,
+}
+
+const STAGES: [Stage; 6] = [
+    Stage {
+        name: "machine",
+        what: "what the tests need is here, or is installed",
+        budget_minutes: 2,
+        run: machine,
+    },
+    Stage {
+        name: "check",
+        what: "formatting, lints, documentation, generated files",
+        budget_minutes: 8,
+        run: check::stage,
+    },
+    Stage {
+        name: "unit",
+        what: "unit, property and simulation tests",
+        budget_minutes: 10,
+        run: unit,
+    },
+    Stage {
+        name: "build",
+        what: "static binaries and images",
+        budget_minutes: 10,
+        run: build,
+    },
+    Stage {
+        name: "conformance",
+        what: "other people's clients and kill -9, without Kubernetes",
+        budget_minutes: 8,
+        run: conformance,
+    },
+    Stage {
+        name: "kube",
+        what: "stories on a real Kubernetes",
+        budget_minutes: 18,
+        run: kubernetes,
+    },
+];
+
+/// What was tested, in the end.
+#[derive(Default)]
+pub(crate) struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// Counts one thing that went well or did not.
+    pub(crate) fn count(&mut self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(_) => self.failed += 1,
+        }
+        outcome
+    }
+
+    /// Runs tests of Rust and counts what they report; a run that fails without reporting a failed test counts as one.
+    fn tests(&mut self, command: &mut Command) -> Outcome {
+        let failed_before = self.failed;
+        let outcome = lines(command, |line| {
+            if let Some(result) = line.strip_prefix("test result: ") {
+                let number = |what: &str| {
+                    let part = result
+                        .split([';', '.'])
+                        .find(|part| part.trim_end().ends_with(what));
+                    part.and_then(|part| part.split_whitespace().next()?.parse::<u64>().ok())
+                        .unwrap_or(0)
+                };
+                self.passed += number(" passed");
+                self.failed += number(" failed");
+            }
+        });
+        if outcome.is_err() && self.failed == failed_before {
+            self.failed += 1;
+        }
+        outcome
+    }
+}
+
+/// Prints the stages.
+pub(crate) fn list() {
+    for stage in &STAGES {
+        println!("{:12} {}", stage.name, stage.what);
+    }
+}
+
+/// Runs all stages, or those named.
+pub(crate) fn run(only: &[String], filter: &str) -> Outcome {
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| STAGES.iter().all(|stage| stage.name != name.as_str()))
+    {
+        let names: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+        return Err(format!(
+            "no stage is called {unknown:?}; there are {}",
+            names.join(", ")
+        )
+        .into());
+    }
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    let mut report = Vec::new();
+    let mut outcome = Ok(());
+    for stage in STAGES
+        .iter()
+        .filter(|stage| only.is_empty() || only.iter().any(|name| name == stage.name))
+    {
+        println!(
+            "\n==== {}: {} (budget {} min)",
+            stage.name, stage.what, stage.budget_minutes
+        );
+        let began = Instant::now();
+        let done = (stage.run)(filter, &mut tally);
+        let over = if began.elapsed() > Duration::from_secs(stage.budget_minutes * 60) {
+            ", over its budget"
+        } else {
+            ""
+        };
+        let verdict = if done.is_ok() { "ok" } else { "FAILED" };
+        report.push(format!(
+            "{:12} {verdict:6} {:>5} s{over}",
+            stage.name,
+            began.elapsed().as_secs()
+        ));
+        if let Err(error) = done {
+            outcome = Err(format!(
+                "stage {name} failed: {error}\nto run it alone: cargo xtask test --only {name}",
+                name = stage.name
+            )
+            .into());
+            break;
+        }
+    }
+    println!("\n==== {} s in all", start.elapsed().as_secs());
+    report.iter().for_each(|line| println!("{line}"));
+    if let Err(error) = &outcome {
+        println!("{error}");
+        tally.failed = tally.failed.max(1);
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    outcome.map_err(|_: Box<dyn std::error::Error>| "the tests failed".into())
+}
+
+fn machine(_filter: &str, tally: &mut Tally) -> Outcome {
+    tally.count(prerequisites::ensure())
+}
+
+fn unit(filter: &str, tally: &mut Tally) -> Outcome {
+    let mut tests = cargo("test");
+    tests.args(["--workspace", "--locked", "--quiet", "--no-fail-fast"]);
+    if !filter.is_empty() {
+        tests.arg(filter);
+    }
+    tally.tests(&mut tests)
+}
+
+fn build(_filter: &str, tally: &mut Tally) -> Outcome {
+    tally.count(images::write_all().map(|_| ()))
+}
+
+fn conformance(filter: &str, tally: &mut Tally) -> Outcome {
+    let built = binaries::build()?;
+    let mut tests = stories("conformance", filter)?;
+    tests
+        .env("WEIR_BROKER_BINARY", built.broker)
+        .env("WEIR_OPERATOR_BINARY", built.operator);
+    tally.tests(&mut tests)
+}
+
+fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
+    let images = images::write_all()?;
+    let clients = clients::write_image()?;
+    let archives = [images.broker, images.operator, clients];
+    if std::env::var_os("KUBECONFIG").is_some() {
+        kube::load_elsewhere(&archives)?;
+        return tally.tests(&mut stories("kube", filter)?);
+    }
+
+    let cluster = kube::Cluster::of_tests();
+    if cluster.is_up() {
+        cluster.down()?; // what an interrupted run left
+    }
+    cluster.up()?;
+    cluster.load(&archives)?;
+    let mut tests = stories("kube", filter)?;
+    let outcome = tally.tests(
+        tests
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .env("PATH", cluster.path()),
+    );
+    if outcome.is_err() {
+        println!("---- what the cluster looks like now");
+        let mut describe = command("tests/kube/describe.sh");
+        let _ = go(describe
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .env("PATH", cluster.path()));
+    }
+    if outcome.is_err() && std::env::var_os("KEEP").is_some() {
+        println!(
+            "KEEP is set, so the cluster stays up:\n{}",
+            cluster.environment()
+        );
+        return outcome;
+    }
+    cluster.down()?;
+    outcome
+}
+
+/// Tests that need more than cargo gives them: one at a time, speaking as they go.
+fn stories(name: &str, filter: &str) -> Outcome<Command> {
+    let mut tests = cargo("test");
+    tests
+        .args([
+            "-p",
+            "weir-tests",
+            "--locked",
+            "--quiet",
+            "--test",
+            name,
+            "--",
+        ])
+        .args(["--test-threads=1", "--nocapture", filter])
+        .env("WEIR_FLIGHTS", clients::flights()?)
+        .env("WEIR_PYTHON", clients::python()?);
+    Ok(tests)
+}
