@@ -116,7 +116,7 @@ pub struct ClusterSpec {
 
     /// Broker configuration and defaults of topics, by Kafka's names (`log.retention.ms`, `min.insync.replicas`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(k, k.size() <= 128)").message("a key of config is longer than 128 characters: Kafka has no configuration of such a name"))]
     #[x_kube(validation = Rule::new("['broker.id', 'node.id', 'cluster.id', 'process.roles', 'broker.rack', 'log.dir', 'log.dirs', 'listeners', 'advertised.listeners', 'controller.quorum.voters', 'controller.quorum.bootstrap.servers'].all(k, !(k in self))").message("config holds a key that the operator sets for each broker (identity, directories, listeners, quorum): remove it"))]
     pub config: BTreeMap<String, ConfigValue>,

@@ -10,6 +10,7 @@
 //! * Manifests come from [`crds`], never from `kube`'s `CustomResourceExt::crd` alone: see [`schema`].
 #![allow(unreachable_pub)] // the derive of KubeSchema copies each struct, with its `pub`, into a function
 
+pub mod admission;
 mod cluster;
 mod consumer_group;
 mod pod;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint}
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ResourceQuantity;
+use crate::{ResourceQuantity, shared::text_map};
 
 /// CPU, memory and other resources of each broker's container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -18,12 +18,12 @@ use crate::ResourceQuantity;
 pub struct Resources {
     /// What is set aside for each broker, by resource name (`cpu`, `memory`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(extend("maxProperties" = 8))]
     pub requests: BTreeMap<String, ResourceQuantity>,
 
     /// What each broker may use at most, by resource name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(extend("maxProperties" = 8))]
     pub limits: BTreeMap<String, ResourceQuantity>,
 }
 
@@ -51,19 +51,19 @@ pub struct EnvVar {
 pub struct PodOverrides {
     /// Labels added to the pods. Those of `weir.dev/` and `app.kubernetes.io/` are the operator's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 63)))]
+    #[schemars(schema_with = "text_map::<32, 63>")]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('weir.dev/') && !k.startsWith('app.kubernetes.io/'))").message("labels that begin with weir.dev/ or app.kubernetes.io/ belong to the operator: choose another prefix"))]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations added to the pods. Those of `weir.dev/` are the operator's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 4096)))]
+    #[schemars(schema_with = "text_map::<32, 4096>")]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('weir.dev/'))").message("annotations that begin with weir.dev/ belong to the operator: choose another prefix"))]
     pub annotations: BTreeMap<String, String>,
 
     /// Labels that a node must have to run a broker.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 63)))]
+    #[schemars(schema_with = "text_map::<16, 63>")]
     pub node_selector: BTreeMap<String, String>,
 
     /// Taints of nodes that do not keep brokers away.
@@ -87,7 +87,7 @@ pub struct PodOverrides {
 
     /// Annotations of the brokers' ServiceAccount, for clouds that give identities through it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 4096)))]
+    #[schemars(schema_with = "text_map::<16, 4096>")]
     pub service_account_annotations: BTreeMap<String, String>,
 
     /// Environment variables added to the broker's container.

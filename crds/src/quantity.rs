@@ -124,7 +124,6 @@ impl JsonSchema for ResourceQuantity {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "minimum": 0,
             "maxLength": LENGTH_MAX,
             "pattern": PATTERN,

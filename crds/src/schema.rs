@@ -4,7 +4,9 @@
 //! ways to say "unmanaged", and rules that ask `has()` see them differently; without it the API server refuses `null`. And
 //! numeric formats that OpenAPI does not know, which the API server warns about.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 use serde_json::Value;
 
@@ -43,15 +45,9 @@ fn without_nullable(mut crd: CustomResourceDefinition) -> CustomResourceDefiniti
             continue;
         };
         strip(schema);
-        // kube's derive always requires the spec; the API server has to as well, or a rule on it never runs.
-        schema.required = Some(vec!["spec".to_owned()]);
     }
     crd
 }
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
-};
 
 fn strip(schema: &mut JSONSchemaProps) {
     schema.nullable = None;

@@ -63,10 +63,20 @@ impl JsonSchema for ConfigValue {
         // 4 KiB: the longest value that Kafka's own configurations need is a list of names.
         schemars::json_schema!({
             "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "maxLength": 4096,
         })
     }
+}
+
+/// The schema of a map of text, with at most `ENTRIES` of at most `LENGTH` characters each.
+pub(crate) fn text_map<const ENTRIES: u32, const LENGTH: u32>(
+    _: &mut schemars::SchemaGenerator,
+) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": ENTRIES,
+        "additionalProperties": {"type": "string", "maxLength": LENGTH},
+    })
 }
 
 /// Reads what `x-kubernetes-int-or-string` admits, as text.

@@ -93,7 +93,7 @@ pub struct TopicSpec {
 
     /// Configuration of the topic by Kafka's names (`retention.ms`, `cleanup.policy`). What is not named is left alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(k, k.size() <= 128)").message("a key of config is longer than 128 characters: Kafka has no configuration of such a name"))]
     pub config: BTreeMap<String, ConfigValue>,
 
