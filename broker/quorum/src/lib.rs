@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The cluster's metadata: records, the image that they make, the controller's decisions, and the Raft quorum that
+//! keeps the records.
+//!
+//! A [`Record`] is one change. The quorum's log is a list of batches of them; every broker applies committed batches to
+//! its [`Image`]. A [`Command`] asks the controller, which is the quorum's leader, for a change: [`controller::decide`]
+//! says, purely, which records it comes to and what is answered.
+//!
+//! No network and no files of its own: both come through seams ([`weir_log::storage`], and the transport).
+
+pub mod command;
+pub mod configs;
+pub mod controller;
+pub mod error;
+pub mod ids;
+pub mod image;
+pub mod liveness;
+pub mod placement;
+pub mod record;
+pub mod topics;
+
+pub use command::{Command, Reply};
+pub use error::{ControlError, ErrorName};
+pub use ids::{
+    BrokerEpoch, BrokerId, ClusterId, Incarnation, LeaderEpoch, NodeId, PartitionEpoch, TopicId,
+};
+pub use image::Image;
+pub use record::Record;

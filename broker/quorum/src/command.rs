@@ -1,0 +1,248 @@
+//! What can be asked of the controller, and what it answers.
+//!
+//! Commands travel between brokers as JSON, so brokers of two versions read each other's: fields may be added with a
+//! default, and are not refused here as they are in records.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ControlError;
+use crate::ids::{BrokerEpoch, BrokerId, Incarnation, TopicId};
+use crate::record::HostPort;
+
+/// A request to the controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A broker has started. Answered with [`Reply::Registered`].
+    RegisterBroker(RegisterBroker),
+    /// A broker is alive. Answered with [`Reply::Heartbeat`].
+    Heartbeat(Heartbeat),
+    /// A broker says goodbye: it is fenced at once. Answered with [`Reply::Done`].
+    Goodbye(Goodbye),
+    /// Creates topics, each alone. Answered with [`Reply::Topics`].
+    CreateTopics(CreateTopics),
+    /// Grows topics, each alone. Answered with [`Reply::Topics`].
+    CreatePartitions(CreatePartitions),
+    /// Deletes topics, each alone. Answered with [`Reply::Topics`].
+    DeleteTopics(DeleteTopics),
+    /// Changes configurations, each resource alone. Answered with [`Reply::Configs`].
+    AlterConfigs(AlterConfigs),
+    /// Takes a block of producer ids. Answered with [`Reply::ProducerIds`].
+    AllocateProducerIds(AllocateProducerIds),
+    /// Makes sure that one of the brokers' own topics exists, with the partitions and the configuration that it has to
+    /// have. Answered with [`Reply::Topics`]; that it is there already is no error.
+    EnsureInternalTopic {
+        /// Such as `__consumer_offsets` ([`crate::topics::INTERNAL_TOPICS`]).
+        name: String,
+    },
+}
+
+/// See [`Command::RegisterBroker`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterBroker {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its disk.
+    pub incarnation: Incarnation,
+    /// Where clients reach it.
+    pub kafka: HostPort,
+    /// Where other brokers and the operator reach it, host:port.
+    pub quorum_address: String,
+    /// The failure domain that it stands in.
+    pub rack: Option<String>,
+    /// The version of its software.
+    pub version: String,
+    /// The newest feature level that it knows.
+    pub feature_level: u32,
+}
+
+/// See [`Command::Heartbeat`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// Whether it is ready to lead and serve: its logs are recovered and its metadata is caught up.
+    pub ready: bool,
+}
+
+/// See [`Command::Goodbye`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goodbye {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+}
+
+/// See [`Command::CreateTopics`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateTopics {
+    /// The topics.
+    pub topics: Vec<NewTopic>,
+    /// Only say what would come of it.
+    pub validate_only: bool,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; `None` (Kafka's −1): the cluster's `num.partitions`.
+    pub partitions: Option<i32>,
+    /// How many replicas of each; `None` (Kafka's −1): the cluster's `default.replication.factor`.
+    pub replication_factor: Option<i32>,
+    /// Which brokers hold which partition, by index from 0, the preferred leader first. Empty: the controller places
+    /// them. With an assignment, both numbers above must be `None`.
+    pub assignments: BTreeMap<i32, Vec<BrokerId>>,
+    /// What differs from the cluster's defaults.
+    pub config: BTreeMap<String, String>,
+}
+
+/// See [`Command::CreatePartitions`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatePartitions {
+    /// The topics.
+    pub topics: Vec<MorePartitions>,
+    /// Only say what would come of it.
+    pub validate_only: bool,
+}
+
+/// A topic to grow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MorePartitions {
+    /// The topic.
+    pub name: String,
+    /// How many partitions it is to have.
+    pub count: i32,
+    /// Which brokers hold the new ones, in order. `None`: the controller places them.
+    pub assignments: Option<Vec<Vec<BrokerId>>>,
+}
+
+/// See [`Command::DeleteTopics`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteTopics {
+    /// The topics.
+    pub topics: Vec<TopicRef>,
+}
+
+/// A topic by its name or its id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TopicRef {
+    /// By name.
+    Name(String),
+    /// By id.
+    Id(TopicId),
+}
+
+/// See [`Command::AlterConfigs`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterConfigs {
+    /// The resources and what to change of each; all of one resource's changes happen, or none.
+    pub resources: Vec<ConfigChanges>,
+    /// Only say what would come of it.
+    pub validate_only: bool,
+}
+
+/// What to change of one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChanges {
+    /// Whose configuration.
+    pub resource: ConfigResource,
+    /// The changes.
+    pub ops: Vec<ConfigOp>,
+}
+
+/// Whose configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConfigResource {
+    /// A topic's, by name.
+    Topic(String),
+    /// One broker's.
+    Broker(BrokerId),
+    /// Every broker's default (Kafka: a broker with an empty name).
+    Cluster,
+}
+
+/// A change of one key, as in Kafka's IncrementalAlterConfigs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigOp {
+    /// The key.
+    pub key: String,
+    /// What happens to it.
+    pub change: ConfigChange,
+}
+
+/// What happens to a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigChange {
+    /// Gets this value.
+    Set(String),
+    /// Goes back to the default.
+    Delete,
+    /// Gets these members too; for lists only.
+    Append(String),
+    /// Loses these members; for lists only.
+    Subtract(String),
+}
+
+/// See [`Command::AllocateProducerIds`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocateProducerIds {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+}
+
+/// What the controller answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To [`Command::RegisterBroker`].
+    Registered {
+        /// The registration.
+        epoch: BrokerEpoch,
+    },
+    /// To [`Command::Heartbeat`].
+    Heartbeat {
+        /// Whether the broker is fenced from here on.
+        fenced: bool,
+    },
+    /// To [`Command::CreateTopics`], [`Command::CreatePartitions`], [`Command::DeleteTopics`] and
+    /// [`Command::EnsureInternalTopic`], in the order of the request.
+    Topics(Vec<TopicResult>),
+    /// To [`Command::AlterConfigs`], in the order of the request.
+    Configs(Vec<Result<(), ControlError>>),
+    /// To [`Command::AllocateProducerIds`].
+    ProducerIds {
+        /// The first of the block.
+        first: i64,
+        /// How many there are.
+        count: i32,
+    },
+    /// It is done.
+    Done,
+}
+
+/// What became of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicResult {
+    /// Its name; empty when it was asked for by an id that no topic has.
+    pub name: String,
+    /// Its id; absent when there is none.
+    pub id: Option<TopicId>,
+    /// What it has now, or would have; or why not.
+    pub outcome: Result<TopicOutcome, ControlError>,
+}
+
+/// A topic's numbers after the command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicOutcome {
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// How many replicas each has.
+    pub replication_factor: i32,
+}

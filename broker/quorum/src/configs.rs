@@ -1,0 +1,400 @@
+//! The configurations that topics and brokers have: Kafka's names, types, ranges and defaults, and Weir's own.
+//!
+//! A topic's value comes from the first of: the topic itself, what was set for the whole cluster, the broker's
+//! configuration file, the default. A cluster-wide setting goes by another name than the topic's (`retention.ms` and
+//! `log.retention.ms`), which is its synonym.
+
+use std::collections::BTreeMap;
+
+use crate::error::{ControlError, ErrorName};
+use crate::ids::BrokerId;
+use crate::image::{Image, Topic};
+
+mod broker;
+mod resolved;
+mod topic;
+
+pub use broker::BROKER;
+pub use resolved::{CleanupPolicy, Durability, TimestampType, TopicConfig};
+pub use topic::TOPIC;
+
+/// One configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigDef {
+    /// Its name.
+    pub name: &'static str,
+    /// The type of its values.
+    pub kind: ConfigKind,
+    /// What it is when nothing says otherwise.
+    pub default: &'static str,
+    /// Which values are allowed.
+    pub allowed: Allowed,
+    /// For a topic's: the name under which it is set for a whole cluster.
+    pub cluster_name: Option<&'static str>,
+    /// What it does, for a person.
+    pub documentation: &'static str,
+}
+
+/// The type of a configuration's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigKind {
+    /// `true` or `false`.
+    Boolean,
+    /// Text.
+    String,
+    /// A 32-bit number.
+    Int,
+    /// A 64-bit number.
+    Long,
+    /// A number with a fraction.
+    Double,
+    /// Texts with commas between.
+    List,
+}
+
+impl ConfigKind {
+    /// Kafka's number for it, in DescribeConfigs.
+    pub fn code(self) -> i8 {
+        match self {
+            Self::Boolean => 1,
+            Self::String => 2,
+            Self::Int => 3,
+            Self::Long => 5,
+            Self::Double => 6,
+            Self::List => 7,
+        }
+    }
+}
+
+/// Which values a configuration takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Allowed {
+    /// What its type allows.
+    Any,
+    /// A whole number in a range, ends included.
+    Between(i64, i64),
+    /// A fraction in a range, ends included.
+    Fraction(f64, f64),
+    /// One of these; for a list, some of these.
+    OneOf(&'static [&'static str]),
+}
+
+impl std::fmt::Display for Allowed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Between(min, i64::MAX) => write!(f, "a whole number of at least {min}"),
+            Self::Between(min, max) => write!(f, "a whole number from {min} to {max}"),
+            Self::Fraction(min, max) => write!(f, "a number from {min} to {max}"),
+            Self::OneOf(values) => write!(f, "{}", values.join(", ")),
+        }
+    }
+}
+
+impl ConfigDef {
+    /// Whether a value is one that this configuration takes; if not, names the key, the value and what is allowed.
+    pub fn check(&self, value: &str) -> Result<(), ControlError> {
+        let value_trimmed = value.trim();
+        let good = match (self.kind, self.allowed) {
+            (ConfigKind::Boolean, _) => matches!(value_trimmed, "true" | "false"),
+            (ConfigKind::Int, allowed) => value_trimmed
+                .parse::<i32>()
+                .is_ok_and(|number| allowed.holds(i64::from(number))),
+            (ConfigKind::Long, allowed) => value_trimmed
+                .parse::<i64>()
+                .is_ok_and(|number| allowed.holds(number)),
+            (ConfigKind::Double, Allowed::Fraction(min, max)) => value_trimmed
+                .parse::<f64>()
+                .is_ok_and(|number| (min..=max).contains(&number)),
+            (ConfigKind::Double, _) => value_trimmed.parse::<f64>().is_ok_and(f64::is_finite),
+            (ConfigKind::String, Allowed::OneOf(values)) => values.contains(&value_trimmed),
+            (ConfigKind::List, Allowed::OneOf(values)) => {
+                list(value_trimmed).next().is_some()
+                    && list(value_trimmed).all(|member| values.contains(&member))
+            }
+            (ConfigKind::String | ConfigKind::List, _) => true,
+        };
+        if good {
+            return Ok(());
+        }
+        let allowed = match (self.kind, self.allowed) {
+            (ConfigKind::Boolean, _) => "true, false".to_owned(),
+            (ConfigKind::Int, Allowed::Between(min, i64::MAX)) => {
+                Allowed::Between(min, i64::from(i32::MAX)).to_string()
+            }
+            (ConfigKind::Int | ConfigKind::Long, Allowed::Any) => "a whole number".to_owned(),
+            (_, allowed) => allowed.to_string(),
+        };
+        Err(ControlError::new(
+            ErrorName::InvalidConfig,
+            format!(
+                "invalid value {value:?} for configuration {}; allowed: {allowed}",
+                self.name
+            ),
+        ))
+    }
+}
+
+impl Allowed {
+    fn holds(self, number: i64) -> bool {
+        match self {
+            Self::Between(min, max) => (min..=max).contains(&number),
+            _ => true,
+        }
+    }
+}
+
+/// The members of a list's value.
+pub fn list(value: &str) -> impl Iterator<Item = &str> {
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|member| !member.is_empty())
+}
+
+/// A topic's configuration by name.
+pub fn topic_def(name: &str) -> Result<&'static ConfigDef, ControlError> {
+    TOPIC
+        .iter()
+        .find(|def| def.name == name)
+        .ok_or_else(|| unknown("topic", name))
+}
+
+/// A broker's configuration by name.
+pub fn broker_def(name: &str) -> Result<&'static ConfigDef, ControlError> {
+    BROKER
+        .iter()
+        .find(|def| def.name == name)
+        .ok_or_else(|| unknown("broker", name))
+}
+
+fn unknown(whose: &str, name: &str) -> ControlError {
+    ControlError::new(
+        ErrorName::InvalidConfig,
+        format!("unknown {whose} configuration {name:?}"),
+    )
+}
+
+/// The broker's own configuration file, as far as it concerns what is in [`BROKER`]: by those names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    values: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Checks and takes values by the names in [`BROKER`].
+    pub fn new(values: BTreeMap<String, String>) -> Result<Self, ControlError> {
+        for (name, value) in &values {
+            broker_def(name)?.check(value)?;
+        }
+        Ok(Self { values })
+    }
+
+    /// What the file says of a name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Set for the topic.
+    Topic,
+    /// Set for this broker.
+    DynamicBroker,
+    /// Set for all brokers.
+    DynamicCluster,
+    /// From the broker's configuration file.
+    StaticBroker,
+    /// Nothing says otherwise.
+    Default,
+}
+
+impl Source {
+    /// Kafka's number for it, in DescribeConfigs.
+    pub fn code(self) -> i8 {
+        match self {
+            Self::Topic => 1,
+            Self::DynamicBroker => 2,
+            Self::DynamicCluster => 3,
+            Self::StaticBroker => 4,
+            Self::Default => 5,
+        }
+    }
+}
+
+/// One place that has a value for a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synonym {
+    /// The name that it goes by there.
+    pub name: &'static str,
+    /// The value.
+    pub value: String,
+    /// The place.
+    pub source: Source,
+}
+
+/// A configuration's value, and all places that have one for it, the first of which counts.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The configuration.
+    pub def: &'static ConfigDef,
+    /// All places, the first of which counts; never empty, since there always is a default.
+    pub synonyms: Vec<Synonym>,
+}
+
+impl Effective {
+    /// The value.
+    pub fn value(&self) -> &str {
+        self.synonyms
+            .first()
+            .map_or(self.def.default, |synonym| &synonym.value)
+    }
+
+    /// Where it comes from.
+    pub fn source(&self) -> Source {
+        self.synonyms
+            .first()
+            .map_or(Source::Default, |synonym| synonym.source)
+    }
+}
+
+/// A topic's configuration on this broker, with all places that have a value for it.
+pub fn effective_topic(
+    image: &Image,
+    settings: &Settings,
+    topic: &Topic,
+    def: &'static ConfigDef,
+) -> Effective {
+    let mut synonyms = Vec::new();
+    if let Some(value) = topic.config.get(def.name) {
+        synonyms.push(Synonym {
+            name: def.name,
+            value: value.clone(),
+            source: Source::Topic,
+        });
+    }
+    if let Some(name) = def.cluster_name {
+        push_cluster(image, settings, name, &mut synonyms);
+    }
+    let name = def.cluster_name.unwrap_or(def.name);
+    synonyms.push(Synonym {
+        name,
+        value: def.default.to_owned(),
+        source: Source::Default,
+    });
+    Effective { def, synonyms }
+}
+
+/// A broker's configuration, with all places that have a value for it. Without a broker: what all have in common.
+pub fn effective_broker(
+    image: &Image,
+    settings: &Settings,
+    broker: Option<BrokerId>,
+    def: &'static ConfigDef,
+) -> Effective {
+    let mut synonyms = Vec::new();
+    if let Some(value) = broker
+        .and_then(|id| image.broker_config(id))
+        .and_then(|config| config.get(def.name))
+    {
+        synonyms.push(Synonym {
+            name: def.name,
+            value: value.clone(),
+            source: Source::DynamicBroker,
+        });
+    }
+    push_cluster(image, settings, def.name, &mut synonyms);
+    synonyms.push(Synonym {
+        name: def.name,
+        value: def.default.to_owned(),
+        source: Source::Default,
+    });
+    Effective { def, synonyms }
+}
+
+fn push_cluster(
+    image: &Image,
+    settings: &Settings,
+    name: &'static str,
+    synonyms: &mut Vec<Synonym>,
+) {
+    if let Some(value) = image.cluster_config().get(name) {
+        synonyms.push(Synonym {
+            name,
+            value: value.clone(),
+            source: Source::DynamicCluster,
+        });
+    }
+    if let Some(value) = settings.get(name) {
+        synonyms.push(Synonym {
+            name,
+            value: value.to_owned(),
+            source: Source::StaticBroker,
+        });
+    }
+}
+
+/// A cluster-wide number, such as `num.partitions`.
+pub fn cluster_number(image: &Image, settings: &Settings, name: &str) -> Result<i64, ControlError> {
+    let def = broker_def(name)?;
+    let effective = effective_broker(image, settings, None, def);
+    effective
+        .value()
+        .trim()
+        .parse()
+        .map_err(|_| unknown("numeric broker", name))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_that_is_allowed() {
+        for def in TOPIC.iter().chain(BROKER) {
+            def.check(def.default).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_cluster_name_of_a_topics_configuration_is_a_brokers() {
+        for def in TOPIC {
+            if let Some(name) = def.cluster_name {
+                let broker = broker_def(name).unwrap();
+                assert_eq!(broker.default, def.default, "{name}");
+                assert_eq!(broker.kind, def.kind, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_in_order() {
+        for table in [TOPIC, BROKER] {
+            let names: Vec<_> = table.iter().map(|def| def.name).collect();
+            assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_value_is_named_with_its_key_and_what_is_allowed() {
+        let error = topic_def("cleanup.policy")
+            .unwrap()
+            .check("shred")
+            .unwrap_err();
+        for part in ["cleanup.policy", "shred", "delete", "compact"] {
+            assert!(error.message.contains(part), "{error}");
+        }
+        assert!(topic_def("retention.ms").unwrap().check("-2").is_err());
+        assert!(topic_def("retention.ms").unwrap().check("-1").is_ok());
+        assert!(topic_def("durability").unwrap().check("maybe").is_err());
+        assert!(
+            topic_def("min.cleanable.dirty.ratio")
+                .unwrap()
+                .check("1.5")
+                .is_err()
+        );
+    }
+}

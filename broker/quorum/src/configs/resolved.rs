@@ -1,0 +1,119 @@
+//! A topic's configuration with every value in its type, as the log and the request handlers want it.
+
+use super::{Settings, TOPIC, effective_topic, list};
+use crate::image::{Image, Topic};
+
+/// What acknowledged means for a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// On the disks of the in-sync replicas.
+    #[default]
+    Fsync,
+    /// Received by the in-sync replicas, and synced in the background.
+    Replicated,
+    /// Received by the in-sync replicas, and left to the kernel.
+    Os,
+}
+
+/// What happens to a topic's old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// They are removed by time and size.
+    pub delete: bool,
+    /// The last of each key stays.
+    pub compact: bool,
+}
+
+/// Whose clock stamps records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The leader's.
+    LogAppendTime,
+}
+
+/// A topic's configuration. Fields are named as the configurations are.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(
+    missing_docs,
+    reason = "each field is the configuration of its name, documented in the table"
+)]
+pub struct TopicConfig {
+    pub cleanup_policy: CleanupPolicy,
+    pub compression_type: String,
+    pub delete_retention_ms: i64,
+    pub durability: Durability,
+    pub file_delete_delay_ms: i64,
+    pub index_interval_bytes: i32,
+    pub max_message_bytes: i32,
+    pub message_timestamp_after_max_ms: i64,
+    pub message_timestamp_before_max_ms: i64,
+    pub message_timestamp_type: TimestampType,
+    pub min_insync_replicas: i32,
+    pub retention_bytes: i64,
+    pub retention_ms: i64,
+    pub segment_bytes: i32,
+    pub segment_index_bytes: i32,
+    pub segment_ms: i64,
+    pub unclean_leader_election_enable: bool,
+}
+
+impl TopicConfig {
+    /// The configuration of a topic on this broker.
+    pub fn resolve(image: &Image, settings: &Settings, topic: &Topic) -> Self {
+        let text = |name: &str| {
+            TOPIC
+                .iter()
+                .find(|def| def.name == name)
+                .map(|def| {
+                    effective_topic(image, settings, topic, def)
+                        .value()
+                        .trim()
+                        .to_owned()
+                })
+                .unwrap_or_default()
+        };
+        // A value was checked when it was set; one that an older version let pass counts as its default.
+        let long = |name: &str| text(name).parse().unwrap_or_else(|_| default_number(name));
+        let int = |name: &str| i32::try_from(long(name)).unwrap_or(i32::MAX);
+        let policy = text("cleanup.policy");
+        Self {
+            cleanup_policy: CleanupPolicy {
+                delete: list(&policy).any(|member| member == "delete"),
+                compact: list(&policy).any(|member| member == "compact"),
+            },
+            compression_type: text("compression.type"),
+            delete_retention_ms: long("delete.retention.ms"),
+            durability: match text("durability").as_str() {
+                "os" => Durability::Os,
+                "replicated" => Durability::Replicated,
+                _ => Durability::Fsync,
+            },
+            file_delete_delay_ms: long("file.delete.delay.ms"),
+            index_interval_bytes: int("index.interval.bytes"),
+            max_message_bytes: int("max.message.bytes"),
+            message_timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
+            message_timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
+            message_timestamp_type: match text("message.timestamp.type").as_str() {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            min_insync_replicas: int("min.insync.replicas"),
+            retention_bytes: long("retention.bytes"),
+            retention_ms: long("retention.ms"),
+            segment_bytes: int("segment.bytes"),
+            segment_index_bytes: int("segment.index.bytes"),
+            segment_ms: long("segment.ms"),
+            unclean_leader_election_enable: text("unclean.leader.election.enable") == "true",
+        }
+    }
+}
+
+fn default_number(name: &str) -> i64 {
+    TOPIC
+        .iter()
+        .find(|def| def.name == name)
+        .and_then(|def| def.default.parse().ok())
+        .unwrap_or_default()
+}

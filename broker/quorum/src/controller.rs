@@ -1,0 +1,83 @@
+//! The controller's decisions: what a command changes, and what is answered.
+//!
+//! Pure: an image, who is alive, a command and the time go in; records and a reply come out. The leader's loop carries
+//! them out: it decides on the newest image, proposes the records, waits until they are applied, and answers.
+
+use crate::command::{Command, Reply};
+use crate::configs::Settings;
+use crate::error::ControlError;
+use crate::ids::BrokerEpoch;
+use crate::image::Image;
+use crate::liveness::{Liveness, Now};
+use crate::record::Record;
+
+mod brokers;
+mod configs;
+mod elections;
+mod producers;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+pub use brokers::{expired, formed};
+pub use producers::PRODUCER_ID_BLOCK;
+pub use topics::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
+
+/// The newest feature level that this binary knows. A cluster uses the level that it was formed with until it is
+/// raised; a broker that knows less than the cluster uses is refused.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// What a decision is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The newest metadata.
+    pub image: &'a Image,
+    /// Who has been heard from.
+    pub liveness: &'a Liveness,
+    /// The leader's own configuration file.
+    pub settings: &'a Settings,
+    /// The time.
+    pub now: Now,
+    /// A number that was never used before: topic ids and the rotation of placements come from it.
+    pub entropy: u128,
+}
+
+/// What a command comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What to propose; nothing when the command changes nothing.
+    pub records: Vec<Record>,
+    reply: Reply,
+}
+
+impl Decision {
+    fn new(records: Vec<Record>, reply: Reply) -> Self {
+        Self { records, reply }
+    }
+
+    /// The answer, to be given once the records are applied; `index` is that of their entry.
+    pub fn reply(self, index: u64) -> Reply {
+        match self.reply {
+            // A registration is named after the entry that made it.
+            Reply::Registered { .. } => Reply::Registered {
+                epoch: BrokerEpoch(index),
+            },
+            reply => reply,
+        }
+    }
+}
+
+/// What becomes of a command.
+pub fn decide(view: &View<'_>, command: &Command) -> Result<Decision, ControlError> {
+    match command {
+        Command::RegisterBroker(request) => brokers::register(view, request),
+        Command::Heartbeat(request) => brokers::heartbeat(view, request),
+        Command::Goodbye(request) => brokers::goodbye(view, request),
+        Command::CreateTopics(request) => Ok(topics::create(view, request)),
+        Command::CreatePartitions(request) => Ok(topics::grow(view, request)),
+        Command::DeleteTopics(request) => Ok(topics::delete(view, request)),
+        Command::AlterConfigs(request) => Ok(configs::alter(view, request)),
+        Command::AllocateProducerIds(request) => producers::allocate(view, request),
+        Command::EnsureInternalTopic { name } => Ok(topics::ensure_internal(view, name)),
+    }
+}

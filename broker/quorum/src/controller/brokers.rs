@@ -1,0 +1,166 @@
+//! Brokers register, are heard from, fall silent and say goodbye.
+
+use super::{Decision, FEATURE_LEVEL, View, elections};
+use crate::command::{Goodbye, Heartbeat, RegisterBroker, Reply};
+use crate::error::{ControlError, ErrorName};
+use crate::ids::{BrokerEpoch, BrokerId, ClusterId};
+use crate::image::Broker;
+use crate::record::{
+    BrokerFenced, BrokerRegistered, BrokerUnfenced, ClusterFormed, FeatureLevel, Record,
+};
+
+/// The first records of a cluster.
+pub fn formed(cluster_id: ClusterId) -> Vec<Record> {
+    vec![
+        Record::ClusterFormed(ClusterFormed { cluster_id }),
+        Record::FeatureLevel(FeatureLevel {
+            level: FEATURE_LEVEL,
+        }),
+    ]
+}
+
+pub(super) fn register(
+    view: &View<'_>,
+    request: &RegisterBroker,
+) -> Result<Decision, ControlError> {
+    if request.id.0 < 0 {
+        return Err(ControlError::new(
+            ErrorName::InvalidRequest,
+            format!(
+                "broker id {} is negative; allowed are 0 and above",
+                request.id
+            ),
+        ));
+    }
+    if request.feature_level < view.image.feature_level() {
+        return Err(ControlError::new(
+            ErrorName::InvalidRequest,
+            format!(
+                "broker {} (version {}) knows features up to level {}, and this cluster uses level {}: run a newer version",
+                request.id,
+                request.version,
+                request.feature_level,
+                view.image.feature_level()
+            ),
+        ));
+    }
+    let known = view.image.broker(request.id);
+    let mut records = Vec::new();
+    if let Some(known) = known {
+        if known.incarnation == request.incarnation {
+            records.extend(elections::depose(view.image, request.id));
+        } else if is_alive(view, known) {
+            return Err(ControlError::new(
+                ErrorName::DuplicateBrokerRegistration,
+                format!(
+                    "broker id {} is taken: the broker at {} with the disk {} is alive; give this one (disk {}) another \
+                     id, or stop the other first",
+                    request.id, known.quorum_address, known.incarnation, request.incarnation
+                ),
+            ));
+        } else {
+            records.extend(elections::disown(view.image, request.id));
+        }
+    }
+    records.push(Record::BrokerRegistered(BrokerRegistered {
+        id: request.id,
+        incarnation: request.incarnation,
+        kafka: request.kafka.clone(),
+        quorum_address: request.quorum_address.clone(),
+        rack: request.rack.clone(),
+        version: request.version.clone(),
+        epoch: None,
+        cordoned: known.is_some_and(|known| known.cordoned),
+    }));
+    Ok(Decision::new(
+        records,
+        Reply::Registered {
+            epoch: BrokerEpoch(0),
+        },
+    ))
+}
+
+/// Whether the disk that is registered under an id is in use: heard from, or, before this leader could hear, not known
+/// to be gone.
+fn is_alive(view: &View<'_>, known: &Broker) -> bool {
+    if known.fenced {
+        view.liveness.is_heard(known.id, known.epoch, view.now)
+    } else {
+        view.liveness.is_alive(known.id, known.epoch, view.now)
+    }
+}
+
+pub(super) fn heartbeat(view: &View<'_>, request: &Heartbeat) -> Result<Decision, ControlError> {
+    let broker = registration(view, request.id, request.epoch)?;
+    let records = match (broker.fenced, request.ready) {
+        (true, true) => {
+            let mut records = vec![Record::BrokerUnfenced(BrokerUnfenced {
+                id: request.id,
+                epoch: request.epoch,
+            })];
+            records.extend(elections::restore(view.image, request.id));
+            records
+        }
+        (false, false) => fence(view, broker),
+        _ => Vec::new(),
+    };
+    Ok(Decision::new(
+        records,
+        Reply::Heartbeat {
+            fenced: !request.ready,
+        },
+    ))
+}
+
+pub(super) fn goodbye(view: &View<'_>, request: &Goodbye) -> Result<Decision, ControlError> {
+    let broker = registration(view, request.id, request.epoch)?;
+    let records = if broker.fenced {
+        Vec::new()
+    } else {
+        fence(view, broker)
+    };
+    Ok(Decision::new(records, Reply::Done))
+}
+
+/// The broker whose session is over first, if any is, and the records that fence it. The leader's loop asks again
+/// until there is none, so that each is decided on what the one before came to.
+pub fn expired(view: &View<'_>) -> Option<(BrokerId, Vec<Record>)> {
+    let broker = view
+        .image
+        .live_brokers()
+        .find(|broker| !view.liveness.is_alive(broker.id, broker.epoch, view.now))?;
+    Some((broker.id, fence(view, broker)))
+}
+
+fn fence(view: &View<'_>, broker: &Broker) -> Vec<Record> {
+    let mut records = vec![Record::BrokerFenced(BrokerFenced {
+        id: broker.id,
+        epoch: broker.epoch,
+    })];
+    records.extend(elections::depose(view.image, broker.id));
+    records
+}
+
+/// The broker of a registration that is the current one.
+pub(super) fn registration<'a>(
+    view: &View<'a>,
+    id: BrokerId,
+    epoch: BrokerEpoch,
+) -> Result<&'a Broker, ControlError> {
+    let Some(broker) = view.image.broker(id) else {
+        return Err(ControlError::new(
+            ErrorName::BrokerIdNotRegistered,
+            format!("broker {id} is not registered"),
+        ));
+    };
+    if broker.epoch != epoch {
+        return Err(ControlError::new(
+            ErrorName::StaleBrokerEpoch,
+            format!(
+                "registration {epoch} of broker {id} is over; the current one is {}",
+                broker.epoch
+            ),
+        ));
+    }
+    Ok(broker)
+}

@@ -1,0 +1,117 @@
+//! What the controller answers when it refuses: Kafka's error, and a sentence for the person who reads it.
+
+use serde::{Deserialize, Serialize};
+
+/// Kafka's errors that the controller gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorName {
+    /// −1: something that should not happen did.
+    UnknownServerError,
+    /// 3: no such topic or partition.
+    UnknownTopicOrPartition,
+    /// 7: not answered in time.
+    RequestTimedOut,
+    /// 17: not a name for a topic.
+    InvalidTopicException,
+    /// 36: there is one of this name.
+    TopicAlreadyExists,
+    /// 37: too few, too many, or fewer than there are.
+    InvalidPartitions,
+    /// 38: too many replicas.
+    InvalidReplicationFactor,
+    /// 39: replicas that cannot be placed so.
+    InvalidReplicaAssignment,
+    /// 40: a key that is not known, or a value that it does not take.
+    InvalidConfig,
+    /// 41: the broker asked does not lead the quorum, or no one does.
+    NotController,
+    /// 42: a request that cannot be meant.
+    InvalidRequest,
+    /// 44: refused by a rule of this cluster.
+    PolicyViolation,
+    /// 77: a heartbeat of a registration that is over.
+    StaleBrokerEpoch,
+    /// 100: no topic has this id.
+    UnknownTopicId,
+    /// 101: another live broker has this id.
+    DuplicateBrokerRegistration,
+    /// 102: the broker is not registered.
+    BrokerIdNotRegistered,
+    /// 104: the broker belongs to another cluster.
+    InconsistentClusterId,
+}
+
+impl ErrorName {
+    /// Kafka's number for it.
+    pub fn code(self) -> i16 {
+        match self {
+            Self::UnknownServerError => -1,
+            Self::UnknownTopicOrPartition => 3,
+            Self::RequestTimedOut => 7,
+            Self::InvalidTopicException => 17,
+            Self::TopicAlreadyExists => 36,
+            Self::InvalidPartitions => 37,
+            Self::InvalidReplicationFactor => 38,
+            Self::InvalidReplicaAssignment => 39,
+            Self::InvalidConfig => 40,
+            Self::NotController => 41,
+            Self::InvalidRequest => 42,
+            Self::PolicyViolation => 44,
+            Self::StaleBrokerEpoch => 77,
+            Self::UnknownTopicId => 100,
+            Self::DuplicateBrokerRegistration => 101,
+            Self::BrokerIdNotRegistered => 102,
+            Self::InconsistentClusterId => 104,
+        }
+    }
+
+    /// Kafka's name for it, such as `TOPIC_ALREADY_EXISTS`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownServerError => "UNKNOWN_SERVER_ERROR",
+            Self::UnknownTopicOrPartition => "UNKNOWN_TOPIC_OR_PARTITION",
+            Self::RequestTimedOut => "REQUEST_TIMED_OUT",
+            Self::InvalidTopicException => "INVALID_TOPIC_EXCEPTION",
+            Self::TopicAlreadyExists => "TOPIC_ALREADY_EXISTS",
+            Self::InvalidPartitions => "INVALID_PARTITIONS",
+            Self::InvalidReplicationFactor => "INVALID_REPLICATION_FACTOR",
+            Self::InvalidReplicaAssignment => "INVALID_REPLICA_ASSIGNMENT",
+            Self::InvalidConfig => "INVALID_CONFIG",
+            Self::NotController => "NOT_CONTROLLER",
+            Self::InvalidRequest => "INVALID_REQUEST",
+            Self::PolicyViolation => "POLICY_VIOLATION",
+            Self::StaleBrokerEpoch => "STALE_BROKER_EPOCH",
+            Self::UnknownTopicId => "UNKNOWN_TOPIC_ID",
+            Self::DuplicateBrokerRegistration => "DUPLICATE_BROKER_REGISTRATION",
+            Self::BrokerIdNotRegistered => "BROKER_ID_NOT_REGISTERED",
+            Self::InconsistentClusterId => "INCONSISTENT_CLUSTER_ID",
+        }
+    }
+}
+
+impl std::fmt::Display for ErrorName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refusal: Kafka's error, and what was wrong and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{name}: {message}")]
+pub struct ControlError {
+    /// Kafka's error.
+    pub name: ErrorName,
+    /// What was wrong and what is allowed.
+    pub message: String,
+}
+
+impl ControlError {
+    /// A refusal.
+    pub fn new(name: ErrorName, message: impl Into<String>) -> Self {
+        Self {
+            name,
+            message: message.into(),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! How a batch of records makes the next image.
+
+use std::sync::Arc;
+
+use super::{Broker, Image, Partition, Topic};
+use crate::ids::{BrokerEpoch, BrokerId, ClusterId, TopicId};
+use crate::record::{
+    BrokerRegistered, ConfigChanged, ConfigOf, PartitionChanged, PartitionCreated, Record,
+    TopicCreated,
+};
+
+/// A record that contradicts what is there. Committed records never do: a broker that meets one stops.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ApplyError {
+    /// The record is about a topic that is not there.
+    #[error("metadata names topic {0}, which does not exist")]
+    NoTopic(TopicId),
+    /// The record makes a topic that is there.
+    #[error("metadata creates topic {0:?}, which exists")]
+    TopicExists(String),
+    /// The record is about a partition that is not there, or makes one out of turn.
+    #[error("metadata names partition {1} of topic {0}, which has {2} partitions")]
+    NoPartition(TopicId, i32, usize),
+    /// The record is about a broker, or a registration, that is not there.
+    #[error("metadata names registration {1} of broker {0}, which does not exist")]
+    NoBroker(BrokerId, BrokerEpoch),
+    /// A log of another cluster.
+    #[error("metadata is of cluster {found}, and this is cluster {wanted}")]
+    OtherCluster {
+        /// What the image says.
+        wanted: ClusterId,
+        /// What the record says.
+        found: ClusterId,
+    },
+}
+
+impl Image {
+    /// The image after the entry at `index`, which holds `records`.
+    pub fn apply(&self, index: u64, records: &[Record]) -> Result<Image, ApplyError> {
+        let mut next = self.clone();
+        next.apply_in_place(index, records)?;
+        Ok(next)
+    }
+
+    /// As [`apply`](Self::apply), on an image that is no one else's yet.
+    pub(crate) fn apply_in_place(
+        &mut self,
+        index: u64,
+        records: &[Record],
+    ) -> Result<(), ApplyError> {
+        self.index = index;
+        records.iter().try_for_each(|record| self.apply_one(record))
+    }
+
+    fn apply_one(&mut self, record: &Record) -> Result<(), ApplyError> {
+        match record {
+            Record::ClusterFormed(formed) => match &self.cluster_id {
+                Some(id) if *id != formed.cluster_id => {
+                    return Err(ApplyError::OtherCluster {
+                        wanted: id.clone(),
+                        found: formed.cluster_id.clone(),
+                    });
+                }
+                _ => self.cluster_id = Some(formed.cluster_id.clone()),
+            },
+            Record::FeatureLevel(feature) => self.feature_level = feature.level,
+            Record::BrokerRegistered(registered) => self.register(registered),
+            Record::BrokerFenced(fenced) => {
+                self.registration(fenced.id, fenced.epoch)?.fenced = true
+            }
+            Record::BrokerUnfenced(unfenced) => {
+                self.registration(unfenced.id, unfenced.epoch)?.fenced = false
+            }
+            Record::TopicCreated(created) => self.create_topic(created)?,
+            Record::PartitionCreated(created) => self.create_partition(created)?,
+            Record::PartitionChanged(changed) => self.change_partition(changed)?,
+            Record::TopicDeleted(deleted) => self.delete_topic(deleted.id)?,
+            Record::ConfigChanged(changed) => self.change_config(changed)?,
+            Record::ProducerIdsAllocated(allocated) => self.next_producer_id = allocated.next,
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, registered: &BrokerRegistered) {
+        let broker = Broker {
+            id: registered.id,
+            incarnation: registered.incarnation,
+            epoch: registered.epoch.unwrap_or(BrokerEpoch(self.index)),
+            kafka: registered.kafka.clone(),
+            quorum_address: registered.quorum_address.clone(),
+            rack: registered.rack.clone(),
+            version: registered.version.clone(),
+            fenced: true,
+            cordoned: registered.cordoned,
+        };
+        Arc::make_mut(&mut self.brokers).insert(registered.id, Arc::new(broker));
+    }
+
+    fn registration(
+        &mut self,
+        id: BrokerId,
+        epoch: BrokerEpoch,
+    ) -> Result<&mut Broker, ApplyError> {
+        match Arc::make_mut(&mut self.brokers).get_mut(&id) {
+            Some(broker) if broker.epoch == epoch => Ok(Arc::make_mut(broker)),
+            _ => Err(ApplyError::NoBroker(id, epoch)),
+        }
+    }
+
+    fn create_topic(&mut self, created: &TopicCreated) -> Result<(), ApplyError> {
+        if self.topics.contains_key(created.name.as_str())
+            || self.topic_names.contains_key(&created.id)
+        {
+            return Err(ApplyError::TopicExists(created.name.clone()));
+        }
+        let name: Arc<str> = created.name.as_str().into();
+        let topic = Topic {
+            name: name.clone(),
+            id: created.id,
+            config: created.config.clone(),
+            partitions: Vec::new(),
+        };
+        Arc::make_mut(&mut self.topics).insert(name.clone(), Arc::new(topic));
+        Arc::make_mut(&mut self.topic_names).insert(created.id, name);
+        Ok(())
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, ApplyError> {
+        let name = self.topic_names.get(&id).ok_or(ApplyError::NoTopic(id))?;
+        let topic = Arc::make_mut(&mut self.topics)
+            .get_mut(name)
+            .ok_or(ApplyError::NoTopic(id))?;
+        Ok(Arc::make_mut(topic))
+    }
+
+    fn create_partition(&mut self, created: &PartitionCreated) -> Result<(), ApplyError> {
+        let topic = self.topic_mut(created.topic)?;
+        if usize::try_from(created.index) != Ok(topic.partitions.len()) {
+            return Err(ApplyError::NoPartition(
+                created.topic,
+                created.index,
+                topic.partitions.len(),
+            ));
+        }
+        topic.partitions.push(Arc::new(Partition {
+            replicas: created.replicas.clone(),
+            isr: created.isr.clone(),
+            leader: created.leader,
+            leader_epoch: created.leader_epoch,
+            epoch: created.epoch,
+            elr: created.elr.clone(),
+        }));
+        Ok(())
+    }
+
+    fn change_partition(&mut self, changed: &PartitionChanged) -> Result<(), ApplyError> {
+        let topic = self.topic_mut(changed.topic)?;
+        let count = topic.partitions.len();
+        let partition = usize::try_from(changed.index)
+            .ok()
+            .and_then(|index| topic.partitions.get_mut(index))
+            .ok_or(ApplyError::NoPartition(changed.topic, changed.index, count))?;
+        let partition = Arc::make_mut(partition);
+        partition.leader = changed.leader;
+        partition.leader_epoch = changed.leader_epoch;
+        partition.epoch = changed.epoch;
+        if let Some(replicas) = &changed.replicas {
+            partition.replicas.clone_from(replicas);
+        }
+        if let Some(isr) = &changed.isr {
+            partition.isr.clone_from(isr);
+        }
+        if let Some(elr) = &changed.elr {
+            partition.elr.clone_from(elr);
+        }
+        Ok(())
+    }
+
+    fn delete_topic(&mut self, id: TopicId) -> Result<(), ApplyError> {
+        let name = Arc::make_mut(&mut self.topic_names)
+            .remove(&id)
+            .ok_or(ApplyError::NoTopic(id))?;
+        Arc::make_mut(&mut self.topics).remove(&name);
+        Ok(())
+    }
+
+    fn change_config(&mut self, changed: &ConfigChanged) -> Result<(), ApplyError> {
+        let config = match changed.of {
+            ConfigOf::Topic(id) => &mut self.topic_mut(id)?.config,
+            ConfigOf::Broker(id) => Arc::make_mut(&mut self.broker_configs)
+                .entry(id)
+                .or_default(),
+            ConfigOf::Cluster => Arc::make_mut(&mut self.cluster_config),
+        };
+        match &changed.value {
+            Some(value) => {
+                config.insert(changed.key.clone(), value.clone());
+            }
+            None => {
+                config.remove(&changed.key);
+            }
+        }
+        if let ConfigOf::Broker(id) = changed.of
+            && self
+                .broker_configs
+                .get(&id)
+                .is_some_and(std::collections::BTreeMap::is_empty)
+        {
+            Arc::make_mut(&mut self.broker_configs).remove(&id);
+        }
+        Ok(())
+    }
+}

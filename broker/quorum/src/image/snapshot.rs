@@ -1,0 +1,97 @@
+//! The records that make an image from nothing: what a snapshot holds.
+
+use super::Image;
+use crate::record::{
+    BrokerRegistered, BrokerUnfenced, ClusterFormed, ConfigChanged, ConfigOf, FeatureLevel,
+    PartitionCreated, ProducerIdsAllocated, Record, TopicCreated,
+};
+
+impl Image {
+    /// Records that, applied to an empty image at this image's index, give this image.
+    pub fn snapshot(&self) -> Vec<Record> {
+        let mut records =
+            Vec::with_capacity(self.brokers.len() + self.topics.len() + self.partition_count() + 8);
+        if let Some(cluster_id) = &self.cluster_id {
+            records.push(Record::ClusterFormed(ClusterFormed {
+                cluster_id: cluster_id.clone(),
+            }));
+        }
+        if self.feature_level != 0 {
+            records.push(Record::FeatureLevel(FeatureLevel {
+                level: self.feature_level,
+            }));
+        }
+        if self.next_producer_id != 0 {
+            // Who got the last block is not kept: it matters to no one later.
+            records.push(Record::ProducerIdsAllocated(ProducerIdsAllocated {
+                broker: Default::default(),
+                next: self.next_producer_id,
+            }));
+        }
+        self.snapshot_brokers(&mut records);
+        self.snapshot_configs(&mut records);
+        self.snapshot_topics(&mut records);
+        records
+    }
+
+    fn snapshot_brokers(&self, records: &mut Vec<Record>) {
+        for broker in self.brokers.values() {
+            records.push(Record::BrokerRegistered(BrokerRegistered {
+                id: broker.id,
+                incarnation: broker.incarnation,
+                kafka: broker.kafka.clone(),
+                quorum_address: broker.quorum_address.clone(),
+                rack: broker.rack.clone(),
+                version: broker.version.clone(),
+                epoch: Some(broker.epoch),
+                cordoned: broker.cordoned,
+            }));
+            if !broker.fenced {
+                records.push(Record::BrokerUnfenced(BrokerUnfenced {
+                    id: broker.id,
+                    epoch: broker.epoch,
+                }));
+            }
+        }
+    }
+
+    fn snapshot_configs(&self, records: &mut Vec<Record>) {
+        let mut push = |of: &ConfigOf, key: &String, value: &String| {
+            records.push(Record::ConfigChanged(ConfigChanged {
+                of: of.clone(),
+                key: key.clone(),
+                value: Some(value.clone()),
+            }));
+        };
+        for (key, value) in self.cluster_config.iter() {
+            push(&ConfigOf::Cluster, key, value);
+        }
+        for (id, config) in self.broker_configs.iter() {
+            for (key, value) in config {
+                push(&ConfigOf::Broker(*id), key, value);
+            }
+        }
+    }
+
+    fn snapshot_topics(&self, records: &mut Vec<Record>) {
+        for topic in self.topics.values() {
+            records.push(Record::TopicCreated(TopicCreated {
+                name: topic.name.to_string(),
+                id: topic.id,
+                config: topic.config.clone(),
+            }));
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                records.push(Record::PartitionCreated(PartitionCreated {
+                    topic: topic.id,
+                    index,
+                    replicas: partition.replicas.clone(),
+                    isr: partition.isr.clone(),
+                    leader: partition.leader,
+                    leader_epoch: partition.leader_epoch,
+                    epoch: partition.epoch,
+                    elr: partition.elr.clone(),
+                }));
+            }
+        }
+    }
+}
