@@ -14,6 +14,8 @@
 //! Start reading at [`Lanes`] (the writing side), [`LogReader`] (the reading side) and [`storage`] (the seam to the disk).
 
 pub mod storage;
+pub mod storage_os;
+pub mod storage_sim;
 
 mod clock;
 mod config;
