@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Weir's operator: turns `Cluster`, `Topic` and `ConsumerGroup` into brokers, topics and status, in Kubernetes or on this machine.
+//!
+//! `observe → decide → act → status`. What is decided is decided in [`decide`], which is pure; [`kubernetes`] and [`local`] observe and act.
+//! Brokers are known only through [`weir_proto`] and the configuration file ([`broker_config`]).
+
+pub mod broker_config;
+pub mod decide;
+pub mod names;
+pub mod objects;
+pub mod quantity;
+pub mod validate;
+pub mod world;

@@ -1,0 +1,327 @@
+//! `spec.config` of a Cluster: Kafka's names, into the sections of the brokers' file.
+//!
+//! One table. What is not in it is refused here, before any pod is touched, since a broker that meets a field it does not know would not
+//! start. Values are checked for the same reason.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::validate::Invalid;
+
+/// What a person configured, by the brokers' names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settings {
+    /// Defaults of topics.
+    pub topics: BTreeMap<&'static str, String>,
+    /// Consumer groups.
+    pub groups: BTreeMap<&'static str, String>,
+    /// What a broker takes at most.
+    pub limits: BTreeMap<&'static str, String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Section {
+    Topics,
+    Groups,
+    Limits,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// A whole number within bounds, with the unit that the brokers' file wants after it.
+    Number(i64, i64, &'static str),
+    /// `true` or `false`.
+    Truth,
+    /// One of a few words.
+    Word(&'static [&'static str]),
+}
+
+struct Row {
+    /// Kafka's names for it; the first one is shown.
+    kafka: &'static [&'static str],
+    section: Section,
+    field: &'static str,
+    kind: Kind,
+}
+
+const fn row(
+    kafka: &'static [&'static str],
+    section: Section,
+    field: &'static str,
+    kind: Kind,
+) -> Row {
+    Row {
+        kafka,
+        section,
+        field,
+        kind,
+    }
+}
+
+const ANY: i64 = i64::MAX;
+const INT: i64 = i32::MAX as i64;
+
+/// All there is. Bounds are the brokers' own.
+const TABLE: &[Row] = &[
+    row(
+        &["num.partitions"],
+        Section::Topics,
+        "num.partitions",
+        Kind::Number(1, 10_000, ""),
+    ),
+    row(
+        &["default.replication.factor"],
+        Section::Topics,
+        "default.replication.factor",
+        Kind::Number(1, 9, ""),
+    ),
+    row(
+        &["auto.create.topics.enable"],
+        Section::Topics,
+        "auto.create.topics.enable",
+        Kind::Truth,
+    ),
+    row(
+        &["cleanup.policy", "log.cleanup.policy"],
+        Section::Topics,
+        "cleanup.policy",
+        Kind::Word(&["delete"]),
+    ),
+    row(
+        &["compression.type"],
+        Section::Topics,
+        "compression.type",
+        Kind::Word(&["producer"]),
+    ),
+    row(
+        &["durability"],
+        Section::Topics,
+        "durability",
+        Kind::Word(&["fsync", "replicated", "os"]),
+    ),
+    row(
+        &["max.message.bytes", "message.max.bytes"],
+        Section::Topics,
+        "max.message.bytes",
+        Kind::Number(0, INT, ""),
+    ),
+    row(
+        &["message.timestamp.type", "log.message.timestamp.type"],
+        Section::Topics,
+        "message.timestamp.type",
+        Kind::Word(&["CreateTime"]),
+    ),
+    row(
+        &["min.insync.replicas"],
+        Section::Topics,
+        "min.insync.replicas",
+        Kind::Number(1, 9, ""),
+    ),
+    row(
+        &["retention.bytes", "log.retention.bytes"],
+        Section::Topics,
+        "retention.bytes",
+        Kind::Number(-1, ANY, ""),
+    ),
+    row(
+        &["retention.ms", "log.retention.ms"],
+        Section::Topics,
+        "retention.ms",
+        Kind::Number(-1, ANY, ""),
+    ),
+    row(
+        &["segment.bytes", "log.segment.bytes"],
+        Section::Topics,
+        "segment.bytes",
+        Kind::Number(14, INT, ""),
+    ),
+    row(
+        &["segment.ms", "log.roll.ms"],
+        Section::Topics,
+        "segment.ms",
+        Kind::Number(1, ANY, ""),
+    ),
+    row(
+        &["group.initial.rebalance.delay.ms"],
+        Section::Groups,
+        "initial_rebalance_delay",
+        Kind::Number(0, 300_000, "ms"),
+    ),
+    row(
+        &["group.min.session.timeout.ms"],
+        Section::Groups,
+        "session_timeout_min",
+        Kind::Number(1_000, 1_800_000, "ms"),
+    ),
+    row(
+        &["group.max.session.timeout.ms"],
+        Section::Groups,
+        "session_timeout_max",
+        Kind::Number(1_000, 86_400_000, "ms"),
+    ),
+    row(
+        &["group.max.size"],
+        Section::Groups,
+        "members_max",
+        Kind::Number(1, 100_000, ""),
+    ),
+    row(
+        &["offsets.retention.minutes"],
+        Section::Groups,
+        "offsets_retention",
+        Kind::Number(1, 52_560_000, "m"),
+    ),
+    row(
+        &["offsets.topic.num.partitions"],
+        Section::Groups,
+        "offsets_partitions",
+        Kind::Number(1, 1_000, ""),
+    ),
+    row(
+        &["max.connections"],
+        Section::Limits,
+        "connections",
+        Kind::Number(1, 1_000_000, ""),
+    ),
+    row(
+        &["socket.request.max.bytes"],
+        Section::Limits,
+        "request_bytes",
+        Kind::Number(64 << 10, 1 << 30, ""),
+    ),
+    row(
+        &["fetch.max.bytes"],
+        Section::Limits,
+        "fetch_bytes",
+        Kind::Number(1 << 10, 1 << 30, ""),
+    ),
+    row(
+        &["connections.max.idle.ms"],
+        Section::Limits,
+        "idle",
+        Kind::Number(1_000, 31_536_000_000, "ms"),
+    ),
+];
+
+impl Settings {
+    /// Reads `spec.config`.
+    ///
+    /// # Errors
+    /// Names the first key that the brokers do not know, or whose value they would refuse.
+    pub fn read<'a>(config: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, Invalid> {
+        let mut settings = Self::default();
+        for (key, value) in config {
+            let row = TABLE
+                .iter()
+                .find(|row| row.kafka.contains(&key))
+                .ok_or_else(|| {
+                    let names: Vec<&str> = TABLE
+                        .iter()
+                        .filter_map(|row| row.kafka.first().copied())
+                        .collect();
+                    Invalid::new(
+                        format!("spec.config[{key}]"),
+                        "is not a configuration of Weir's brokers",
+                        format!("Remove it; there are {}", names.join(", ")),
+                    )
+                })?;
+            let value = row.kind.read(value).map_err(|allowed| {
+                Invalid::new(
+                    format!("spec.config[{key}]"),
+                    format!("\"{value}\" is not possible"),
+                    format!("Write {allowed}"),
+                )
+            })?;
+            let section = match row.section {
+                Section::Topics => &mut settings.topics,
+                Section::Groups => &mut settings.groups,
+                Section::Limits => &mut settings.limits,
+            };
+            if section.insert(row.field, value).is_some() {
+                return Err(Invalid::new(
+                    format!("spec.config[{key}]"),
+                    "is there twice, under two names",
+                    format!("Keep {} only", row.kafka[0]),
+                ));
+            }
+        }
+        Ok(settings)
+    }
+}
+
+impl Kind {
+    /// The value as the brokers' file has it, or what would be allowed.
+    fn read(self, value: &str) -> Result<String, String> {
+        match self {
+            Self::Number(min, max, unit) => match value.trim().parse::<i64>() {
+                Ok(number) if (min..=max).contains(&number) => Ok(format!("{number}{unit}")),
+                _ => Err(format!("a whole number from {min} to {max}")),
+            },
+            Self::Truth if matches!(value, "true" | "false") => Ok(value.to_owned()),
+            Self::Truth => Err("\"true\" or \"false\"".to_owned()),
+            Self::Word(words) if words.contains(&value) => Ok(value.to_owned()),
+            Self::Word(words) => Err(words.join(" or ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, TABLE};
+
+    fn read(key: &str, value: &str) -> Result<Settings, String> {
+        Settings::read([(key, value)].into_iter()).map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn kafkas_names_become_the_brokers_fields() {
+        let settings = read("group.initial.rebalance.delay.ms", "0").unwrap_or_default();
+        assert_eq!(
+            settings
+                .groups
+                .get("initial_rebalance_delay")
+                .map(String::as_str),
+            Some("0ms")
+        );
+        let settings = read("log.retention.ms", "60000").unwrap_or_default();
+        assert_eq!(
+            settings.topics.get("retention.ms").map(String::as_str),
+            Some("60000")
+        );
+    }
+
+    #[test]
+    fn what_a_broker_would_not_start_with_is_refused_with_the_field() {
+        for (key, value, part) in [
+            (
+                "retention.ms",
+                "a week",
+                "spec.config[retention.ms]: \"a week\" is not possible",
+            ),
+            ("num.partitions", "0", "a whole number from 1 to 10000"),
+            ("auto.create.topics.enable", "yes", "\"true\" or \"false\""),
+            (
+                "retention.hours",
+                "1",
+                "spec.config[retention.hours]: is not a configuration",
+            ),
+        ] {
+            let error = read(key, value).err().unwrap_or_default();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_setting_under_two_names_is_refused() {
+        let both = [("retention.ms", "1"), ("log.retention.ms", "2")];
+        assert!(Settings::read(both.into_iter()).is_err());
+    }
+
+    #[test]
+    fn every_name_stands_in_the_table_once() {
+        let mut names: Vec<&str> = TABLE.iter().flat_map(|row| row.kafka).copied().collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    }
+}

@@ -1,0 +1,147 @@
+//! What is done for one Cluster in Kubernetes: its objects first, then at most one restart.
+//!
+//! The size comes from [`scale`], the restart from [`roll`], differences of objects from [`drift`]. A paused cluster is only looked at.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::decide::gates::Blocked;
+use crate::decide::{Plan, drift, roll, scale};
+use crate::names;
+use crate::objects::{self, BuildError, Child, Existing};
+use crate::quantity::Quantity;
+use crate::validate::Cluster;
+use crate::world::{BrokerId, Look, Process};
+
+/// What was observed of one cluster.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct World {
+    /// Objects in the API, by kind and name.
+    pub objects: BTreeMap<(String, String), Value>,
+    /// The broker pods.
+    pub processes: BTreeMap<BrokerId, Process>,
+    /// What the brokers say, if one answered.
+    pub look: Option<Look>,
+}
+
+impl World {
+    fn object(&self, kind: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&(kind.to_owned(), name.to_owned()))
+    }
+
+    /// The StatefulSet, as far as it has to stay what it is.
+    #[must_use]
+    pub fn existing(&self, cluster: &Cluster) -> Existing {
+        Existing::of(self.object("StatefulSet", &names::brokers(&cluster.key.name)))
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Create or change an object.
+    Apply {
+        /// All of it.
+        child: Box<Child>,
+        /// The first difference, or that it is missing.
+        change: String,
+    },
+    /// Replace a broker's pod.
+    RestartBroker {
+        /// Whose.
+        broker: BrokerId,
+        /// What for.
+        why: String,
+    },
+}
+
+/// The decision, and what status needs of how it was come to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Steps and gates.
+    pub plan: Plan<Step>,
+    /// How many brokers there are to be now.
+    pub brokers: u32,
+    /// Brokers that run with an old hash.
+    pub outdated: Vec<BrokerId>,
+}
+
+/// Decides for one cluster.
+///
+/// # Errors
+/// When an object cannot be written, which is a defect.
+pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> {
+    let existing = world.existing(cluster);
+    let size = scale::size(cluster.replicas, existing.replicas, world.look.as_ref());
+    let mut plan = Plan {
+        steps: Vec::new(),
+        blocked: size.blocked.into_iter().collect(),
+    };
+    plan.blocked.extend(storage_waits(cluster, &existing));
+    plan.blocked.extend(rack_waits(cluster));
+    for child in objects::desired(cluster, size.brokers, &existing)? {
+        let change = match world.object(&child.resource.kind, &child.name) {
+            None => Some("missing".to_owned()),
+            Some(observed) => drift::first_difference(&child.content, observed),
+        };
+        if let Some(change) = change {
+            plan.steps.push(Step::Apply {
+                child: Box::new(child),
+                change,
+            });
+        }
+    }
+    let hash = objects::pod_hash(cluster, existing.image(cluster));
+    let roll = roll::next(size.brokers, &hash, &world.processes, world.look.as_ref());
+    if let Some(broker) = roll.restart {
+        let why = format!(
+            "{} of {} brokers run what is no longer wanted",
+            roll.outdated.len(),
+            world.processes.len()
+        );
+        plan.steps.push(Step::RestartBroker { broker, why });
+    }
+    plan.blocked.extend(roll.blocked);
+    if cluster.paused && !plan.steps.is_empty() {
+        let message = format!(
+            "spec.paused is true: {} steps wait. Set it to false to go on",
+            plan.steps.len()
+        );
+        plan.blocked.insert(
+            0,
+            Blocked {
+                gate: "Paused",
+                message,
+            },
+        );
+    }
+    Ok(Decision {
+        plan,
+        brokers: size.brokers,
+        outdated: roll.outdated,
+    })
+}
+
+/// Volumes that exist keep the size that they were made with.
+fn storage_waits(cluster: &Cluster, existing: &Existing) -> Option<Blocked> {
+    let has = existing.storage()?;
+    (Quantity::parse(has) != Some(cluster.storage.amount)).then(|| Blocked {
+        gate: "StorageResizePending",
+        message: format!(
+            "spec.storage.size is {}, but the brokers' volumes were made with {has}: this version does not resize volumes, they stay as they are. \
+             Set spec.storage.size back to {has}, or expand the PersistentVolumeClaims by hand",
+            cluster.storage.size
+        ),
+    })
+}
+
+fn rack_waits(cluster: &Cluster) -> Option<Blocked> {
+    cluster.rack.as_ref().map(|label| Blocked {
+        gate: "RackNotSupported",
+        message: format!("spec.rack names the node label {label}, which this version does not read: all brokers count as one rack. Remove spec.rack"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

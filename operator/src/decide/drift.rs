@@ -1,0 +1,182 @@
+//! Whether an object in the API differs from what it should be, and where.
+//!
+//! What others added (defaults, other field managers) is theirs and no drift. Lists are compared by their elements' names where
+//! those have names. A field that was ours and no longer is shows in the annotation with the hash of what was applied last.
+
+use serde_json::Value;
+
+use crate::quantity::Quantity;
+
+/// The first difference, as `path: is → should be`; `None` when everything that is ours is as it should be.
+#[must_use]
+pub fn first_difference(desired: &Value, observed: &Value) -> Option<String> {
+    difference("", desired, observed)
+}
+
+fn difference(path: &str, desired: &Value, observed: &Value) -> Option<String> {
+    match (desired, observed) {
+        (Value::Object(desired), Value::Object(observed)) => {
+            desired.iter().find_map(|(key, value)| {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                match observed.get(key) {
+                    Some(observed) => difference(&path, value, observed),
+                    None if is_nothing(value) => None,
+                    None => Some(format!("{path}: unset → {}", brief(value))),
+                }
+            })
+        }
+        (Value::Array(desired), Value::Array(observed)) => list_difference(path, desired, observed),
+        (Value::String(desired_text), Value::String(observed_text))
+            if desired_text != observed_text =>
+        {
+            let amounts = (
+                Quantity::parse(desired_text),
+                Quantity::parse(observed_text),
+            );
+            let same_amount =
+                holds_quantities(path) && amounts.0.is_some() && amounts.0 == amounts.1;
+            (!same_amount).then(|| change(path, desired, observed))
+        }
+        _ if desired == observed => None,
+        _ => Some(change(path, desired, observed)),
+    }
+}
+
+fn list_difference(path: &str, desired: &[Value], observed: &[Value]) -> Option<String> {
+    if let Some(named) = desired
+        .iter()
+        .map(|item| item.get("name").and_then(Value::as_str))
+        .collect::<Option<Vec<&str>>>()
+    {
+        return named.into_iter().zip(desired).find_map(|(name, item)| {
+            let path = format!("{path}[{name}]");
+            match observed
+                .iter()
+                .find(|other| other.get("name").and_then(Value::as_str) == Some(name))
+            {
+                Some(other) => difference(&path, item, other),
+                None => Some(format!("{path}: missing")),
+            }
+        });
+    }
+    if desired.len() != observed.len() {
+        return Some(format!(
+            "{path}: {} → {} elements",
+            observed.len(),
+            desired.len()
+        ));
+    }
+    desired
+        .iter()
+        .zip(observed)
+        .enumerate()
+        .find_map(|(at, (desired, observed))| {
+            difference(&format!("{path}[{at}]"), desired, observed)
+        })
+}
+
+/// The API server drops what is empty.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_nothing),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+/// Fields whose text is an amount, which the API server writes in its own spelling.
+fn holds_quantities(path: &str) -> bool {
+    path.contains(".requests.") || path.contains(".limits.")
+}
+
+fn change(path: &str, desired: &Value, observed: &Value) -> String {
+    format!("{path}: {} → {}", brief(observed), brief(desired))
+}
+
+/// A value, short enough for a line.
+fn brief(value: &Value) -> String {
+    /// Enough to recognise a value.
+    const CHARS_MAX: usize = 60;
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let text = text.replace('\n', " ");
+    if text.chars().count() <= CHARS_MAX {
+        text
+    } else {
+        format!("{}…", text.chars().take(CHARS_MAX).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::first_difference;
+
+    #[test]
+    fn what_the_api_server_and_others_added_is_no_drift() {
+        let desired = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"ports": [{"name": "kafka", "port": 9092}], "empty": {}}});
+        let observed = json!({
+            "metadata": {"labels": {"a": "1", "theirs": "x"}, "uid": "u"},
+            "spec": {"ports": [{"name": "more", "port": 1}, {"name": "kafka", "port": 9092, "nodePort": 31000}], "type": "ClusterIP"},
+        });
+        assert_eq!(first_difference(&desired, &observed), None);
+    }
+
+    #[test]
+    fn a_difference_is_named_with_both_values() {
+        for (desired, observed, expected) in [
+            (
+                json!({"spec": {"replicas": 5}}),
+                json!({"spec": {"replicas": 3}}),
+                "spec.replicas: 3 → 5",
+            ),
+            (
+                json!({"spec": {"replicas": 5}}),
+                json!({"spec": {}}),
+                "spec.replicas: unset → 5",
+            ),
+            (
+                json!({"c": [{"name": "a", "image": "2"}]}),
+                json!({"c": [{"name": "a", "image": "1"}]}),
+                "c[a].image: 1 → 2",
+            ),
+            (
+                json!({"c": [{"name": "a"}]}),
+                json!({"c": []}),
+                "c[a]: missing",
+            ),
+            (
+                json!({"args": ["x"]}),
+                json!({"args": ["x", "y"]}),
+                "args: 2 → 1 elements",
+            ),
+        ] {
+            assert_eq!(
+                first_difference(&desired, &observed).as_deref(),
+                Some(expected)
+            );
+        }
+    }
+
+    #[test]
+    fn amounts_are_compared_as_amounts_only_where_amounts_stand() {
+        let amount = |text: &str| json!({"resources": {"requests": {"cpu": text}}});
+        assert_eq!(first_difference(&amount("1000m"), &amount("1")), None);
+        assert!(first_difference(&amount("1000m"), &amount("2")).is_some());
+        assert!(
+            first_difference(
+                &json!({"data": {"x": "1000m"}}),
+                &json!({"data": {"x": "1"}})
+            )
+            .is_some()
+        );
+    }
+}

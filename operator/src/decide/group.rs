@@ -1,0 +1,196 @@
+//! What is said of a `ConsumerGroup`. Nothing is done to groups; this is arithmetic over what the brokers know exactly.
+
+use std::collections::BTreeMap;
+
+use crate::validate::{Group, Objective};
+use crate::world::GroupSeen;
+
+/// Lag, over one topic or several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Records yet to be read.
+    pub records: i64,
+    /// Age of the oldest of them, in whole seconds, rounded up so that an age is never 0 while something waits.
+    pub seconds: i64,
+}
+
+impl Lag {
+    fn plus(self, records: i64, age_ms: i64) -> Self {
+        let seconds = age_ms.max(0).div_euclid(1000) + i64::from(age_ms.max(0) % 1000 > 0);
+        Self {
+            records: self.records.saturating_add(records.max(0)),
+            seconds: self.seconds.max(seconds),
+        }
+    }
+}
+
+/// What was found out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Kafka's name of the group's state.
+    pub state: String,
+    /// Members.
+    pub members: u32,
+    /// Over all topics that count.
+    pub lag: Lag,
+    /// For each topic that counts, those with the most lag first.
+    pub topics: Vec<(String, Lag)>,
+    /// When there is an objective: whether it is met, and the numbers.
+    pub objective: Option<(bool, String)>,
+}
+
+/// Reports on one group.
+#[must_use]
+pub fn report(group: &Group, seen: &GroupSeen) -> Report {
+    let mut by_topic: BTreeMap<&str, Lag> = BTreeMap::new();
+    let mut total = Lag::default();
+    for partition in seen
+        .lag
+        .iter()
+        .filter(|partition| group.topics.is_empty() || group.topics.contains(&partition.topic))
+    {
+        let lag = by_topic.entry(&partition.topic).or_default();
+        *lag = lag.plus(partition.records, partition.age_ms);
+        total = total.plus(partition.records, partition.age_ms);
+    }
+    let mut topics: Vec<(String, Lag)> = by_topic
+        .into_iter()
+        .map(|(topic, lag)| (topic.to_owned(), lag))
+        .collect();
+    topics.sort_by(|left, right| {
+        right
+            .1
+            .records
+            .cmp(&left.1.records)
+            .then_with(|| left.0.cmp(&right.0))
+    });
+    Report {
+        state: seen.state.clone(),
+        members: seen.members,
+        lag: total,
+        topics,
+        objective: group.objective.map(|objective| judge(objective, total)),
+    }
+}
+
+fn judge(objective: Objective, lag: Lag) -> (bool, String) {
+    let parts: Vec<(bool, String)> = [
+        objective.records.map(|most| {
+            (
+                lag.records <= most,
+                format!("{} records wait, {most} may", lag.records),
+            )
+        }),
+        objective.seconds.map(|most| {
+            (
+                lag.seconds <= most,
+                format!(
+                    "the oldest waits for {} s, {most} s are allowed",
+                    lag.seconds
+                ),
+            )
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let met = parts.iter().all(|(met, _)| *met);
+    let text: Vec<String> = parts.into_iter().map(|(_, text)| text).collect();
+    (met, text.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lag, report};
+    use crate::validate::{Group, Objective};
+    use crate::world::{GroupSeen, Key, PartitionLag};
+
+    fn group(topics: &[&str], records: Option<i64>, seconds: Option<i64>) -> Group {
+        Group {
+            key: Key::new("shop", "billing"),
+            cluster: Key::new("shop", "main"),
+            id: "billing".into(),
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            objective: (records.is_some() || seconds.is_some())
+                .then_some(Objective { records, seconds }),
+        }
+    }
+
+    fn seen() -> GroupSeen {
+        let lag = |topic: &str, partition, records, age_ms| PartitionLag {
+            topic: topic.into(),
+            partition,
+            records,
+            age_ms,
+        };
+        GroupSeen {
+            state: "Stable".into(),
+            members: 2,
+            lag: vec![
+                lag("orders", 0, 10, 1_500),
+                lag("orders", 1, 5, 900),
+                lag("audit", 0, 100, 60_000),
+            ],
+        }
+    }
+
+    #[test]
+    fn lag_is_summed_in_records_and_the_oldest_in_seconds() {
+        let report = report(&group(&[], None, None), &seen());
+        assert_eq!(
+            report.lag,
+            Lag {
+                records: 115,
+                seconds: 60
+            }
+        );
+        assert_eq!(
+            report.topics,
+            [
+                (
+                    "audit".to_owned(),
+                    Lag {
+                        records: 100,
+                        seconds: 60
+                    }
+                ),
+                (
+                    "orders".to_owned(),
+                    Lag {
+                        records: 15,
+                        seconds: 2
+                    }
+                )
+            ]
+        );
+        assert_eq!(report.objective, None);
+    }
+
+    #[test]
+    fn only_the_topics_that_are_named_count() {
+        assert_eq!(
+            report(&group(&["orders"], None, None), &seen()).lag,
+            Lag {
+                records: 15,
+                seconds: 2
+            }
+        );
+    }
+
+    #[test]
+    fn one_missed_objective_is_enough() {
+        for (records, seconds, met) in [
+            (Some(15), Some(2), true),
+            (Some(14), Some(2), false),
+            (Some(15), Some(1), false),
+            (Some(0), None, false),
+        ] {
+            let objective = report(&group(&["orders"], records, seconds), &seen()).objective;
+            assert_eq!(
+                objective.map(|(met, _)| met),
+                Some(met),
+                "{records:?} {seconds:?}"
+            );
+        }
+    }
+}

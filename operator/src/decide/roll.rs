@@ -1,0 +1,210 @@
+//! Which broker is restarted next, if any.
+//!
+//! A broker is outdated when the hash that its process was started with is not the wanted one. Outdated brokers are restarted one at a
+//! time, and one that serves only when every gate of [`gates::ROLL`] lets it: all others ready, a fresh look at the cluster, the quorum keeps its
+//! majority, and no partition that has other replicas is short of them. A partition with a single replica is away while its broker
+//! restarts; that is what a replication factor of 1 says, and it blocks nothing.
+//!
+//! A broker that serves nothing (not ready, and not alive as far as the others know) is restarted without asking: waiting for a broken
+//! cluster to be healthy before replacing what broke it would wait for ever.
+
+use std::collections::BTreeMap;
+
+use crate::decide::gates::{self, Blocked};
+use crate::world::{BrokerId, Look, Process};
+
+/// One broker that is to be restarted while it serves.
+#[derive(Debug)]
+pub struct Case<'a> {
+    /// The candidate.
+    pub broker: BrokerId,
+    /// How many brokers there should be.
+    pub size: u32,
+    /// All processes.
+    pub processes: &'a BTreeMap<BrokerId, Process>,
+    /// What the brokers say, if any answered.
+    pub look: Option<&'a Look>,
+}
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roll {
+    /// Restart this one now.
+    pub restart: Option<BrokerId>,
+    /// All that run with an old hash, the one to restart included.
+    pub outdated: Vec<BrokerId>,
+    /// Why none is restarted though some are outdated.
+    pub blocked: Option<Blocked>,
+}
+
+/// Decides the next restart.
+#[must_use]
+pub fn next(
+    size: u32,
+    hash: &str,
+    processes: &BTreeMap<BrokerId, Process>,
+    look: Option<&Look>,
+) -> Roll {
+    let outdated: Vec<BrokerId> = processes
+        .iter()
+        .filter(|(_, process)| !process.leaving && process.hash.as_deref() != Some(hash))
+        .map(|(broker, _)| *broker)
+        .collect();
+    if outdated.is_empty() {
+        return Roll::default();
+    }
+    if let Some(leaving) = processes
+        .iter()
+        .find(|(_, process)| process.leaving)
+        .map(|(broker, _)| broker)
+    {
+        let blocked = Blocked {
+            gate: "BrokersNotReady",
+            message: format!(
+                "broker {leaving} is being restarted; {} to go",
+                list(&outdated)
+            ),
+        };
+        return Roll {
+            restart: None,
+            outdated,
+            blocked: Some(blocked),
+        };
+    }
+    let mut candidates = outdated.clone();
+    candidates.sort_by_key(|broker| restart_order(*broker, processes, look));
+    let Some(broker) = candidates.first().copied() else {
+        return Roll::default();
+    };
+    if serves_nothing(broker, processes, look) {
+        return Roll {
+            restart: Some(broker),
+            outdated,
+            blocked: None,
+        };
+    }
+    let case = Case {
+        broker,
+        size,
+        processes,
+        look,
+    };
+    match gates::first_no(gates::ROLL, |gate| gate(&case)) {
+        None => Roll {
+            restart: Some(broker),
+            outdated,
+            blocked: None,
+        },
+        Some(blocked) => Roll {
+            restart: None,
+            outdated,
+            blocked: Some(blocked),
+        },
+    }
+}
+
+/// Brokers that serve nothing first, then those that are not ready, the controller last, and otherwise from the highest id down.
+fn restart_order(
+    broker: BrokerId,
+    processes: &BTreeMap<BrokerId, Process>,
+    look: Option<&Look>,
+) -> (bool, bool, bool, std::cmp::Reverse<BrokerId>) {
+    let ready = processes.get(&broker).is_some_and(|process| process.ready);
+    let controller = look.is_some_and(|look| look.controller == Some(broker));
+    (
+        !serves_nothing(broker, processes, look),
+        ready,
+        controller,
+        std::cmp::Reverse(broker),
+    )
+}
+
+fn serves_nothing(
+    broker: BrokerId,
+    processes: &BTreeMap<BrokerId, Process>,
+    look: Option<&Look>,
+) -> bool {
+    let ready = processes.get(&broker).is_some_and(|process| process.ready);
+    let alive = look
+        .and_then(|look| look.brokers.get(&broker))
+        .is_some_and(|seen| seen.alive);
+    !ready && !alive
+}
+
+/// Gate: another broker is not there, or not ready.
+pub(super) fn others_not_ready(case: &Case<'_>) -> Option<String> {
+    let unready: Vec<BrokerId> = (0..case.size)
+        .map(BrokerId)
+        .filter(|broker| {
+            *broker != case.broker
+                && !case
+                    .processes
+                    .get(broker)
+                    .is_some_and(|process| process.ready && !process.leaving)
+        })
+        .collect();
+    (!unready.is_empty()).then(|| {
+        format!("broker {} waits to be restarted until all others are ready; not ready: {}. See those pods' logs", case.broker, list(&unready))
+    })
+}
+
+/// Gate: no broker has answered, so nothing is known of the partitions.
+pub(super) fn not_seen(case: &Case<'_>) -> Option<String> {
+    case.look.is_none().then(|| {
+        format!("broker {} waits to be restarted until a broker answers what its partitions are (port {})", case.broker, crate::names::INTERNAL_PORT)
+    })
+}
+
+/// Gate: the voters that stay would be no majority.
+pub(super) fn quorum_at_risk(case: &Case<'_>) -> Option<String> {
+    let look = case.look?;
+    // A single voter is always its own majority; restarting it pauses metadata changes and nothing else.
+    if look.voters.len() < 2 || !look.voters.contains(&case.broker) {
+        return None;
+    }
+    let staying = look
+        .voters
+        .iter()
+        .filter(|voter| {
+            **voter != case.broker && look.brokers.get(voter).is_some_and(|broker| broker.alive)
+        })
+        .count();
+    let majority = look.voters.len() / 2 + 1;
+    // Two voters cannot spare one: they never have a majority without each other, so that case is not held up for ever.
+    (staying < majority && look.voters.len() > 2).then(|| {
+        format!("without broker {}, {staying} of {} voters of the metadata quorum would be alive and {majority} are needed", case.broker, look.voters.len())
+    })
+}
+
+/// Gate: a partition with several replicas already misses some of them.
+pub(super) fn partition_would_go_offline(case: &Case<'_>) -> Option<String> {
+    /// How many topics a message names.
+    const NAMED: usize = 3;
+    let look = case.look?;
+    let short: Vec<&str> = look
+        .topics
+        .iter()
+        .filter(|(_, topic)| topic.replication_factor > 1 && topic.under_replicated_partitions > 0)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    (!short.is_empty()).then(|| {
+        format!(
+            "broker {} waits to be restarted until every partition has its replicas in sync; {} topics have not: {}{}",
+            case.broker,
+            short.len(),
+            short[..short.len().min(NAMED)].join(", "),
+            if short.len() > NAMED { " …" } else { "" },
+        )
+    })
+}
+
+fn list(brokers: &[BrokerId]) -> String {
+    let ids: Vec<String> = brokers
+        .iter()
+        .map(|broker| format!("broker {broker}"))
+        .collect();
+    ids.join(", ")
+}
+
+#[cfg(test)]
+mod tests;

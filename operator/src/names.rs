@@ -1,0 +1,123 @@
+//! Names, labels and ports of what the operator makes.
+//!
+//! Objects of a cluster are found again by these names, so they never change: a new name would orphan the old object.
+
+use std::collections::BTreeMap;
+
+/// Owner of the fields that the operator applies (server-side apply).
+pub const FIELD_MANAGER: &str = "weir-operator";
+
+/// Value of `app.kubernetes.io/name` on everything that belongs to a cluster.
+pub const APP: &str = "weir";
+
+/// Names the cluster on each of its objects.
+pub const CLUSTER_LABEL: &str = "weir.dev/cluster";
+
+/// Hash of what a broker process would notice; a pod whose hash differs from its StatefulSet's is rolled.
+pub const POD_HASH_ANNOTATION: &str = "weir.dev/pod-hash";
+
+/// Hash of what the operator last applied to an object, so that a field it no longer sets is noticed too.
+pub const APPLIED_ANNOTATION: &str = "weir.dev/applied";
+
+/// Keeps a `Topic` until the broker's topic is deleted; only with `deletionPolicy: Delete`.
+///
+/// The escape when the brokers never come back: annotate the Topic with [`RELEASE_ANNOTATION`].
+pub const TOPIC_FINALIZER: &str = "weir.dev/topic";
+
+/// On a Topic that is being deleted: let it go now and leave the broker's topic where it is.
+pub const RELEASE_ANNOTATION: &str = "weir.dev/release";
+
+/// Kafka's listener.
+pub const KAFKA_PORT: u16 = 9092;
+/// Brokers among themselves, and the operator's `Admin`.
+pub const INTERNAL_PORT: u16 = 9094;
+/// `/metrics`, `/healthz` and `/readyz`.
+pub const HTTP_PORT: u16 = 9600;
+
+/// The longest cluster name: a pod's `controller-revision-hash` label is `<StatefulSet>-<10 characters>` and labels end at 63
+/// characters.
+pub const CLUSTER_NAME_LEN_MAX: usize = weir_crds::MAX_CLUSTER_NAME;
+
+/// The StatefulSet; also the ServiceAccount and the PodDisruptionBudget.
+#[must_use]
+pub fn brokers(cluster: &str) -> String {
+    format!("{cluster}-broker")
+}
+
+/// The headless Service that gives each broker its DNS name.
+#[must_use]
+pub fn headless_service(cluster: &str) -> String {
+    format!("{cluster}-brokers")
+}
+
+/// The Service that clients bootstrap from.
+#[must_use]
+pub fn bootstrap_service(cluster: &str) -> String {
+    format!("{cluster}-bootstrap")
+}
+
+/// The ConfigMap with the brokers' configuration file.
+#[must_use]
+pub fn config_map(cluster: &str) -> String {
+    format!("{cluster}-config")
+}
+
+/// The pod of one broker.
+#[must_use]
+pub fn pod(cluster: &str, broker: crate::world::BrokerId) -> String {
+    format!("{cluster}-broker-{broker}")
+}
+
+/// DNS name of one broker, as the headless Service publishes it.
+#[must_use]
+pub fn broker_host(cluster: &str, namespace: &str, broker: crate::world::BrokerId) -> String {
+    format!(
+        "{}.{}.{namespace}.svc",
+        pod(cluster, broker),
+        headless_service(cluster)
+    )
+}
+
+/// Where clients in Kubernetes begin.
+#[must_use]
+pub fn bootstrap_address(cluster: &str, namespace: &str) -> String {
+    format!(
+        "{}.{namespace}.svc:{KAFKA_PORT}",
+        bootstrap_service(cluster)
+    )
+}
+
+/// Labels that select a cluster's broker pods; a StatefulSet's selector cannot change, so neither may these.
+#[must_use]
+pub fn selector(cluster: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", APP),
+        ("app.kubernetes.io/instance", cluster),
+        ("app.kubernetes.io/component", "broker"),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// Labels on every object of a cluster.
+#[must_use]
+pub fn labels(cluster: &str) -> BTreeMap<String, String> {
+    let mut labels = selector(cluster);
+    labels.insert(
+        "app.kubernetes.io/managed-by".to_owned(),
+        FIELD_MANAGER.to_owned(),
+    );
+    labels.insert(CLUSTER_LABEL.to_owned(), cluster.to_owned());
+    labels
+}
+
+/// A selector as `kubectl -l` and `status.selector` take it.
+#[must_use]
+pub fn selector_string(cluster: &str) -> String {
+    let pairs: Vec<String> = selector(cluster)
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}

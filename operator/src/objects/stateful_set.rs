@@ -1,0 +1,363 @@
+//! The brokers' StatefulSet.
+//!
+//! `OnDelete`: the operator decides when a pod is replaced. `Parallel`: brokers form their quorum together. Volumes are kept when the set
+//! shrinks or goes. Claim templates cannot change, so those that exist are kept as they are. Pods satisfy the restricted Pod Security profile.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction,
+    LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm,
+    PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements,
+    WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use super::{config_map, metadata, pod_hash};
+use crate::broker_config::DATA_DIR;
+use crate::names;
+use crate::validate::{Cluster, Image};
+
+/// The broker's image has this user.
+const USER: i64 = 65_532;
+
+/// A broker flushes, hands over and says goodbye within 20 seconds of its own accord; the rest is for a slow disk.
+const GRACE_PERIOD_S: i64 = 60;
+
+const CONFIG_DIR: &str = "/etc/weir";
+const DATA: &str = "data";
+const CONFIG: &str = "config";
+
+/// The default image that a cluster was created with, so that a newer operator's default does not restart it.
+const DEFAULT_IMAGE_ANNOTATION: &str = "weir.dev/default-image";
+
+/// What there is already and has to stay.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Existing {
+    /// Size of the set.
+    pub replicas: Option<u32>,
+    default_image: Option<String>,
+    claims: Option<Vec<PersistentVolumeClaim>>,
+}
+
+impl Existing {
+    /// Reads it off the StatefulSet that was observed.
+    #[must_use]
+    pub fn of(set: Option<&Value>) -> Self {
+        let Some(set) = set.and_then(|set| serde_json::from_value::<StatefulSet>(set.clone()).ok())
+        else {
+            return Self::default();
+        };
+        let default_image = set
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(DEFAULT_IMAGE_ANNOTATION))
+            .cloned();
+        let spec = set.spec.unwrap_or_default();
+        let mut claims = spec.volume_claim_templates;
+        for claim in claims.iter_mut().flatten() {
+            claim.status = None;
+        }
+        Self {
+            replicas: spec
+                .replicas
+                .and_then(|replicas| u32::try_from(replicas).ok()),
+            default_image,
+            claims,
+        }
+    }
+
+    /// The size of volume that existing brokers were given.
+    #[must_use]
+    pub fn storage(&self) -> Option<&str> {
+        let claim = self
+            .claims
+            .as_ref()?
+            .iter()
+            .find(|claim| claim.metadata.name.as_deref() == Some(DATA))?;
+        let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+        requests.get("storage").map(|quantity| quantity.0.as_str())
+    }
+
+    /// The image that the brokers are to run.
+    #[must_use]
+    pub fn image<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
+        match &cluster.image {
+            Image::Named(image) => image,
+            Image::Default(image) => self.default_image.as_deref().unwrap_or(image),
+        }
+    }
+}
+
+pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> StatefulSet {
+    let name = &cluster.key.name;
+    let image = existing.image(cluster);
+    let mut meta = metadata::named(cluster, names::brokers(name));
+    if matches!(cluster.image, Image::Default(_)) {
+        meta.annotations = Some(BTreeMap::from([(
+            DEFAULT_IMAGE_ANNOTATION.to_owned(),
+            image.to_owned(),
+        )]));
+    }
+    StatefulSet {
+        metadata: meta,
+        spec: Some(StatefulSetSpec {
+            replicas: i32::try_from(brokers).ok(),
+            service_name: Some(names::headless_service(name)),
+            selector: LabelSelector {
+                match_labels: Some(names::selector(name)),
+                ..LabelSelector::default()
+            },
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".to_owned()),
+                rolling_update: None,
+            }),
+            persistent_volume_claim_retention_policy: Some(
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Retain".to_owned()),
+                    when_scaled: Some("Retain".to_owned()),
+                },
+            ),
+            template: template(cluster, image),
+            volume_claim_templates: Some(
+                existing
+                    .claims
+                    .clone()
+                    .unwrap_or_else(|| vec![claim(cluster)]),
+            ),
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn template(cluster: &Cluster, image: &str) -> PodTemplateSpec {
+    let mut labels = cluster.pod.labels.clone();
+    labels.extend(names::labels(&cluster.key.name));
+    let mut annotations = cluster.pod.annotations.clone();
+    annotations.insert(
+        names::POD_HASH_ANNOTATION.to_owned(),
+        pod_hash(cluster, image),
+    );
+    let secrets: Vec<LocalObjectReference> = cluster
+        .image_pull_secrets
+        .iter()
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            service_account_name: Some(names::brokers(&cluster.key.name)),
+            automount_service_account_token: Some(false),
+            // The variables of Services would read as configuration of a broker when a Service's name begins with "weir".
+            enable_service_links: Some(false),
+            security_context: Some(pod_security()),
+            termination_grace_period_seconds: Some(
+                cluster
+                    .pod
+                    .termination_grace_period_seconds
+                    .unwrap_or(GRACE_PERIOD_S),
+            ),
+            image_pull_secrets: some_unless_empty(secrets),
+            node_selector: (!cluster.pod.node_selector.is_empty())
+                .then(|| cluster.pod.node_selector.clone()),
+            tolerations: some_unless_empty(cluster.pod.tolerations.clone()),
+            affinity: Some(
+                cluster
+                    .pod
+                    .affinity
+                    .clone()
+                    .unwrap_or_else(|| different_nodes(&cluster.key.name)),
+            ),
+            topology_spread_constraints: some_unless_empty(
+                cluster.pod.topology_spread_constraints.clone(),
+            ),
+            priority_class_name: cluster.pod.priority_class_name.clone(),
+            containers: vec![container(cluster, image)],
+            volumes: Some(vec![Volume {
+                name: CONFIG.to_owned(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: names::config_map(&cluster.key.name),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            }]),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn container(cluster: &Cluster, image: &str) -> Container {
+    let ports = [
+        ("kafka", names::KAFKA_PORT),
+        ("internal", names::INTERNAL_PORT),
+        ("http", names::HTTP_PORT),
+    ];
+    let env: Vec<EnvVar> = cluster
+        .pod
+        .env
+        .iter()
+        .map(|variable| EnvVar {
+            name: variable.name.clone(),
+            value: Some(variable.value.clone()),
+            value_from: None,
+        })
+        .collect();
+    let mount = |name: &str, path: &str, read_only: Option<bool>| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only,
+        ..VolumeMount::default()
+    };
+    Container {
+        name: "broker".to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: cluster.image_pull_policy.map(str::to_owned),
+        args: Some(vec![
+            "--config".to_owned(),
+            format!("{CONFIG_DIR}/{}", config_map::FILE),
+        ]),
+        env: some_unless_empty(env),
+        ports: Some(
+            ports
+                .into_iter()
+                .map(|(name, port)| ContainerPort {
+                    name: Some(name.to_owned()),
+                    container_port: port.into(),
+                    protocol: Some("TCP".to_owned()),
+                    ..ContainerPort::default()
+                })
+                .collect(),
+        ),
+        resources: resources(cluster),
+        volume_mounts: Some(vec![
+            mount(DATA, DATA_DIR, None),
+            mount(CONFIG, CONFIG_DIR, Some(true)),
+        ]),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: None,
+            }),
+            ..SecurityContext::default()
+        }),
+        // Liveness depends on nothing but the process; recovery of a large log is not its end.
+        liveness_probe: Some(probe("/healthz", 10, 6)),
+        readiness_probe: Some(probe("/readyz", 2, 2)),
+        ..Container::default()
+    }
+}
+
+fn resources(cluster: &Cluster) -> Option<ResourceRequirements> {
+    let amounts = |map: &BTreeMap<String, weir_crds::ResourceQuantity>| {
+        (!map.is_empty()).then(|| {
+            map.iter()
+                .map(|(name, amount)| (name.clone(), amount.to_quantity()))
+                .collect()
+        })
+    };
+    let requirements = ResourceRequirements {
+        requests: amounts(&cluster.resources.requests),
+        limits: amounts(&cluster.resources.limits),
+        ..ResourceRequirements::default()
+    };
+    (requirements != ResourceRequirements::default()).then_some(requirements)
+}
+
+fn probe(path: &str, period_s: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("http".to_owned()),
+            scheme: Some("HTTP".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_s),
+        timeout_seconds: Some(period_s.min(5)),
+        failure_threshold: Some(failures),
+        success_threshold: Some(1),
+        ..Probe::default()
+    }
+}
+
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        // A volume of many segments is not walked at each start.
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// Brokers of one cluster prefer different nodes.
+fn different_nodes(cluster: &str) -> Affinity {
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![
+                WeightedPodAffinityTerm {
+                    weight: 100,
+                    pod_affinity_term: PodAffinityTerm {
+                        topology_key: "kubernetes.io/hostname".to_owned(),
+                        label_selector: Some(LabelSelector {
+                            match_labels: Some(names::selector(cluster)),
+                            ..LabelSelector::default()
+                        }),
+                        ..PodAffinityTerm::default()
+                    },
+                },
+            ]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn claim(cluster: &Cluster) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(DATA.to_owned()),
+            labels: Some(names::selector(&cluster.key.name)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: cluster.storage.class.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([(
+                    "storage".to_owned(),
+                    Quantity(cluster.storage.size.clone()),
+                )])),
+                limits: None,
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn some_unless_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

@@ -1,0 +1,215 @@
+//! A `Cluster` that can be built.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use weir_crds::{PodOverrides, Resources};
+
+use super::{Invalid, at_least_one};
+use crate::broker_config::Settings;
+use crate::names;
+use crate::quantity::Quantity;
+use crate::world::Key;
+
+/// What the operator itself was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// Image of the brokers when a Cluster names none.
+    pub broker_image: String,
+}
+
+/// Where the brokers' image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    /// The Cluster names it.
+    Named(String),
+    /// The Cluster leaves it to the operator: what the brokers have stays, and a new cluster gets this one.
+    Default(String),
+}
+
+/// Each broker's volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// As written.
+    pub size: String,
+    /// As an amount.
+    pub amount: Quantity,
+    /// `None`: Kubernetes' default class.
+    pub class: Option<String>,
+}
+
+/// A cluster that somebody wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// The resource.
+    pub key: Key,
+    /// For owner references; empty for manifests.
+    pub uid: String,
+    /// Change nothing, report only.
+    pub paused: bool,
+    /// The resource is being deleted.
+    pub deleting: bool,
+    /// Brokers.
+    pub replicas: u32,
+    /// Their image.
+    pub image: Image,
+    /// `imagePullPolicy`, when given.
+    pub image_pull_policy: Option<&'static str>,
+    /// Names of pull secrets.
+    pub image_pull_secrets: Vec<String>,
+    /// Their volumes.
+    pub storage: Storage,
+    /// Their container's resources.
+    pub resources: Resources,
+    /// Their configuration.
+    pub settings: Settings,
+    /// Additions to the pods.
+    pub pod: PodOverrides,
+    /// `spec.rack` is set, which this version does not carry out.
+    pub rack: Option<String>,
+    /// The cluster id that was seen before (`status.clusterId`): no broker may form another cluster from an empty disk.
+    pub cluster_id: Option<String>,
+}
+
+impl Cluster {
+    /// Judges a resource.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be carried out.
+    pub fn validate(resource: &weir_crds::Cluster, defaults: &Defaults) -> Result<Self, Invalid> {
+        let key = Key::new(
+            resource.namespace().unwrap_or_default(),
+            resource.name_any(),
+        );
+        let spec = &resource.spec;
+        check_name(&key.name)?;
+        let resources = spec.resources.clone().unwrap_or_default();
+        check_resources("spec.resources.requests", &resources.requests)?;
+        check_resources("spec.resources.limits", &resources.limits)?;
+        Ok(Self {
+            uid: resource.uid().unwrap_or_default(),
+            paused: spec.paused,
+            deleting: resource.metadata.deletion_timestamp.is_some(),
+            replicas: at_least_one("spec.replicas", spec.replicas)?,
+            image: image(spec, defaults)?,
+            image_pull_policy: spec
+                .image_pull_policy
+                .map(weir_crds::ImagePullPolicy::as_str),
+            image_pull_secrets: spec
+                .image_pull_secrets
+                .iter()
+                .map(|secret| secret.name.clone())
+                .collect(),
+            storage: Storage {
+                size: spec.storage.size.0.clone(),
+                amount: positive("spec.storage.size", &spec.storage.size.0)?,
+                class: spec.storage.storage_class_name.clone(),
+            },
+            resources,
+            settings: Settings::read(
+                spec.config
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), value.as_str())),
+            )?,
+            pod: spec.pod.clone().unwrap_or_default(),
+            rack: spec.rack.as_ref().map(|rack| rack.topology_key.clone()),
+            cluster_id: resource
+                .status
+                .as_ref()
+                .and_then(|status| status.cluster_id.clone()),
+            key,
+        })
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let label = name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-');
+    if label && name.len() <= names::CLUSTER_NAME_LEN_MAX {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        "metadata.name",
+        format!("\"{name}\" cannot name Services and pods"),
+        format!(
+            "Use at most {} lower-case letters, digits and '-', beginning with a letter",
+            names::CLUSTER_NAME_LEN_MAX
+        ),
+    ))
+}
+
+fn positive(field: &str, text: &str) -> Result<Quantity, Invalid> {
+    Quantity::parse(text)
+        .filter(|quantity| quantity.is_positive())
+        .ok_or_else(|| {
+            Invalid::new(
+                field,
+                format!("\"{text}\" is not a positive quantity"),
+                "Write one such as 10Gi or 500m",
+            )
+        })
+}
+
+fn check_resources(
+    field: &str,
+    amounts: &BTreeMap<String, weir_crds::ResourceQuantity>,
+) -> Result<(), Invalid> {
+    for (name, amount) in amounts {
+        positive(&format!("{field}.{name}"), &amount.0)?;
+    }
+    Ok(())
+}
+
+/// A version is a tag of the operator's own broker image.
+fn image(spec: &weir_crds::ClusterSpec, defaults: &Defaults) -> Result<Image, Invalid> {
+    match (&spec.image, &spec.version) {
+        (Some(_), Some(_)) => Err(Invalid::new(
+            "spec.image",
+            "spec.version is set too",
+            "Keep one of the two",
+        )),
+        (Some(image), None) => Ok(Image::Named(image.clone())),
+        (None, Some(version)) => Ok(Image::Named(format!(
+            "{}:{version}",
+            repository(&defaults.broker_image)
+        ))),
+        (None, None) => Ok(Image::Default(defaults.broker_image.clone())),
+    }
+}
+
+/// An image's name without tag and digest.
+fn repository(image: &str) -> &str {
+    let image = image.split_once('@').map_or(image, |(name, _)| name);
+    match image.rsplit_once(':') {
+        // A port of the registry is followed by a path, a tag is not.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repository;
+
+    #[test]
+    fn a_version_replaces_the_tag_and_not_the_registrys_port() {
+        for (image, expected) in [
+            ("weir-broker:0.1.0", "weir-broker"),
+            ("weir-broker", "weir-broker"),
+            (
+                "registry.example:5000/weir/broker",
+                "registry.example:5000/weir/broker",
+            ),
+            (
+                "registry.example:5000/weir/broker:1.2.3",
+                "registry.example:5000/weir/broker",
+            ),
+            ("weir/broker@sha256:abc", "weir/broker"),
+        ] {
+            assert_eq!(repository(image), expected);
+        }
+    }
+}

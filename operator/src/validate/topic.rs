@@ -1,0 +1,129 @@
+//! A `Topic` that can be carried out.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+
+use super::{Invalid, at_least_one};
+use crate::names;
+use crate::world::Key;
+
+/// Kafka's longest topic name.
+const NAME_LEN_MAX: usize = 249;
+
+/// Topics that the brokers keep themselves.
+const INTERNAL: [&str; 3] = [
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+];
+
+/// What happens to the data when the resource is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It stays.
+    Retain,
+    /// It goes.
+    Delete,
+}
+
+/// A topic that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// The resource.
+    pub key: Key,
+    /// The cluster, in the same namespace.
+    pub cluster: Key,
+    /// `metadata.creationTimestamp` in seconds, to tell which of two resources is older; 0 for manifests.
+    pub created_s: i64,
+    /// The topic's name on the brokers.
+    pub name: String,
+    /// `None`: whatever it is.
+    pub partitions: Option<u32>,
+    /// `None`: whatever it is.
+    pub replication_factor: Option<u32>,
+    /// Keys that are kept as they are here; all others are left alone.
+    pub config: BTreeMap<String, String>,
+    /// What deleting the resource does.
+    pub deletion: Deletion,
+    /// The resource is being deleted.
+    pub deleting: bool,
+    /// The resource carries our finalizer.
+    pub finalizer: bool,
+    /// Somebody asked to let the resource go without waiting for the brokers.
+    pub release: bool,
+}
+
+impl Topic {
+    /// Judges a resource.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be carried out.
+    pub fn validate(resource: &weir_crds::Topic) -> Result<Self, Invalid> {
+        let key = Key::new(
+            resource.namespace().unwrap_or_default(),
+            resource.name_any(),
+        );
+        let spec = &resource.spec;
+        let name = resource.kafka_name().to_owned();
+        check_name(&name)?;
+        Ok(Self {
+            cluster: Key::new(key.namespace.clone(), spec.cluster_ref.name.clone()),
+            created_s: resource
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(0, |time| time.0.as_second()),
+            name,
+            partitions: spec
+                .partitions
+                .map(|value| at_least_one("spec.partitions", value))
+                .transpose()?,
+            replication_factor: spec
+                .replication_factor
+                .map(|value| at_least_one("spec.replicationFactor", value))
+                .transpose()?,
+            config: spec
+                .config
+                .iter()
+                .map(|(key, value)| (key.clone(), value.as_str().to_owned()))
+                .collect(),
+            deletion: match spec.deletion_policy {
+                weir_crds::DeletionPolicy::Retain => Deletion::Retain,
+                weir_crds::DeletionPolicy::Delete => Deletion::Delete,
+            },
+            deleting: resource.metadata.deletion_timestamp.is_some(),
+            finalizer: resource
+                .finalizers()
+                .iter()
+                .any(|name| name == names::TOPIC_FINALIZER),
+            release: resource
+                .annotations()
+                .get(names::RELEASE_ANNOTATION)
+                .is_some_and(|value| value == "true"),
+            key,
+        })
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let field = "spec.topicName";
+    let legal = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if name.is_empty() || name.len() > NAME_LEN_MAX || !legal || name == "." || name == ".." {
+        return Err(Invalid::new(
+            field,
+            format!("\"{name}\" is no topic name"),
+            format!("Use 1 to {NAME_LEN_MAX} letters, digits, '.', '_' or '-'"),
+        ));
+    }
+    if INTERNAL.contains(&name) {
+        return Err(Invalid::new(
+            field,
+            format!("\"{name}\" is the brokers' own"),
+            "Choose another name",
+        ));
+    }
+    Ok(())
+}
