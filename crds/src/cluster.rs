@@ -163,7 +163,7 @@ pub struct Rack {
     pub topology_key: String,
 }
 
-/// When nodes pull an image.
+/// When nodes pull the image. Unset, as Kubernetes does by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
     /// Each time a container starts.
