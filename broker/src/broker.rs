@@ -5,12 +5,15 @@
 
 use crate::config::Config;
 use crate::groups::Groups;
+use crate::metrics::Metrics;
 
 /// One running broker.
 #[derive(Debug)]
 pub struct Broker {
     /// What it was told from outside.
     pub config: Config,
+    /// What it counts.
+    pub metrics: Metrics,
     /// The group coordinators.
     pub groups: Groups,
 }

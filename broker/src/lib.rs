@@ -17,6 +17,9 @@ pub mod broker;
 pub mod config;
 pub mod error;
 pub mod groups;
+pub mod metrics;
+pub mod net;
+pub mod quorum;
 pub mod topic_config;
 
 pub use broker::Broker;

@@ -77,3 +77,16 @@ pub fn find(key: i16) -> Option<&'static Api> {
         .ok()
         .and_then(|index| APIS.get(index))
 }
+
+/// Whether a version of an API has tagged fields in its header.
+pub(crate) fn is_flexible(_key: i16, _version: i16) -> bool {
+    false
+}
+
+/// Hands a request to its handler; also says which line of the table it was.
+pub(crate) fn dispatch(broker: &Arc<Broker>, request: Request) -> Result<(usize, Answer), Refused> {
+    let (key, version) = (request.key, request.version);
+    let line = APIS.binary_search_by_key(&key, |api| api.key).map_err(|_| Refused::Unsupported { key, version })?;
+    let answer = (APIS[line].handler)(broker, request)?;
+    Ok((line, answer))
+}

@@ -1,0 +1,214 @@
+//! Every metric of the broker, under Prometheus' conventions: names begin with `weir_` and end with their unit.
+//!
+//! One registry for each broker, so that several can live in one process. What changes with each request is counted where it
+//! happens, through handles that were looked up before; what is a state is set when someone asks ([`crate::http`]).
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::api::APIS;
+
+/// Topics with counters of their own. Those beyond it are counted together under [`OTHER_TOPICS`], so that a cluster of very many
+/// topics does not make a scrape of many megabytes.
+pub const TOPICS_MAX: usize = 1_000;
+
+/// The label of topics that have no counters of their own.
+pub const OTHER_TOPICS: &str = "_other";
+
+/// From 50 µs, an append to a fast disk, to 10 s, the longest that clients commonly wait.
+const LATENCY_SECONDS: [f64; 16] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// All metrics of one broker.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each is documented by its help text in `new`")]
+pub struct Metrics {
+    registry: Registry,
+    pub connections: IntGauge,
+    pub connections_opened: IntCounter,
+    pub connections_refused: IntCounter,
+    pub connections_aborted: IntCounterVec,
+    pub request_memory: IntGauge,
+    pub topics: TopicMetrics,
+    pub durable_duration: Histogram,
+    pub fatal_errors: IntCounter,
+    pub partitions: IntGauge,
+    pub partition_leaders: IntGauge,
+    pub offline_partitions: IntGauge,
+    pub under_replicated_partitions: IntGauge,
+    pub damaged_partitions: IntGauge,
+    pub log_bytes: IntGauge,
+    pub disk_available_bytes: IntGauge,
+    pub disk_bytes: IntGauge,
+    pub is_controller: IntGauge,
+    pub metadata_index: IntGauge,
+    pub live_brokers: IntGauge,
+    pub groups: IntGaugeVec,
+    pub resident_memory: IntGauge,
+    request_durations: Vec<Histogram>,
+}
+
+/// Counters for each topic, of what this broker does as leader.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each is documented by its help text in `new`")]
+pub struct TopicMetrics {
+    pub produced_bytes: IntCounterVec,
+    pub produced_records: IntCounterVec,
+    pub fetched_bytes: IntCounterVec,
+    pub produce_errors: IntCounterVec,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let r = &registry;
+        let durations = register(
+            r,
+            HistogramVec::new(
+                HistogramOpts::new(
+                    "weir_request_duration_seconds",
+                    "Time from a whole request being there to its response being queued on the connection, by API.",
+                )
+                .buckets(LATENCY_SECONDS.to_vec()),
+                &["api"],
+            )?,
+        )?;
+        let build = register(
+            r,
+            IntGaugeVec::new(Opts::new("weir_build_info", "Always 1; the version is in the label."), &["version"])?,
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            connections: gauge(r, "weir_connections", "Open client connections.")?,
+            connections_opened: counter(r, "weir_connections_opened_total", "Client connections accepted.")?,
+            connections_refused: counter(
+                r,
+                "weir_connections_refused_total",
+                "Client connections closed at once because there were too many.",
+            )?,
+            connections_aborted: counters(
+                r,
+                "weir_connections_aborted_total",
+                "Client connections that the broker closed, by reason.",
+                "reason",
+            )?,
+            request_memory: gauge(r, "weir_request_memory_bytes", "Bytes of requests being received or answered.")?,
+            topics: TopicMetrics {
+                produced_bytes: counters(
+                    r,
+                    "weir_topic_produced_bytes_total",
+                    "Bytes of record batches appended to partitions that this broker leads.",
+                    "topic",
+                )?,
+                produced_records: counters(
+                    r,
+                    "weir_topic_produced_records_total",
+                    "Records appended to partitions that this broker leads.",
+                    "topic",
+                )?,
+                fetched_bytes: counters(
+                    r,
+                    "weir_topic_fetched_bytes_total",
+                    "Bytes of record batches given to consumers.",
+                    "topic",
+                )?,
+                produce_errors: counters(
+                    r,
+                    "weir_topic_produce_errors_total",
+                    "Batches that were refused.",
+                    "topic",
+                )?,
+            },
+            durable_duration: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "weir_durable_duration_seconds",
+                        "Time from an append being queued to its batch being durable.",
+                    )
+                    .buckets(LATENCY_SECONDS.to_vec()),
+                )?,
+            )?,
+            fatal_errors: counter(
+                r,
+                "weir_fatal_errors_total",
+                "Disk failures after which the process ends; seen only by a scrape that comes in time.",
+            )?,
+            partitions: gauge(r, "weir_partitions", "Partitions whose log is open on this broker.")?,
+            partition_leaders: gauge(r, "weir_partition_leaders", "Partitions that this broker leads.")?,
+            offline_partitions: gauge(
+                r,
+                "weir_offline_partitions",
+                "Partitions of the cluster without a live leader, as this broker's metadata has it.",
+            )?,
+            under_replicated_partitions: gauge(
+                r,
+                "weir_under_replicated_partitions",
+                "Partitions that this broker leads with fewer in-sync replicas than replicas.",
+            )?,
+            damaged_partitions: gauge(
+                r,
+                "weir_damaged_partitions",
+                "Partitions of this broker that have lost bytes that were durable, or cannot be opened.",
+            )?,
+            log_bytes: gauge(r, "weir_log_bytes", "Bytes of all partitions' segments on this broker.")?,
+            disk_available_bytes: gauge(
+                r,
+                "weir_disk_available_bytes",
+                "Bytes that can still be written to the data directory's file system.",
+            )?,
+            disk_bytes: gauge(r, "weir_disk_bytes", "Size of the data directory's file system.")?,
+            is_controller: gauge(r, "weir_controller", "1 when this broker is the cluster's controller, 0 otherwise.")?,
+            metadata_index: gauge(r, "weir_metadata_index", "Index of the last metadata record that was applied.")?,
+            live_brokers: gauge(r, "weir_live_brokers", "Brokers of the cluster that are not fenced.")?,
+            groups: register(
+                r,
+                IntGaugeVec::new(Opts::new("weir_groups", "Consumer groups coordinated here, by state."), &["state"])?,
+            )?,
+            resident_memory: gauge(r, "weir_resident_memory_bytes", "Resident memory of the process.")?,
+            request_durations: APIS.iter().map(|api| durations.with_label_values(&[api.name])).collect(),
+            registry,
+        })
+    }
+
+    /// The latency histogram of the API in this line of the table.
+    #[must_use]
+    pub fn request_duration(&self, line: usize) -> Option<&Histogram> {
+        self.request_durations.get(line)
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// The names and help texts of all metrics, for what is generated from them.
+    #[must_use]
+    pub fn descriptions(&self) -> Vec<(String, String)> {
+        let families = self.registry.gather();
+        families.iter().map(|family| (family.name().to_owned(), family.help().to_owned())).collect()
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    register(registry, IntGauge::new(name, help)?)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    register(registry, IntCounter::new(name, help)?)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+    register(registry, IntCounterVec::new(Opts::new(name, help), &[label])?)
+}

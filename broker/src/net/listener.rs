@@ -1,0 +1,102 @@
+//! Accepting connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::RequestMemory;
+use super::connection::{Connection, Ended};
+use crate::Broker;
+use crate::api::Peer;
+use crate::config::HostPort;
+
+/// After an `accept` that failed, usually for want of file descriptors, trying again at once would only fail again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound address on which nobody is served yet.
+#[derive(Debug)]
+pub struct KafkaListener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl KafkaListener {
+    /// Binds; connections queue up from now on.
+    pub async fn bind(address: &HostPort) -> io::Result<Self> {
+        let socket = TcpListener::bind((address.host.as_str(), address.port)).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address that was bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`; returns when every connection is closed. Connections finish the requests that they have; whoever stops
+    /// the listener bounds the time for that by dropping this future.
+    pub async fn serve(self, broker: Arc<Broker>, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(broker.config.limits.connections));
+        let memory = RequestMemory::new(broker.config.limits.request_memory_bytes);
+        let connections = TaskTracker::new();
+        // Dropped with this future, so that no connection outlives it.
+        let abandoned = CancellationToken::new();
+        let _abandon = abandoned.clone().drop_guard();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (socket, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "accepting a connection failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                broker.metrics.connections_refused.inc();
+                warn!(%address, limit = broker.config.limits.connections, "connection refused: too many");
+                continue;
+            };
+            broker.metrics.connections_opened.inc();
+            broker.metrics.connections.inc();
+            let peer = Arc::new(Peer { address, listener: "kafka" });
+            let connection = Connection::new(Arc::clone(&broker), socket, peer, memory.clone());
+            let (stop, abandoned) = (stop.clone(), abandoned.clone());
+            connections.spawn(async move {
+                let broker = Arc::clone(connection.broker());
+                let ended = tokio::select! {
+                    ended = connection.run(stop) => ended,
+                    () = abandoned.cancelled() => Ended::Abandoned,
+                };
+                report(&broker, address, &ended);
+                broker.metrics.connections.dec();
+                drop(place);
+            });
+        }
+        drop(self.socket);
+        connections.close();
+        info!(connections = connections.len(), "no further connections are accepted");
+        connections.wait().await;
+    }
+}
+
+fn report(broker: &Broker, address: SocketAddr, ended: &Ended) {
+    if let Some(reason) = ended.reason() {
+        broker.metrics.connections_aborted.with_label_values(&[reason]).inc();
+        warn!(%address, reason, "connection closed: {ended}");
+    } else {
+        tracing::debug!(%address, "connection closed: {ended}");
+    }
+}

@@ -1,0 +1,154 @@
+//! The metadata facade: what the rest of the broker sees of the quorum, and the network below it.
+//!
+//! [`Metadata`] is all that handlers need: the newest image, commands to the controller wherever it is, and who leads.
+//! [`Member`] is this broker's part in the quorum, owned by whoever starts the broker: it is opened first (its gRPC
+//! service answers from then on), then started (it forms a cluster or joins one), and in the end shut down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use weir_quorum::configs::Settings;
+use weir_quorum::{
+    BrokerEpoch, BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
+};
+
+mod solitary;
+
+/// The cluster's metadata, as handlers see it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    image: watch::Receiver<Arc<Image>>,
+    state: watch::Receiver<State>,
+    me: BrokerId,
+    incarnation: Incarnation,
+    settings: Arc<Settings>,
+    controller: Arc<dyn Controller>,
+}
+
+/// What is known about this broker's place in the quorum, besides the image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// The cluster that this disk belongs to.
+    pub(crate) cluster_id: Option<ClusterId>,
+    /// Who leads the quorum, as far as is known here.
+    pub(crate) leader: Option<BrokerId>,
+    /// Who votes, as far as is known here.
+    pub(crate) voters: Vec<BrokerId>,
+    /// This broker's registration in this life.
+    pub(crate) registration: Option<BrokerEpoch>,
+}
+
+/// Carries commands to the controller: over the network, or, in tests, to one in this process.
+#[async_trait]
+pub(crate) trait Controller: std::fmt::Debug + Send + Sync {
+    /// Asks, finds the leader, asks again; gives up after a bounded time.
+    async fn control(&self, command: Command) -> Result<Reply, ControlError>;
+}
+
+impl Metadata {
+    /// The newest metadata that this broker has applied. Take it once for each request, so that the request sees one
+    /// state of the cluster.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.borrow().clone()
+    }
+
+    /// Follows the metadata: changes whenever a newer image is there.
+    pub fn watch(&self) -> watch::Receiver<Arc<Image>> {
+        self.image.clone()
+    }
+
+    /// Asks the controller, wherever it is. When it answers, this broker has applied what it came to.
+    ///
+    /// Fails with [`ErrorName::RequestTimedOut`] when no controller could be reached in time; the command may have been
+    /// carried out all the same.
+    pub async fn control(&self, command: Command) -> Result<Reply, ControlError> {
+        self.controller.control(command).await
+    }
+
+    /// The broker that leads the quorum, if that is known here and the broker is alive: clients are told only live ones.
+    pub fn controller_id(&self) -> Option<BrokerId> {
+        let leader = self.state.borrow().leader?;
+        self.image
+            .borrow()
+            .broker(leader)
+            .filter(|broker| !broker.fenced)
+            .map(|broker| broker.id)
+    }
+
+    /// The brokers that vote in the quorum, by id.
+    pub fn voters(&self) -> Vec<BrokerId> {
+        self.state.borrow().voters.clone()
+    }
+
+    /// The cluster that this broker belongs to; `None` before it has formed or joined one.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.state.borrow().cluster_id.clone()
+    }
+
+    /// This broker.
+    pub fn broker_id(&self) -> BrokerId {
+        self.me
+    }
+
+    /// This broker's disk.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// This broker's registration; `None` before it has registered in this life.
+    pub fn registration(&self) -> Option<BrokerEpoch> {
+        self.state.borrow().registration
+    }
+
+    /// The configuration file's part of brokers' and topics' configuration, for
+    /// [`effective_topic`](weir_quorum::configs::effective_topic) and its like.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether this broker has registered in this life and has applied everything up to its registration.
+    pub fn caught_up(&self) -> bool {
+        let Some(epoch) = self.state.borrow().registration else {
+            return false;
+        };
+        self.image
+            .borrow()
+            .broker(self.me)
+            .is_some_and(|broker| broker.epoch >= epoch)
+    }
+
+    /// Whether the cluster counts this broker among the living: it is registered and not fenced.
+    pub fn is_active(&self) -> bool {
+        self.caught_up()
+            && self
+                .image
+                .borrow()
+                .broker(self.me)
+                .is_some_and(|broker| !broker.fenced)
+    }
+
+    /// Waits until the image satisfies `condition`, and returns that image; `None` after `patience`.
+    pub async fn wait_for(
+        &self,
+        patience: Duration,
+        condition: impl FnMut(&Arc<Image>) -> bool,
+    ) -> Option<Arc<Image>> {
+        let mut image = self.image.clone();
+        tokio::time::timeout(patience, image.wait_for(condition))
+            .await
+            .ok()
+            .and_then(|image| image.ok().map(|image| Arc::clone(&image)))
+    }
+}
+
+/// The refusal of a broker that could not reach the controller in time.
+fn no_controller(patience: Duration) -> ControlError {
+    ControlError::new(
+        ErrorName::RequestTimedOut,
+        format!(
+            "no controller answered within {patience:?}; is a majority of the quorum's voters alive?"
+        ),
+    )
+}
