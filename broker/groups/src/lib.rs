@@ -1,1 +1,53 @@
-//! Placeholder.
+//! The group coordinator: consumer groups and their offsets as a state machine.
+//!
+//! Owns Kafka's classic group protocol and the offsets that groups commit, and does no I/O: `(request, now) → effects`.
+//! A [`Coordinator`] holds the groups of one partition of `__consumer_offsets` (a *shard*). What always holds:
+//!
+//! - A reply that tells of stored state leaves only when that state is durable, so a coordinator that is killed and
+//!   loaded again, here or elsewhere, never contradicts what a client was told. A committed offset never goes back by
+//!   itself.
+//! - In one generation of a group a partition belongs to one member, as the leader assigned it.
+//! - Every call is answered exactly once.
+//! - Everything is bounded: [`Config`] has each bound with its reason.
+//!
+//! The caller (the broker's `groups` module) reads the shard's partition from its start into a [`Loader`], which gives
+//! the [`Coordinator`]. Then for each request: [`Coordinator::handle`], and after one or many,
+//! [`Coordinator::take_effects`]: append the records in their order, send the replies. When an append is durable, call
+//! [`Coordinator::durable`]; at [`Coordinator::next_deadline`], call [`Coordinator::tick`]; after both take the effects
+//! again. When an append fails, or leadership goes, drop the coordinator and answer all calls that are open with
+//! [`GroupError::NotCoordinator`]: what was not durable was told to nobody.
+
+mod config;
+mod coordinator;
+mod describe;
+mod error;
+mod expiry;
+mod group;
+mod join;
+mod lag;
+mod leave;
+mod loader;
+mod member;
+mod offsets;
+mod outbox;
+mod placement;
+mod rebalance;
+pub mod request;
+mod stored;
+mod subscription;
+mod sync;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use coordinator::Coordinator;
+pub use error::GroupError;
+pub use lag::lag;
+pub use loader::Loader;
+pub use outbox::Effects;
+pub use placement::{OFFSETS_TOPIC, partition_for};
+pub use request::{Reply, Request, Response};
+pub use stored::{StoredError, StoredRecord};
+pub use types::{CallId, Generation, GroupId, InstanceId, MemberId, MonoMs, Now, Position, WallMs};

@@ -1,0 +1,327 @@
+//! The coordinator of one shard: all groups of one partition of `__consumer_offsets`.
+//!
+//! Owns the groups, the list of when each wants to be woken, and the replies that wait. Does no I/O: its caller appends
+//! the records it emits in their order, tells it what is durable, wakes it at its deadline, and carries its replies.
+//! What always holds: every call is answered exactly once while the coordinator lives; when it is dropped (the shard
+//! moved, or an append failed) its caller answers those that are left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Config;
+use crate::error::GroupError;
+use crate::group::Group;
+use crate::join::refuse;
+use crate::leave::nobody_left;
+use crate::offsets::{nothing_committed, refuse_commit};
+use crate::outbox::{Effects, Outbox, Turn};
+use crate::request::{CommitRequest, JoinRequest, ListRequest, Request, Response, TopicRef};
+use crate::types::{CallId, Generation, GroupId, InstanceId, MonoMs, Now, Position};
+
+/// The groups of one shard, loaded and ready.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: Config,
+    groups: BTreeMap<GroupId, Group>,
+    wakes: BTreeSet<(MonoMs, GroupId)>,
+    next_check: MonoMs,
+    out: Outbox,
+}
+
+impl Coordinator {
+    /// A coordinator with what was loaded; see [`Loader`](crate::Loader).
+    pub(crate) fn with_groups(config: Config, groups: BTreeMap<GroupId, Group>, now: Now) -> Self {
+        let next_check = now.mono.after(config.offsets_check_interval_ms);
+        let ids: Vec<GroupId> = groups.keys().cloned().collect();
+        let mut coordinator = Self {
+            config,
+            groups,
+            wakes: BTreeSet::new(),
+            next_check,
+            out: Outbox::default(),
+        };
+        for id in ids {
+            coordinator.with(&id, now, |group, turn| group.resume(turn));
+        }
+        coordinator
+    }
+
+    /// Handles a request. The answer comes with some later [`Coordinator::take_effects`].
+    pub fn handle(&mut self, call: CallId, request: Request, now: Now) {
+        match request {
+            Request::Join(request) => self.join(call, request, now),
+            Request::Commit(request) => self.commit(call, request, now),
+            Request::Sync(request) => {
+                let known = |group: &mut Group, turn: &mut Turn<'_>, request| {
+                    group.sync(turn, call, request)
+                };
+                self.of_member(&request.group.clone(), now, request, known, |error| {
+                    (call, Response::Sync(Err(error)))
+                });
+            }
+            Request::Heartbeat(request) => {
+                let known = |group: &mut Group, turn: &mut Turn<'_>, request| {
+                    group.heartbeat(turn, call, &request)
+                };
+                self.of_member(&request.group.clone(), now, request, known, |error| {
+                    (call, Response::Heartbeat(Err(error)))
+                });
+            }
+            Request::Leave(request) if request.group.is_empty() => {
+                self.out
+                    .reply(call, Response::Leave(Err(GroupError::InvalidGroupId)));
+            }
+            Request::Leave(request) => match self.groups.contains_key(&request.group) {
+                true => self.with(&request.group.clone(), now, |group, turn| {
+                    group.leave(turn, call, request)
+                }),
+                false => self.out.reply(call, nobody_left(request)),
+            },
+            Request::Fetch(request) => match self.groups.contains_key(&request.group) {
+                true => self.with(&request.group.clone(), now, |group, turn| {
+                    group.fetch(turn, call, request)
+                }),
+                false => self
+                    .out
+                    .reply_when_durable(call, nothing_committed(request)),
+            },
+            Request::DeleteOffsets(request) => match self.groups.contains_key(&request.group) {
+                true => self.with(&request.group.clone(), now, |group, turn| {
+                    group.delete_offsets(turn, call, request)
+                }),
+                false => {
+                    let missing = Response::DeleteOffsets(Err(GroupError::GroupIdNotFound));
+                    self.out.reply_when_durable(call, missing);
+                }
+            },
+            Request::DeleteGroup(id) => self.delete_group(call, &id, now),
+            Request::Describe(id) => {
+                let found = self
+                    .groups
+                    .get(&id)
+                    .map(Group::describe)
+                    .ok_or(GroupError::GroupIdNotFound);
+                self.out.reply_when_durable(call, Response::Describe(found));
+            }
+            Request::List(request) => self.list(call, &request),
+            Request::ForgetTopics(topics) => self.forget_topics(call, &topics, now),
+        }
+    }
+
+    /// Everything up to `position` is durable.
+    pub fn durable(&mut self, position: Position) {
+        self.out.durable(position);
+    }
+
+    /// Acts on every deadline that has passed.
+    pub fn tick(&mut self, now: Now) {
+        while let Some((at, id)) = self.wakes.first().cloned() {
+            if at > now.mono {
+                break;
+            }
+            self.wakes.pop_first();
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.listed_at = None;
+            }
+            self.with(&id, now, |group, turn| group.tick(turn));
+        }
+        if self.next_check <= now.mono {
+            self.expire(now);
+        }
+    }
+
+    /// When to call [`Coordinator::tick`] next. Never later than the true next deadline, sometimes earlier.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoMs {
+        self.wakes
+            .first()
+            .map_or(self.next_check, |(at, _)| self.next_check.min(*at))
+    }
+
+    /// What is to be done since the last time.
+    pub fn take_effects(&mut self) -> Effects {
+        self.out.take()
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    fn join(&mut self, call: CallId, request: JoinRequest, now: Now) {
+        let id = request.group.clone();
+        let allowed = self.config.session_timeout_ms_min..=self.config.session_timeout_ms_max;
+        let problem = if id.is_empty() || id.len() > self.config.name_bytes_max {
+            Some(GroupError::InvalidGroupId)
+        } else if has_long_names(&request, self.config.name_bytes_max) {
+            Some(GroupError::InvalidRequest)
+        } else if !allowed.contains(&request.session_timeout_ms) {
+            Some(GroupError::InvalidSessionTimeout)
+        } else if self.groups.contains_key(&id) {
+            None
+        } else if !request.member.is_empty() {
+            Some(GroupError::UnknownMember)
+        } else {
+            self.create(&id).err()
+        };
+        match problem {
+            Some(error) => refuse(&mut self.out, call, request.member, error),
+            None => self.with(&id, now, |group, turn| group.join(turn, call, request)),
+        }
+    }
+
+    fn commit(&mut self, call: CallId, request: CommitRequest, now: Now) {
+        let id = request.group.clone();
+        let problem = if id.len() > self.config.name_bytes_max {
+            Some(GroupError::InvalidGroupId)
+        } else if self.groups.contains_key(&id) {
+            None
+        } else if request.generation < Generation(0) {
+            self.create(&id).err()
+        } else if request.tells_missing_group {
+            Some(GroupError::GroupIdNotFound)
+        } else {
+            Some(GroupError::IllegalGeneration)
+        };
+        match problem {
+            Some(error) => self.out.reply(call, refuse_commit(request, error)),
+            None => self.with(&id, now, |group, turn| group.commit(turn, call, request)),
+        }
+    }
+
+    fn create(&mut self, id: &GroupId) -> Result<(), GroupError> {
+        if self.groups.len() >= self.config.groups_max {
+            return Err(GroupError::BoundReached);
+        }
+        self.groups.insert(id.clone(), Group::new(id.clone()));
+        Ok(())
+    }
+
+    fn delete_group(&mut self, call: CallId, id: &GroupId, now: Now) {
+        let mut outcome = Err(GroupError::GroupIdNotFound);
+        self.with(id, now, |group, turn| outcome = group.delete(turn));
+        if outcome.is_ok() {
+            self.forget(id);
+        }
+        self.out
+            .reply_when_durable(call, Response::DeleteGroup(outcome));
+    }
+
+    fn list(&mut self, call: CallId, request: &ListRequest) {
+        let listed = self
+            .groups
+            .values()
+            .filter_map(|group| group.list(request))
+            .collect();
+        self.out.reply_when_durable(call, Response::List(listed));
+    }
+
+    fn forget_topics(&mut self, call: CallId, topics: &[TopicRef], now: Now) {
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        let mut dropped = 0;
+        for id in ids {
+            self.with(&id, now, |group, turn| {
+                dropped += topics
+                    .iter()
+                    .map(|topic| group.forget_topic(turn, topic))
+                    .sum::<usize>();
+            });
+        }
+        self.out
+            .reply_when_durable(call, Response::ForgetTopics(dropped));
+    }
+
+    fn expire(&mut self, now: Now) {
+        let mut budget = self.config.expired_per_check_max;
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        for id in ids {
+            let mut is_over = false;
+            self.with(&id, now, |group, turn| {
+                is_over = group.expire(turn, &mut budget)
+            });
+            if is_over {
+                self.forget(&id);
+            }
+        }
+        // With the budget used up there may be more: the next turn goes on, after whoever waits.
+        let wait_ms = if budget == 0 {
+            0
+        } else {
+            self.config.offsets_check_interval_ms
+        };
+        self.next_check = now.mono.after(wait_ms);
+    }
+
+    /// A request that only members of an existing group may make.
+    fn of_member<R>(
+        &mut self,
+        id: &GroupId,
+        now: Now,
+        request: R,
+        known: impl FnOnce(&mut Group, &mut Turn<'_>, R),
+        refused: impl FnOnce(GroupError) -> (CallId, Response),
+    ) {
+        let error = if id.is_empty() {
+            GroupError::InvalidGroupId
+        } else {
+            GroupError::UnknownMember
+        };
+        if self.groups.contains_key(id) && !id.is_empty() {
+            self.with(id, now, |group, turn| known(group, turn, request));
+        } else {
+            let (call, response) = refused(error);
+            self.out.reply(call, response);
+        }
+    }
+
+    /// Lets `act` change a group, then lists its next deadline, or forgets it if nothing is left of it.
+    fn with(&mut self, id: &GroupId, now: Now, act: impl FnOnce(&mut Group, &mut Turn<'_>)) {
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
+        act(
+            group,
+            &mut Turn {
+                config: &self.config,
+                now,
+                out: &mut self.out,
+            },
+        );
+        if group.is_blank() {
+            return self.forget(id);
+        }
+        if group.listed_at != group.wake_at {
+            if let Some(at) = group.listed_at {
+                self.wakes.remove(&(at, id.clone()));
+            }
+            if let Some(at) = group.wake_at {
+                self.wakes.insert((at, id.clone()));
+            }
+            group.listed_at = group.wake_at;
+        }
+    }
+
+    fn forget(&mut self, id: &GroupId) {
+        if let Some(group) = self.groups.remove(id)
+            && let Some(at) = group.listed_at
+        {
+            self.wakes.remove(&(at, id.clone()));
+        }
+    }
+}
+
+/// Whether a name of the request is longer than the stored format allows.
+fn has_long_names(request: &JoinRequest, bytes_max: usize) -> bool {
+    let protocols = request.protocols.iter().map(|protocol| protocol.name.len());
+    let names = [
+        request.client_id.len(),
+        request.client_host.len(),
+        request.protocol_type.len(),
+    ];
+    let instance = request.instance.as_ref().map_or(0, InstanceId::len);
+    names
+        .into_iter()
+        .chain(protocols)
+        .chain([instance])
+        .any(|bytes| bytes > bytes_max)
+}

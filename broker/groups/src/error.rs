@@ -1,0 +1,97 @@
+//! What a coordinator refuses, and Kafka's code for each.
+//!
+//! One table: [`GroupError::code`]. Handlers put the code into responses, nobody else numbers errors.
+
+use thiserror::Error;
+
+/// Why a request, or one entry of it, was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it is")]
+pub enum GroupError {
+    #[error("the coordinator could not do this; its log says why")]
+    Unknown,
+    #[error("this server does not host this topic-partition")]
+    UnknownTopicOrPartition,
+    #[error("the metadata field of the offset request was too large")]
+    OffsetMetadataTooLarge,
+    #[error("the coordinator is loading, and hence cannot serve requests")]
+    CoordinatorLoadInProgress,
+    #[error("the coordinator is not available")]
+    CoordinatorNotAvailable,
+    #[error("this is not the correct coordinator")]
+    NotCoordinator,
+    #[error("the generation in the request is not the group's current one")]
+    IllegalGeneration,
+    #[error("the member's protocols are incompatible with those of the group's members")]
+    InconsistentProtocol,
+    #[error("the group id is invalid")]
+    InvalidGroupId,
+    #[error("the coordinator is not aware of this member")]
+    UnknownMember,
+    #[error(
+        "the session timeout is not within group.min.session.timeout.ms and group.max.session.timeout.ms"
+    )]
+    InvalidSessionTimeout,
+    #[error("the group is rebalancing, so a rejoin is needed")]
+    RebalanceInProgress,
+    #[error("the request is larger than one append may be")]
+    CommitTooLarge,
+    #[error("a name in the request is too long")]
+    InvalidRequest,
+    #[error("the broker's bound on groups or on the offsets of one group is reached")]
+    BoundReached,
+    #[error("the group is not empty")]
+    NonEmptyGroup,
+    #[error("the group does not exist")]
+    GroupIdNotFound,
+    #[error("the member needs a member id before it can join: retry with the one in this response")]
+    MemberIdRequired,
+    #[error("the group has reached its maximum size")]
+    GroupMaxSizeReached,
+    #[error("the group.instance.id is in use by another member id")]
+    FencedInstanceId,
+    #[error("the group is subscribed to this topic")]
+    GroupSubscribedToTopic,
+    #[error("this server does not host this topic id")]
+    UnknownTopicId,
+}
+
+impl GroupError {
+    /// Kafka's number of the error.
+    #[must_use]
+    pub const fn code(self) -> i16 {
+        match self {
+            Self::Unknown => -1,
+            Self::UnknownTopicOrPartition => 3,
+            Self::OffsetMetadataTooLarge => 12,
+            Self::CoordinatorLoadInProgress => 14,
+            Self::CoordinatorNotAvailable => 15,
+            Self::NotCoordinator => 16,
+            Self::IllegalGeneration => 22,
+            Self::InconsistentProtocol => 23,
+            Self::InvalidGroupId => 24,
+            Self::UnknownMember => 25,
+            Self::InvalidSessionTimeout => 26,
+            Self::RebalanceInProgress => 27,
+            Self::CommitTooLarge => 28,
+            Self::InvalidRequest => 42,
+            Self::BoundReached => 44,
+            Self::NonEmptyGroup => 68,
+            Self::GroupIdNotFound => 69,
+            Self::MemberIdRequired => 79,
+            Self::GroupMaxSizeReached => 81,
+            Self::FencedInstanceId => 82,
+            Self::GroupSubscribedToTopic => 86,
+            Self::UnknownTopicId => 100,
+        }
+    }
+
+    /// The code of an outcome: 0 for success.
+    #[must_use]
+    pub const fn code_of<T>(outcome: &Result<T, Self>) -> i16 {
+        match outcome {
+            Ok(_) => 0,
+            Err(error) => error.code(),
+        }
+    }
+}

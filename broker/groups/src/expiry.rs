@@ -1,0 +1,81 @@
+//! When offsets, and groups without any, go by themselves (KIP-211).
+//!
+//! What always holds: offsets of a group with members stay while the group reads their topics; offsets of an empty group
+//! stay for the retention after its last member went; a group goes only when it has neither members nor offsets.
+
+use weir_wire::PartitionIndex;
+
+use crate::group::{Group, Phase};
+use crate::outbox::Turn;
+use crate::request::CommittedOffset;
+use crate::stored::StoredRecord;
+
+/// From when the retention of a group's offsets counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// They do not expire now.
+    Never,
+    /// From each offset's commit.
+    Commit,
+    /// From the moment at which the group became empty, in milliseconds since 1970.
+    Moment(i64),
+}
+
+impl Group {
+    /// Drops what has expired, up to `budget` offsets, and what is left of a group that has nothing. True when the group
+    /// is to be forgotten.
+    pub(crate) fn expire(&mut self, turn: &mut Turn<'_>, budget: &mut usize) -> bool {
+        let expired = self.expired(turn.now.wall.0, turn.config.offsets_retention_ms, *budget);
+        *budget -= expired.len();
+        for (topic, partition) in expired {
+            self.drop_offset(turn, &topic, partition);
+        }
+        let is_over =
+            self.phase == Phase::Empty && self.pending.is_empty() && self.offsets.is_empty();
+        if is_over && self.stored {
+            turn.out.emit(StoredRecord::group_tombstone(&self.id));
+        }
+        is_over
+    }
+
+    fn expired(
+        &self,
+        now_ms: i64,
+        retention_ms: i64,
+        at_most: usize,
+    ) -> Vec<(String, PartitionIndex)> {
+        let since = self.retained_since();
+        let is_expired = |offset: &CommittedOffset| match (offset.expires_at_ms, since) {
+            (_, Since::Never) => false,
+            (Some(at), _) => now_ms >= at,
+            (None, Since::Commit) => now_ms.saturating_sub(offset.committed_at_ms) >= retention_ms,
+            (None, Since::Moment(at)) => now_ms.saturating_sub(at) >= retention_ms,
+        };
+        let unread = self
+            .offsets
+            .topics()
+            .filter(|(topic, _)| !self.is_subscribed_to(topic));
+        let offsets = unread.flat_map(|(topic, partitions)| {
+            partitions
+                .iter()
+                .map(move |(partition, offset)| (topic, *partition, offset))
+        });
+        let expired = offsets.filter(|(_, _, offset)| is_expired(offset));
+        expired
+            .take(at_most)
+            .map(|(topic, partition, _)| (topic.to_owned(), partition))
+            .collect()
+    }
+
+    fn retained_since(&self) -> Since {
+        match (&self.protocol_type, self.phase) {
+            // It never had members: each offset counts for itself.
+            (None, _) => Since::Commit,
+            (Some(_), Phase::Empty) => self
+                .phase_since
+                .map_or(Since::Commit, |since| Since::Moment(since.0)),
+            (Some(_), Phase::Stable { .. }) if self.knows_subscriptions() => Since::Commit,
+            (Some(_), _) => Since::Never,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! From the log of a shard to its coordinator.
+//!
+//! Owns the groups while their records are replayed. What always holds: the last record of a key decides; what has been
+//! loaded is what was durable, whatever the bounds for new things are.
+
+use std::collections::BTreeMap;
+
+use crate::config::Config;
+use crate::coordinator::Coordinator;
+use crate::group::{Group, Phase};
+use crate::stored::{Stored, StoredError};
+use crate::types::{GroupId, Now};
+
+/// Replays a shard's log from its start. There is no coordinator to ask before this is done.
+#[derive(Debug, Default)]
+pub struct Loader {
+    groups: BTreeMap<GroupId, Group>,
+}
+
+impl Loader {
+    /// Takes in the next record of the log. Kinds that belong to other features are passed over.
+    ///
+    /// # Errors
+    /// When a record of a known kind cannot be decoded: the shard must not be served, for offsets would be missing.
+    pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoredError> {
+        match Stored::decode(key, value)? {
+            Stored::Offset {
+                group,
+                topic,
+                partition,
+                value: Some(offset),
+            } => {
+                self.group(group).offsets.put(&topic, partition, offset);
+            }
+            Stored::Offset {
+                group,
+                topic,
+                partition,
+                value: None,
+            } => {
+                self.group(group).offsets.remove(&topic, partition);
+            }
+            Stored::Group {
+                group,
+                value: Some(stored),
+            } => self.group(group).restore(stored),
+            Stored::Group { group, value: None } => self.end(group),
+            Stored::Other => {}
+        }
+        Ok(())
+    }
+
+    /// The coordinator, ready for requests.
+    #[must_use]
+    pub fn finish(self, config: Config, now: Now) -> Coordinator {
+        Coordinator::with_groups(config, self.groups, now)
+    }
+
+    fn group(&mut self, id: GroupId) -> &mut Group {
+        self.groups
+            .entry(id.clone())
+            .or_insert_with(|| Group::new(id))
+    }
+
+    /// The group has ended; offsets that were committed outside of it stay.
+    fn end(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let offsets = std::mem::take(&mut group.offsets);
+        *group = Group {
+            offsets,
+            phase: Phase::Empty,
+            ..Group::new(id)
+        };
+    }
+}

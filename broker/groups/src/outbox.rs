@@ -1,0 +1,107 @@
+//! What a coordinator wants done, and the replies that wait for it.
+//!
+//! Owns the order between records and replies. What always holds: a reply that tells of stored state leaves only after
+//! every record emitted before it is durable, so nobody is told what a crash could take back.
+
+use std::collections::VecDeque;
+
+use weir_wire::encode::EncodeError;
+
+use crate::config::Config;
+use crate::request::{Reply, Response};
+use crate::stored::StoredRecord;
+use crate::types::{CallId, Now, Position};
+
+/// What is to be carried out since the last time it was asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// To append in this order. Tell [`Coordinator::durable`](crate::Coordinator::durable) with `position` when the
+    /// last of them is durable; if they cannot be appended, unload the shard and load it again.
+    pub records: Vec<StoredRecord>,
+    /// The position after the last record that the coordinator has emitted.
+    pub position: Position,
+    /// To send now.
+    pub replies: Vec<Reply>,
+    /// A record could not be written in the stored format. To be treated as an append that failed: nothing emitted from
+    /// there on will ever be durable.
+    pub broken: Option<EncodeError>,
+}
+
+/// Collects effects.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    durable: Position,
+    effects: Effects,
+    /// In order of position, for a reply is never queued behind less than was emitted when the one before it was.
+    deferred: VecDeque<(Position, Reply)>,
+}
+
+impl Outbox {
+    /// Appends `record` to the shard's log.
+    pub(crate) fn emit(&mut self, record: Result<StoredRecord, EncodeError>) {
+        self.effects.position.0 += 1;
+        match record {
+            Ok(record) => self.effects.records.push(record),
+            Err(error) => self.effects.broken = Some(error),
+        }
+    }
+
+    /// Replies without regard to what is stored: for what no crash can make untrue.
+    pub(crate) fn reply(&mut self, call: CallId, response: Response) {
+        self.effects.replies.push(Reply { call, response });
+    }
+
+    /// Replies once everything emitted so far is durable.
+    pub(crate) fn reply_when_durable(&mut self, call: CallId, response: Response) {
+        if self.effects.position <= self.durable {
+            self.reply(call, response);
+        } else {
+            self.deferred
+                .push_back((self.effects.position, Reply { call, response }));
+        }
+    }
+
+    /// Everything up to `position` is durable: what waited for it goes out.
+    pub(crate) fn durable(&mut self, position: Position) {
+        debug_assert!(
+            position <= self.effects.position,
+            "only what was emitted can be durable"
+        );
+        self.durable = self.durable.max(position);
+        while self
+            .deferred
+            .front()
+            .is_some_and(|(needed, _)| *needed <= self.durable)
+        {
+            if let Some((_, reply)) = self.deferred.pop_front() {
+                self.effects.replies.push(reply);
+            }
+        }
+    }
+
+    /// Hands over what has gathered.
+    pub(crate) fn take(&mut self) -> Effects {
+        let position = self.effects.position;
+        std::mem::replace(
+            &mut self.effects,
+            Effects {
+                position,
+                ..Effects::default()
+            },
+        )
+    }
+}
+
+/// What a group needs to know and may do while it handles one request or one timer.
+pub(crate) struct Turn<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) now: Now,
+    pub(crate) out: &'a mut Outbox,
+}
+
+/// Whether the record can be stored in one batch.
+pub(crate) fn fits(record: &Result<StoredRecord, EncodeError>, config: &Config) -> bool {
+    record
+        .as_ref()
+        .is_ok_and(|record| record.bytes() <= config.record_bytes_max)
+}

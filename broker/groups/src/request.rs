@@ -1,0 +1,409 @@
+//! What may be asked of a coordinator, and what it answers: Kafka's requests without their versions and encodings.
+//!
+//! Handlers translate to and from these and decide nothing.
+
+use bytes::Bytes;
+use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+
+use crate::error::GroupError;
+use crate::types::{CallId, Generation, GroupId, InstanceId, MemberId};
+
+/// A request to the coordinator of its group.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// JoinGroup.
+    Join(JoinRequest),
+    /// SyncGroup.
+    Sync(SyncRequest),
+    /// Heartbeat.
+    Heartbeat(HeartbeatRequest),
+    /// LeaveGroup.
+    Leave(LeaveRequest),
+    /// OffsetCommit.
+    Commit(CommitRequest),
+    /// OffsetFetch, for one group.
+    Fetch(FetchRequest),
+    /// OffsetDelete.
+    DeleteOffsets(DeleteOffsetsRequest),
+    /// DeleteGroups, for one group.
+    DeleteGroup(GroupId),
+    /// DescribeGroups, for one group.
+    Describe(GroupId),
+    /// ListGroups, for one shard.
+    List(ListRequest),
+    /// The topics are gone for ever: their offsets go too, so that topics of the same names begin anew.
+    ForgetTopics(Vec<TopicRef>),
+}
+
+/// The answer to the [`Request`] of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Who the member is, in which generation.
+    Join(Result<Joined, JoinRefused>),
+    /// What the member owns.
+    Sync(Result<Synced, GroupError>),
+    /// Whether the member is still what it believes to be.
+    Heartbeat(Result<(), GroupError>),
+    /// For each member that was to leave.
+    Leave(Result<Vec<Left>, GroupError>),
+    /// For each partition.
+    Commit(Vec<CommittedTopic>),
+    /// The group's offsets.
+    Fetch(Vec<FetchedTopic>),
+    /// For each partition.
+    DeleteOffsets(Result<Vec<CommittedTopic>, GroupError>),
+    /// Whether the group is gone.
+    DeleteGroup(Result<(), GroupError>),
+    /// The group as it is.
+    Describe(Result<Description, GroupError>),
+    /// The shard's groups.
+    List(Vec<Listing>),
+    /// How many offsets were dropped.
+    ForgetTopics(usize),
+}
+
+/// A reply, due now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whose.
+    pub call: CallId,
+    /// What.
+    pub response: Response,
+}
+
+/// A topic by name, and by id where the request or the broker's metadata knows it ([`TopicId::ZERO`] otherwise).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicRef {
+    /// The name, under which offsets are kept.
+    pub name: String,
+    /// Tells a topic from an earlier one of the same name.
+    pub id: TopicId,
+}
+
+/// One way to assign partitions that a member can follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The assignor's name.
+    pub name: String,
+    /// The member's subscription, for the leader's eyes.
+    pub metadata: Bytes,
+}
+
+/// A member that wants to be in the group's next generation.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// The group.
+    pub group: GroupId,
+    /// Empty for a member that has none yet.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// The connection's client id, for descriptions and new member ids.
+    pub client_id: String,
+    /// The client's address, for descriptions.
+    pub client_host: String,
+    /// How long it may be silent.
+    pub session_timeout_ms: i32,
+    /// How long it may take to rejoin. Not bounded above: it is `max.poll.interval.ms`, which applications that work
+    /// long on one poll set to hours. Negative (version 0): the session timeout.
+    pub rebalance_timeout_ms: i32,
+    /// `consumer`, `connect`, ...
+    pub protocol_type: String,
+    /// In the member's order of preference.
+    pub protocols: Vec<Protocol>,
+    /// Version 4 and later: a dynamic member gets its id first (KIP-394).
+    pub member_id_required: bool,
+    /// Version 9 and later: a static leader that came back may be told not to assign (KIP-814).
+    pub can_skip_assignment: bool,
+    /// Text that no other join carries, for the id of a new member.
+    pub unique: String,
+}
+
+/// A member's place in a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The group's new generation.
+    pub generation: Generation,
+    /// The protocol type of the group.
+    pub protocol_type: Option<String>,
+    /// The assignor that all members know and most prefer.
+    pub protocol: Option<String>,
+    /// Who assigns.
+    pub leader: MemberId,
+    /// The leader need not assign: the last assignment stands.
+    pub skip_assignment: bool,
+    /// The member's own id.
+    pub member: MemberId,
+    /// All members, for the leader; none for the others.
+    pub members: Vec<JoinedMember>,
+}
+
+/// A member as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedMember {
+    /// Its id.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// Its subscription under the chosen protocol.
+    pub metadata: Bytes,
+}
+
+/// A join that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRefused {
+    /// Why.
+    pub error: GroupError,
+    /// The id that the member had, or is to come back with.
+    pub member: MemberId,
+}
+
+/// A member that asks for its assignment; the leader brings everyone's.
+#[derive(Clone, Debug)]
+pub struct SyncRequest {
+    /// The group.
+    pub group: GroupId,
+    /// The member.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// The generation that it joined.
+    pub generation: Generation,
+    /// Checked when given (version 5).
+    pub protocol_type: Option<String>,
+    /// Checked when given (version 5).
+    pub protocol: Option<String>,
+    /// From the leader; empty from others.
+    pub assignments: Vec<(MemberId, Bytes)>,
+}
+
+/// What a member owns in the current generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// The protocol type of the group.
+    pub protocol_type: Option<String>,
+    /// The assignor in use.
+    pub protocol: Option<String>,
+    /// As the leader encoded it.
+    pub assignment: Bytes,
+}
+
+/// A sign of life.
+#[derive(Clone, Debug)]
+pub struct HeartbeatRequest {
+    /// The group.
+    pub group: GroupId,
+    /// The member.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// The generation that it believes to be in.
+    pub generation: Generation,
+}
+
+/// Members that leave.
+#[derive(Clone, Debug)]
+pub struct LeaveRequest {
+    /// The group.
+    pub group: GroupId,
+    /// Who leaves.
+    pub members: Vec<Leaving>,
+}
+
+/// One member that leaves: by id, or a static one by instance alone (an administrator removes it).
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    /// May be empty when `instance` is set.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+}
+
+/// What came of one member's leaving.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// As requested.
+    pub member: MemberId,
+    /// As requested.
+    pub instance: Option<InstanceId>,
+    /// Whether it has left.
+    pub outcome: Result<(), GroupError>,
+}
+
+/// Offsets to keep.
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    /// The group.
+    pub group: GroupId,
+    /// Empty when no member commits.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// [`Generation::NONE`] when no member commits.
+    pub generation: Generation,
+    /// Versions 2 to 4 may say for how long, in milliseconds.
+    pub retention_ms: Option<i64>,
+    /// What to say when the group does not exist: version 9 and later tell that apart from a wrong generation.
+    pub tells_missing_group: bool,
+    /// The offsets.
+    pub topics: Vec<CommitTopic>,
+}
+
+/// Offsets of one topic to keep.
+#[derive(Clone, Debug)]
+pub struct CommitTopic {
+    /// The topic.
+    pub topic: TopicRef,
+    /// Its partitions.
+    pub partitions: Vec<CommitPartition>,
+}
+
+/// One offset to keep.
+#[derive(Clone, Debug)]
+pub struct CommitPartition {
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The next offset that the group will read.
+    pub offset: Offset,
+    /// Of the last record read.
+    pub leader_epoch: LeaderEpoch,
+    /// Anything that the client wants to find again.
+    pub metadata: String,
+}
+
+/// What came of each partition of a commit or a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedTopic {
+    /// The topic.
+    pub topic: TopicRef,
+    /// In the order of the request.
+    pub partitions: Vec<(PartitionIndex, Result<(), GroupError>)>,
+}
+
+/// Offsets to look up.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    /// The group.
+    pub group: GroupId,
+    /// Absent: all that the group has.
+    pub topics: Option<Vec<(TopicRef, Vec<PartitionIndex>)>>,
+}
+
+/// Offsets of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedTopic {
+    /// The topic, as in the request.
+    pub topic: TopicRef,
+    /// `None` where nothing is committed.
+    pub partitions: Vec<(PartitionIndex, Option<CommittedOffset>)>,
+}
+
+/// A group's place in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next offset that the group will read.
+    pub offset: Offset,
+    /// Of the last record read, or [`LeaderEpoch::NONE`].
+    pub leader_epoch: LeaderEpoch,
+    /// What the client left with it.
+    pub metadata: Box<str>,
+    /// When it was committed, milliseconds since 1970.
+    pub committed_at_ms: i64,
+    /// When it goes, for the few clients that say so.
+    pub expires_at_ms: Option<i64>,
+    /// The topic's id at that time, or [`TopicId::ZERO`].
+    pub topic_id: TopicId,
+}
+
+/// Offsets to drop.
+#[derive(Clone, Debug)]
+pub struct DeleteOffsetsRequest {
+    /// The group.
+    pub group: GroupId,
+    /// The partitions.
+    pub topics: Vec<(TopicRef, Vec<PartitionIndex>)>,
+}
+
+/// Which groups to list. Empty lists filter nothing.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// Names of states, in any case.
+    pub states: Vec<String>,
+    /// Names of types, in any case: there is `classic`.
+    pub types: Vec<String>,
+}
+
+/// State of a group, as Kafka names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupState {
+    /// No members; offsets may be there.
+    Empty,
+    /// Waiting for members to join.
+    PreparingRebalance,
+    /// Waiting for the leader's assignment.
+    CompletingRebalance,
+    /// Every member can know what it owns.
+    Stable,
+    /// There is no such group.
+    Dead,
+}
+
+impl GroupState {
+    /// Kafka's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+            Self::Dead => "Dead",
+        }
+    }
+}
+
+/// A group as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The group.
+    pub group: GroupId,
+    /// Its state.
+    pub state: GroupState,
+    /// Empty for a group that only keeps offsets.
+    pub protocol_type: String,
+    /// The assignor in use, while the group is stable.
+    pub protocol: String,
+    /// The members.
+    pub members: Vec<MemberDescription>,
+}
+
+/// A member as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// Its id.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// The client id of its connection.
+    pub client_id: String,
+    /// Its address.
+    pub client_host: String,
+    /// Its subscription, while the group is stable.
+    pub metadata: Bytes,
+    /// What it owns, while the group is stable.
+    pub assignment: Bytes,
+}
+
+/// A group in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The group.
+    pub group: GroupId,
+    /// Empty for a group that only keeps offsets.
+    pub protocol_type: String,
+    /// Its state.
+    pub state: GroupState,
+}
+
+/// The type of every group so far, as Kafka names it.
+pub const CLASSIC: &str = "classic";
