@@ -182,12 +182,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Checks and takes values by the names in [`BROKER`].
+    /// Checks and takes values by the names in [`BROKER`], or by the topic's name for what every topic that does not say
+    /// otherwise gets (`retention.ms` is `log.retention.ms` then).
     pub fn new(values: BTreeMap<String, String>) -> Result<Self, ControlError> {
-        for (name, value) in &values {
-            broker_def(name)?.check(value)?;
+        let mut settings = Self::default();
+        for (name, value) in values {
+            let cluster_name = TOPIC.iter().find(|def| def.name == name).and_then(|def| def.cluster_name);
+            let def = broker_def(cluster_name.unwrap_or(&name))?;
+            // The message names the key as it was given.
+            ConfigDef { name: if cluster_name.is_some() { topic_def(&name)?.name } else { def.name }, ..*def }
+                .check(&value)?;
+            settings.values.insert(def.name.to_owned(), value);
         }
-        Ok(Self { values })
+        Ok(settings)
     }
 
     /// What the file says of a name.
