@@ -19,7 +19,7 @@ pub mod error;
 pub mod groups;
 pub mod metrics;
 pub mod net;
+pub mod partitions;
 pub mod quorum;
-pub mod topic_config;
 
 pub use broker::Broker;

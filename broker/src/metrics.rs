@@ -3,6 +3,9 @@
 //! One registry for each broker, so that several can live in one process. What changes with each request is counted where it
 //! happens, through handles that were looked up before; what is a state is set when someone asks ([`crate::http`]).
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -59,6 +62,26 @@ pub struct TopicMetrics {
     pub produced_records: IntCounterVec,
     pub fetched_bytes: IntCounterVec,
     pub produce_errors: IntCounterVec,
+    labelled: Arc<Mutex<HashSet<Arc<str>>>>,
+}
+
+impl TopicMetrics {
+    /// Whether a topic has counters of its own; the first [`TOPICS_MAX`] that are asked for do.
+    #[must_use]
+    pub fn admits(&self, topic: &Arc<str>) -> bool {
+        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
+        labelled.contains(topic) || (labelled.len() < TOPICS_MAX && labelled.insert(Arc::clone(topic)))
+    }
+
+    /// The topic is gone.
+    pub fn forget(&self, topic: &str) {
+        if self.labelled.lock().unwrap_or_else(PoisonError::into_inner).remove(topic) {
+            for counters in [&self.produced_bytes, &self.produced_records, &self.fetched_bytes, &self.produce_errors] {
+                // One that was never counted is not there.
+                let _ = counters.remove_label_values(&[topic]);
+            }
+        }
+    }
 }
 
 impl Metrics {
@@ -122,6 +145,7 @@ impl Metrics {
                     "Batches that were refused.",
                     "topic",
                 )?,
+                labelled: Arc::default(),
             },
             durable_duration: register(
                 r,

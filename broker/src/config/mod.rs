@@ -34,6 +34,8 @@ use std::time::Duration;
 use reader::Section;
 pub use reader::{ConfigError, Environment};
 pub use values::HostPort;
+use weir_quorum::configs;
+use weir_quorum::ControlError;
 use values::{bytes, duration, host_port, name, number, text, truth, word};
 
 /// Everything that a broker is told from outside.
@@ -231,6 +233,33 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What the file says, by the names that Kafka gives to brokers' configurations.
+    pub fn settings(&self) -> Result<configs::Settings, ControlError> {
+        let ms = |duration: Duration| duration.as_millis().to_string();
+        let mut values = BTreeMap::from(
+            [
+                ("num.partitions", self.topics.num_partitions.to_string()),
+                ("default.replication.factor", self.topics.replication_factor.to_string()),
+                ("auto.create.topics.enable", self.topics.auto_create.to_string()),
+                ("group.initial.rebalance.delay.ms", ms(self.groups.initial_rebalance_delay)),
+                ("group.min.session.timeout.ms", ms(self.groups.session_timeout_min)),
+                ("group.max.session.timeout.ms", ms(self.groups.session_timeout_max)),
+                ("group.max.size", self.groups.members_max.to_string()),
+                ("offsets.retention.minutes", (self.groups.offsets_retention.as_secs() / 60).to_string()),
+                ("offsets.topic.num.partitions", self.groups.offsets_partitions.to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        for (name, value) in &self.topics.config {
+            if let Some(name) = configs::topic_def(name)?.cluster_name {
+                values.insert(name.to_owned(), value.clone());
+            }
+        }
+        configs::Settings::new(values)
+    }
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -303,10 +332,19 @@ fn topics(mut section: Section<'_>) -> Result<TopicDefaults, ConfigError> {
         num_partitions: section.or("num.partitions", 1, number(1..=10_000))?,
         replication_factor: section.or("default.replication.factor", 1, number(1..=9))?,
         auto_create: section.or("auto.create.topics.enable", false, truth)?,
-        config: section.rest(&crate::topic_config::names(), crate::topic_config::check)?,
+        config: section.rest(&topic_config_names(), check_topic_config)?,
     };
     section.finish()?;
     Ok(defaults)
+}
+
+fn topic_config_names() -> Vec<&'static str> {
+    configs::TOPIC.iter().map(|def| def.name).collect()
+}
+
+fn check_topic_config(name: &str, value: &str) -> Result<(), String> {
+    let checked = configs::topic_def(name).and_then(|def| def.check(value));
+    checked.map_err(|error| error.message)
 }
 
 fn groups(mut section: Section<'_>) -> Result<GroupConfig, ConfigError> {

@@ -1,0 +1,40 @@
+//! The partitions that this broker holds, as the metadata says.
+//!
+//! [`Partitions`] owns the open logs and the lanes that write them. It follows the metadata's image: opens what is to be here, takes over
+//! configurations, deletes what is gone. What always holds: a log is deleted only under an image that is known to be current,
+//! and only when its topic's id is in it no more; what was on disk when the process began is open before the broker
+//! calls itself ready.
+
+mod partition;
+mod registry;
+mod watermark;
+
+pub use partition::{Counters, Partition};
+pub use registry::{PartitionError, Partitions};
+pub use watermark::{WakeGuard, Watermark};
+
+use weir_log::LogConfig;
+use weir_quorum::configs::{Durability, TimestampType, TopicConfig};
+
+/// What a topic's configuration means for its partitions' logs.
+pub(crate) fn log_config(topic: &TopicConfig) -> LogConfig {
+    let unbounded_below_zero = |value: i64| u64::try_from(value).ok();
+    LogConfig {
+        durability: match topic.durability {
+            Durability::Fsync => weir_log::Durability::Fsync,
+            Durability::Replicated => weir_log::Durability::Replicated,
+            Durability::Os => weir_log::Durability::Os,
+        },
+        segment_bytes: u64::try_from(topic.segment_bytes).unwrap_or(u64::MAX),
+        segment_ms: topic.segment_ms,
+        // A compacted topic keeps the last record of each key for ever.
+        retention_ms: topic.cleanup_policy.delete.then_some(topic.retention_ms).filter(|ms| *ms >= 0),
+        retention_bytes: topic.cleanup_policy.delete.then_some(topic.retention_bytes).and_then(unbounded_below_zero),
+        index_interval_bytes: u64::try_from(topic.index_interval_bytes).unwrap_or(0),
+        timestamp_type: match topic.message_timestamp_type {
+            TimestampType::CreateTime => weir_log::TimestampType::CreateTime,
+            TimestampType::LogAppendTime => weir_log::TimestampType::LogAppendTime,
+        },
+        ..LogConfig::default()
+    }
+}

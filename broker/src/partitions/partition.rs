@@ -1,0 +1,191 @@
+//! One partition that this broker holds: its log, its high watermark, and the topic's configuration for it.
+//!
+//! Who leads it is the metadata's word, which handlers look up for each request; a partition only carries out. With one replica the
+//! high watermark is the durable end of this broker's log.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use prometheus::{Histogram, IntCounter};
+use tokio::sync::{Notify, oneshot};
+use weir_log::{Append, AppendError, Appended, Batches, LogReader, Observer, PartitionHandle, PartitionKey, ReadError};
+use weir_quorum::image::Topic;
+use weir_quorum::configs::TopicConfig;
+use weir_wire::{LeaderEpoch, Offset};
+
+use super::watermark::{WakeGuard, Watermark};
+
+/// What is counted for a partition's topic.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Bytes of batches appended.
+    pub produced_bytes: IntCounter,
+    /// Records appended.
+    pub produced_records: IntCounter,
+    /// Bytes of batches given to consumers.
+    pub fetched_bytes: IntCounter,
+    /// Batches refused.
+    pub produce_errors: IntCounter,
+    /// From an append being queued to its being durable.
+    pub durable_duration: Histogram,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub struct Partition {
+    key: PartitionKey,
+    topic: Arc<str>,
+    handle: PartitionHandle,
+    watermark: Arc<Watermark>,
+    config: ArcSwap<TopicConfig>,
+    /// The metadata that `config` was resolved from, once there was any.
+    configured_for: ArcSwapOption<Topic>,
+    counters: Counters,
+}
+
+/// Carries a log's progress to the watermark. It exists before the log is open, so the watermark comes later.
+#[derive(Debug, Default)]
+pub(super) struct DurableEnd {
+    watermark: OnceLock<Arc<Watermark>>,
+}
+
+impl DurableEnd {
+    pub(super) fn moves(&self, watermark: &Arc<Watermark>) {
+        // Set once, by whoever opened the log.
+        let _ = self.watermark.set(Arc::clone(watermark));
+    }
+}
+
+impl Observer for DurableEnd {
+    fn durable(&self, end: Offset) {
+        if let Some(watermark) = self.watermark.get() {
+            watermark.advance(end);
+        }
+    }
+}
+
+impl Partition {
+    pub(super) fn new(
+        topic: Arc<str>,
+        handle: PartitionHandle,
+        watermark: Arc<Watermark>,
+        config: Arc<TopicConfig>,
+        counters: Counters,
+    ) -> Self {
+        let key = handle.reader().key();
+        Self { key, topic, handle, watermark, config: ArcSwap::new(config), configured_for: ArcSwapOption::empty(), counters }
+    }
+
+    /// Which partition this is.
+    #[must_use]
+    pub fn key(&self) -> PartitionKey {
+        self.key
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// What reads the log.
+    #[must_use]
+    pub fn reader(&self) -> &LogReader {
+        self.handle.reader()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The topic's configuration, as it holds here.
+    #[must_use]
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.load_full()
+    }
+
+    pub(super) fn is_configured_for(&self, topic: &Arc<Topic>) -> bool {
+        self.configured_for.load().as_ref().is_some_and(|seen| Arc::ptr_eq(seen, topic))
+    }
+
+    pub(super) fn reconfigure(&self, topic: &Arc<Topic>, config: Arc<TopicConfig>) {
+        if *self.config() != *config {
+            self.handle.update_config(super::log_config(&config));
+            self.config.store(config);
+        }
+        self.configured_for.store(Some(Arc::clone(topic)));
+    }
+
+    pub(super) fn handle(&self) -> &PartitionHandle {
+        &self.handle
+    }
+
+    pub(super) fn watermark(&self) -> &Arc<Watermark> {
+        &self.watermark
+    }
+
+    /// The offset below which consumers may read. The last stable offset is the same until there are transactions.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.watermark.get()
+    }
+
+    /// Queues one checked batch. Batches are appended in the order of the calls. `done` is called once, on a lane's thread or
+    /// here, when the high watermark has passed the batch, or when it was refused; it is dropped uncalled when the
+    /// partition goes away meanwhile. It must not block.
+    pub fn append(
+        &self,
+        batch: Bytes,
+        leader_epoch: LeaderEpoch,
+        done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
+    ) {
+        let watermark = Arc::clone(&self.watermark);
+        let durable_duration = self.counters.durable_duration.clone();
+        let queued = Instant::now();
+        let written = move |result: Result<Appended, AppendError>| match result {
+            Err(error) => done(Err(error)),
+            Ok(appended) => watermark.when_above(
+                appended.last_offset,
+                Box::new(move || {
+                    durable_duration.observe(queued.elapsed().as_secs_f64());
+                    done(Ok(appended));
+                }),
+            ),
+        };
+        self.handle.append(Append { batch, leader_epoch, done: Box::new(written) });
+    }
+
+    /// As [`append`](Self::append), to be awaited. The batch is queued when this is called, not when it is first polled.
+    pub fn append_and_wait(
+        &self,
+        batch: Bytes,
+        leader_epoch: LeaderEpoch,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        self.append(batch, leader_epoch, move |result| {
+            // Nobody may be waiting any more; the batch is in the log all the same.
+            let _ = sender.send(result);
+        });
+        async move { receiver.await.unwrap_or(Err(AppendError::Closed)) }
+    }
+
+    /// Batches from `from` on, below the high watermark, if they are at hand without waiting for the disk.
+    pub fn try_read(&self, from: Offset, bytes_max: usize, min_one_batch: bool) -> Result<Batches, ReadError> {
+        self.reader().try_read(from, self.high_watermark(), bytes_max, min_one_batch)
+    }
+
+    /// Batches from `from` on, below the high watermark. Waits for the disk.
+    pub fn read(&self, from: Offset, bytes_max: usize, min_one_batch: bool) -> Result<Batches, ReadError> {
+        self.reader().read(from, self.high_watermark(), bytes_max, min_one_batch)
+    }
+
+    /// Wakes `wake` once the high watermark is above `offset`, or the partition goes away.
+    #[must_use = "dropping the guard gives up the place"]
+    pub fn wake_above(&self, offset: Offset, wake: &Arc<Notify>) -> WakeGuard {
+        self.watermark.wake_above(offset, wake)
+    }
+}

@@ -1,0 +1,342 @@
+//! Which partitions are open, and keeping that in step with the metadata.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use weir_log::{
+    DataDir, Lanes, OpenError, OpenPartition, Opened, PartitionKey, PartitionMeta, RecoveryReport,
+};
+use weir_quorum::configs::{Settings, TopicConfig};
+use weir_quorum::Image;
+use weir_quorum::image::Topic;
+use weir_wire::{PartitionIndex, TopicId};
+
+use super::partition::{Counters, DurableEnd, Partition};
+use super::watermark::Watermark;
+use crate::metrics::{Metrics, OTHER_TOPICS};
+
+/// Why a partition cannot be used here.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PartitionError {
+    /// It is being opened or deleted.
+    #[error("the partition is being opened")]
+    NotYet,
+    /// It is not one of this broker's.
+    #[error("the partition is not on this broker")]
+    NotHere,
+    /// Its log could not be opened.
+    #[error("the partition's log cannot be used: {0}")]
+    Failed(String),
+}
+
+/// What is known of one partition of this broker.
+#[derive(Debug)]
+enum Slot {
+    Opening,
+    Open(Arc<Partition>),
+    Deleting,
+    Failed(String),
+}
+
+/// All partitions of this broker.
+#[derive(Debug)]
+pub struct Partitions {
+    me: weir_quorum::BrokerId,
+    dir: Arc<DataDir>,
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    slots: RwLock<HashMap<PartitionKey, Slot>>,
+    /// The defaults of all topics, as they were when partitions were last configured.
+    cluster_config: Mutex<BTreeMap<String, String>>,
+    lanes: Mutex<Option<Lanes>>,
+    /// Something was opened or deleted.
+    changed: Notify,
+    /// How many are still being opened.
+    opening: watch::Sender<usize>,
+}
+
+impl Partitions {
+    /// No partition is open yet.
+    pub fn new(
+        me: weir_quorum::BrokerId,
+        dir: Arc<DataDir>,
+        lanes: Lanes,
+        settings: Arc<Settings>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            me,
+            dir,
+            settings,
+            metrics,
+            slots: RwLock::default(),
+            cluster_config: Mutex::default(),
+            lanes: Mutex::new(Some(lanes)),
+            changed: Notify::new(),
+            opening: watch::Sender::new(0),
+        })
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A partition that is open here.
+    pub fn get(&self, key: PartitionKey) -> Result<Arc<Partition>, PartitionError> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        match slots.get(&key) {
+            Some(Slot::Open(partition)) => Ok(Arc::clone(partition)),
+            Some(Slot::Opening) => Err(PartitionError::NotYet),
+            Some(Slot::Failed(why)) => Err(PartitionError::Failed(why.clone())),
+            Some(Slot::Deleting) | None => Err(PartitionError::NotHere),
+        }
+    }
+
+    /// All partitions that are open here.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let open = slots.values().filter_map(|slot| match slot {
+            Slot::Open(partition) => Some(Arc::clone(partition)),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    /// How many partitions could not be opened.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.values().filter(|slot| matches!(slot, Slot::Failed(_))).count()
+    }
+
+    /// How many are still being opened.
+    #[must_use]
+    pub fn opening(&self) -> usize {
+        *self.opening.borrow()
+    }
+
+    /// Begins to open what lies in the data directory. Configurations come with the first image.
+    pub fn recover(self: &Arc<Self>) -> Result<usize, OpenError> {
+        let found = self.dir.partitions()?;
+        let count = found.len();
+        let config = Arc::new(self.default_config());
+        for meta in found {
+            self.open(meta, Arc::clone(&config));
+        }
+        Ok(count)
+    }
+
+    /// What a topic gets that says nothing.
+    fn default_config(&self) -> TopicConfig {
+        let topic = Topic {
+            name: Arc::from(""),
+            id: weir_quorum::TopicId::default(),
+            config: BTreeMap::new(),
+            partitions: Vec::new(),
+        };
+        TopicConfig::resolve(&Image::default(), &self.settings, &topic)
+    }
+
+    /// Waits until nothing is being opened.
+    pub async fn opened(&self) {
+        let mut opening = self.opening.subscribe();
+        // The sender lives as long as `self`.
+        let _ = opening.wait_for(|count| *count == 0).await;
+    }
+
+    /// Follows the metadata until `stop`. `is_current` tells whether an image is known to be no older than the cluster's.
+    pub async fn follow(
+        self: Arc<Self>,
+        mut images: watch::Receiver<Arc<Image>>,
+        is_current: impl Fn() -> bool,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let image = Arc::clone(&images.borrow_and_update());
+            // Asked before the image is used: an image may become current meanwhile, never cease to be.
+            self.apply(&image, is_current());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.changed.notified() => {}
+                changed = images.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn apply(self: &Arc<Self>, image: &Image, is_current: bool) {
+        let mut wanted = HashMap::new();
+        for (topic, index, _) in image.partitions_on(self.me) {
+            let key = PartitionKey { topic_id: TopicId(topic.id.0), partition: PartitionIndex(index) };
+            wanted.insert(key, topic);
+        }
+        self.configure(image, &wanted);
+        let (mut missing, mut gone) = (Vec::new(), Vec::new());
+        {
+            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            missing.extend(wanted.iter().filter(|(key, _)| !slots.contains_key(key)).map(|(key, topic)| (*key, *topic)));
+            if is_current {
+                gone.extend(slots.iter().filter_map(|(key, slot)| match slot {
+                    Slot::Open(partition) if !wanted.contains_key(key) => Some(Arc::clone(partition)),
+                    _ => None,
+                }));
+            }
+        }
+        for (key, topic) in missing {
+            let config = Arc::new(TopicConfig::resolve(image, &self.settings, topic));
+            self.open(PartitionMeta { key, topic: topic.name.to_string() }, config);
+        }
+        for partition in gone {
+            if image.topic_by_id(weir_quorum::TopicId(partition.key().topic_id.0)).is_none() {
+                self.delete(&partition);
+            }
+        }
+        self.count(image);
+    }
+
+    /// Gives every open partition whose topic has changed the configuration that holds now.
+    fn configure(&self, image: &Image, wanted: &HashMap<PartitionKey, &Arc<Topic>>) {
+        let mut cluster_config = self.cluster_config.lock().unwrap_or_else(PoisonError::into_inner);
+        let defaults_changed = *cluster_config != *image.cluster_config();
+        if defaults_changed {
+            cluster_config.clone_from(image.cluster_config());
+        }
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let mut resolved: HashMap<TopicId, Arc<TopicConfig>> = HashMap::new();
+        for (key, topic) in wanted {
+            let Some(Slot::Open(partition)) = slots.get(key) else { continue };
+            if partition.is_configured_for(topic) && !defaults_changed {
+                continue;
+            }
+            let resolve = || Arc::new(TopicConfig::resolve(image, &self.settings, topic));
+            let config = resolved.entry(key.topic_id).or_insert_with(resolve);
+            partition.reconfigure(topic, Arc::clone(config));
+        }
+    }
+
+    fn open(self: &Arc<Self>, meta: PartitionMeta, config: Arc<TopicConfig>) {
+        let key = meta.key;
+        {
+            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            slots.insert(key, Slot::Opening);
+        }
+        self.opening.send_modify(|count| *count += 1);
+        let observer = Arc::new(DurableEnd::default());
+        let topic: Arc<str> = meta.topic.as_str().into();
+        let partition = OpenPartition {
+            dir: Arc::clone(&self.dir),
+            meta,
+            config: super::log_config(&config),
+            observer: Arc::clone(&observer) as Arc<dyn weir_log::Observer>,
+        };
+        let this = Arc::clone(self);
+        let done = move |result: Result<Opened, OpenError>| {
+            let slot = match result {
+                Ok(opened) => {
+                    report_recovery(&topic, key, &opened.report);
+                    let watermark = Arc::new(Watermark::at(opened.report.log_end));
+                    observer.moves(&watermark);
+                    let counters = this.counters(&topic);
+                    Slot::Open(Arc::new(Partition::new(topic, opened.handle, watermark, config, counters)))
+                }
+                Err(error) => {
+                    error!(%topic, partition = %key.partition, %error, "a partition cannot be opened");
+                    Slot::Failed(error.to_string())
+                }
+            };
+            this.slots.write().unwrap_or_else(PoisonError::into_inner).insert(key, slot);
+            this.opening.send_modify(|count| *count -= 1);
+            this.changed.notify_one();
+        };
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*lanes {
+            Some(lanes) => lanes.open(partition, done),
+            None => done(Err(OpenError::Stopped)),
+        }
+    }
+
+    fn delete(self: &Arc<Self>, partition: &Arc<Partition>) {
+        let key = partition.key();
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(key, Slot::Deleting);
+        info!(topic = %partition.topic(), partition = %key.partition, "deleting a partition whose topic is gone");
+        let this = Arc::clone(self);
+        partition.handle().delete(move |result| {
+            if let Err(error) = result {
+                // It is found again at the next start.
+                warn!(%key, %error, "a deleted partition's files are still there");
+            }
+            this.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            this.changed.notify_one();
+        });
+        partition.watermark().abandon();
+        self.forget_counters(partition.topic());
+    }
+
+    /// Deletes what retention no longer keeps, of every partition.
+    pub fn retain(&self) {
+        for partition in self.all() {
+            partition.handle().retain(partition.high_watermark());
+        }
+    }
+
+    /// Writes and syncs what is left, and closes everything. Blocks.
+    pub fn shutdown(&self) {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lanes) = lanes {
+            lanes.shutdown();
+        }
+    }
+
+    fn counters(&self, topic: &Arc<str>) -> Counters {
+        let metrics = &self.metrics;
+        let label = if metrics.topics.admits(topic) { topic } else { OTHER_TOPICS };
+        let labels = [label];
+        Counters {
+            produced_bytes: metrics.topics.produced_bytes.with_label_values(&labels),
+            produced_records: metrics.topics.produced_records.with_label_values(&labels),
+            fetched_bytes: metrics.topics.fetched_bytes.with_label_values(&labels),
+            produce_errors: metrics.topics.produce_errors.with_label_values(&labels),
+            durable_duration: metrics.durable_duration.clone(),
+        }
+    }
+
+    fn forget_counters(&self, topic: &Arc<str>) {
+        if !self.all().iter().any(|other| other.topic() == topic) {
+            self.metrics.topics.forget(topic);
+        }
+    }
+
+    fn count(&self, image: &Image) {
+        let led = image.partitions_led_by(self.me);
+        let (mut leaders, mut under_replicated) = (0, 0);
+        for (_, _, partition) in led {
+            leaders += 1;
+            under_replicated += i64::from(partition.isr.len() < partition.replicas.len());
+        }
+        let offline = image.partitions().filter(|(_, _, partition)| partition.leader.is_none()).count();
+        self.metrics.partition_leaders.set(leaders);
+        self.metrics.under_replicated_partitions.set(under_replicated);
+        self.metrics.offline_partitions.set(i64::try_from(offline).unwrap_or(i64::MAX));
+    }
+}
+
+fn report_recovery(topic: &str, key: PartitionKey, report: &RecoveryReport) {
+    if let Some(damage) = &report.damage {
+        error!(
+            topic, partition = %key.partition, from = %damage.offsets.start, to = %damage.offsets.end, found = damage.found,
+            "a partition has lost bytes that were durable; it can be read outside of this range, and not be written"
+        );
+    }
+    if report.cut_bytes > 0 || report.batches_behind_cut > 0 {
+        warn!(
+            topic, partition = %key.partition, bytes = report.cut_bytes, batches_behind = report.batches_behind_cut,
+            "a torn tail was cut; none of it was ever acknowledged"
+        );
+    }
+}

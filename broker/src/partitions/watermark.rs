@@ -1,0 +1,201 @@
+//! One partition's high watermark, and who waits for it.
+//!
+//! The watermark only grows. Whoever moves it (a lane's thread) wakes acknowledgements in the order of their offsets and readers in the
+//! order in which they came; wakers run after the lock is released, and nothing awaits while it is held. The number of waiters
+//! is bounded by the requests in flight, which each connection bounds.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use weir_wire::Offset;
+
+/// Something to be done once the watermark has passed an offset.
+type Passed = Box<dyn FnOnce() + Send>;
+
+/// The watermark and its waiters.
+#[derive(Default)]
+pub struct Watermark {
+    value: AtomicI64,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Sorted by offset: what is to be done when the watermark is above it.
+    passed: VecDeque<(Offset, Passed)>,
+    /// In the order of their coming: whom to wake when the watermark is above an offset.
+    readers: Vec<Reader>,
+    next_ticket: u64,
+}
+
+struct Reader {
+    ticket: u64,
+    above: Offset,
+    wake: Arc<Notify>,
+}
+
+impl Watermark {
+    /// A watermark that stands at `value`.
+    #[must_use]
+    pub fn at(value: Offset) -> Self {
+        Self { value: AtomicI64::new(value.0), ..Self::default() }
+    }
+
+    /// The offset below which everything may be seen by consumers.
+    #[must_use]
+    pub fn get(&self) -> Offset {
+        Offset(self.value.load(Ordering::Acquire))
+    }
+
+    /// Moves the watermark up to `end` and wakes whoever waited for that. One that stands there already stays.
+    pub fn advance(&self, end: Offset) {
+        let (passed, woken) = {
+            let mut waiting = self.lock();
+            if end.0 <= self.value.load(Ordering::Relaxed) {
+                return;
+            }
+            self.value.store(end.0, Ordering::Release);
+            let count = waiting.passed.partition_point(|(offset, _)| *offset < end);
+            let passed: Vec<_> = waiting.passed.drain(..count).collect();
+            let woken: Vec<_> = waiting.readers.extract_if(.., |reader| reader.above < end).collect();
+            (passed, woken)
+        };
+        for (_, done) in passed {
+            done();
+        }
+        for reader in woken {
+            reader.wake.notify_one();
+        }
+    }
+
+    /// Calls `done` once the watermark is above `offset`: here and now when it is.
+    pub fn when_above(&self, offset: Offset, done: Passed) {
+        {
+            let mut waiting = self.lock();
+            if offset >= self.get() {
+                // Nearly always at the end; a producer's retry may ask for an offset that others wait for too.
+                let place = waiting.passed.partition_point(|(other, _)| *other <= offset);
+                waiting.passed.insert(place, (offset, done));
+                return;
+            }
+        }
+        done();
+    }
+
+    /// Wakes `wake` once the watermark is above `offset`, unless the returned guard is dropped before. Wakes at once when it is.
+    pub fn wake_above(self: &Arc<Self>, offset: Offset, wake: &Arc<Notify>) -> WakeGuard {
+        let mut waiting = self.lock();
+        let ticket = waiting.next_ticket;
+        waiting.next_ticket += 1;
+        if offset < self.get() {
+            wake.notify_one();
+        } else {
+            waiting.readers.push(Reader { ticket, above: offset, wake: Arc::clone(wake) });
+        }
+        WakeGuard { watermark: Arc::clone(self), ticket }
+    }
+
+    /// Gives up on everything that waits: the partition is going away. Acknowledgements are dropped, which their owners
+    /// notice; readers are woken to find out.
+    pub fn abandon(&self) {
+        let (passed, readers) = {
+            let mut waiting = self.lock();
+            (std::mem::take(&mut waiting.passed), std::mem::take(&mut waiting.readers))
+        };
+        drop(passed);
+        for reader in readers {
+            reader.wake.notify_one();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        // Nothing that can panic runs while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Watermark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watermark").field(&self.get()).finish()
+    }
+}
+
+/// A reader's place among those who wait; given up when dropped.
+#[derive(Debug)]
+pub struct WakeGuard {
+    watermark: Arc<Watermark>,
+    ticket: u64,
+}
+
+impl Drop for WakeGuard {
+    fn drop(&mut self) {
+        let mut waiting = self.watermark.lock();
+        // Tickets ascend, since readers are kept in the order of their coming.
+        if let Ok(place) = waiting.readers.binary_search_by_key(&self.ticket, |reader| reader.ticket) {
+            waiting.readers.remove(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn acknowledgements_come_in_the_order_of_their_offsets_and_not_before_the_watermark_has_passed() {
+        let watermark = Watermark::at(Offset(10));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for offset in [12, 10, 14, 9] {
+            let order = Arc::clone(&order);
+            let done = move || order.lock().unwrap_or_else(PoisonError::into_inner).push(offset);
+            watermark.when_above(Offset(offset), Box::new(done));
+        }
+        let seen = || order.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(seen(), [9]);
+        watermark.advance(Offset(12));
+        assert_eq!(seen(), [9, 10]);
+        watermark.advance(Offset(15));
+        assert_eq!(seen(), [9, 10, 12, 14]);
+    }
+
+    #[test]
+    fn the_watermark_never_goes_back() {
+        let watermark = Watermark::at(Offset(10));
+        watermark.advance(Offset(7));
+        assert_eq!(watermark.get(), Offset(10));
+    }
+
+    #[tokio::test]
+    async fn a_reader_is_woken_when_the_watermark_passes_its_offset() {
+        let watermark = Arc::new(Watermark::at(Offset(3)));
+        let wake = Arc::new(Notify::new());
+        let _guard = watermark.wake_above(Offset(3), &wake);
+        watermark.advance(Offset(4));
+        wake.notified().await;
+    }
+
+    #[test]
+    fn a_reader_that_gave_up_leaves_nothing_behind() {
+        let watermark = Arc::new(Watermark::at(Offset(0)));
+        let wake = Arc::new(Notify::new());
+        let guards: Vec<_> = (0..3).map(|_| watermark.wake_above(Offset(0), &wake)).collect();
+        drop(guards);
+        assert!(watermark.lock().readers.is_empty());
+    }
+
+    #[test]
+    fn what_is_abandoned_is_dropped_and_never_called() {
+        let watermark = Watermark::at(Offset(0));
+        let called = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&called);
+        watermark.when_above(Offset(0), Box::new(move || { count.fetch_add(1, Ordering::Relaxed); }));
+        watermark.abandon();
+        watermark.advance(Offset(5));
+        assert_eq!((called.load(Ordering::Relaxed), Arc::strong_count(&called)), (0, 1));
+    }
+}
