@@ -18,6 +18,7 @@ mod paths;
 mod prerequisites;
 mod process;
 mod test;
+mod wire;
 
 use clap::{Parser, Subcommand};
 use kube::Cluster;
@@ -51,6 +52,12 @@ enum Task {
     },
     /// Formatting, lints, documentation and generated files
     Check,
+    /// Generate the Kafka codec from broker/wire/schema
+    Wire {
+        /// Write nothing; fail when a committed file is stale
+        #[arg(long)]
+        check: bool,
+    },
     /// Everything that `make test` does
     Test {
         /// Run these stages only (see --list)
@@ -87,6 +94,7 @@ fn main() -> ExitCode {
         }
         Task::Images { clients: false } => images::write_all().map(|_| ()),
         Task::Check => check::run(),
+        Task::Wire { check } => wire::run(check),
         Task::Test { list: true, .. } => {
             test::list();
             Ok(())

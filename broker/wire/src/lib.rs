@@ -10,10 +10,21 @@
 //! - [`sink`]: where messages are encoded to; records go by reference.
 //! - [`types`]: the numbers that must not be swapped.
 
+pub mod array;
 pub mod batch;
+pub mod decode;
+pub mod encode;
+pub mod frame;
+pub mod message;
+pub mod messages;
 pub mod sink;
 pub mod types;
 
+pub use array::Array;
+pub use decode::DecodeError;
+pub use encode::EncodeError;
+pub use message::{Message, MessageView, Request, Response};
+pub use messages::{ApiKey, ErrorCode, RequestView, ResponseView};
 pub use sink::{Chunk, FileRange, Frame, Records, RecordsPart, Sink};
 pub use types::{
     BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId,

@@ -287,6 +287,29 @@ impl Frame {
         chunks
     }
 
+    /// Everything in one piece; the frame itself when parts of it are in files.
+    pub fn try_into_bytes(self) -> Result<Bytes, Self> {
+        if self
+            .insets
+            .iter()
+            .any(|inset| matches!(inset.part, RecordsPart::File(_)))
+        {
+            return Err(self);
+        }
+        let len = self.len();
+        let chunks = self.into_chunks();
+        if let [Chunk::Bytes(bytes)] = chunks.as_slice() {
+            return Ok(bytes.clone());
+        }
+        let mut whole = BytesMut::with_capacity(len);
+        for chunk in chunks {
+            if let Chunk::Bytes(bytes) = chunk {
+                whole.put_slice(&bytes);
+            }
+        }
+        Ok(whole.freeze())
+    }
+
     fn inset(&mut self, part: RecordsPart) {
         self.inset_len += part.len();
         self.insets.push(Inset {
