@@ -125,7 +125,8 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOverrides>,
 
-    /// Where the brokers find out which rack or zone they are in. Unset, all brokers count as one rack.
+    /// Where the brokers find out which rack or zone they are in. Unset, all brokers count as one rack. This version does not
+    /// read the labels of nodes yet, and says so in `status.plan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<Rack>,
 
