@@ -54,7 +54,7 @@ fn run(check: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
         if check {
             stale += 1;
             eprintln!(
-                "stale: {} (write it anew with `cargo xtask generate`)",
+                "stale: {} (write it anew with `cargo run -p weir-crds --bin crdgen`)",
                 path.display()
             );
         } else {

@@ -8,8 +8,7 @@ use weir_crds::crds;
 use super::Generated;
 use super::sorted::Sorted;
 
-const HEADER: &str =
-    "# Generated from the types in crds/src. Do not edit: `cargo xtask generate` writes it anew.\n";
+const HEADER: &str = "# Generated from the types in crds/src. Do not edit: `cargo run -p weir-crds --bin crdgen` writes it anew.\n";
 
 pub(crate) fn generate() -> Result<Vec<Generated>, Box<dyn std::error::Error>> {
     let mut files = Vec::new();

@@ -19,7 +19,7 @@ const OPAQUE: [&str; 5] = [
 pub(crate) fn generate() -> Generated {
     let mut page = format!(
         "# Custom resources\n\n\
-         Generated from the types in `crds/src`; `cargo xtask generate` writes it anew.\n\n\
+         Generated from the types in `crds/src`; `cargo run -p weir-crds --bin crdgen` writes it anew.\n\n\
          API group and version: `{GROUP}/{VERSION}`. A field that is not set is not managed: the brokers' or the cluster's\n\
          default applies, and nobody writes it into the resource. `kubectl get weir` lists all kinds.\n"
     );

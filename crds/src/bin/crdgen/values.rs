@@ -10,7 +10,7 @@ pub(crate) fn generate() -> Result<Generated, Box<dyn std::error::Error>> {
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart weir-cluster",
-        "$comment": "Generated from the types in crds/src. Do not edit: `cargo xtask generate` writes it anew.",
+        "$comment": "Generated from the types in crds/src. Do not edit: `cargo run -p weir-crds --bin crdgen` writes it anew.",
         "type": "object",
         "additionalProperties": false,
         "properties": {
