@@ -1,1 +1,19 @@
-//! Placeholder.
+//! What tests of a whole Weir share: other people's clients, the flights they send, and what must hold afterwards.
+//!
+//! [`history`] and [`log`] judge what was seen and do no I/O; [`clients`], [`members`] and [`local`] run other programs;
+//! [`story`] is the main job, told once for local mode and for Kubernetes. Everything here panics with a sentence when
+//! what it expects does not happen, as tests do.
+#![allow(clippy::print_stdout, reason = "stories say how far they are")]
+
+pub mod acknowledged;
+pub mod clients;
+pub mod flights;
+pub mod given;
+pub mod history;
+pub mod local;
+pub mod log;
+pub mod members;
+pub mod producer;
+pub mod random;
+pub mod story;
+pub mod wait;

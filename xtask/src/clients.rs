@@ -132,6 +132,7 @@ pub(crate) fn write_image() -> Outcome<PathBuf> {
         "/etc/passwd",
         "nonroot:x:65532:65532:nonroot:/tmp:/bin/sh\n",
     );
+    image.copy(&flights()?, "/flights.tsv")?;
     image.directory("/tmp", 0o1777);
     // Where the interpreter of a virtual environment would look by itself.
     image.link("/packages", packages);

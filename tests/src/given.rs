@@ -1,0 +1,42 @@
+//! What `cargo xtask test` prepares and hands over in the environment.
+
+use std::path::PathBuf;
+
+/// The file of flights: a key, a tab and a value on each line.
+#[must_use]
+pub fn flights() -> PathBuf {
+    path("WEIR_FLIGHTS")
+}
+
+/// A Python that has confluent-kafka.
+#[must_use]
+pub fn python() -> PathBuf {
+    path("WEIR_PYTHON")
+}
+
+/// The server.
+#[must_use]
+pub fn broker() -> PathBuf {
+    path("WEIR_BROKER_BINARY")
+}
+
+/// The operator.
+#[must_use]
+pub fn operator() -> PathBuf {
+    path("WEIR_OPERATOR_BINARY")
+}
+
+/// The workspace's folder.
+#[must_use]
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn path(variable: &str) -> PathBuf {
+    match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => panic!(
+            "{variable} is not set: run this test with `cargo xtask test --only conformance` or `--only kube`"
+        ),
+    }
+}

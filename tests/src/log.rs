@@ -1,0 +1,145 @@
+//! What a topic's log holds, read back from its beginning, and how it compares with what was sent.
+
+use crate::flights::Message;
+use std::collections::{BTreeMap, HashMap};
+
+/// A topic's log: the messages of each partition, the first at offset 0.
+pub type Log = BTreeMap<i32, Vec<Message>>;
+
+/// Reads lines of `PARTITION OFFSET KEY<tab>VALUE`, in which each partition begins at 0 and leaves no offset out.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub fn read(lines: &[u8]) -> Result<Log, String> {
+    let mut log = Log::new();
+    for line in lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let (partition, offset, message) = record(line)
+            .ok_or_else(|| format!("not a record: {:?}", String::from_utf8_lossy(line)))?;
+        let partition_log = log.entry(partition).or_default();
+        if i64::try_from(partition_log.len()) != Ok(offset) {
+            return Err(format!(
+                "partition {partition}: offset {offset} follows {} messages",
+                partition_log.len()
+            ));
+        }
+        partition_log.push(message);
+    }
+    Ok(log)
+}
+
+fn record(line: &[u8]) -> Option<(i32, i64, Message)> {
+    let mut words = line.splitn(3, |byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<i64>().ok();
+    let (partition, offset) = (number()?, number()?);
+    Some((
+        i32::try_from(partition).ok()?,
+        offset,
+        Message::of_line(words.next()?)?,
+    ))
+}
+
+/// Checks that the log holds each message sent exactly once, every key in one partition, and each partition's messages
+/// in the order in which they were sent.
+///
+/// # Errors
+/// The first thing that is not so.
+pub fn holds_exactly(log: &Log, sent: &[Message]) -> Result<(), String> {
+    let mut partition_of: HashMap<&[u8], i32> = HashMap::new();
+    for (partition, messages) in log {
+        for message in messages {
+            let first = partition_of.entry(&message.key).or_insert(*partition);
+            if first != partition {
+                return Err(format!(
+                    "key {:?} is in partitions {first} and {partition}",
+                    text(&message.key)
+                ));
+            }
+        }
+    }
+    let mut next: HashMap<i32, usize> = HashMap::new();
+    for (line, message) in sent.iter().enumerate() {
+        let Some(partition) = partition_of.get(message.key.as_slice()) else {
+            return Err(format!(
+                "line {line}, key {:?}, is nowhere",
+                text(&message.key)
+            ));
+        };
+        let position = next.entry(*partition).or_default();
+        match log[partition].get(*position) {
+            Some(there) if there == message => *position += 1,
+            Some(there) => {
+                let (wanted, there) = (text(&message.value), text(&there.value));
+                return Err(format!(
+                    "partition {partition} offset {position}: line {line} {wanted:?} belongs here, and {there:?} is"
+                ));
+            }
+            None => {
+                return Err(format!(
+                    "line {line} is missing at the end of partition {partition}, offset {position}"
+                ));
+            }
+        }
+    }
+    let held: usize = log.values().map(Vec::len).sum();
+    if held == sent.len() {
+        Ok(())
+    } else {
+        Err(format!("{} were sent and the log holds {held}", sent.len()))
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(of: &[(&str, &str)]) -> Vec<Message> {
+        of.iter()
+            .map(|(key, value)| Message {
+                key: (*key).into(),
+                value: (*value).into(),
+            })
+            .collect()
+    }
+
+    fn log(lines: &str) -> Log {
+        read(lines.as_bytes()).expect("a log")
+    }
+
+    #[test]
+    fn a_log_that_holds_what_was_sent_is_accepted() {
+        let sent = messages(&[("a", "1"), ("b", "2"), ("a", "3"), ("a", "3")]);
+        assert_eq!(
+            holds_exactly(&log("0 0 a\t1\n0 1 a\t3\n0 2 a\t3\n7 0 b\t2\n"), &sent),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_message_that_is_lost_doubled_moved_or_changed_is_found() {
+        let sent = messages(&[("a", "1"), ("b", "2"), ("a", "3")]);
+        for wrong in [
+            "0 0 a\t1\n7 0 b\t2\n",
+            "0 0 a\t1\n0 1 a\t3\n",
+            "0 0 a\t1\n0 1 a\t3\n0 2 a\t3\n7 0 b\t2\n",
+            "0 0 a\t1\n0 1 a\t1\n0 2 a\t3\n7 0 b\t2\n",
+            "0 0 a\t3\n0 1 a\t1\n7 0 b\t2\n",
+            "0 0 a\t1\n7 0 b\t2\n7 1 a\t3\n",
+            "0 0 a\t1\n0 1 a\t4\n7 0 b\t2\n",
+        ] {
+            assert!(holds_exactly(&log(wrong), &sent).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_gap_between_offsets_is_found() {
+        assert!(read(b"0 0 a\t1\n0 2 a\t3\n").is_err());
+        assert!(read(b"0 1 a\t1\n").is_err());
+    }
+}
