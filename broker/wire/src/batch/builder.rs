@@ -106,11 +106,18 @@ impl BatchBuilder {
             .ok_or(BatchError::TooLarge {
                 what: "record count",
             })?;
-        if header.record_count == 0 {
-            header.base_timestamp_ms = record.timestamp_ms;
-            header.max_timestamp_ms = record.timestamp_ms;
-        }
-        let timestamp_delta = record.timestamp_ms.wrapping_sub(header.base_timestamp_ms);
+        let first = if header.record_count == 0 {
+            record.timestamp_ms
+        } else {
+            header.base_timestamp_ms
+        };
+        let timestamp_delta =
+            record
+                .timestamp_ms
+                .checked_sub(first)
+                .ok_or(BatchError::TooLarge {
+                    what: "range of timestamps",
+                })?;
         let length = 1
             + varint::len(timestamp_delta)
             + varint::len(delta.into())
@@ -125,6 +132,10 @@ impl BatchBuilder {
         let total = self.bytes.len() + varint::len(length as i64) + length;
         if i32::try_from(total - PREFIX_LEN).is_err() {
             return Err(BatchError::TooLarge { what: "record" });
+        }
+        if header.record_count == 0 {
+            header.base_timestamp_ms = record.timestamp_ms;
+            header.max_timestamp_ms = record.timestamp_ms;
         }
         header.last_offset_delta = delta;
         header.record_count = delta + 1;
