@@ -86,7 +86,7 @@ impl Schema {
 fn versions(value: &Value) -> RangeInclusive<i16> {
     let text = value.as_str().unwrap_or("none");
     if text == "none" {
-        return i16::MAX..=i16::MIN;
+        return RangeInclusive::new(1, 0);
     }
     match (text.strip_suffix('+'), text.split_once('-')) {
         (Some(min), _) => min.parse().unwrap()..=i16::MAX,
