@@ -148,6 +148,18 @@ impl Coordinator {
         self.groups.len()
     }
 
+    /// How many replies wait for the disk.
+    #[cfg(test)]
+    pub(crate) fn deferred(&self) -> usize {
+        self.out.deferred()
+    }
+
+    /// The groups, for tests that compare them.
+    #[cfg(test)]
+    pub(crate) fn groups_for_tests(&self) -> &BTreeMap<GroupId, Group> {
+        &self.groups
+    }
+
     fn join(&mut self, call: CallId, request: JoinRequest, now: Now) {
         let id = request.group.clone();
         let allowed = self.config.session_timeout_ms_min..=self.config.session_timeout_ms_max;

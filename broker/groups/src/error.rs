@@ -1,8 +1,9 @@
 //! What a coordinator refuses, and Kafka's code for each.
 //!
-//! One table: [`GroupError::code`]. Handlers put the code into responses, nobody else numbers errors.
+//! One table: [`GroupError::code`].
 
 use thiserror::Error;
+use weir_wire::messages::ErrorCode;
 
 /// Why a request, or one entry of it, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -57,41 +58,41 @@ pub enum GroupError {
 }
 
 impl GroupError {
-    /// Kafka's number of the error.
+    /// Kafka's code for it.
     #[must_use]
-    pub const fn code(self) -> i16 {
+    pub const fn code(self) -> ErrorCode {
         match self {
-            Self::Unknown => -1,
-            Self::UnknownTopicOrPartition => 3,
-            Self::OffsetMetadataTooLarge => 12,
-            Self::CoordinatorLoadInProgress => 14,
-            Self::CoordinatorNotAvailable => 15,
-            Self::NotCoordinator => 16,
-            Self::IllegalGeneration => 22,
-            Self::InconsistentProtocol => 23,
-            Self::InvalidGroupId => 24,
-            Self::UnknownMember => 25,
-            Self::InvalidSessionTimeout => 26,
-            Self::RebalanceInProgress => 27,
-            Self::CommitTooLarge => 28,
-            Self::InvalidRequest => 42,
-            Self::BoundReached => 44,
-            Self::NonEmptyGroup => 68,
-            Self::GroupIdNotFound => 69,
-            Self::MemberIdRequired => 79,
-            Self::GroupMaxSizeReached => 81,
-            Self::FencedInstanceId => 82,
-            Self::GroupSubscribedToTopic => 86,
-            Self::UnknownTopicId => 100,
+            Self::Unknown => ErrorCode::UnknownServerError,
+            Self::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+            Self::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+            Self::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+            Self::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+            Self::NotCoordinator => ErrorCode::NotCoordinator,
+            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
+            Self::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+            Self::CommitTooLarge => ErrorCode::InvalidCommitOffsetSize,
+            Self::InvalidRequest => ErrorCode::InvalidRequest,
+            Self::BoundReached => ErrorCode::PolicyViolation,
+            Self::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+            Self::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+            Self::MemberIdRequired => ErrorCode::MemberIdRequired,
+            Self::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+            Self::FencedInstanceId => ErrorCode::FencedInstanceId,
+            Self::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+            Self::UnknownTopicId => ErrorCode::UnknownTopicId,
         }
     }
 
-    /// The code of an outcome: 0 for success.
+    /// The number of an outcome's code: 0 for success.
     #[must_use]
     pub const fn code_of<T>(outcome: &Result<T, Self>) -> i16 {
         match outcome {
             Ok(_) => 0,
-            Err(error) => error.code(),
+            Err(error) => error.code().code(),
         }
     }
 }

@@ -79,6 +79,12 @@ impl Outbox {
         }
     }
 
+    /// How many replies wait for the disk.
+    #[cfg(test)]
+    pub(crate) fn deferred(&self) -> usize {
+        self.deferred.len()
+    }
+
     /// Hands over what has gathered.
     pub(crate) fn take(&mut self) -> Effects {
         let position = self.effects.position;

@@ -131,7 +131,7 @@ impl Group {
             request.instance.as_ref(),
             request.generation,
         );
-        let outcome = outcome.and_then(|()| match self.phase {
+        let outcome = outcome.and(match self.phase {
             Phase::Empty => Err(GroupError::UnknownMember),
             Phase::Preparing { .. } => Err(GroupError::RebalanceInProgress),
             Phase::Completing { .. } | Phase::Stable { .. } => Ok(()),
