@@ -39,13 +39,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "weir-operator.rules" -}}
 - apiGroups: [weir.dev]
   resources: [clusters, topics, consumergroups]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch]
+# The finalizer of a Topic whose data goes with it. Specs are never written.
+- apiGroups: [weir.dev]
+  resources: [topics]
+  verbs: [patch]
 - apiGroups: [weir.dev]
   resources: [clusters/status, topics/status, consumergroups/status]
   verbs: [patch]
-# To set owner references and finalizers where the API server checks who may.
+# To name a Cluster as the owner of its objects where the API server checks who may.
 - apiGroups: [weir.dev]
-  resources: [clusters/finalizers, topics/finalizers, consumergroups/finalizers]
+  resources: [clusters/finalizers]
   verbs: [update]
 # Applied server-side, which takes create and patch. Removed with their Cluster by Kubernetes itself, through owner references.
 - apiGroups: [""]
@@ -61,9 +65,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, delete]
-- apiGroups: [""]
-  resources: [persistentvolumeclaims]
-  verbs: [get, list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
