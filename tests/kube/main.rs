@@ -1,1 +1,15 @@
-fn main() {}
+//! Weir on a real Kubernetes: `cargo xtask test --only kube`, or with `KUBECONFIG` on a cluster of one's own.
+//!
+//! Each file is a story about one promise. A story has a namespace of its own, which enforces the restricted Pod
+//! Security profile; it waits by watching, and leaves its namespace standing when it fails, so that one can look.
+#![allow(clippy::print_stdout, reason = "stories say how far they are")]
+
+mod deletion;
+mod flights;
+mod install;
+mod leader;
+mod operator;
+mod refusals;
+mod shell;
+mod stage;
+mod watching;

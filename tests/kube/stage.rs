@@ -1,0 +1,239 @@
+//! What a story plays on: an operator, a namespace of its own, a cluster, and a pod with other people's clients.
+
+use crate::operator;
+use crate::shell::{attempt, run};
+use crate::watching::{ready, until};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{Api, Client, Resource, ResourceExt};
+use std::fmt::Debug;
+use weir_crds::{Cluster, ConsumerGroup, Topic};
+use weir_tests::clients::Clients;
+
+/// A namespace that enforces the restricted Pod Security profile.
+pub(crate) struct Stage {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+}
+
+impl Stage {
+    /// Installs the operator if need be, and makes the namespace anew.
+    pub(crate) async fn open(story: &str) -> Self {
+        let client = Client::try_default()
+            .await
+            .expect("KUBECONFIG names a cluster");
+        operator::installed(&client).await;
+        let namespace = format!("weir-{story}");
+        run(
+            "kubectl",
+            &[
+                "delete",
+                "namespace",
+                &namespace,
+                "--ignore-not-found",
+                "--wait",
+            ],
+        );
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        run("kubectl", &["create", "namespace", &namespace]);
+        run("kubectl", &["label", "namespace", &namespace, label]);
+        Self { client, namespace }
+    }
+
+    /// Ends the story: everything goes, in its own time.
+    pub(crate) async fn close(self) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces
+            .delete(&self.namespace, &Default::default())
+            .await
+            .expect("the namespace goes");
+    }
+
+    /// Objects of one kind in the namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// `kubectl --namespace ... ARGUMENTS`.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        run(
+            "kubectl",
+            &[&["--namespace", &self.namespace], arguments].concat(),
+        )
+    }
+
+    /// `kubectl apply` of these manifests.
+    pub(crate) fn apply(&self, manifests: &str) {
+        let arguments = ["--namespace", &self.namespace, "apply", "--filename", "-"];
+        let output = attempt("kubectl", &arguments, manifests);
+        assert!(
+            output.status.success(),
+            "kubectl apply: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// Applies a Cluster of so many brokers and waits until it is ready.
+    pub(crate) async fn cluster(&self, name: &str, brokers: u32) -> Cluster {
+        self.apply(&format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: {name}\n\
+             spec:\n  replicas: {brokers}\n  storage:\n    size: 1Gi\n"
+        ));
+        self.cluster_ready(name).await
+    }
+
+    /// Waits until a Cluster is ready.
+    pub(crate) async fn cluster_ready(&self, name: &str) -> Cluster {
+        until(
+            &self.api::<Cluster>(),
+            name,
+            "the Cluster is Ready",
+            |cluster| {
+                cluster
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| ready(cluster, &status.conditions))
+            },
+        )
+        .await
+    }
+
+    /// Applies a Topic and waits until it is ready.
+    pub(crate) async fn topic(&self, cluster: &str, name: &str, partitions: u32) {
+        self.apply(&topic(cluster, name, partitions));
+        self.topic_ready(name).await;
+    }
+
+    /// Waits until a Topic is ready.
+    pub(crate) async fn topic_ready(&self, name: &str) -> Topic {
+        until(&self.api::<Topic>(), name, "the Topic is Ready", |topic| {
+            topic
+                .status
+                .as_ref()
+                .is_some_and(|status| ready(topic, &status.conditions))
+        })
+        .await
+    }
+
+    /// Waits until a ConsumerGroup is ready.
+    pub(crate) async fn group_ready(&self, name: &str) -> ConsumerGroup {
+        until(
+            &self.api::<ConsumerGroup>(),
+            name,
+            "the ConsumerGroup is Ready",
+            |group| {
+                group
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| ready(group, &status.conditions))
+            },
+        )
+        .await
+    }
+
+    /// Pods of a Cluster's brokers.
+    pub(crate) async fn brokers(&self, cluster: &str) -> Vec<Pod> {
+        let selector =
+            format!("app.kubernetes.io/instance={cluster},app.kubernetes.io/component=broker");
+        let parameters = kube::api::ListParams::default().labels(&selector);
+        self.api::<Pod>()
+            .list(&parameters)
+            .await
+            .expect("pods are listed")
+            .items
+    }
+
+    /// Waits until a pod is ready and is not the one with this uid.
+    pub(crate) async fn pod_ready(&self, name: &str, not: &str) -> Pod {
+        until(&self.api::<Pod>(), name, "the pod is Ready", |pod| {
+            pod.uid().as_deref() != Some(not) && pod_is_ready(pod)
+        })
+        .await
+    }
+
+    /// A pod with kcat and confluent-kafka, beside the brokers.
+    pub(crate) async fn clients(&self) -> Clients {
+        self.apply(CLIENTS);
+        self.pod_ready("clients", "").await;
+        Clients::Pod {
+            namespace: self.namespace.clone(),
+            name: "clients".to_owned(),
+        }
+    }
+
+    /// The address that clients inside Kubernetes bootstrap from.
+    pub(crate) fn bootstrap(&self, cluster: &str) -> String {
+        format!("{cluster}-bootstrap.{}.svc:9092", self.namespace)
+    }
+}
+
+/// Whether a pod's `Ready` condition is true.
+pub(crate) fn pod_is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .filter_map(|status| status.conditions.as_ref())
+        .flatten();
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// How often each pod's container was restarted, by pod.
+pub(crate) fn restarts(pods: &[Pod]) -> Vec<(String, String, i32)> {
+    let count = |pod: &Pod| -> i32 {
+        let containers = pod
+            .status
+            .iter()
+            .filter_map(|status| status.container_statuses.as_ref())
+            .flatten();
+        containers.map(|container| container.restart_count).sum()
+    };
+    pods.iter()
+        .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default(), count(pod)))
+        .collect()
+}
+
+/// The manifest of a Topic.
+pub(crate) fn topic(cluster: &str, name: &str, partitions: u32) -> String {
+    format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Topic\nmetadata:\n  name: {name}\n\
+         spec:\n  clusterRef:\n    name: {cluster}\n  partitions: {partitions}\n"
+    )
+}
+
+const CLIENTS: &str = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: clients
+spec:
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  securityContext:
+    runAsNonRoot: true
+    seccompProfile:
+      type: RuntimeDefault
+  containers:
+    - name: clients
+      image: weir-test-clients:1
+      imagePullPolicy: IfNotPresent
+      env:
+        - name: PYTHONPATH
+          value: /packages
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+";
+
+impl Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.namespace)
+    }
+}
