@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
+use weir_log::storage::{Space, Storage};
+
 use crate::config::Config;
 use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::partitions::Partitions;
+use crate::producer_ids::ProducerIds;
 use crate::quorum::Metadata;
 
 /// One running broker.
@@ -20,8 +23,21 @@ pub struct Broker {
     pub metadata: Metadata,
     /// The partitions that are here.
     pub partitions: Arc<Partitions>,
+    /// Identities for producers.
+    pub producer_ids: ProducerIds,
+    /// The disk, for questions about its space.
+    pub storage: Arc<dyn Storage>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// The group coordinators.
     pub groups: Groups,
+}
+
+impl Broker {
+    /// The data directory's file system; `None` when it cannot be asked.
+    pub async fn disk_space(&self) -> Option<Space> {
+        let (storage, path) = (Arc::clone(&self.storage), self.partitions.dir().to_owned());
+        let asked = tokio::task::spawn_blocking(move || storage.space(&path));
+        asked.await.ok()?.ok()
+    }
 }

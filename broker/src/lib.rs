@@ -9,6 +9,7 @@
 //! - [`grpc`]: what the operator asks.
 //! - [`http`]: metrics and health.
 //! - [`metrics`]: every metric, defined in one place.
+//! - [`probe`]: `weir-broker probe`, a client that writes and reads back; `main` runs it as a subcommand.
 //! - [`error`]: the table from Weir's errors to Kafka's codes.
 //! - [`start`]: the order in which a broker comes up and goes down.
 
@@ -16,10 +17,13 @@ pub mod api;
 pub mod broker;
 pub mod config;
 pub mod error;
+pub mod gather;
 pub mod groups;
 pub mod metrics;
 pub mod net;
 pub mod partitions;
+pub mod probe;
+pub mod producer_ids;
 pub mod quorum;
 
 pub use broker::Broker;

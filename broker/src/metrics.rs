@@ -194,7 +194,7 @@ impl Metrics {
                 IntGaugeVec::new(Opts::new("weir_groups", "Consumer groups coordinated here, by state."), &["state"])?,
             )?,
             resident_memory: gauge(r, "weir_resident_memory_bytes", "Resident memory of the process.")?,
-            request_durations: APIS.iter().map(|api| durations.with_label_values(&[api.name])).collect(),
+            request_durations: APIS.iter().map(|api| durations.with_label_values(&[api.key.name()])).collect(),
             registry,
         })
     }

@@ -13,13 +13,39 @@
 //! so whatever shall run at the same time as earlier requests must have been begun by the handler, not by the future.
 //!
 //! A handler that returns `Err` closes the connection: for bytes that cannot be decoded, never for what a response can say.
+//!
+//! # Adding an API
+//!
+//! A file, a `mod` line, a line in [`APIS`].
 
+mod k00_produce;
+mod k01_fetch;
+mod k02_list_offsets;
+mod k03_metadata;
+mod k18_api_versions;
+mod k19_create_topics;
+mod k20_delete_topics;
+mod k22_init_producer_id;
+mod k23_offset_for_leader_epoch;
+mod k32_describe_configs;
+mod k33_alter_configs;
+mod k35_describe_log_dirs;
+mod k37_create_partitions;
+mod k44_incremental_alter_configs;
+mod k60_describe_cluster;
+mod k75_describe_topic_partitions;
+mod leaders;
 mod request;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Instant;
 
-pub use request::{Answer, Peer, Refused, Reply, Request};
+use bytes::Bytes;
+pub use leaders::{Led, NotLed};
+pub use request::{Answer, Peer, Refused, Reply, Request, Responder};
+use weir_wire::ApiKey;
+use weir_wire::frame::{FrameError, RequestFrame, refuse_api_versions};
 
 use crate::Broker;
 
@@ -38,11 +64,9 @@ pub enum Caller {
 /// One line of the table.
 #[derive(Debug)]
 pub struct Api {
-    /// The number that requests carry.
-    pub key: i16,
-    /// Kafka's name, as metrics and log lines have it.
-    pub name: &'static str,
-    /// The versions that are advertised.
+    /// The API.
+    pub key: ApiKey,
+    /// The versions that are served.
     pub versions: RangeInclusive<i16>,
     /// Who may call it.
     pub caller: Caller,
@@ -50,43 +74,87 @@ pub struct Api {
     pub handler: Handler,
 }
 
-const fn api(
-    key: i16,
-    name: &'static str,
-    min: i16,
-    max: i16,
-    caller: Caller,
-    handler: Handler,
-) -> Api {
-    Api {
-        key,
-        name,
-        versions: min..=max,
-        caller,
-        handler,
-    }
+const fn api(key: ApiKey, min: i16, max: i16, caller: Caller, handler: Handler) -> Api {
+    Api { key, versions: min..=max, caller, handler }
 }
+
+use Caller::{Anyone, Client};
 
 /// Every API that is served, by key. ApiVersions answers from it.
-pub static APIS: &[Api] = &[];
+#[rustfmt::skip]
+pub static APIS: &[Api] = &[
+    api(ApiKey::Produce,                 3, 13, Client, k00_produce::handle),
+    api(ApiKey::Fetch,                   4, 18, Client, k01_fetch::handle),
+    api(ApiKey::ListOffsets,             1, 11, Client, k02_list_offsets::handle),
+    api(ApiKey::Metadata,                0, 13, Client, k03_metadata::handle),
+    api(ApiKey::ApiVersions,             0,  4, Anyone, k18_api_versions::handle),
+    api(ApiKey::CreateTopics,            2,  7, Client, k19_create_topics::handle),
+    api(ApiKey::DeleteTopics,            1,  6, Client, k20_delete_topics::handle),
+    api(ApiKey::InitProducerId,          0,  5, Client, k22_init_producer_id::handle),
+    api(ApiKey::OffsetForLeaderEpoch,    2,  4, Client, k23_offset_for_leader_epoch::handle),
+    api(ApiKey::DescribeConfigs,         1,  4, Client, k32_describe_configs::handle),
+    api(ApiKey::AlterConfigs,            0,  2, Client, k33_alter_configs::handle),
+    api(ApiKey::DescribeLogDirs,         1,  5, Client, k35_describe_log_dirs::handle),
+    api(ApiKey::CreatePartitions,        0,  3, Client, k37_create_partitions::handle),
+    api(ApiKey::IncrementalAlterConfigs, 0,  1, Client, k44_incremental_alter_configs::handle),
+    api(ApiKey::DescribeCluster,         0,  2, Client, k60_describe_cluster::handle),
+    api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
+];
 
-/// The table's line for a key.
-#[must_use]
-pub fn find(key: i16) -> Option<&'static Api> {
-    APIS.binary_search_by_key(&key, |api| api.key)
-        .ok()
-        .and_then(|index| APIS.get(index))
+/// The place of an API in the table.
+fn line_of(key: ApiKey) -> Option<usize> {
+    APIS.binary_search_by_key(&key, |api| api.key).ok()
 }
 
-/// Whether a version of an API has tagged fields in its header.
-pub(crate) fn is_flexible(_key: i16, _version: i16) -> bool {
-    false
-}
-
-/// Hands a request to its handler; also says which line of the table it was.
-pub(crate) fn dispatch(broker: &Arc<Broker>, request: Request) -> Result<(usize, Answer), Refused> {
-    let (key, version) = (request.key, request.version);
-    let line = APIS.binary_search_by_key(&key, |api| api.key).map_err(|_| Refused::Unsupported { key, version })?;
-    let answer = (APIS[line].handler)(broker, request)?;
+/// Reads a frame's header and hands it to its handler; also says which line of the table it was.
+pub(crate) fn dispatch(
+    broker: &Arc<Broker>,
+    peer: &Arc<Peer>,
+    frame: Bytes,
+    received: Instant,
+) -> Result<(usize, Answer), Refused> {
+    let parsed = match RequestFrame::parse(&frame) {
+        Ok(parsed) => parsed,
+        Err(FrameError::UnsupportedVersion { key: ApiKey::ApiVersions, correlation_id, .. }) => {
+            return Ok((line_of(ApiKey::ApiVersions).unwrap_or_default(), unknown_api_versions(correlation_id)?));
+        }
+        Err(error @ FrameError::Header(_)) => return Err(Refused::Malformed(error.to_string())),
+        Err(error) => return Err(Refused::Unsupported(error.to_string())),
+    };
+    let (key, version, correlation_id) = (parsed.key, parsed.version, parsed.correlation_id);
+    let not_served = || Refused::Unsupported(format!("{} version {version}", key.name()));
+    let line = line_of(key).ok_or_else(not_served)?;
+    let api = &APIS[line];
+    if !api.versions.contains(&version) {
+        if key == ApiKey::ApiVersions {
+            return Ok((line, unknown_api_versions(correlation_id)?));
+        }
+        return Err(not_served());
+    }
+    let body_start = frame.len() - parsed.body.len();
+    let client_id = parsed.client_id.map(|name| frame.slice_ref(name.as_bytes())).unwrap_or_default();
+    let peer = Arc::clone(peer);
+    let request = Request { key, version, correlation_id, client_id, body_start, frame, peer, received };
+    let answer = (api.handler)(broker, request)?;
     Ok((line, answer))
+}
+
+/// A client that speaks a newer ApiVersions than this broker is told so in version 0, never by closing (KIP-511).
+fn unknown_api_versions(correlation_id: i32) -> Result<Answer, Refused> {
+    let frame = refuse_api_versions(correlation_id).map_err(|error| Refused::Unanswerable(error.to_string()))?;
+    Ok(Answer::Now(Reply::Send(frame)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_within_what_the_codec_knows() {
+        assert!(APIS.is_sorted_by(|a, b| a.key < b.key));
+        for api in APIS {
+            let known = api.key.versions();
+            assert!(known.contains(api.versions.start()) && known.contains(api.versions.end()), "{:?}", api.key);
+        }
+    }
 }

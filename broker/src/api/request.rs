@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use weir_wire::Frame;
+use weir_wire::frame::encode_response;
+use weir_wire::{ApiKey, Frame, MessageView, Response};
 
 /// Who is at the other end of a connection, the same for all of its requests.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub struct Peer {
 /// One request, its header already read.
 #[derive(Debug)]
 pub struct Request {
-    /// Which API, as Kafka numbers them.
-    pub key: i16,
+    /// Which API.
+    pub key: ApiKey,
     /// The version that the client speaks; within the range that the table advertises (Produce 0 to 2 aside).
     pub version: i16,
     /// What the response must carry for the client to know it by.
@@ -44,10 +45,20 @@ pub struct Request {
 }
 
 impl Request {
-    /// The message, to be decoded with [`Request::version`].
+    /// Decodes the message, whose API must be this request's.
+    pub fn decode<'a, V: MessageView<'a>>(&'a self) -> Result<V, Refused> {
+        V::decode(&self.frame[self.body_start..], self.version).map_err(|error| Refused::Malformed(error.to_string()))
+    }
+
+    /// What is needed to answer once the request itself is gone.
     #[must_use]
-    pub fn body(&self) -> &[u8] {
-        &self.frame[self.body_start..]
+    pub fn responder(&self) -> Responder {
+        Responder { version: self.version, correlation_id: self.correlation_id }
+    }
+
+    /// Answers now.
+    pub fn answer<R: Response>(&self, response: &R) -> Result<Answer, Refused> {
+        Ok(Answer::Now(self.responder().reply(response)))
     }
 
     /// The client's name as text; what is not UTF-8 was refused before.
@@ -60,6 +71,26 @@ impl Request {
     #[must_use]
     pub fn slice(&self, part: &[u8]) -> Bytes {
         self.frame.slice_ref(part)
+    }
+}
+
+/// Encodes the response to one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Responder {
+    /// The request's version, which is the response's too.
+    pub version: i16,
+    /// The request's number on its connection.
+    pub correlation_id: i32,
+}
+
+impl Responder {
+    /// The response, on its way.
+    #[must_use]
+    pub fn reply<R: Response>(self, response: &R) -> Reply {
+        match encode_response(self.version, self.correlation_id, response) {
+            Ok(frame) => Reply::Send(frame),
+            Err(error) => Reply::Close(Refused::Unanswerable(error.to_string())),
+        }
     }
 }
 
@@ -105,15 +136,13 @@ pub enum Refused {
     /// The bytes are not the message that the header announces.
     #[error("malformed request: {0}")]
     Malformed(String),
-    /// An API or version that was not advertised.
-    #[error("API {key} version {version} is not served")]
-    Unsupported {
-        /// The API's number.
-        key: i16,
-        /// The version asked for.
-        version: i16,
-    },
+    /// An API or version that is not served.
+    #[error("not served: {0}")]
+    Unsupported(String),
     /// A produce with `acks=0` failed, for which there is no response.
     #[error("a produce without acknowledgement failed: {0}")]
     Unacknowledged(String),
+    /// The response cannot be encoded in the version that was asked for. A mistake of ours.
+    #[error("the response cannot be encoded: {0}")]
+    Unanswerable(String),
 }

@@ -18,11 +18,10 @@ use weir_wire::Frame;
 
 use super::RequestMemory;
 use super::frames::{FrameError, FrameReader, Incoming};
-use super::header::Header;
 use super::memory::Share;
 use super::outbox::{self, Outbox};
 use crate::Broker;
-use crate::api::{self, Answer, Peer, Refused, Reply, Request};
+use crate::api::{self, Answer, Peer, Refused, Reply};
 
 /// Frames that are handled before anything else is looked at, so that one client's burst does not keep its responses waiting.
 const FRAMES_PER_TURN: usize = 16;
@@ -63,8 +62,9 @@ impl Ended {
             Self::Frame(FrameError::Socket(_) | FrameError::Truncated { .. }) => None,
             Self::Frame(FrameError::Length { .. }) => Some("frame_length"),
             Self::Refused(Refused::Malformed(_)) => Some("malformed"),
-            Self::Refused(Refused::Unsupported { .. }) => Some("unsupported"),
+            Self::Refused(Refused::Unsupported(_)) => Some("unsupported"),
             Self::Refused(Refused::Unacknowledged(_)) => Some("unacknowledged_error"),
+            Self::Refused(Refused::Unanswerable(_)) => Some("unanswerable"),
         }
     }
 }
@@ -172,19 +172,8 @@ impl Connection {
 
     fn handle(&mut self, Incoming { frame, share }: Incoming) -> Result<(), Ended> {
         let received = Instant::now();
-        let header = Header::read(&frame, api::is_flexible)
-            .map_err(|error| Ended::Refused(Refused::Malformed(error.to_string())))?;
-        let request = Request {
-            key: header.key,
-            version: header.version,
-            correlation_id: header.correlation_id,
-            client_id: frame.slice(header.client_id),
-            body_start: header.body_start,
-            frame,
-            peer: Arc::clone(&self.peer),
-            received,
-        };
-        let (line, answer) = api::dispatch(&self.broker, request).map_err(Ended::Refused)?;
+        let peer = &self.peer;
+        let (line, answer) = api::dispatch(&self.broker, peer, frame, received).map_err(Ended::Refused)?;
         self.pending.push_back(Pending { answer, line, received, _share: share });
         Ok(())
     }

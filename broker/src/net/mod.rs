@@ -7,7 +7,6 @@
 
 mod connection;
 mod frames;
-mod header;
 mod listener;
 mod memory;
 mod outbox;

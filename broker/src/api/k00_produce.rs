@@ -1,0 +1,246 @@
+//! Produce: batches into partitions.
+//!
+//! The handler hands each partition's batch to its lane, in the order of the request, before it returns; the future waits for the
+//! acknowledgements. With one replica, `acks=1` and `acks=all` both wait for the high watermark, which is the durable end.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use weir_log::{AppendError, Appended};
+use weir_quorum::configs::{TimestampType, TopicConfig};
+use weir_quorum::image::Image;
+use weir_wire::batch::{BatchView, Compression, only_batch};
+use weir_wire::messages::produce_request::PartitionProduceDataView;
+use weir_wire::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use weir_wire::messages::{ProduceRequestView, ProduceResponse};
+use weir_wire::{Offset, ProducerId};
+
+use super::leaders::{self, Led, NotLed};
+use super::{Answer, Refused, Reply, Request};
+use crate::Broker;
+use crate::error::{ApiError, ErrorCode};
+use crate::gather::Gathered;
+
+/// What the whole request says about each of its batches.
+#[derive(Clone, Copy)]
+struct Rules {
+    version: i16,
+    acks: i16,
+    is_transactional: bool,
+    now_ms: i64,
+}
+
+/// Where in the response the outcome of an append belongs.
+type Place = (usize, usize);
+
+pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
+    let view: ProduceRequestView<'_> = request.decode()?;
+    let image = broker.metadata.image();
+    let rules = Rules {
+        version: request.version,
+        acks: view.acks,
+        is_transactional: view.transactional_id.is_some(),
+        now_ms: now_ms(),
+    };
+    let mut response = ProduceResponse::default();
+    let mut appends = Vec::new();
+    for topic in view.topic_data {
+        let found = leaders::topic(&image, topic.name, topic.topic_id);
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            let checked = match &found {
+                Err(code) => Err(NotLed::from(*code)),
+                Ok(topic) => leaders::led(broker, topic, data.index, -1)
+                    .and_then(|led| check(&led, &data, rules).map(|()| led).map_err(NotLed::from)),
+            };
+            let answer = match checked {
+                Ok(led) => {
+                    appends.push(((response.responses.len(), partitions.len()), led, data.records.unwrap_or_default()));
+                    PartitionProduceResponse { index: data.index, ..PartitionProduceResponse::default() }
+                }
+                Err(not_led) => refused(data.index, not_led),
+            };
+            partitions.push(answer);
+        }
+        response.responses.push(TopicProduceResponse {
+            name: topic.name.to_owned(),
+            topic_id: topic.topic_id,
+            partition_responses: partitions,
+        });
+    }
+    let outcomes = Gathered::new(appends.len());
+    let mut places: Vec<Place> = Vec::with_capacity(appends.len());
+    for (slot, (place, led, records)) in appends.into_iter().enumerate() {
+        places.push(place);
+        let outcome = outcomes.slot(slot);
+        let counters = led.partition.counters();
+        counters.produced_bytes.inc_by(records.len() as u64);
+        led.partition.append(request.slice(records), led.epoch, move |result| outcome.set(result));
+    }
+    let responder = request.responder();
+    let acks = view.acks;
+    let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
+    // The request's frame is let go of here: lanes hold what they still need of it.
+    drop(request);
+    Ok(Answer::later(async move {
+        // Nobody is told whether an unacknowledged produce took too long.
+        let patience = if acks == 0 { Duration::MAX } else { timeout };
+        let gathered = outcomes.all(patience).await;
+        for ((topic, partition), outcome) in places.into_iter().zip(gathered) {
+            fill(&mut response.responses[topic].partition_responses[partition], outcome);
+        }
+        if acks == 0 {
+            return unacknowledged(&response);
+        }
+        response.node_endpoints = endpoints(&image, &response);
+        responder.reply(&response)
+    }))
+}
+
+/// Whether a batch may be appended to a partition.
+fn check(led: &Led, data: &PartitionProduceDataView<'_>, rules: Rules) -> Result<(), ApiError> {
+    let config = led.partition.config();
+    let checked = admissible(led, &config, data, rules);
+    match &checked {
+        Err(_) => led.partition.counters().produce_errors.inc(),
+        Ok(records) => led.partition.counters().produced_records.inc_by(*records),
+    }
+    checked.map(|_| ())
+}
+
+/// How many records the batch has, when it may be appended.
+fn admissible(
+    led: &Led,
+    config: &TopicConfig,
+    data: &PartitionProduceDataView<'_>,
+    rules: Rules,
+) -> Result<u64, ApiError> {
+    if !matches!(rules.acks, -1..=1) {
+        return Err(ApiError::new(ErrorCode::InvalidRequiredAcks, format!("acks {}; allowed: 0, 1, -1 (all)", rules.acks)));
+    }
+    let wanted = usize::try_from(config.min_insync_replicas).unwrap_or(1);
+    if rules.acks == -1 && led.in_sync < wanted {
+        let message = format!("{} replicas in sync; min.insync.replicas is {wanted}", led.in_sync);
+        return Err(ApiError::new(ErrorCode::NotEnoughReplicas, message));
+    }
+    let bytes = data.records.unwrap_or_default();
+    let batch = only_batch(bytes)?;
+    let bytes_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    if bytes.len() > bytes_max {
+        let message = format!("a batch of {} bytes; max.message.bytes is {bytes_max}", bytes.len());
+        return Err(ApiError::new(ErrorCode::MessageTooLarge, message));
+    }
+    batch.check_produced()?;
+    check_kind(&batch, config, rules)?;
+    check_timestamps(&batch, config, rules.now_ms)?;
+    Ok(u64::try_from(batch.header().record_count).unwrap_or(0))
+}
+
+fn check_kind(batch: &BatchView<'_>, config: &TopicConfig, rules: Rules) -> Result<(), ApiError> {
+    let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRecord, message));
+    let header = batch.header();
+    if header.attributes.is_control() {
+        return invalid("a control batch; only brokers write them");
+    }
+    if rules.is_transactional || header.attributes.is_transactional() {
+        return Err(ApiError::new(ErrorCode::InvalidTxnState, "this broker has no transactions"));
+    }
+    if header.attributes.compression() == Compression::Zstd && rules.version < 7 {
+        return Err(ApiError::new(ErrorCode::UnsupportedCompressionType, "zstd needs Produce version 7 or newer"));
+    }
+    if header.producer_id != ProducerId::NONE
+        && (header.producer_id.0 < 0 || header.producer_epoch.0 < 0 || header.base_sequence < 0)
+    {
+        return invalid("an idempotent batch needs a producer id, an epoch and a sequence of 0 or more");
+    }
+    if config.cleanup_policy.compact && header.attributes.compression() == Compression::None {
+        for record in batch.records()? {
+            if record?.key.is_none() {
+                return invalid("a compacted topic takes only records with a key");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The producer's timestamps may lie only so far from this broker's clock. Only the header is looked at: a compressed batch is
+/// not inflated.
+fn check_timestamps(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), ApiError> {
+    let header = batch.header();
+    let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidTimestamp, message));
+    if header.attributes.timestamp_type() == weir_wire::batch::TimestampType::LogAppendTime {
+        return invalid("a producer may not set the time of the append".into());
+    }
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let (first, latest) = (header.base_timestamp_ms, header.max_timestamp_ms);
+    let (before_max, after_max) = (config.message_timestamp_before_max_ms, config.message_timestamp_after_max_ms);
+    // -1 is "no timestamp".
+    if latest >= 0 && latest.saturating_sub(now_ms) > after_max {
+        return invalid(format!("timestamp {latest} is {} ms ahead; allowed: {after_max}", latest - now_ms));
+    }
+    if first >= 0 && now_ms.saturating_sub(first) > before_max {
+        return invalid(format!("timestamp {first} is {} ms ago; allowed: {before_max}", now_ms - first));
+    }
+    Ok(())
+}
+
+fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResponse {
+    let current_leader = leader
+        .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch })
+        .unwrap_or_default();
+    PartitionProduceResponse {
+        index,
+        error_code: error.code.code(),
+        error_message: error.message(),
+        base_offset: Offset::NONE.0,
+        log_append_time_ms: -1,
+        log_start_offset: Offset::NONE.0,
+        current_leader,
+        ..PartitionProduceResponse::default()
+    }
+}
+
+/// `None`: not acknowledged in time.
+fn fill(answer: &mut PartitionProduceResponse, outcome: Option<Result<Appended, AppendError>>) {
+    match outcome {
+        Some(Ok(appended)) => {
+            answer.base_offset = appended.base_offset.0;
+            answer.log_append_time_ms = appended.log_append_time.unwrap_or(-1);
+            answer.log_start_offset = appended.log_start_offset.0;
+        }
+        Some(Err(error)) => *answer = refused(answer.index, ApiError::from(error).into()),
+        None => *answer = refused(answer.index, ErrorCode::RequestTimedOut.into()),
+    }
+}
+
+/// There is no response; an error is told by closing the connection.
+fn unacknowledged(response: &ProduceResponse) -> Reply {
+    for topic in &response.responses {
+        for partition in &topic.partition_responses {
+            if partition.error_code != ErrorCode::None.code() {
+                let error = ErrorCode::from_code(partition.error_code).map_or("unknown", ErrorCode::name);
+                return Reply::Close(Refused::Unacknowledged(format!("{}-{}: {error}", topic.name, partition.index)));
+            }
+        }
+    }
+    Reply::Nothing
+}
+
+/// Where the leaders are that the response names.
+fn endpoints(image: &Image, response: &ProduceResponse) -> Vec<NodeEndpoint> {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let named = partitions.map(|partition| partition.current_leader.leader_id).filter(|id| *id >= 0);
+    let endpoints = leaders::endpoints(image, named).into_iter();
+    endpoints
+        .map(|broker| NodeEndpoint { node_id: broker.id, host: broker.host, port: broker.port, rack: broker.rack })
+        .collect()
+}
+
+fn now_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,228 @@
+//! Fetch: batches out of partitions.
+//!
+//! What is at hand is answered at once; otherwise the request waits on the high watermarks of its partitions until there is enough, or
+//! its time is over. Sessions (KIP-227) are not kept: every answer says session 0, which makes clients name all partitions
+//! each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use weir_log::{Batches, ReadError};
+use weir_quorum::image::Image;
+use weir_wire::messages::fetch_request::{FetchPartitionView, FetchTopicView};
+use weir_wire::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use weir_wire::messages::{FetchRequestView, FetchResponse};
+use weir_wire::{LeaderEpoch, Offset, Records};
+
+use super::leaders::{self, Led, NotLed};
+use super::{Answer, Refused, Request};
+use crate::Broker;
+use crate::error::{ApiError, ErrorCode};
+use crate::partitions::{Partition, WakeGuard};
+
+/// A whole request, free of its frame.
+struct Fetch {
+    topics: Vec<WantedTopic>,
+    bytes_min: usize,
+    bytes_max: usize,
+    is_read_committed: bool,
+}
+
+struct WantedTopic {
+    name: String,
+    id: uuid::Uuid,
+    partitions: Vec<FetchPartitionView>,
+}
+
+impl WantedTopic {
+    fn of(topic: FetchTopicView<'_>) -> Self {
+        let partitions = topic.partitions.iter().collect();
+        Self { name: topic.topic.to_owned(), id: topic.topic_id, partitions }
+    }
+}
+
+/// What one look at all partitions gave.
+struct Look {
+    response: FetchResponse,
+    bytes: usize,
+    has_error: bool,
+    /// Partitions that more may come to, and the high watermark that was seen.
+    waiting: Vec<(Arc<Partition>, Offset)>,
+}
+
+pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
+    let view: FetchRequestView<'_> = request.decode()?;
+    if view.session_id != 0 {
+        let error_code = ErrorCode::FetchSessionIdNotFound.code();
+        return request.answer(&FetchResponse { error_code, ..FetchResponse::default() });
+    }
+    let of_client = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+    let fetch = Fetch {
+        topics: view.topics.iter().map(WantedTopic::of).collect(),
+        bytes_min: of_client(view.min_bytes),
+        bytes_max: of_client(view.max_bytes).min(broker.config.limits.fetch_bytes as usize),
+        is_read_committed: view.isolation_level == 1,
+    };
+    let patience = Duration::from_millis(u64::try_from(view.max_wait_ms).unwrap_or(0));
+    let responder = request.responder();
+    let broker = Arc::clone(broker);
+    Ok(Answer::later(async move { responder.reply(&fetch.answer(&broker, patience).await) }))
+}
+
+impl Fetch {
+    async fn answer(&self, broker: &Arc<Broker>, patience: Duration) -> FetchResponse {
+        let deadline = Instant::now() + patience;
+        loop {
+            let look = self.look(broker).await;
+            let is_enough = look.bytes >= self.bytes_min || look.has_error || look.waiting.is_empty();
+            if is_enough || Instant::now() >= deadline {
+                return look.response;
+            }
+            let wake = Arc::new(Notify::new());
+            let _places: Vec<WakeGuard> =
+                look.waiting.iter().map(|(partition, seen)| partition.wake_above(*seen, &wake)).collect();
+            // What is held while waiting is only the places in line.
+            drop(look);
+            // Either way it is looked again: at the deadline for whatever there is by then.
+            let _ = tokio::time::timeout_at(deadline, wake.notified()).await;
+        }
+    }
+
+    /// Reads what there is, within the limits.
+    async fn look(&self, broker: &Arc<Broker>) -> Look {
+        let image = broker.metadata.image();
+        let mut look = Look { response: FetchResponse::default(), bytes: 0, has_error: false, waiting: Vec::new() };
+        for wanted in &self.topics {
+            let topic = leaders::topic(&image, &wanted.name, wanted.id);
+            let mut partitions = Vec::with_capacity(wanted.partitions.len());
+            for partition in &wanted.partitions {
+                let led = match topic {
+                    Err(code) => Err(NotLed::from(code)),
+                    Ok(topic) => leaders::led(broker, topic, partition.partition, partition.current_leader_epoch),
+                };
+                let read = match led {
+                    Ok(led) => self.read(&led, partition, &mut look).await,
+                    Err(not_led) => Err(not_led),
+                };
+                partitions.push(read.unwrap_or_else(|not_led| {
+                    look.has_error = true;
+                    refused(partition.partition, not_led)
+                }));
+            }
+            look.response.responses.push(FetchableTopicResponse {
+                topic: wanted.name.clone(),
+                topic_id: wanted.id,
+                partitions,
+            });
+        }
+        if look.has_error {
+            look.response.node_endpoints = endpoints(&image, &look.response);
+        }
+        look
+    }
+
+    async fn read(&self, led: &Led, wanted: &FetchPartitionView, look: &mut Look) -> Result<PartitionData, NotLed> {
+        let reader = led.partition.reader();
+        let high_watermark = led.partition.high_watermark();
+        let from = Offset(wanted.fetch_offset);
+        let mut data = PartitionData {
+            partition_index: wanted.partition,
+            high_watermark: high_watermark.0,
+            last_stable_offset: high_watermark.0,
+            log_start_offset: reader.log_start().0,
+            aborted_transactions: self.is_read_committed.then(Vec::new),
+            preferred_read_replica: -1,
+            records: Some(Records::empty()),
+            ..PartitionData::default()
+        };
+        if let Some(diverging) = divergence(led, wanted) {
+            data.diverging_epoch = diverging;
+            look.has_error = true;
+            return Ok(data);
+        }
+        if from < reader.log_start() || from > reader.log_end() {
+            let message = format!("offset {from} is outside of {}..={high_watermark}", reader.log_start());
+            let mut refusal = refused(wanted.partition, ApiError::new(ErrorCode::OffsetOutOfRange, message).into());
+            refusal.high_watermark = high_watermark.0;
+            refusal.log_start_offset = reader.log_start().0;
+            look.has_error = true;
+            return Ok(refusal);
+        }
+        let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
+        let bytes_max = partition_max.min(self.bytes_max.saturating_sub(look.bytes));
+        // However large it is, one batch is given, or a consumer would stand before it for ever.
+        let is_first = look.bytes == 0;
+        if from < high_watermark && (bytes_max > 0 || is_first) {
+            let batches = read_batches(&led.partition, from, bytes_max, is_first).await.map_err(ApiError::from)?;
+            look.bytes += batches.bytes.len();
+            led.partition.counters().fetched_bytes.inc_by(batches.bytes.len() as u64);
+            data.records = Some(Records::from(batches.bytes));
+        }
+        look.waiting.push((Arc::clone(&led.partition), high_watermark));
+        Ok(data)
+    }
+}
+
+/// From the page cache on this thread, or from the disk on one that may wait.
+async fn read_batches(
+    partition: &Arc<Partition>,
+    from: Offset,
+    bytes_max: usize,
+    min_one_batch: bool,
+) -> Result<Batches, ReadError> {
+    match partition.try_read(from, bytes_max, min_one_batch) {
+        Err(ReadError::WouldBlock) => {
+            let partition = Arc::clone(partition);
+            let read = tokio::task::spawn_blocking(move || partition.read(from, bytes_max, min_one_batch));
+            // The runtime is going away, and with it the partition.
+            read.await.unwrap_or(Err(ReadError::Gone))
+        }
+        other => other,
+    }
+}
+
+/// Where the client's log and this one part, if the client says what it has read last and it is not what is here (KIP-595).
+fn divergence(led: &Led, wanted: &FetchPartitionView) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let reader = led.partition.reader();
+    let last_fetched = LeaderEpoch(wanted.last_fetched_epoch);
+    let Some(end) = reader.epoch_end(last_fetched) else {
+        return Some(EpochEndOffset { epoch: -1, end_offset: -1 });
+    };
+    let agrees = end.epoch == last_fetched && end.end_offset.0 >= wanted.fetch_offset;
+    (!agrees).then_some(EpochEndOffset { epoch: end.epoch.0, end_offset: end.end_offset.0 })
+}
+
+fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionData {
+    let current_leader = leader
+        .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch })
+        .unwrap_or_default();
+    PartitionData {
+        partition_index: index,
+        error_code: error.code.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        current_leader,
+        preferred_read_replica: -1,
+        // Never null: librdkafka cannot parse that.
+        records: Some(Records::empty()),
+        ..PartitionData::default()
+    }
+}
+
+/// Where the leaders are that the response names.
+fn endpoints(image: &Image, response: &FetchResponse) -> Vec<NodeEndpoint> {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    let named = partitions.map(|partition| partition.current_leader.leader_id).filter(|id| *id >= 0);
+    let endpoints = leaders::endpoints(image, named).into_iter();
+    endpoints
+        .map(|broker| NodeEndpoint { node_id: broker.id, host: broker.host, port: broker.port, rack: broker.rack })
+        .collect()
+}

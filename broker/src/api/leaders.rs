@@ -1,0 +1,99 @@
+//! Whether this broker leads a partition, and what a client is told when it does not.
+
+use std::sync::Arc;
+
+use weir_log::PartitionKey;
+use weir_quorum::image::{Image, Topic};
+use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
+
+use crate::Broker;
+use crate::error::{ApiError, ErrorCode};
+use crate::partitions::Partition;
+
+/// A partition that this broker leads.
+#[derive(Clone, Debug)]
+pub struct Led {
+    /// The partition.
+    pub partition: Arc<Partition>,
+    /// The epoch of this broker's leadership.
+    pub epoch: LeaderEpoch,
+    /// How many replicas are in sync.
+    pub in_sync: usize,
+}
+
+/// Why a request cannot be served for a partition, and who leads it as far as is known (KIP-951).
+#[derive(Clone, Debug)]
+pub struct NotLed {
+    /// What the client is told.
+    pub error: ApiError,
+    /// The leader and its epoch, when it is another broker.
+    pub leader: Option<(i32, i32)>,
+}
+
+impl From<ApiError> for NotLed {
+    fn from(error: ApiError) -> Self {
+        Self { error, leader: None }
+    }
+}
+
+impl From<ErrorCode> for NotLed {
+    fn from(code: ErrorCode) -> Self {
+        ApiError::from(code).into()
+    }
+}
+
+/// The topic of a request: by id where the request has one, by name otherwise.
+pub(super) fn topic<'i>(image: &'i Image, name: &str, id: uuid::Uuid) -> Result<&'i Arc<Topic>, ErrorCode> {
+    if id.is_nil() {
+        image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
+    } else {
+        image.topic_by_id(weir_quorum::TopicId(id)).ok_or(ErrorCode::UnknownTopicId)
+    }
+}
+
+/// The partition, if this broker leads it and the client's idea of the leader's epoch (-1: none) is neither old nor ahead.
+pub(super) fn led(broker: &Broker, topic: &Topic, index: i32, client_epoch: i32) -> Result<Led, NotLed> {
+    let metadata = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let epoch = metadata.leader_epoch.0;
+    let leader = metadata.leader.map(|leader| (leader.0, epoch));
+    if client_epoch >= 0 && client_epoch < epoch {
+        return Err(NotLed { error: ErrorCode::FencedLeaderEpoch.into(), leader });
+    }
+    if client_epoch > epoch {
+        return Err(ErrorCode::UnknownLeaderEpoch.into());
+    }
+    if metadata.leader != Some(broker.metadata.broker_id()) {
+        return Err(NotLed { error: ErrorCode::NotLeaderOrFollower.into(), leader });
+    }
+    let key = PartitionKey { topic_id: TopicId(topic.id.0), partition: PartitionIndex(index) };
+    let partition = broker.partitions.get(key).map_err(ApiError::from)?;
+    Ok(Led { partition, epoch: LeaderEpoch(epoch), in_sync: metadata.isr.len() })
+}
+
+/// A broker's address as clients are told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) id: i32,
+    pub(super) host: String,
+    pub(super) port: i32,
+    pub(super) rack: Option<String>,
+}
+
+/// Where the brokers of these ids are; each once, those that are not alive left out.
+pub(super) fn endpoints(image: &Image, ids: impl Iterator<Item = i32>) -> Vec<Endpoint> {
+    let mut ids: Vec<i32> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let alive = ids.into_iter().filter_map(|id| image.broker(weir_quorum::BrokerId(id)).filter(|broker| !broker.fenced));
+    alive.map(|broker| endpoint(broker)).collect()
+}
+
+/// A broker's address as clients are told it.
+pub(super) fn endpoint(broker: &weir_quorum::image::Broker) -> Endpoint {
+    Endpoint {
+        id: broker.id.0,
+        host: broker.kafka.host.clone(),
+        port: i32::from(broker.kafka.port),
+        rack: broker.rack.clone(),
+    }
+}
