@@ -187,11 +187,21 @@ impl Settings {
     pub fn new(values: BTreeMap<String, String>) -> Result<Self, ControlError> {
         let mut settings = Self::default();
         for (name, value) in values {
-            let cluster_name = TOPIC.iter().find(|def| def.name == name).and_then(|def| def.cluster_name);
+            let cluster_name = TOPIC
+                .iter()
+                .find(|def| def.name == name)
+                .and_then(|def| def.cluster_name);
             let def = broker_def(cluster_name.unwrap_or(&name))?;
             // The message names the key as it was given.
-            ConfigDef { name: if cluster_name.is_some() { topic_def(&name)?.name } else { def.name }, ..*def }
-                .check(&value)?;
+            ConfigDef {
+                name: if cluster_name.is_some() {
+                    topic_def(&name)?.name
+                } else {
+                    def.name
+                },
+                ..*def
+            }
+            .check(&value)?;
             settings.values.insert(def.name.to_owned(), value);
         }
         Ok(settings)

@@ -23,6 +23,7 @@ pub use apply::ApplyError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     index: u64,
+    revision: u64,
     cluster_id: Option<ClusterId>,
     feature_level: u32,
     next_producer_id: i64,
@@ -109,6 +110,12 @@ impl Image {
     /// The index of the last entry of the log that is in here.
     pub fn index(&self) -> u64 {
         self.index
+    }
+
+    /// The index of the last entry that changed anything here. A decision made on this image holds as long as this is
+    /// the newest image's revision.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The cluster's id; `None` before the cluster's first record was applied.

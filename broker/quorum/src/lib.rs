@@ -14,9 +14,13 @@ pub mod error;
 pub mod ids;
 pub mod image;
 pub mod liveness;
+pub mod members;
 pub mod placement;
+pub mod quorum;
+mod raft;
 pub mod record;
 pub mod topics;
+pub mod transport;
 
 pub use command::{Command, Reply};
 pub use error::{ControlError, ErrorName};

@@ -229,6 +229,7 @@ pub struct ProducerIdsAllocated {
 #[derive(Serialize)]
 struct FrameOut<'a> {
     version: u32,
+    revision: u64,
     records: &'a [Record],
 }
 
@@ -245,7 +246,18 @@ struct FrameIn {
         reason = "checked before, and named so that unknown fields are refused"
     )]
     version: u32,
+    revision: u64,
     records: Vec<Record>,
+}
+
+/// Records with the revision of the image that they belong to: in the log, that which they were decided on, and in a
+/// snapshot, that which they make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The index of the entry that last changed the image.
+    pub revision: u64,
+    /// The records.
+    pub records: Vec<Record>,
 }
 
 /// What is wrong with a frame of records.
@@ -268,23 +280,27 @@ pub enum RecordError {
 }
 
 /// Frames records for the log or a snapshot.
-pub fn encode(records: &[Record]) -> String {
+pub fn encode(revision: u64, records: &[Record]) -> String {
     serde_json::to_string(&FrameOut {
         version: FRAME_VERSION,
+        revision,
         records,
     })
     .expect("strings, numbers, and maps with string keys become JSON")
 }
 
 /// Reads what [`encode`] wrote, here or in another version of Weir.
-pub fn decode(frame: &str) -> Result<Vec<Record>, RecordError> {
+pub fn decode(frame: &str) -> Result<Frame, RecordError> {
     // The version is read by itself first, so that a newer frame is named as such and not by its first strange field.
     let FrameVersion { version } = serde_json::from_str(frame).map_err(RecordError::Unknown)?;
     if version > FRAME_VERSION {
         return Err(RecordError::Version { found: version });
     }
     let frame: FrameIn = serde_json::from_str(frame).map_err(RecordError::Unknown)?;
-    Ok(frame.records)
+    Ok(Frame {
+        revision: frame.revision,
+        records: frame.records,
+    })
 }
 
 #[cfg(test)]
@@ -309,20 +325,28 @@ mod tests {
                 value: Some("\"v\"".into()),
             }),
         ];
-        assert_eq!(decode(&encode(&records)).unwrap(), records);
+        assert_eq!(
+            decode(&encode(4, &records)).unwrap(),
+            Frame {
+                revision: 4,
+                records
+            }
+        );
     }
 
     #[test]
     fn an_unknown_kind_of_record_is_an_error_that_names_it() {
-        let error = decode(r#"{"version":1,"records":[{"TopicFrozen":{"id":1}}]}"#).unwrap_err();
+        let error = decode(r#"{"version":1,"revision":1,"records":[{"TopicFrozen":{"id":1}}]}"#)
+            .unwrap_err();
         assert!(error.to_string().contains("TopicFrozen"), "{error}");
     }
 
     #[test]
     fn an_unknown_field_is_an_error_that_names_it() {
-        let error =
-            decode(r#"{"version":1,"records":[{"FeatureLevel":{"level":2,"shade":"blue"}}]}"#)
-                .unwrap_err();
+        let error = decode(
+            r#"{"version":1,"revision":1,"records":[{"FeatureLevel":{"level":2,"shade":"blue"}}]}"#,
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("shade"), "{error}");
     }
 

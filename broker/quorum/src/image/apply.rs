@@ -49,7 +49,22 @@ impl Image {
         records: &[Record],
     ) -> Result<(), ApplyError> {
         self.index = index;
+        if !records.is_empty() {
+            self.revision = index;
+        }
         records.iter().try_for_each(|record| self.apply_one(record))
+    }
+
+    /// The image that a snapshot's records make, as of the entry at `index`.
+    pub fn from_snapshot(
+        index: u64,
+        revision: u64,
+        records: &[Record],
+    ) -> Result<Image, ApplyError> {
+        let mut image = Image::default();
+        image.apply_in_place(index, records)?;
+        image.revision = revision;
+        Ok(image)
     }
 
     fn apply_one(&mut self, record: &Record) -> Result<(), ApplyError> {

@@ -7,7 +7,7 @@ use crate::record::{
 };
 
 impl Image {
-    /// Records that, applied to an empty image at this image's index, give this image.
+    /// Records that make this image from nothing ([`Image::from_snapshot`]).
     pub fn snapshot(&self) -> Vec<Record> {
         let mut records =
             Vec::with_capacity(self.brokers.len() + self.topics.len() + self.partition_count() + 8);

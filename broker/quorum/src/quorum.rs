@@ -1,0 +1,543 @@
+//! One node of the quorum: opened on a directory, reached through a transport, asked to propose.
+//!
+//! Everything that waits is bounded by its caller. What is applied is published as images; who leads, as [`Status`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, Fatal, RaftError};
+use openraft::{ChangeMembers, Config, SnapshotPolicy};
+use tokio::sync::watch;
+use weir_log::storage::Storage;
+
+use crate::ids::NodeId;
+use crate::image::Image;
+use crate::members::{self, Change, Members};
+use crate::raft::files;
+use crate::raft::log_store::LogStore;
+use crate::raft::network::{Network, SnapshotHeader};
+use crate::raft::state_machine::StateMachine;
+use crate::raft::types::{Applied, Batch, Membership, Peer, Raft, Snapshot};
+use crate::record::{self, Record};
+use crate::transport::{Rpc, Transport};
+
+pub use crate::raft::blocking::Blocking;
+pub use crate::raft::runtime::seed_thread;
+
+/// How far a node may be behind and still be made a voter: it catches up within a message or two.
+const NEAR_ENTRIES: u64 = 200;
+
+/// What a node is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who it is.
+    pub node: NodeId,
+    /// Where others reach it, host:port.
+    pub address: String,
+    /// Its directory: all of its files are here and nothing else is.
+    pub dir: PathBuf,
+    /// Its clocks.
+    pub timing: Timing,
+    /// How much of the log is kept.
+    pub compaction: Compaction,
+    /// Where calls to the disk run.
+    pub blocking: Blocking,
+}
+
+/// How soon a node notices that there is no leader.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How often a leader is heard from. A message to a follower has this long, the follower's sync included.
+    pub heartbeat: Duration,
+    /// The shortest time without a leader after which a node stands for election.
+    pub election_min: Duration,
+    /// The longest such time. It is added once more by those who have just heard from a leader.
+    pub election_max: Duration,
+    /// How long a snapshot may take to arrive.
+    pub snapshot: Duration,
+}
+
+impl Default for Timing {
+    /// A dead leader is replaced within some two seconds, and a machine may stall for more than one without an election.
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(1000),
+            snapshot: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How much of the log is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Compaction {
+    /// After how many entries the next snapshot is made.
+    pub snapshot_every: u64,
+    /// How many entries that a snapshot holds are kept, for nodes that are a little behind.
+    pub keep: u64,
+}
+
+impl Default for Compaction {
+    /// Entries are few (a cluster at rest writes none) and mostly small; 2,000 of them are replayed well within a
+    /// second.
+    fn default() -> Self {
+        Self {
+            snapshot_every: 2000,
+            keep: 500,
+        }
+    }
+}
+
+/// Why a node could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the metadata quorum in {dir}: {reason}")]
+pub struct OpenError {
+    dir: String,
+    reason: String,
+}
+
+/// Who leads and who votes, as far as a node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The leader.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: u64,
+    /// Whether that is this node.
+    pub is_leader: bool,
+    /// The members.
+    pub members: Members,
+    /// Set when the node has stopped for good: its disk failed, or it met metadata that it does not understand. The
+    /// process has to end.
+    pub failed: Option<String>,
+}
+
+impl Status {
+    /// Where the leader is reached.
+    pub fn leader_address(&self) -> Option<&str> {
+        self.members
+            .nodes
+            .get(self.leader.as_ref()?)
+            .map(String::as_str)
+    }
+}
+
+/// Why a proposal came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This node does not lead. What was proposed may still come to be if it led when it was asked.
+    #[error("this node does not lead the quorum")]
+    NotLeader,
+    /// The image that it was decided on is not the newest any more; nothing happened.
+    #[error("decided on metadata that are not the newest any more")]
+    Stale,
+    /// The node has stopped.
+    #[error("the quorum's node has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a message was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It was meant for another node.
+    #[error("this is {me}, and the message is for {wanted}")]
+    NotMe {
+        /// This node.
+        me: NodeId,
+        /// Whom it was for.
+        wanted: NodeId,
+    },
+    /// It makes no sense here.
+    #[error("message not understood: {0}")]
+    Malformed(String),
+    /// The node has stopped.
+    #[error("the quorum's node has stopped: {0}")]
+    Stopped(String),
+}
+
+/// One node of the quorum. Clones are the same node.
+#[derive(Clone)]
+pub struct Quorum {
+    raft: Raft,
+    me: NodeId,
+    address: String,
+    image: watch::Receiver<Arc<Image>>,
+    status: watch::Receiver<Status>,
+}
+
+impl fmt::Debug for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quorum")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Quorum {
+    /// Opens the node in its directory and lets it take part. It does nothing by itself before it has formed a cluster
+    /// or been taken into one.
+    pub async fn open(
+        options: Options,
+        storage: Arc<dyn Storage>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, OpenError> {
+        let dir = options.dir.clone();
+        let failed = |reason: String| OpenError {
+            dir: dir.display().to_string(),
+            reason,
+        };
+        let config = config(&options)
+            .validate()
+            .map_err(|error| failed(error.to_string()))?;
+        let (published, image) = watch::channel(Arc::default());
+        let blocking = options.blocking;
+        let opened = {
+            let (storage, dir) = (storage, dir.clone());
+            blocking.run(move || {
+                files::make_dir(&*storage, &dir)?;
+                let machine = StateMachine::open(storage.clone(), &dir, blocking, published)?;
+                let log = LogStore::open(storage, &dir, blocking, machine.applied_index())
+                    .map_err(std::io::Error::other)?;
+                Ok((machine, log))
+            })
+        };
+        let (machine, log) = opened.await.map_err(|error| failed(error.to_string()))?;
+        let raft = Raft::new(
+            options.node,
+            Arc::new(config),
+            Network(transport),
+            log,
+            machine,
+        )
+        .await
+        .map_err(|error| failed(reason(&error)))?;
+        let status = follow(&raft, options.node);
+        Ok(Self {
+            raft,
+            me: options.node,
+            address: options.address,
+            image,
+            status,
+        })
+    }
+
+    /// Who this is.
+    pub fn node(&self) -> NodeId {
+        self.me
+    }
+
+    /// The newest image.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.borrow().clone()
+    }
+
+    /// Follows the image.
+    pub fn watch(&self) -> watch::Receiver<Arc<Image>> {
+        self.image.clone()
+    }
+
+    /// Follows who leads.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Whether this node is part of a cluster, as its log says.
+    pub async fn is_formed(&self) -> Result<bool, ProposeError> {
+        self.raft
+            .is_initialized()
+            .await
+            .map_err(|error| ProposeError::Stopped(reason(&error)))
+    }
+
+    /// Forms a cluster in which this node votes alone. Does nothing when its log says that it is in one.
+    pub async fn form(&self) -> Result<(), ProposeError> {
+        if self.is_formed().await? {
+            return Ok(());
+        }
+        let members = BTreeMap::from([(
+            self.me,
+            Peer {
+                address: self.address.clone(),
+            },
+        )]);
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(_)) => Ok(()),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(reason(&fatal))),
+        }
+    }
+
+    /// Stands for election at once: for a node that votes alone and need not wait for anyone.
+    pub async fn stand_if_alone(&self) -> Result<(), ProposeError> {
+        let alone = {
+            let status = self.status.borrow();
+            status.members.voters.iter().eq([&self.me]) && !status.is_leader
+        };
+        if alone {
+            self.raft
+                .trigger()
+                .elect()
+                .await
+                .map_err(|error| ProposeError::Stopped(reason(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until this node certainly leads and has applied everything that was committed before it did.
+    pub async fn ensure_leading(&self) -> Result<(), ProposeError> {
+        match self.raft.ensure_linearizable().await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(reason(&fatal))),
+        }
+    }
+
+    /// Proposes records that were decided on the image of `revision`, waits until they are applied here, and returns
+    /// their entry's index.
+    pub async fn propose(&self, revision: u64, records: &[Record]) -> Result<u64, ProposeError> {
+        match self
+            .raft
+            .client_write(Batch(record::encode(revision, records)))
+            .await
+        {
+            Ok(response) if response.data == Applied::Yes => Ok(response.log_id.index),
+            Ok(_) => Err(ProposeError::Stale),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Takes a node into the quorum, or finds it at its new address; a node of the same broker with another disk is
+    /// removed. Only the leader can. The caller has made sure that the other disk is not in use.
+    pub async fn admit(&self, node: NodeId, address: &str) -> Result<(), ProposeError> {
+        loop {
+            let members = self.members().await?;
+            match members::admit(&members, node, address) {
+                Some(change) => self.change(change).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes the next step towards the right voters, if one is due. Only the leader can.
+    pub async fn settle(&self) -> Result<bool, ProposeError> {
+        let members = self.members().await?;
+        let (last, matched) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            (
+                metrics.last_log_index.unwrap_or(0),
+                metrics.replication.clone().unwrap_or_default(),
+            )
+        };
+        let is_near = |node| {
+            matched
+                .get(&node)
+                .and_then(|id| id.map(|id| id.index))
+                .is_some_and(|index| index + NEAR_ENTRIES >= last)
+        };
+        match members::settle(&members, is_near) {
+            Some(change) => self.change(change).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn members(&self) -> Result<Members, ProposeError> {
+        self.raft
+            .with_raft_state(|state| members_of(state.membership_state.effective().membership()))
+            .await
+            .map_err(|error| ProposeError::Stopped(reason(&error)))
+    }
+
+    async fn change(&self, change: Change) -> Result<(), ProposeError> {
+        tracing::info!(?change, "changing the quorum's members");
+        let peer = |address| Peer { address };
+        let changed = match change {
+            Change::Add(node, address) => {
+                self.raft
+                    .change_membership(
+                        ChangeMembers::AddNodes(BTreeMap::from([(node, peer(address))])),
+                        true,
+                    )
+                    .await
+            }
+            // The same node under the same name: only its address is another, and messages carry the name.
+            Change::Move(node, address) => {
+                self.raft
+                    .change_membership(
+                        ChangeMembers::SetNodes(BTreeMap::from([(node, peer(address))])),
+                        true,
+                    )
+                    .await
+            }
+            Change::Vote(voters) => {
+                self.raft
+                    .change_membership(ChangeMembers::ReplaceAllVoters(voters), false)
+                    .await
+            }
+            Change::Remove(nodes) => {
+                self.raft
+                    .change_membership(ChangeMembers::RemoveNodes(nodes), true)
+                    .await
+            }
+        };
+        changed.map(|_| ()).map_err(refused)
+    }
+
+    /// Answers a message that another node sent through its transport.
+    pub async fn answer(
+        &self,
+        wanted: NodeId,
+        rpc: Rpc,
+        request: &[u8],
+    ) -> Result<Vec<u8>, AnswerError> {
+        if wanted != self.me {
+            return Err(AnswerError::NotMe {
+                me: self.me,
+                wanted,
+            });
+        }
+        let malformed = |error: serde_json::Error| AnswerError::Malformed(error.to_string());
+        let answer = match rpc {
+            Rpc::AppendEntries => {
+                let request = serde_json::from_slice(request).map_err(malformed)?;
+                let answer = self.raft.append_entries(request).await;
+                serde_json::to_vec(
+                    &answer.map_err(|error| AnswerError::Stopped(error.to_string()))?,
+                )
+            }
+            Rpc::Vote => {
+                let request = serde_json::from_slice(request).map_err(malformed)?;
+                let answer = self.raft.vote(request).await;
+                serde_json::to_vec(
+                    &answer.map_err(|error| AnswerError::Stopped(error.to_string()))?,
+                )
+            }
+            Rpc::InstallSnapshot => {
+                let newline = request.iter().position(|byte| *byte == b'\n');
+                let (header, data) = newline
+                    .and_then(|at| Some((request.get(..at)?, request.get(at + 1..)?)))
+                    .ok_or_else(|| {
+                        AnswerError::Malformed("a snapshot without a header".to_owned())
+                    })?;
+                let SnapshotHeader { vote, meta } =
+                    serde_json::from_slice(header).map_err(malformed)?;
+                let snapshot = Snapshot {
+                    meta,
+                    snapshot: Box::new(data.to_vec()),
+                };
+                let answer = self.raft.install_full_snapshot(vote, snapshot).await;
+                serde_json::to_vec(&answer.map_err(|error| AnswerError::Stopped(reason(&error)))?)
+            }
+        };
+        answer.map_err(malformed)
+    }
+
+    /// Stops the node. What it has promised is on its disk.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "the quorum's node did not stop in good order");
+        }
+    }
+
+    /// Makes a snapshot now, and forgets the entries before it.
+    #[cfg(test)]
+    pub(crate) async fn compact(&self) {
+        let _ = self.raft.trigger().snapshot().await;
+    }
+}
+
+fn config(options: &Options) -> Config {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        cluster_name: "weir".to_owned(),
+        heartbeat_interval: ms(options.timing.heartbeat),
+        election_timeout_min: ms(options.timing.election_min),
+        election_timeout_max: ms(options.timing.election_max),
+        install_snapshot_timeout: ms(options.timing.snapshot),
+        // What one message holds is bounded in bytes by the log store.
+        max_payload_entries: 256,
+        // Beyond what is kept there is only the snapshot.
+        replication_lag_threshold: options.compaction.snapshot_every + options.compaction.keep,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.compaction.snapshot_every),
+        max_in_snapshot_log_to_keep: options.compaction.keep,
+        // Purging writes the log file anew, so not for every entry.
+        purge_batch_size: options.compaction.keep.max(1),
+        ..Config::default()
+    }
+}
+
+/// Turns openraft's metrics into [`Status`], which changes only when something that matters does.
+fn follow(raft: &Raft, me: NodeId) -> watch::Receiver<Status> {
+    let mut metrics = raft.metrics();
+    let read = move |metrics: &openraft::RaftMetrics<NodeId, Peer>| Status {
+        leader: metrics.current_leader,
+        term: metrics.current_term,
+        is_leader: metrics.current_leader == Some(me) && metrics.state.is_leader(),
+        members: members_of(metrics.membership_config.membership()),
+        failed: match &metrics.running_state {
+            Ok(()) | Err(Fatal::Stopped) => None,
+            Err(fatal) => Some(reason(fatal)),
+        },
+    };
+    let first = read(&metrics.borrow());
+    let (sender, receiver) = watch::channel(first);
+    // Ends when the node stops, which closes the metrics.
+    tokio::spawn(async move {
+        loop {
+            let status = read(&metrics.borrow_and_update());
+            sender.send_if_modified(|old| {
+                let changed = *old != status;
+                *old = status;
+                changed
+            });
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn members_of(membership: &Membership) -> Members {
+    let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+    Members {
+        voters,
+        nodes: membership
+            .nodes()
+            .map(|(node, peer)| (*node, peer.address.clone()))
+            .collect(),
+        is_joint: membership.get_joint_config().len() > 1,
+    }
+}
+
+fn refused(error: RaftError<NodeId, ClientWriteError<NodeId, Peer>>) -> ProposeError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ProposeError::NotLeader,
+        // Another change of members is under way; it was decided on what is not the newest any more.
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+            tracing::debug!(%error, "change of members refused");
+            ProposeError::Stale
+        }
+        RaftError::Fatal(fatal) => ProposeError::Stopped(reason(&fatal)),
+    }
+}
+
+/// An error with all that caused it.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
