@@ -1,5 +1,7 @@
 //! What a topic's configuration means for one partition's log.
 
+pub use weir_wire::batch::TimestampType;
+
 /// What has to be true of a batch before [`Observer::durable`](crate::Observer::durable) covers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -11,16 +13,6 @@ pub enum Durability {
     Replicated,
     /// Written to the operating system, which syncs when it likes: Kafka's own promise.
     Os,
-}
-
-/// Which time a record carries (`message.timestamp.type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimestampType {
-    /// The producer's.
-    #[default]
-    CreateTime,
-    /// The time of the append; the batch's maximum timestamp, attributes and checksum are written anew.
-    LogAppendTime,
 }
 
 /// Settings of one partition's log. All can change while it runs.
@@ -40,7 +32,8 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// One index entry for so many bytes of log (`index.interval.bytes`).
     pub index_interval_bytes: u64,
-    /// Which time records carry.
+    /// Which time records carry (`message.timestamp.type`). With the log's, a batch's greatest timestamp, attributes and
+    /// checksum are written anew.
     pub timestamp_type: TimestampType,
     /// A producer id that has been silent for this long is forgotten (`producer.id.expiration.ms`).
     pub producer_expiry_ms: i64,

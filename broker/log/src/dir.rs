@@ -15,14 +15,24 @@
 //! Directories carry the topic's id, not its name: a topic made anew can never meet the files of the old one, and a
 //! name of 249 characters leaves no room for a suffix.
 
+mod checkpoint;
+mod layout;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use weir_wire::{PartitionIndex, TopicId};
+use weir_wire::{Offset, PartitionIndex, TopicId};
 
 use crate::error::OpenError;
+use crate::files::{self, FileError, OpenFiles, SYNCING};
 use crate::storage::Storage;
+pub(crate) use layout::{
+    DELETED_SUFFIX, LOG_START_FILE, METADATA_FILE, TEMPORARY_SUFFIX, index_name, log_name,
+    offset_of, snapshot_name,
+};
 
 /// Which partition, for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,11 +58,58 @@ pub struct PartitionMeta {
     pub topic: String,
 }
 
+/// Up to where a partition is certainly on disk, and where in its files that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Everything below is on disk.
+    pub(crate) end: Offset,
+    /// The segment that `end` lies in, by its first offset.
+    pub(crate) segment: Offset,
+    /// Where in that segment.
+    pub(crate) position: u64,
+}
+
+/// A mark that its lane moves and the checkpoint reads.
+#[derive(Debug)]
+pub(crate) struct SharedMark(Mutex<Mark>);
+
+impl SharedMark {
+    pub(crate) fn new(mark: Mark) -> Self {
+        Self(Mutex::new(mark))
+    }
+
+    pub(crate) fn get(&self) -> Mark {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set(&self, mark: Mark) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+    }
+}
+
+/// What the checkpoint knows of a partition.
+#[derive(Clone, Debug)]
+enum Known {
+    /// Not open; as last written.
+    Stored { mark: Mark, clean: bool },
+    /// Open.
+    Open(Arc<SharedMark>),
+}
+
 /// One directory that holds partitions. Open it once for each process; partitions are opened in it through
 /// [`Lanes::open`](crate::Lanes::open).
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    storage: Arc<dyn Storage>,
+    reserve_bytes: u64,
+    was_clean: bool,
+    pub(crate) open_files: OpenFiles,
+    known: Mutex<BTreeMap<PartitionKey, Known>>,
+    /// Open partitions that do not sync what they write.
+    unsynced_writers: AtomicUsize,
+    /// Held while the checkpoint is written, so that an older state never replaces a newer one.
+    writing: Mutex<()>,
 }
 
 impl DataDir {
@@ -65,8 +122,46 @@ impl DataDir {
         path: &Path,
         reserve_bytes: u64,
     ) -> Result<Arc<Self>, OpenError> {
-        let _ = (storage, path, reserve_bytes);
-        todo!()
+        storage
+            .create_dir_all(path)
+            .map_err(FileError::of("making", path))?;
+        if let Some(parent) = path.parent() {
+            storage
+                .sync_dir(parent)
+                .map_err(FileError::of(SYNCING, parent))?;
+        }
+        // Opens the descriptor that later calls of syncfs hear of failed write-backs through, before the first write.
+        storage
+            .sync_file_system(path)
+            .map_err(FileError::of(SYNCING, path))?;
+        let checkpoint = checkpoint::read(&*storage, path)?;
+        let was_clean = checkpoint.clean;
+        let known = checkpoint
+            .marks
+            .into_iter()
+            .map(|(key, mark)| {
+                (
+                    key,
+                    Known::Stored {
+                        mark,
+                        clean: was_clean,
+                    },
+                )
+            })
+            .collect();
+        let dir = Self {
+            path: path.to_owned(),
+            storage,
+            reserve_bytes,
+            was_clean,
+            open_files: OpenFiles::default(),
+            known: Mutex::new(known),
+            unsynced_writers: AtomicUsize::new(0),
+            writing: Mutex::new(()),
+        };
+        dir.finish_deletions()?;
+        dir.write_checkpoint(false)?;
+        Ok(Arc::new(dir))
     }
 
     /// Where it is.
@@ -75,14 +170,151 @@ impl DataDir {
         &self.path
     }
 
+    /// The disk it is on.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
     /// Whether the last process that used it shut down cleanly.
     #[must_use]
     pub fn was_clean(&self) -> bool {
-        todo!()
+        self.was_clean
     }
 
-    /// The partitions that lie here, open or not.
+    /// The partitions that lie here, open or not. A partition whose making was interrupted is not among them.
     pub fn partitions(&self) -> Result<Vec<PartitionMeta>, OpenError> {
-        todo!()
+        let names = self
+            .storage
+            .list(&self.path)
+            .map_err(FileError::of("listing", &self.path))?;
+        let mut found = Vec::new();
+        for name in names {
+            let Some(key) = layout::parse_dir_name(&name) else {
+                continue;
+            };
+            let path = self.path.join(name).join(METADATA_FILE);
+            if let Some(bytes) = files::read_whole(&*self.storage, &path)? {
+                found.push(layout::parse_metadata(&bytes, key).ok_or_else(|| {
+                    OpenError::Unreadable {
+                        path,
+                        found: "not a partition's metadata, or that of another".to_owned(),
+                    }
+                })?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes the checkpoint now. Never on the way to an acknowledgement: lanes have it done in the background.
+    pub(crate) fn write_checkpoint(&self, clean: bool) -> Result<(), FileError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks: Vec<_> = self
+            .known()
+            .iter()
+            .map(|(key, known)| match known {
+                Known::Stored { mark, .. } => (*key, *mark),
+                Known::Open(mark) => (*key, mark.get()),
+            })
+            .collect();
+        checkpoint::write(&*self.storage, &self.path, clean, &marks)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<PartitionKey, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last mark of a partition that is not open, and whether it was closed cleanly at it.
+    pub(crate) fn stored_mark(&self, key: PartitionKey) -> Option<(Mark, bool)> {
+        match self.known().get(&key) {
+            Some(Known::Stored { mark, clean }) => Some((*mark, *clean)),
+            Some(Known::Open(mark)) => Some((mark.get(), false)),
+            None => None,
+        }
+    }
+
+    /// From here on the checkpoint follows `mark`.
+    pub(crate) fn opened(&self, key: PartitionKey, mark: Arc<SharedMark>) {
+        self.known().insert(key, Known::Open(mark));
+    }
+
+    /// The partition was closed. `clean`: it ends at the mark, and everything is on disk.
+    pub(crate) fn closed(&self, key: PartitionKey, mark: Mark, clean: bool) {
+        self.known().insert(key, Known::Stored { mark, clean });
+    }
+
+    /// A partition that does not sync what it writes was opened or closed here.
+    pub(crate) fn count_unsynced_writer(&self, opened: bool) {
+        match opened {
+            true => self.unsynced_writers.fetch_add(1, Ordering::Relaxed),
+            false => self.unsynced_writers.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Whether a sync of the whole file system may find much that nobody waits for.
+    pub(crate) fn has_unsynced_writers(&self) -> bool {
+        self.unsynced_writers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Removes a closed partition. The checkpoint forgets it first, so that it cannot be missed; its bytes are freed before
+    /// this returns.
+    pub(crate) fn remove(&self, key: PartitionKey) -> Result<(), FileError> {
+        self.known().remove(&key);
+        self.write_checkpoint(false)?;
+        let path = self.partition_path(key);
+        let deleted = self.path.join(format!("{key}{DELETED_SUFFIX}"));
+        self.storage
+            .rename(&path, &deleted)
+            .map_err(FileError::of("renaming", &path))?;
+        self.storage
+            .sync_dir(&self.path)
+            .map_err(FileError::of(SYNCING, &self.path))?;
+        self.storage
+            .remove_dir_all(&deleted)
+            .map_err(FileError::of("removing", &deleted))
+    }
+
+    fn finish_deletions(&self) -> Result<(), FileError> {
+        let names = self
+            .storage
+            .list(&self.path)
+            .map_err(FileError::of("listing", &self.path))?;
+        for name in names.iter().filter(|name| name.ends_with(DELETED_SUFFIX)) {
+            let path = self.path.join(name);
+            self.storage
+                .remove_dir_all(&path)
+                .map_err(FileError::of("removing", &path))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn partition_path(&self, key: PartitionKey) -> PathBuf {
+        self.path.join(key.to_string())
+    }
+
+    /// How many bytes can be appended without eating into the reserve. A disk that cannot say counts as having room: the
+    /// write itself will tell.
+    pub(crate) fn room_bytes(&self) -> u64 {
+        self.storage.space(&self.path).map_or(u64::MAX, |space| {
+            space.available_bytes.saturating_sub(self.reserve_bytes)
+        })
+    }
+
+    /// Makes a partition's directory with its metadata, durably.
+    pub(crate) fn make_partition(&self, meta: &PartitionMeta) -> Result<PathBuf, FileError> {
+        let path = self.partition_path(meta.key);
+        self.storage
+            .create_dir_all(&path)
+            .map_err(FileError::of("making", &path))?;
+        files::replace(
+            &*self.storage,
+            &path,
+            METADATA_FILE,
+            &layout::metadata(meta),
+        )?;
+        self.storage
+            .sync_dir(&self.path)
+            .map_err(FileError::of(SYNCING, &self.path))?;
+        Ok(path)
     }
 }

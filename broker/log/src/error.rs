@@ -53,6 +53,16 @@ pub enum AppendError {
     /// An idempotent producer's batch does not follow the one before.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// The disk refused, in a way that leaves the log as it was, such as too many open files. Retriable.
+    #[error("{doing} {path}: {found}")]
+    Io {
+        /// What was being done, as in "making".
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the disk said.
+        found: String,
+    },
 }
 
 /// Why a producer's batch is out of line.

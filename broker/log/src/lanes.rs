@@ -4,17 +4,26 @@
 //! partition, syncs once, then reports. While a sync runs, the next turn's commands gather: group commit without timers.
 //! No lane ever waits for the network; what is slow and not on the way to an acknowledgement goes to a background thread.
 
-use std::fmt::Debug;
+mod background;
+mod command;
+mod core;
+mod handle;
+mod queue;
+mod threads;
+
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_wire::{LeaderEpoch, Offset};
 
-use crate::clock::Clock;
+pub use self::background::Job;
+pub use self::core::LaneCore;
+pub use self::handle::PartitionHandle;
+pub use self::threads::Lanes;
 use crate::config::LogConfig;
 use crate::dir::{DataDir, PartitionMeta};
-use crate::error::{AppendError, Damage, Fatal, LaneError, OpenError};
-use crate::reader::LogReader;
+use crate::error::{AppendError, Damage};
 
 /// How many lanes there are and how much they may hold.
 #[derive(Clone, Debug)]
@@ -50,6 +59,15 @@ pub struct Append {
     pub leader_epoch: LeaderEpoch,
     /// Called once, on the lane's thread, when the batch is written (or refused): before it is durable. Must not block.
     pub done: Box<dyn FnOnce(Result<Appended, AppendError>) + Send>,
+}
+
+impl Debug for Append {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Append")
+            .field("bytes", &self.batch.len())
+            .field("leader_epoch", &self.leader_epoch)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What became of a batch.
@@ -122,102 +140,5 @@ pub struct RecoveryReport {
     pub log_end: Offset,
 }
 
-/// The writing side of one partition: sends commands to its lane. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct PartitionHandle {
-    reader: LogReader,
-}
-
-impl PartitionHandle {
-    /// The reading side.
-    #[must_use]
-    pub fn reader(&self) -> &LogReader {
-        &self.reader
-    }
-
-    /// Queues one batch. `done` is called exactly once, here and now when the queue is full or the lane has stopped.
-    pub fn append(&self, append: Append) {
-        let _ = append;
-        todo!()
-    }
-
-    /// Changes the settings from the next turn on.
-    pub fn update_config(&self, config: LogConfig) {
-        let _ = config;
-        todo!()
-    }
-
-    /// Cuts the log so that it ends at `end`, which must be a batch's beginning or is taken down to one. On disk before
-    /// `done` is called, and before anything is appended after it. Answers with the new end.
-    pub fn truncate_to(
-        &self,
-        end: Offset,
-        done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
-    ) {
-        let _ = (end, done);
-        todo!()
-    }
-
-    /// Moves the log's first offset up to `start` (DeleteRecords). On disk before `done` is called with the log's first
-    /// offset; the bytes go with a later [`retain`](Self::retain).
-    pub fn delete_records(
-        &self,
-        start: Offset,
-        done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
-    ) {
-        let _ = (start, done);
-        todo!()
-    }
-
-    /// Deletes segments that retention no longer keeps and that lie below `up_to` (the high watermark) as a whole.
-    pub fn retain(&self, up_to: Offset) {
-        let _ = up_to;
-        todo!()
-    }
-
-    /// Writes what is left to write, so that the next open is quick, and lets go of the partition.
-    pub fn close(&self, done: impl FnOnce(Result<(), LaneError>) + Send + 'static) {
-        let _ = done;
-        todo!()
-    }
-
-    /// Removes the partition and its data. `done` is called when the data cannot come back; the bytes are freed later.
-    pub fn delete(&self, done: impl FnOnce(Result<(), LaneError>) + Send + 'static) {
-        let _ = done;
-        todo!()
-    }
-}
-
-/// The threads that write all partitions of a process.
-#[derive(Debug)]
-pub struct Lanes {
-    config: LanesConfig,
-}
-
-impl Lanes {
-    /// Starts the threads. `on_fatal` is called once when a disk failure leaves it unknown what is on disk: in production it
-    /// logs and ends the process; nothing is acknowledged after it.
-    pub fn start(
-        config: LanesConfig,
-        clock: Arc<dyn Clock>,
-        on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
-    ) -> std::io::Result<Self> {
-        let _ = (clock, on_fatal);
-        Ok(Self { config })
-    }
-
-    /// Opens a partition on its lane; `done` is called there when it has been recovered. Thousands may be under way.
-    pub fn open(
-        &self,
-        partition: OpenPartition,
-        done: impl FnOnce(Result<Opened, OpenError>) + Send + 'static,
-    ) {
-        let _ = (partition, done, self.config.lanes);
-        todo!()
-    }
-
-    /// Syncs and closes all partitions, marks their data directories as cleanly shut down, and ends the threads. Blocks.
-    pub fn shutdown(self) {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

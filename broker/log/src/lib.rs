@@ -20,16 +20,26 @@ pub mod storage_sim;
 mod clock;
 mod config;
 mod dir;
+mod epochs;
 mod error;
+mod files;
+mod index;
 mod lanes;
+mod log;
+mod producers;
 mod reader;
+mod recovery;
+mod seek;
+mod segment;
+mod shared;
+mod walk;
 
 pub use clock::{Clock, SystemClock};
 pub use config::{Durability, LogConfig, TimestampType};
 pub use dir::{DataDir, PartitionKey, PartitionMeta};
 pub use error::{AppendError, Damage, Fatal, LaneError, OpenError, ReadError, SequenceError};
 pub use lanes::{
-    Append, Appended, Lanes, LanesConfig, Observer, OpenPartition, Opened, PartitionHandle,
-    RecoveryReport,
+    Append, Appended, Job, LaneCore, Lanes, LanesConfig, Observer, OpenPartition, Opened,
+    PartitionHandle, RecoveryReport,
 };
 pub use reader::{Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

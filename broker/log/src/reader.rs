@@ -4,14 +4,21 @@
 //! holds during disk work. Offsets are bounded by the caller (`up_to` is usually the high watermark): the reader itself
 //! would serve anything that is written.
 
+mod fetch;
+mod time;
+
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_wire::{LeaderEpoch, Offset};
 
 use crate::dir::PartitionKey;
-use crate::error::ReadError;
+use crate::error::{Damage, ReadError};
+use crate::files::Wait;
+use crate::shared::Shared;
 use crate::storage::File;
+use fetch::Want;
 
 /// Whole record batches, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +61,7 @@ pub struct TimestampOffset {
 /// Where an epoch ends in this log (KIP-101).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEnd {
-    /// The greatest epoch in the log that is at most the one asked for.
+    /// The greatest epoch in the log that is at most the one asked for; the one asked for when all in the log are greater.
     pub epoch: LeaderEpoch,
     /// The first offset after that epoch's last batch.
     pub end_offset: Offset,
@@ -63,44 +70,58 @@ pub struct EpochEnd {
 /// The reading side of one partition.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    key: PartitionKey,
+    shared: Arc<Shared>,
 }
 
 impl LogReader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// Which partition this is.
     #[must_use]
     pub fn key(&self) -> PartitionKey {
-        self.key
+        self.shared.key
     }
 
     /// The first offset that may be read.
     #[must_use]
     pub fn log_start(&self) -> Offset {
-        todo!()
+        self.shared.log_start()
     }
 
     /// The offset that the next batch will get.
     #[must_use]
     pub fn log_end(&self) -> Offset {
-        todo!()
+        self.shared.log_end()
     }
 
     /// The offset up to which the partition's [`Durability`](crate::Durability) is met, as last told to its observer.
     #[must_use]
     pub fn durable_end(&self) -> Offset {
-        todo!()
+        self.shared.durable_end()
     }
 
     /// The offset up to which everything was synced to disk. At most [`durable_end`](Self::durable_end).
     #[must_use]
     pub fn synced_end(&self) -> Offset {
-        todo!()
+        self.shared.synced_end()
     }
 
     /// Bytes of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.shared
+            .segments()
+            .iter()
+            .map(|segment| segment.size())
+            .sum()
+    }
+
+    /// What is missing or wrong although it was durable, when the partition was found damaged and refuses to be written.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.shared.damage()
     }
 
     /// Record batches from the one that holds `from` on, all of whose records are below `up_to`, at most `max_bytes` of
@@ -113,12 +134,17 @@ impl LogReader {
         max_bytes: usize,
         min_one_batch: bool,
     ) -> Result<Batches, ReadError> {
-        let _ = (from, up_to, max_bytes, min_one_batch);
-        todo!()
+        let want = Want {
+            from,
+            up_to,
+            max_bytes,
+            min_one_batch,
+        };
+        self.steady(Wait::Yes, || fetch::read(&self.shared, want, Wait::Yes))
     }
 
     /// As [`read`](Self::read), but fails with [`ReadError::WouldBlock`] instead of waiting for the disk, so that it may be
-    /// called from a network thread.
+    /// called from a network thread. May return fewer batches than there are when only these are in the page cache.
     pub fn try_read(
         &self,
         from: Offset,
@@ -126,8 +152,13 @@ impl LogReader {
         max_bytes: usize,
         min_one_batch: bool,
     ) -> Result<Batches, ReadError> {
-        let _ = (from, up_to, max_bytes, min_one_batch);
-        todo!()
+        let want = Want {
+            from,
+            up_to,
+            max_bytes,
+            min_one_batch,
+        };
+        self.steady(Wait::No, || fetch::read(&self.shared, want, Wait::No))
     }
 
     /// As [`read`](Self::read), but says where the bytes lie. Waits for the disk (it reads headers).
@@ -138,8 +169,13 @@ impl LogReader {
         max_bytes: usize,
         min_one_batch: bool,
     ) -> Result<FileSlice, ReadError> {
-        let _ = (from, up_to, max_bytes, min_one_batch);
-        todo!()
+        let want = Want {
+            from,
+            up_to,
+            max_bytes,
+            min_one_batch,
+        };
+        self.steady(Wait::Yes, || fetch::slice(&self.shared, want))
     }
 
     /// The first record below `up_to` whose timestamp is at least `timestamp` (ListOffsets). Waits for the disk.
@@ -148,33 +184,70 @@ impl LogReader {
         timestamp: i64,
         up_to: Offset,
     ) -> Result<Option<TimestampOffset>, ReadError> {
-        let _ = (timestamp, up_to);
-        todo!()
+        self.steady(Wait::Yes, || {
+            time::first_at_or_after(&self.shared, timestamp, up_to)
+        })
     }
 
     /// The record below `up_to` with the greatest timestamp, the first of several (ListOffsets -3). Waits for the disk.
     pub fn max_timestamp(&self, up_to: Offset) -> Result<Option<TimestampOffset>, ReadError> {
-        let _ = up_to;
-        todo!()
+        self.steady(Wait::Yes, || time::newest(&self.shared, up_to))
     }
 
-    /// The end of the greatest epoch that is at most `epoch` (OffsetForLeaderEpoch); `None` when there is none.
+    /// Where `epoch` ends in this log (OffsetForLeaderEpoch). `None` when the log knows no epoch as late.
     #[must_use]
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
-        let _ = epoch;
-        todo!()
+        let epochs = self.shared.epochs();
+        epochs.end_of(epoch, self.shared.log_end())
     }
 
     /// The epoch of the last batch; `None` when nothing was ever appended.
     #[must_use]
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
-        todo!()
+        self.shared.epochs().latest()
     }
 
     /// The epoch that the record at `offset` was written under.
     #[must_use]
     pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
-        let _ = offset;
-        todo!()
+        self.shared.epochs().epoch_of(offset)
+    }
+
+    /// Runs `attempt` so that its result is of one moment: again when the log was truncated meanwhile, or when a segment
+    /// was removed under it by retention.
+    fn steady<T>(
+        &self,
+        wait: Wait,
+        attempt: impl Fn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut removals_met = 0;
+        loop {
+            let before = self.shared.truncations();
+            if before % 2 == 1 {
+                match wait {
+                    Wait::No => return Err(ReadError::WouldBlock),
+                    Wait::Yes => std::thread::yield_now(),
+                }
+                continue;
+            }
+            let result = attempt();
+            if self.shared.truncations() != before {
+                continue;
+            }
+            let removed = matches!(&result, Err(ReadError::Io { source, .. }) if source.kind() == ErrorKind::NotFound);
+            if removed && self.shared.is_gone() {
+                return Err(ReadError::Gone);
+            }
+            // Each removal was preceded by a new list of segments, so the next attempt does not meet it again. Ten in a
+            // row are a file that is really missing.
+            if removed && removals_met < 10 {
+                removals_met += 1;
+                continue;
+            }
+            return result;
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

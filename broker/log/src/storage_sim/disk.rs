@@ -298,7 +298,9 @@ impl Disk {
         let replaced = self.dir(to_dir)?.seen.get(&to_name).copied();
         if let Some(replaced) = replaced.filter(|replaced| *replaced != node) {
             match (self.nodes.get(&node), self.nodes.get(&replaced)) {
-                (Some(Node::File(_)), Some(Node::File(file))) => self.used_bytes = self.used_bytes.saturating_sub(file.len()),
+                (Some(Node::File(_)), Some(Node::File(file))) => {
+                    self.used_bytes = self.used_bytes.saturating_sub(file.len())
+                }
                 _ => return Err(io::ErrorKind::AlreadyExists.into()),
             }
         }

@@ -1,0 +1,76 @@
+//! What a lane can be told.
+
+use weir_wire::Offset;
+
+use super::background::JobDone;
+use super::{Append, OpenPartition, Opened};
+use crate::config::LogConfig;
+use crate::error::{AppendError, LaneError, OpenError};
+
+/// A partition's number in its lane, for as long as it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(pub(crate) u64);
+
+/// Called with the result of a command, on the lane's thread.
+pub(crate) type Done<T, E = LaneError> = Box<dyn FnOnce(Result<T, E>) + Send>;
+
+/// One command.
+pub(crate) enum Command {
+    Open(Box<OpenPartition>, Done<Opened, OpenError>),
+    Append(Slot, Append),
+    UpdateConfig(Slot, Box<LogConfig>),
+    TruncateTo(Slot, Offset, Done<Offset>),
+    DeleteRecords(Slot, Offset, Done<Offset>),
+    Retain(Slot, Offset),
+    Close(Slot, Done<()>),
+    Delete(Slot, Done<()>),
+    /// Background work of the lane's own came to an end.
+    JobDone(Slot, JobDone),
+    /// Close everything and stop.
+    Shutdown(Done<()>),
+}
+
+impl Command {
+    /// Bytes of batches that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Append(_, append) => append.batch.len(),
+            _ => 0,
+        }
+    }
+
+    /// Tells whoever waits that it will not be done.
+    pub(crate) fn refuse(self, why: Refusal) {
+        match self {
+            Self::Append(_, append) => (append.done)(Err(match why {
+                Refusal::Busy => AppendError::Busy,
+                Refusal::Closed => AppendError::Closed,
+                Refusal::Stopped => AppendError::Stopped,
+            })),
+            Self::Open(_, done) => done(Err(OpenError::Stopped)),
+            Self::TruncateTo(_, _, done) | Self::DeleteRecords(_, _, done) => done(Err(why.into())),
+            Self::Close(_, done) | Self::Delete(_, done) | Self::Shutdown(done) => {
+                done(Err(why.into()))
+            }
+            Self::UpdateConfig(..) | Self::Retain(..) | Self::JobDone(..) => {}
+        }
+    }
+}
+
+/// Why a command is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Busy,
+    Closed,
+    Stopped,
+}
+
+impl From<Refusal> for LaneError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Busy => Self::Busy,
+            Refusal::Closed => Self::Closed,
+            Refusal::Stopped => Self::Stopped,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Group commit: one write for each partition, then one sync for all.
+
+use std::sync::Arc;
+
+use super::LaneCore;
+use crate::dir::DataDir;
+use crate::error::Fatal;
+use crate::files::{FileError, SYNCING};
+use crate::lanes::command::Slot;
+use crate::log::SyncWork;
+
+/// From so many dirty files on the whole file system is synced at once. Measured on ext4: 64 dirty files one after another
+/// 13 to 21 ms (0.2 to 0.3 ms each), one `syncfs` for all of them 1.8 to 2.5 ms: they meet at about eight.
+const SYNC_FILE_SYSTEM_FROM: usize = 9;
+
+/// The same where there are partitions that do not sync what they write: `syncfs` would wait for all of that as well, up
+/// to what the kernel lets become dirty. 256 files one after another take some 70 ms, which 70 MB of dirty pages take too.
+const SYNC_FILE_SYSTEM_FROM_WHEN_SHARED: usize = 256;
+
+/// What is left of data directories, asked once for each turn.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    dirs: Vec<(Arc<DataDir>, u64)>,
+}
+
+impl Room {
+    fn of(&mut self, dir: &Arc<DataDir>) -> &mut u64 {
+        let known = self
+            .dirs
+            .iter()
+            .position(|(other, _)| Arc::ptr_eq(other, dir));
+        let at = known.unwrap_or_else(|| {
+            self.dirs.push((Arc::clone(dir), dir.room_bytes()));
+            self.dirs.len() - 1
+        });
+        &mut self.dirs[at].1
+    }
+}
+
+impl LaneCore {
+    /// Writes what one partition has staged.
+    pub(super) fn write_one(&mut self, slot: Slot, now_ms: i64) -> Result<(), Fatal> {
+        self.write_with(slot, &mut Room::default(), now_ms)
+    }
+
+    fn write_with(&mut self, slot: Slot, room: &mut Room, now_ms: i64) -> Result<(), Fatal> {
+        let Some(partition) = self.partitions.get_mut(&slot) else {
+            return Ok(());
+        };
+        let room_bytes = room.of(&Arc::clone(partition.data_dir()));
+        partition.write(room_bytes, now_ms)
+    }
+
+    pub(super) fn write_all(&mut self, now_ms: i64) {
+        let mut room = Room::default();
+        let slots: Vec<Slot> = self.touched.iter().copied().collect();
+        for slot in slots {
+            if self.failed {
+                return;
+            }
+            if let Err(fatal) = self.write_with(slot, &mut room, now_ms) {
+                self.fail(&fatal);
+            }
+        }
+    }
+
+    /// Syncs what was written by partitions that promise it, then tells.
+    pub(super) fn sync_all(&mut self) {
+        if self.failed {
+            return;
+        }
+        let works: Vec<(Slot, SyncWork)> = self
+            .touched
+            .iter()
+            .filter_map(|slot| Some((*slot, self.partitions.get(slot)?.foreground_sync()?)))
+            .collect();
+        if let Err(error) = sync(&works) {
+            self.fail(&error.into());
+            return;
+        }
+        for (slot, work) in &works {
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                partition.synced(work);
+            }
+        }
+    }
+}
+
+fn sync(works: &[(Slot, SyncWork)]) -> Result<(), FileError> {
+    let mut dirs: Vec<Arc<DataDir>> = Vec::new();
+    for (_, work) in works {
+        let dir = &work.shared().dir;
+        if !dirs.iter().any(|other| Arc::ptr_eq(other, dir)) {
+            dirs.push(Arc::clone(dir));
+        }
+    }
+    for dir in dirs {
+        let here = || {
+            works
+                .iter()
+                .map(|(_, work)| work)
+                .filter(|work| Arc::ptr_eq(&work.shared().dir, &dir))
+        };
+        let files: usize = here().map(SyncWork::file_count).sum();
+        let many = if dir.has_unsynced_writers() {
+            SYNC_FILE_SYSTEM_FROM_WHEN_SHARED
+        } else {
+            SYNC_FILE_SYSTEM_FROM
+        };
+        if files >= many {
+            dir.storage()
+                .sync_file_system(dir.path())
+                .map_err(FileError::of(SYNCING, dir.path()))?;
+        } else {
+            here().try_for_each(SyncWork::run)?;
+        }
+    }
+    Ok(())
+}

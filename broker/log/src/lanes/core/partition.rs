@@ -1,0 +1,277 @@
+//! A partition in its lane: its files, who waits for what, and what is under way in the background.
+
+use std::sync::Arc;
+
+use tracing::warn;
+use weir_wire::Offset;
+
+use super::super::background::Urgency;
+use super::super::{Append, Appended, Observer};
+use crate::config::{Durability, LogConfig};
+use crate::dir::{DataDir, PartitionKey};
+use crate::error::{AppendError, Fatal};
+use crate::log::{
+    PartitionLog, RetentionJob, SnapshotJob, SyncWork, TruncationFailed, WriteFailed,
+};
+
+/// Somebody who waits for a batch to be written, and what was decided about it.
+struct Waiting {
+    done: Box<dyn FnOnce(Result<Appended, AppendError>) + Send>,
+    decided: Result<Appended, AppendError>,
+}
+
+pub(super) struct Partition {
+    log: PartitionLog,
+    observer: Arc<dyn Observer>,
+    waiting: Vec<Waiting>,
+    /// Since when something is written that a background sync has not been asked for.
+    unsynced_since_ms: Option<i64>,
+    sync_running: bool,
+    snapshot_running: bool,
+    /// Up to where retention may go, while work of it is under way.
+    retaining: Option<Offset>,
+}
+
+impl Partition {
+    pub(super) fn new(log: PartitionLog, observer: Arc<dyn Observer>) -> Self {
+        let partition = Self {
+            log,
+            observer,
+            waiting: Vec::new(),
+            unsynced_since_ms: None,
+            sync_running: false,
+            snapshot_running: false,
+            retaining: None,
+        };
+        partition.count_unsynced_writer(true);
+        partition
+    }
+
+    fn count_unsynced_writer(&self, opened: bool) {
+        if self.durability() != Durability::Fsync {
+            self.dir().count_unsynced_writer(opened);
+        }
+    }
+
+    fn dir(&self) -> &Arc<DataDir> {
+        &self.log.shared().dir
+    }
+
+    pub(super) fn durability(&self) -> Durability {
+        self.log.config().durability
+    }
+
+    pub(super) fn set_config(&mut self, config: LogConfig) {
+        self.count_unsynced_writer(false);
+        self.log.set_config(config);
+        self.count_unsynced_writer(true);
+    }
+
+    pub(super) fn stage(&mut self, append: Append, now_ms: i64) {
+        let Append {
+            batch,
+            leader_epoch,
+            done,
+        } = append;
+        let decided = self.log.stage(batch, leader_epoch, now_ms);
+        self.waiting.push(Waiting { done, decided });
+    }
+
+    /// Writes what is staged, unless it needs more than `room_bytes`, which are taken down by what it took. Reports what was
+    /// appended, and what of it is as durable as it is to be.
+    pub(super) fn write(&mut self, room_bytes: &mut u64, now_ms: i64) -> Result<(), Fatal> {
+        let wanted_bytes = self.log.staged_bytes();
+        let mut refused = None;
+        if wanted_bytes > *room_bytes {
+            self.log.unstage();
+            refused = Some(AppendError::NoSpace { wanted_bytes });
+        } else if wanted_bytes > 0 {
+            *room_bytes -= wanted_bytes;
+            match self.log.write_staged(now_ms) {
+                Ok(()) => {}
+                Err(WriteFailed::Refused(error)) => refused = Some(error),
+                Err(WriteFailed::Fatal(fatal)) => return Err(fatal),
+            }
+            self.unsynced_since_ms.get_or_insert(now_ms);
+        }
+        self.report_appended(refused.as_ref());
+        if self.durability() != Durability::Fsync {
+            self.meet_promise();
+        }
+        Ok(())
+    }
+
+    fn report_appended(&mut self, refused: Option<&AppendError>) {
+        let end = self.log.shared().log_end();
+        for Waiting { done, decided } in self.waiting.drain(..) {
+            done(match (decided, refused) {
+                // Also a duplicate of a batch that could not be written.
+                (Ok(appended), Some(error)) if appended.last_offset >= end => Err(error.clone()),
+                (decided, _) => decided,
+            });
+        }
+        self.waiting = Vec::new();
+    }
+
+    /// Everything that is written is as durable as it is to be.
+    fn meet_promise(&self) {
+        let shared = self.log.shared();
+        let end = match self.durability() {
+            Durability::Fsync => shared.synced_end(),
+            Durability::Replicated | Durability::Os => shared.log_end(),
+        };
+        if end > shared.durable_end() {
+            shared.set_durable_end(end);
+            self.observer.durable(end);
+        }
+    }
+
+    /// The sync without which nothing more can be promised.
+    pub(super) fn foreground_sync(&self) -> Option<SyncWork> {
+        self.log
+            .sync_work()
+            .filter(|_| self.durability() == Durability::Fsync)
+    }
+
+    pub(super) fn synced(&mut self, work: &SyncWork) {
+        self.log.synced(work);
+        if self.durability() == Durability::Fsync {
+            self.unsynced_since_ms = None;
+        }
+        self.meet_promise();
+    }
+
+    /// When the sync must begin that [`Durability::Replicated`] promises: half of the time is left for the sync itself.
+    pub(super) fn sync_due_ms(&self) -> Option<i64> {
+        let replicated = self.durability() == Durability::Replicated && !self.sync_running;
+        self.unsynced_since_ms
+            .filter(|_| replicated)
+            .map(|since| since.saturating_add(self.log.config().replicated_sync_ms / 2))
+    }
+
+    pub(super) fn background_sync(&mut self, now_ms: i64) -> Option<(Urgency, SyncWork)> {
+        let urgency = match self.durability() {
+            Durability::Fsync => return None,
+            Durability::Replicated if self.sync_due_ms().is_some_and(|due| due <= now_ms) => {
+                Urgency::Deadline
+            }
+            // A closed segment is synced once, so that a start need not look at it again.
+            Durability::Os if self.log.has_unsynced_closed() && !self.sync_running => Urgency::None,
+            Durability::Replicated | Durability::Os => return None,
+        };
+        let work = self.log.sync_work()?;
+        self.sync_running = true;
+        self.unsynced_since_ms = None;
+        Some((urgency, work))
+    }
+
+    pub(super) fn synced_in_background(&mut self, work: &SyncWork) {
+        self.sync_running = false;
+        self.synced(work);
+    }
+
+    pub(super) fn snapshot(&mut self, now_ms: i64) -> Option<SnapshotJob> {
+        if self.snapshot_running || !self.log.wants_snapshot() {
+            return None;
+        }
+        self.snapshot_running = true;
+        Some(self.log.snapshot(now_ms))
+    }
+
+    pub(super) fn snapshot_written(&mut self) {
+        self.snapshot_running = false;
+    }
+
+    pub(super) fn flush_index(&self) {
+        self.log.flush_index(false);
+    }
+
+    pub(super) fn truncate_to(
+        &mut self,
+        end: Offset,
+        now_ms: i64,
+    ) -> Result<Offset, TruncationFailed> {
+        let end = self.log.truncate_to(end, now_ms)?;
+        self.unsynced_since_ms = None;
+        Ok(end)
+    }
+
+    pub(super) fn delete_records(&mut self, start: Offset) -> Result<Offset, TruncationFailed> {
+        let before = self.log.shared().log_start();
+        let start = self.log.delete_records(start)?;
+        if start > before {
+            self.observer.log_start(start);
+        }
+        Ok(start)
+    }
+
+    pub(super) fn retain(
+        &mut self,
+        up_to: Offset,
+        now_ms: i64,
+    ) -> Result<Option<RetentionJob>, WriteFailed> {
+        if self.retaining.is_some() {
+            return Ok(None);
+        }
+        let before = self.log.shared().log_start();
+        let job = self.log.retain(up_to, now_ms)?;
+        let start = self.log.shared().log_start();
+        if start > before {
+            self.observer.log_start(start);
+        }
+        self.retaining = job.is_some().then_some(up_to);
+        Ok(job)
+    }
+
+    /// The work of retention is done: there may be more, up to here.
+    pub(super) fn retained(&mut self) -> Option<Offset> {
+        self.retaining.take()
+    }
+
+    /// Syncs and writes what makes the next open quick. Says whose it was.
+    pub(super) fn close(&mut self, now_ms: i64) -> Result<PartitionKey, TruncationFailed> {
+        if let Some(work) = self.log.sync_work() {
+            work.run()
+                .map_err(|error| TruncationFailed::Fatal(error.into()))?;
+            self.synced(&work);
+        }
+        self.log.flush_index(true);
+        if let Some(job) = self.log.closing_snapshot(now_ms)
+            && let Err(error) = job.run()
+        {
+            warn!(path = %error.path.display(), error = %error.source, "no state snapshot; the next start reads headers");
+        }
+        let shared = self.log.shared();
+        for segment in shared.segments().iter() {
+            segment.forget_files(&shared.dir);
+        }
+        shared
+            .dir
+            .closed(shared.key, shared.mark.get(), shared.damage().is_none());
+        self.count_unsynced_writer(false);
+        Ok(shared.key)
+    }
+
+    /// Readers are told that there is nothing any more.
+    pub(super) fn gone(self) -> (Arc<DataDir>, PartitionKey) {
+        let shared = self.log.shared();
+        shared.set_gone();
+        for segment in shared.segments().iter() {
+            segment.forget_files(&shared.dir);
+        }
+        self.count_unsynced_writer(false);
+        (Arc::clone(self.dir()), shared.key)
+    }
+
+    /// The lane has stopped.
+    pub(super) fn refuse_staged(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            (waiting.done)(Err(AppendError::Stopped));
+        }
+    }
+
+    /// The directory that it writes to.
+    pub(super) fn data_dir(&self) -> &Arc<DataDir> {
+        self.dir()
+    }
+}

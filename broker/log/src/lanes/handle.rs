@@ -1,0 +1,79 @@
+//! The writing side of a partition, for everyone but its lane.
+
+use std::sync::Arc;
+
+use weir_wire::Offset;
+
+use super::Append;
+use super::command::{Command, Slot};
+use super::queue::Queue;
+use crate::config::LogConfig;
+use crate::error::LaneError;
+use crate::reader::LogReader;
+
+/// The writing side of one partition: sends commands to its lane. Cheap to clone. Never blocks.
+///
+/// Callbacks are called exactly once: on the lane's thread, or here and now when the lane's queue is full or it has stopped.
+/// They must not block.
+#[derive(Clone, Debug)]
+pub struct PartitionHandle {
+    pub(super) reader: LogReader,
+    pub(super) slot: Slot,
+    pub(super) queue: Arc<Queue>,
+}
+
+impl PartitionHandle {
+    /// The reading side.
+    #[must_use]
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// Queues one batch.
+    pub fn append(&self, append: Append) {
+        self.queue.push(Command::Append(self.slot, append));
+    }
+
+    /// Changes the settings from the next turn on.
+    pub fn update_config(&self, config: LogConfig) {
+        self.queue
+            .push(Command::UpdateConfig(self.slot, Box::new(config)));
+    }
+
+    /// Cuts the log so that it ends at `end`, which must be a batch's beginning or is taken down to one. On disk before
+    /// `done` is called, and before anything is appended after it. Answers with the new end.
+    pub fn truncate_to(
+        &self,
+        end: Offset,
+        done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
+    ) {
+        self.queue
+            .push(Command::TruncateTo(self.slot, end, Box::new(done)));
+    }
+
+    /// Moves the log's first offset up to `start` (DeleteRecords). On disk before `done` is called with the log's first
+    /// offset; the bytes go with a later [`retain`](Self::retain).
+    pub fn delete_records(
+        &self,
+        start: Offset,
+        done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
+    ) {
+        self.queue
+            .push(Command::DeleteRecords(self.slot, start, Box::new(done)));
+    }
+
+    /// Deletes segments that retention no longer keeps and that lie below `up_to` (the high watermark) as a whole.
+    pub fn retain(&self, up_to: Offset) {
+        self.queue.push(Command::Retain(self.slot, up_to));
+    }
+
+    /// Writes what is left to write, so that the next open is quick, and lets go of the partition.
+    pub fn close(&self, done: impl FnOnce(Result<(), LaneError>) + Send + 'static) {
+        self.queue.push(Command::Close(self.slot, Box::new(done)));
+    }
+
+    /// Removes the partition and its data. `done` is called when the data cannot come back.
+    pub fn delete(&self, done: impl FnOnce(Result<(), LaneError>) + Send + 'static) {
+        self.queue.push(Command::Delete(self.slot, Box::new(done)));
+    }
+}

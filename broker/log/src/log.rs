@@ -1,0 +1,458 @@
+//! One partition's log on disk, as its single writer sees it.
+//!
+//! Appending has two steps: [`PartitionLog::stage`] judges a batch and assigns its offsets, [`PartitionLog::write_staged`]
+//! writes all that was staged with one vectored write for each segment it goes to. Nothing here syncs on its own:
+//! [`PartitionLog::sync_work`] says what has to be synced, so that a lane can sync many partitions at once.
+//!
+//! What always holds: nothing is published to readers before it is written; a failed write leaves the log as it was; what is
+//! staged is either written or taken back before anything else happens.
+
+mod retention;
+mod state;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod truncation;
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::debug;
+use weir_wire::batch::{
+    BatchHeader, BatchView, HEADER_LEN, PATCHED_LEN, PatchedHeader, TimestampType,
+};
+use weir_wire::{LeaderEpoch, Offset};
+
+use crate::config::LogConfig;
+use crate::error::{AppendError, Fatal};
+use crate::files::{FileError, Wait};
+use crate::lanes::Appended;
+use crate::producers::{Producers, Undo, Verdict};
+use crate::seek::{Sought, entry_for};
+use crate::segment::{NO_TIMESTAMP, Newest, Segment};
+use crate::shared::Shared;
+use crate::storage::{File, OpenMode};
+use crate::walk::Placed;
+pub(crate) use retention::RetentionJob;
+pub(crate) use state::{SnapshotJob, rebuild as rebuild_state};
+pub(crate) use sync::SyncWork;
+pub(crate) use truncation::TruncationFailed;
+
+/// Positions and offsets within a segment are 32 bits in its index, and Kafka's `segment.bytes` is an `i32`.
+const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// Where the checksum lies, and what it covers begins.
+const CRC_AT: usize = 17;
+const CRC_FROM: usize = 21;
+
+/// A batch that has its offsets and waits to be written.
+#[derive(Debug)]
+struct Staged {
+    /// What is written instead of the batch's first bytes: 16 of them, or the whole header when the time is the log's.
+    head: [u8; HEADER_LEN],
+    head_len: usize,
+    batch: Bytes,
+    header: BatchHeader,
+    undo: Option<Undo>,
+}
+
+/// Why what was staged is not in the log. It has been taken back.
+#[derive(Debug)]
+pub(crate) enum WriteFailed {
+    /// The log goes on as it was.
+    Refused(AppendError),
+    /// Nobody knows what is on disk.
+    Fatal(Fatal),
+}
+
+/// The writing side of a partition's files.
+#[derive(Debug)]
+pub(crate) struct PartitionLog {
+    shared: Arc<Shared>,
+    config: LogConfig,
+    active: Arc<Segment>,
+    active_file: Arc<dyn File>,
+    /// When the active segment got its first batch, by our clock.
+    active_since_ms: Option<i64>,
+    producers: Producers,
+    staged: Vec<Staged>,
+    staged_end: Offset,
+    latest_epoch: Option<LeaderEpoch>,
+    /// Closed segments whose files are kept open until they are synced: a file opened later would not hear of a failed
+    /// write-back.
+    unsynced_closed: Vec<(Arc<Segment>, Arc<dyn File>)>,
+    /// How many segments were begun, and at how many the directory was last synced.
+    rolls: u64,
+    rolls_synced: u64,
+    bytes_since_index: u64,
+    bytes_since_snapshot: u64,
+    /// Offsets of the state snapshots on disk, oldest first.
+    snapshots: Vec<Offset>,
+}
+
+/// What opening found out; the rest of [`PartitionLog`] follows from it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) active_file: Arc<dyn File>,
+    pub(crate) producers: Producers,
+    pub(crate) snapshots: Vec<Offset>,
+}
+
+impl PartitionLog {
+    pub(crate) fn new(found: Found, config: LogConfig, now_ms: i64) -> Option<Self> {
+        let Found {
+            shared,
+            active_file,
+            producers,
+            snapshots,
+        } = found;
+        let active = Arc::clone(shared.segments().last()?);
+        active.set_active(Some(Arc::clone(&active_file)));
+        shared.set_index_interval_bytes(config.index_interval_bytes);
+        let latest_epoch = shared.epochs().latest();
+        let staged_end = shared.log_end();
+        Some(Self {
+            // The clock's word for a segment that was begun in an earlier life is lost; now is the latest it can have been.
+            active_since_ms: (active.size() > 0).then_some(now_ms),
+            active,
+            active_file,
+            producers,
+            staged: Vec::new(),
+            staged_end,
+            latest_epoch,
+            unsynced_closed: Vec::new(),
+            rolls: 0,
+            rolls_synced: 0,
+            // The first batch of this life gets an entry.
+            bytes_since_index: config.index_interval_bytes,
+            bytes_since_snapshot: 0,
+            snapshots,
+            shared,
+            config,
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Where the newest index entries go to their file, when there are many. A failure costs only speed.
+    pub(crate) fn flush_index(&self, all: bool) {
+        let closed = self.unsynced_closed.iter().map(|(segment, _)| segment);
+        for segment in closed.chain([&self.active]) {
+            let is_active = Arc::ptr_eq(segment, &self.active);
+            if all || !is_active || segment.index.wants_flush() {
+                let flushed =
+                    segment.with_index(&self.shared.dir, &self.shared.path, |index, place| {
+                        index.flush(place)
+                    });
+                if let Err(error) = flushed {
+                    debug!(path = %error.path.display(), error = %error.source, "index entries stay in memory");
+                }
+            }
+        }
+    }
+
+    pub(crate) fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    pub(crate) fn set_config(&mut self, config: LogConfig) {
+        self.shared
+            .set_index_interval_bytes(config.index_interval_bytes);
+        self.config = config;
+    }
+
+    /// Judges one batch and assigns its offsets. Nothing is written yet.
+    pub(crate) fn stage(
+        &mut self,
+        batch: Bytes,
+        epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        if let Some(damage) = self.shared.damage() {
+            return Err(AppendError::Damaged(damage.clone()));
+        }
+        if let Some(latest) = self.latest_epoch.filter(|latest| epoch < *latest) {
+            return Err(AppendError::StaleEpoch { got: epoch, latest });
+        }
+        let mut header = whole_batch(&batch)?;
+        let log_start_offset = self.shared.log_start();
+        if let Verdict::Duplicate {
+            base_offset,
+            last_offset,
+        } = self.producers.check(&header)?
+        {
+            return Ok(Appended {
+                base_offset,
+                last_offset,
+                log_append_time: None,
+                log_start_offset,
+                duplicate: true,
+            });
+        }
+        header.base_offset = self.staged_end;
+        header.leader_epoch = epoch;
+        let log_append_time =
+            (self.config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let (head, head_len) = match log_append_time {
+            Some(time) => (stamp(&mut header, &batch, time), HEADER_LEN),
+            None => (patch(&header), PATCHED_LEN),
+        };
+        let undo = self
+            .producers
+            .remember(&header, now_ms, self.config.producers_max);
+        self.latest_epoch = Some(epoch);
+        self.staged_end = header.next_offset();
+        self.staged.push(Staged {
+            head,
+            head_len,
+            batch,
+            header,
+            undo,
+        });
+        Ok(Appended {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            log_append_time,
+            log_start_offset,
+            duplicate: false,
+        })
+    }
+
+    /// Bytes of what is staged.
+    pub(crate) fn staged_bytes(&self) -> u64 {
+        self.staged
+            .iter()
+            .map(|staged| staged.header.total_len() as u64)
+            .sum()
+    }
+
+    /// Takes back all that is staged.
+    pub(crate) fn unstage(&mut self) {
+        let staged = std::mem::take(&mut self.staged);
+        self.take_back(&staged);
+    }
+
+    /// Writes what is staged. On an error a beginning of it may be in the log ([`Shared::log_end`] says how much), and the
+    /// rest was taken back.
+    pub(crate) fn write_staged(&mut self, now_ms: i64) -> Result<(), WriteFailed> {
+        let staged = std::mem::take(&mut self.staged);
+        let mut rest = staged.as_slice();
+        while let Some(first) = rest.first() {
+            if self.must_roll(self.active.size(), &first.header, now_ms)
+                && let Err(failed) = self.roll(now_ms)
+            {
+                self.take_back(rest);
+                return Err(failed);
+            }
+            let (run, later) = rest.split_at(self.fitting(rest, now_ms));
+            if let Err(failed) = self.write_run(run) {
+                self.take_back(rest);
+                return Err(failed);
+            }
+            self.active_since_ms.get_or_insert(now_ms);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// How many of these batches go into the active segment; at least one.
+    fn fitting(&self, staged: &[Staged], now_ms: i64) -> usize {
+        let mut position = self.active.size();
+        let fits = |one: &&Staged| {
+            let fits = !self.must_roll(position, &one.header, now_ms);
+            position += one.header.total_len() as u64;
+            fits
+        };
+        staged.iter().take_while(fits).count().max(1)
+    }
+
+    fn must_roll(&self, position: u64, next: &BatchHeader, now_ms: i64) -> bool {
+        if position == 0 {
+            return false;
+        }
+        let full =
+            position + next.total_len() as u64 > self.config.segment_bytes.min(SEGMENT_BYTES_MAX);
+        let far = next.last_offset().0 - self.active.base.0 > i64::from(i32::MAX);
+        let old = self
+            .active_since_ms
+            .is_some_and(|since| now_ms.saturating_sub(since) >= self.config.segment_ms);
+        full || far || old
+    }
+
+    fn write_run(&mut self, run: &[Staged]) -> Result<(), WriteFailed> {
+        let position = self.active.size();
+        let mut slices = Vec::with_capacity(run.len() * 2);
+        for staged in run {
+            slices.push(IoSlice::new(&staged.head[..staged.head_len]));
+            slices.push(IoSlice::new(&staged.batch[staged.head_len..]));
+        }
+        if let Err(error) = self.active_file.write_all_vectored_at(&slices, position) {
+            let wanted_bytes = slices.iter().map(|slice| slice.len() as u64).sum();
+            return Err(self.failed_write(error, position, wanted_bytes));
+        }
+        self.publish(run);
+        Ok(())
+    }
+
+    /// Cuts back what a failed write left. Only a full disk is survived: after anything else the file is not to be trusted.
+    fn failed_write(&self, error: io::Error, position: u64, wanted_bytes: u64) -> WriteFailed {
+        let path = self.active.log_path(&self.shared.path);
+        let full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        if !full {
+            return WriteFailed::Fatal(FileError::of("writing", &path)(error).into());
+        }
+        match self.active_file.set_len(position) {
+            Ok(()) => WriteFailed::Refused(AppendError::NoSpace { wanted_bytes }),
+            Err(error) => WriteFailed::Fatal(FileError::of("cutting", &path)(error).into()),
+        }
+    }
+
+    /// Lets readers see a run that was written.
+    fn publish(&mut self, run: &[Staged]) {
+        self.know_newest();
+        let mut position = self.active.size();
+        for Staged { header, .. } in run {
+            let len = header.total_len() as u64;
+            if self.bytes_since_index >= self.config.index_interval_bytes
+                && position > 0
+                && let Newest::Hint(newest) | Newest::Certain(newest) = self.active.newest()
+            {
+                let placed = Placed {
+                    position,
+                    header: *header,
+                };
+                if let Some(entry) = entry_for(&self.active, &placed, newest) {
+                    self.active.index.add(entry);
+                }
+                self.bytes_since_index = 0;
+            }
+            self.active.saw_timestamp(header.max_timestamp_ms);
+            self.bytes_since_index += len;
+            self.bytes_since_snapshot += len;
+            position += len;
+        }
+        let Some(last) = run.last() else { return };
+        let mut epochs = self.shared.epochs();
+        for Staged { header, .. } in run {
+            epochs.assign(header.leader_epoch, header.base_offset);
+        }
+        drop(epochs);
+        self.active.publish(position, last.header.next_offset());
+        self.shared.set_log_end(last.header.next_offset());
+    }
+
+    /// Finds out how new a segment of an earlier life is, before the first index entry is made for it.
+    fn know_newest(&self) {
+        if self.active.newest() != Newest::Unknown {
+            return;
+        }
+        let sought = Sought {
+            segment: &self.active,
+            file: &*self.active_file,
+            wait: Wait::Yes,
+        };
+        match self.shared.newest_hint(&sought) {
+            Ok(newest) => self.active.set_newest(Newest::Hint(newest)),
+            // Then it has no new index entries, and searches by time read it from the beginning.
+            Err(error) => {
+                debug!(partition = %self.shared.key, %error, "the newest timestamp is not known")
+            }
+        }
+    }
+
+    /// Takes back what could not be written, the last first.
+    fn take_back(&mut self, staged: &[Staged]) {
+        for one in staged.iter().rev() {
+            if let Some(undo) = one.undo {
+                self.producers.undo(undo);
+            }
+        }
+        self.staged_end = self.shared.log_end();
+        self.latest_epoch = self.shared.epochs().latest();
+    }
+
+    /// Begins a new segment at the log's end. The old one is neither synced nor closed here (KAFKA-9693).
+    fn roll(&mut self, now_ms: i64) -> Result<(), WriteFailed> {
+        let dir = &self.shared.dir;
+        let base = self.shared.log_end();
+        let segment = Arc::new(Segment::new(dir, base, 0, base, 0));
+        let path = segment.log_path(&self.shared.path);
+        let make = || {
+            let file = dir.storage().open(&path, OpenMode::Create)?;
+            // A leftover of this name cannot hold anything that counts: the log ends here.
+            file.set_len(0)?;
+            Ok(file)
+        };
+        let file = make().map_err(|error: io::Error| {
+            WriteFailed::Refused(match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    AppendError::NoSpace { wanted_bytes: 0 }
+                }
+                _ => AppendError::Io {
+                    doing: "making",
+                    path: path.clone(),
+                    found: error.to_string(),
+                },
+            })
+        })?;
+        debug!(partition = %self.shared.key, base = %base, now_ms, "new segment");
+        segment.set_active(Some(Arc::clone(&file)));
+        let old = std::mem::replace(&mut self.active, Arc::clone(&segment));
+        let old_file = std::mem::replace(&mut self.active_file, file);
+        self.unsynced_closed.push((old, old_file));
+        self.active_since_ms = None;
+        self.bytes_since_index = 0;
+        self.rolls += 1;
+        let mut segments = (*self.shared.segments()).clone();
+        segments.push(segment);
+        self.shared.set_segments(segments);
+        Ok(())
+    }
+}
+
+fn whole_batch(batch: &Bytes) -> Result<BatchHeader, AppendError> {
+    let malformed = |found: String| AppendError::Malformed(found);
+    let (view, rest) =
+        BatchView::split_first(batch).map_err(|error| malformed(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(malformed(format!("{} bytes behind the batch", rest.len())));
+    }
+    let header = *view.header();
+    if header.last_offset_delta < 0 {
+        return Err(malformed(format!(
+            "last offset delta {}",
+            header.last_offset_delta
+        )));
+    }
+    Ok(header)
+}
+
+fn patch(header: &BatchHeader) -> [u8; HEADER_LEN] {
+    let mut head = [0; HEADER_LEN];
+    head[..PATCHED_LEN].copy_from_slice(
+        &PatchedHeader::assign(header, header.base_offset, header.leader_epoch).to_bytes(),
+    );
+    head
+}
+
+/// The header with the log's time in it. Its checksum covers the records too, so they are read once for it.
+fn stamp(header: &mut BatchHeader, batch: &Bytes, now_ms: i64) -> [u8; HEADER_LEN] {
+    header.max_timestamp_ms = now_ms.max(NO_TIMESTAMP + 1);
+    header.attributes = header
+        .attributes
+        .with_timestamp_type(TimestampType::LogAppendTime);
+    let mut head = header.to_bytes();
+    let mut checksum = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    checksum.update(&head[CRC_FROM..]);
+    checksum.update(&batch[HEADER_LEN..]);
+    header.crc = checksum.finalize() as u32;
+    head[CRC_AT..CRC_FROM].copy_from_slice(&header.crc.to_be_bytes());
+    head
+}

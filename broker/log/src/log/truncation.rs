@@ -1,0 +1,268 @@
+//! Cutting the log's end, and moving its start.
+
+use std::sync::Arc;
+
+use weir_wire::Offset;
+
+use super::{PartitionLog, state};
+use crate::dir::{LOG_START_FILE, Mark, snapshot_name};
+use crate::error::{Fatal, LaneError, ReadError};
+use crate::files::{FileError, SYNCING, Wait, replace};
+use crate::seek::Sought;
+use crate::segment::Segment;
+use crate::shared::{Shared, segment_at};
+use crate::storage::OpenMode;
+
+/// Why a truncation was not done.
+#[derive(Debug)]
+pub(crate) enum TruncationFailed {
+    /// The log is as it was.
+    Refused(LaneError),
+    /// It is somewhere in between.
+    Fatal(Fatal),
+}
+
+impl From<FileError> for TruncationFailed {
+    fn from(error: FileError) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+/// Where the log is cut: between two batches.
+#[derive(Clone, Copy, Debug)]
+struct CutPoint {
+    end: Offset,
+    segment_number: usize,
+    position: u64,
+}
+
+impl PartitionLog {
+    /// Cuts the log so that it ends at the last batch boundary at or below `end`, durably. Nothing may be staged.
+    pub(crate) fn truncate_to(
+        &mut self,
+        end: Offset,
+        now_ms: i64,
+    ) -> Result<Offset, TruncationFailed> {
+        let (start, log_end) = (self.shared.log_start(), self.shared.log_end());
+        if end >= log_end {
+            return Ok(log_end);
+        }
+        if end < start {
+            return Err(TruncationFailed::Refused(LaneError::OffsetOutOfRange {
+                wanted: end,
+                start,
+                end: log_end,
+            }));
+        }
+        let cut = self
+            .cut_point(end)
+            .map_err(|error| TruncationFailed::Refused(not_found(&self.shared, error)))?;
+        // The checkpoint lets go first: otherwise a power cut in between would make this look like damage.
+        let segment = self
+            .shared
+            .segments()
+            .get(cut.segment_number)
+            .map_or(cut.end, |segment| segment.base);
+        if self.shared.mark.get().end > cut.end {
+            self.shared.mark.set(Mark {
+                end: cut.end,
+                segment,
+                position: cut.position,
+            });
+            self.shared.dir.write_checkpoint(false)?;
+        }
+        self.shared.step_truncations();
+        let done = self.cut(cut, now_ms);
+        self.shared.step_truncations();
+        done?;
+        if cut.end < start {
+            // The batch that held the log's start is gone as a whole.
+            self.move_log_start(cut.end);
+        }
+        self.shared.mark.set(Mark {
+            end: cut.end,
+            segment,
+            position: cut.position,
+        });
+        Ok(cut.end)
+    }
+
+    fn cut_point(&self, end: Offset) -> Result<CutPoint, ReadError> {
+        let segments = self.shared.segments();
+        let segment_number = segment_at(&segments, end);
+        let segment = segments.get(segment_number).ok_or(ReadError::Gone)?;
+        if segment.base == end {
+            return Ok(CutPoint {
+                end,
+                segment_number,
+                position: 0,
+            });
+        }
+        let file = segment.file(&self.shared.dir, &self.shared.path)?;
+        let placed = self.shared.find(
+            &Sought {
+                segment,
+                file: &*file,
+                wait: Wait::Yes,
+            },
+            end,
+        )?;
+        Ok(CutPoint {
+            end: placed.header.base_offset,
+            segment_number,
+            position: placed.position,
+        })
+    }
+
+    fn cut(&mut self, cut: CutPoint, now_ms: i64) -> Result<(), TruncationFailed> {
+        let shared = Arc::clone(&self.shared);
+        let storage = &**shared.dir.storage();
+        let mut segments = (*shared.segments()).clone();
+        shared.set_durable_end(cut.end.min(shared.durable_end()));
+        shared.set_synced_end(cut.end.min(shared.synced_end()));
+        shared.set_log_end(cut.end);
+        // From the end, so that a power cut on the way leaves a log without a hole.
+        for segment in segments.drain(cut.segment_number + 1..).rev() {
+            segment.forget_files(&shared.dir);
+            for path in [
+                segment.log_path(&shared.path),
+                segment.index_path(&shared.path),
+            ] {
+                remove_if_there(storage, &path)?;
+            }
+        }
+        let Some(old) = segments.pop() else {
+            return Ok(());
+        };
+        let path = old.log_path(&shared.path);
+        let file = storage
+            .open(&path, OpenMode::Write)
+            .map_err(FileError::of("opening", &path))?;
+        file.set_len(cut.position)
+            .map_err(FileError::of("cutting", &path))?;
+        file.sync_data().map_err(FileError::of(SYNCING, &path))?;
+        old.with_index(&shared.dir, &shared.path, |index, place| index.flush(place))?;
+        old.with_index(&shared.dir, &shared.path, |index, place| {
+            index.cut(place, cut.position)
+        })?;
+        old.forget_files(&shared.dir);
+        for at in self.snapshots.extract_if(.., |at| *at > cut.end) {
+            remove_if_there(storage, &shared.path.join(snapshot_name(at)))?;
+        }
+        storage
+            .sync_dir(&shared.path)
+            .map_err(FileError::of(SYNCING, &shared.path))?;
+        // A new value, so that what is known of its times does not outlive the batches that had them.
+        let index_path = old.index_path(&shared.path);
+        let index_len = storage
+            .open(&index_path, OpenMode::Read)
+            .and_then(|file| file.len())
+            .unwrap_or(0);
+        let segment = Arc::new(Segment::new(
+            &shared.dir,
+            old.base,
+            cut.position,
+            cut.end,
+            index_len,
+        ));
+        segment.set_active(Some(Arc::clone(&file)));
+        segments.push(Arc::clone(&segment));
+        self.active = segment;
+        self.active_file = file;
+        self.active_since_ms = (cut.position > 0).then_some(now_ms);
+        self.unsynced_closed.clear();
+        self.rolls_synced = self.rolls;
+        self.bytes_since_index = self.config.index_interval_bytes;
+        shared.set_segments(segments);
+        shared.set_synced_end(cut.end);
+        self.rebuild_state(cut.end, now_ms)
+    }
+
+    fn rebuild_state(&mut self, end: Offset, now_ms: i64) -> Result<(), TruncationFailed> {
+        let rebuilt = state::rebuild(
+            &self.shared,
+            &self.snapshots,
+            end,
+            now_ms,
+            self.config.producers_max,
+        );
+        let (epochs, producers) = rebuilt.map_err(|error| {
+            let source = Arc::new(std::io::Error::other(error));
+            TruncationFailed::Fatal(Fatal {
+                doing: "reading",
+                path: self.shared.path.clone(),
+                source,
+            })
+        })?;
+        self.latest_epoch = epochs.latest();
+        *self.shared.epochs() = epochs;
+        self.producers = producers;
+        self.staged_end = end;
+        Ok(())
+    }
+
+    /// Moves the log's start up, durably. The bytes go with retention.
+    pub(crate) fn delete_records(&mut self, start: Offset) -> Result<Offset, TruncationFailed> {
+        let (log_start, end) = (self.shared.log_start(), self.shared.durable_end());
+        if start <= log_start {
+            return Ok(log_start);
+        }
+        if start > end {
+            let error = LaneError::OffsetOutOfRange {
+                wanted: start,
+                start: log_start,
+                end,
+            };
+            return Err(TruncationFailed::Refused(error));
+        }
+        store_log_start(&self.shared, start).map_err(|error| match error.is_failed_sync() {
+            true => TruncationFailed::Fatal(error.into()),
+            false => TruncationFailed::Refused(error.into()),
+        })?;
+        self.move_log_start(start);
+        Ok(start)
+    }
+
+    pub(super) fn move_log_start(&self, start: Offset) {
+        self.shared.set_log_start(start);
+        self.shared.epochs().begin_at(start);
+    }
+}
+
+/// Writes the log's start, unless a later one is on disk already.
+pub(crate) fn store_log_start(shared: &Shared, start: Offset) -> Result<(), FileError> {
+    let mut stored = shared.stored_log_start();
+    if *stored < start {
+        replace(
+            &**shared.dir.storage(),
+            &shared.path,
+            LOG_START_FILE,
+            format!("{start}\n").as_bytes(),
+        )?;
+        *stored = start;
+    }
+    Ok(())
+}
+
+fn remove_if_there(
+    storage: &dyn crate::storage::Storage,
+    path: &std::path::Path,
+) -> Result<(), FileError> {
+    match storage.remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FileError::of("removing", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_found(shared: &Shared, error: ReadError) -> LaneError {
+    match error {
+        ReadError::Corrupt(damage) => LaneError::Damaged(damage),
+        other => LaneError::Io {
+            doing: "reading",
+            path: shared.path.clone(),
+            source: Arc::new(std::io::Error::other(other)),
+        },
+    }
+}

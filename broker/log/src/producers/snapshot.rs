@@ -1,0 +1,108 @@
+//! State snapshots: producers and leader epochs as of an offset, so that a start reads few headers.
+//!
+//! Derived from the log, like an index: a snapshot that is missing, torn or of another offset is as good as none. All
+//! numbers big-endian: `"WEIRSNP1"`, offset, count and (epoch, start) of epochs, count and producers (id, epoch, last seen,
+//! count of batches, each base sequence, last offset delta, base offset), CRC32C of all before.
+
+use bytes::{Buf, BufMut};
+use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+
+use super::{BATCHES_KEPT, Producer, Producers, SeenBatch};
+use crate::epochs::Epochs;
+
+const MAGIC: &[u8; 8] = b"WEIRSNP1";
+const EPOCH_LEN: usize = 12;
+const PRODUCER_LEN_MIN: usize = 19;
+const BATCH_LEN: usize = 16;
+
+/// The state of a partition just before the batch at `at`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) at: Offset,
+    pub(crate) epochs: Epochs,
+    pub(crate) producers: Producers,
+}
+
+pub(crate) fn encode(at: Offset, epochs: &Epochs, producers: &Producers) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_slice(MAGIC);
+    bytes.put_i64(at.0);
+    bytes.put_u32(epochs.starts().len() as u32);
+    for (epoch, start) in epochs.starts() {
+        bytes.put_i32(epoch.0);
+        bytes.put_i64(start.0);
+    }
+    bytes.put_u32(producers.by_id.len() as u32);
+    for (id, producer) in &producers.by_id {
+        bytes.put_i64(id.0);
+        bytes.put_i16(producer.epoch.0);
+        bytes.put_i64(producer.last_seen_ms);
+        bytes.put_u8(producer.count);
+        for batch in producer.batches() {
+            bytes.put_i32(batch.base_sequence);
+            bytes.put_i32(batch.last_offset_delta);
+            bytes.put_i64(batch.base_offset.0);
+        }
+    }
+    let checksum = crc_fast::crc32_iscsi(&bytes);
+    bytes.put_u32(checksum);
+    bytes
+}
+
+/// `None` for anything that [`encode`] did not make.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Snapshot> {
+    let (checked, mut checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    if checksum.get_u32() != crc_fast::crc32_iscsi(checked) {
+        return None;
+    }
+    let mut rest = checked.strip_prefix(MAGIC)?;
+    let at = Offset(rest.try_get_i64().ok()?);
+    let epochs = decode_epochs(&mut rest)?;
+    let producers = decode_producers(&mut rest)?;
+    rest.is_empty().then_some(Snapshot {
+        at,
+        epochs,
+        producers,
+    })
+}
+
+fn decode_epochs(rest: &mut &[u8]) -> Option<Epochs> {
+    let count = counted(rest, EPOCH_LEN)?;
+    let starts = (0..count)
+        .map(|_| {
+            Some((
+                LeaderEpoch(rest.try_get_i32().ok()?),
+                Offset(rest.try_get_i64().ok()?),
+            ))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Epochs::from_starts(starts)
+}
+
+fn decode_producers(rest: &mut &[u8]) -> Option<Producers> {
+    let mut producers = Producers::default();
+    for _ in 0..counted(rest, PRODUCER_LEN_MIN)? {
+        let id = ProducerId(rest.try_get_i64().ok()?);
+        let epoch = ProducerEpoch(rest.try_get_i16().ok()?);
+        let mut producer = Producer::new(epoch, rest.try_get_i64().ok()?);
+        let count = usize::from(rest.try_get_u8().ok()?);
+        if count > BATCHES_KEPT || rest.len() < count * BATCH_LEN {
+            return None;
+        }
+        for _ in 0..count {
+            producer.push(SeenBatch {
+                base_sequence: rest.get_i32(),
+                last_offset_delta: rest.get_i32(),
+                base_offset: Offset(rest.get_i64()),
+            });
+        }
+        producers.by_id.insert(id, producer);
+    }
+    Some(producers)
+}
+
+/// A count of things that take at least so many bytes each.
+fn counted(rest: &mut &[u8], each: usize) -> Option<usize> {
+    let count = usize::try_from(rest.try_get_u32().ok()?).ok()?;
+    (count <= rest.len() / each).then_some(count)
+}

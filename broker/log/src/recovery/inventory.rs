@@ -1,0 +1,236 @@
+//! What lies in a partition's directory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use weir_wire::Offset;
+
+use crate::dir::{
+    DELETED_SUFFIX, DataDir, LOG_START_FILE, METADATA_FILE, Mark, PartitionMeta, TEMPORARY_SUFFIX,
+    index_name, log_name, offset_of, snapshot_name,
+};
+use crate::error::OpenError;
+use crate::files::{FileError, SYNCING, read_whole};
+use crate::segment::Segment;
+use crate::shared::{Segments, Shared};
+use crate::storage::OpenMode;
+
+/// A segment's files.
+#[derive(Clone, Copy, Debug)]
+struct SegmentFiles {
+    base: Offset,
+    len: u64,
+    index_len: u64,
+}
+
+/// The files of one partition that count.
+#[derive(Debug)]
+pub(super) struct Inventory {
+    path: PathBuf,
+    segments: Vec<SegmentFiles>,
+    pub(super) log_start: Offset,
+    pub(super) snapshots: Vec<Offset>,
+}
+
+impl Inventory {
+    /// Looks, and removes what was on its way out. Makes the directory when it is not there.
+    pub(super) fn take(dir: &DataDir, meta: &PartitionMeta) -> Result<Self, OpenError> {
+        let path = dir.partition_path(meta.key);
+        let storage = &**dir.storage();
+        let metadata = path.join(METADATA_FILE);
+        if !storage
+            .exists(&metadata)
+            .map_err(FileError::of("looking for", &metadata))?
+        {
+            dir.make_partition(meta)?;
+        }
+        let mut inventory = Self {
+            path,
+            segments: Vec::new(),
+            log_start: Offset::ZERO,
+            snapshots: Vec::new(),
+        };
+        let names = storage
+            .list(&inventory.path)
+            .map_err(FileError::of("listing", &inventory.path))?;
+        inventory.log_start = inventory.read_log_start(dir)?;
+        for name in &names {
+            let path = inventory.path.join(name);
+            if name.ends_with(DELETED_SUFFIX) || name.ends_with(TEMPORARY_SUFFIX) {
+                storage
+                    .remove_file(&path)
+                    .map_err(FileError::of("removing", &path))?;
+            } else if let Some(base) = offset_of(name, "log") {
+                let len = inventory.file_len(dir, name)?;
+                let index = index_name(base);
+                let index_len = if names.contains(&index) {
+                    inventory.file_len(dir, &index)?
+                } else {
+                    0
+                };
+                inventory.segments.push(SegmentFiles {
+                    base,
+                    len,
+                    index_len,
+                });
+            } else if let Some(at) = offset_of(name, "snapshot") {
+                inventory.snapshots.push(at);
+            }
+        }
+        inventory.drop_segments_before_start(dir)?;
+        Ok(inventory)
+    }
+
+    fn file_len(&self, dir: &DataDir, name: &str) -> Result<u64, OpenError> {
+        let path = self.path.join(name);
+        let file = dir
+            .storage()
+            .open(&path, OpenMode::Read)
+            .map_err(FileError::of("opening", &path))?;
+        Ok(file.len().map_err(FileError::of("measuring", &path))?)
+    }
+
+    fn read_log_start(&self, dir: &DataDir) -> Result<Offset, OpenError> {
+        let path = self.path.join(LOG_START_FILE);
+        let Some(bytes) = read_whole(&**dir.storage(), &path)? else {
+            return Ok(Offset::ZERO);
+        };
+        let text = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.strip_suffix('\n'));
+        text.and_then(|text| text.parse().ok())
+            .map(Offset)
+            .ok_or_else(|| OpenError::Unreadable {
+                path,
+                found: "not an offset".to_owned(),
+            })
+    }
+
+    /// Retention had moved the log's start beyond these.
+    fn drop_segments_before_start(&mut self, dir: &DataDir) -> Result<(), OpenError> {
+        let start = self.log_start;
+        let before = self
+            .segments
+            .partition_point(|segment| segment.base <= start)
+            .saturating_sub(1);
+        for segment in self.segments.drain(..before) {
+            for name in [log_name(segment.base), index_name(segment.base)] {
+                let path = self.path.join(name);
+                match dir.storage().remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(FileError::of("removing", &path)(error).into());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    pub(super) fn first_base(&self) -> Offset {
+        self.segments
+            .first()
+            .map_or(self.log_start, |segment| segment.base)
+    }
+
+    /// Makes the first segment when there is none. Says whether it did.
+    pub(super) fn ensure_segment(&mut self, dir: &DataDir) -> Result<bool, OpenError> {
+        if !self.segments.is_empty() {
+            return Ok(false);
+        }
+        let base = self.log_start;
+        let path = self.path.join(log_name(base));
+        dir.storage()
+            .open(&path, OpenMode::Create)
+            .map_err(FileError::of("making", &path))?;
+        dir.storage()
+            .sync_dir(&self.path)
+            .map_err(FileError::of(SYNCING, &self.path))?;
+        self.segments.push(SegmentFiles {
+            base,
+            len: 0,
+            index_len: 0,
+        });
+        Ok(true)
+    }
+
+    /// Whether the last segment's file ends where the mark says.
+    pub(super) fn ends_at(&self, mark: Mark) -> bool {
+        let begins = self.first_base() <= self.log_start;
+        begins
+            && self
+                .segments
+                .last()
+                .is_some_and(|last| last.base == mark.segment && last.len == mark.position)
+    }
+
+    /// The segments as far as is known yet: each ends where the next begins, the last one somewhere.
+    pub(super) fn segments(&self, dir: &DataDir) -> Segments {
+        let ends = self
+            .segments
+            .iter()
+            .skip(1)
+            .map(|next| next.base)
+            .chain(self.segments.last().map(|last| last.base));
+        self.segments
+            .iter()
+            .zip(ends)
+            .map(|(files, end)| {
+                Arc::new(Segment::new(
+                    dir,
+                    files.base,
+                    files.len,
+                    end,
+                    files.index_len,
+                ))
+            })
+            .collect()
+    }
+
+    /// Removes a segment that turned out not to be part of the log.
+    pub(super) fn remove_segment(
+        &mut self,
+        shared: &Shared,
+        segment: &Segment,
+    ) -> Result<(), OpenError> {
+        segment.forget_files(&shared.dir);
+        self.segments.retain(|files| files.base != segment.base);
+        let storage = shared.dir.storage();
+        let path = segment.log_path(&shared.path);
+        storage
+            .remove_file(&path)
+            .map_err(FileError::of("removing", &path))?;
+        let index = segment.index_path(&shared.path);
+        match storage.remove_file(&index) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(FileError::of("removing", &index)(error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Snapshots of a future that did not happen must not meet the one that will.
+    pub(super) fn drop_snapshots_beyond(
+        &mut self,
+        dir: &DataDir,
+        end: Offset,
+    ) -> Result<(), OpenError> {
+        let beyond: Vec<_> = self.snapshots.extract_if(.., |at| *at > end).collect();
+        for at in &beyond {
+            let path = self.path.join(snapshot_name(*at));
+            dir.storage()
+                .remove_file(&path)
+                .map_err(FileError::of("removing", &path))?;
+        }
+        if !beyond.is_empty() {
+            dir.storage()
+                .sync_dir(&self.path)
+                .map_err(FileError::of(SYNCING, &self.path))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! What a partition's lane and its readers share: the list of segments, and how far each kind of reader may go.
+//!
+//! The lane is the only one that writes here. `log_start <= synced_end <= durable_end <= log_end` always, the times of a
+//! truncation aside; those are marked by an odd `truncations`, and readers that meet one start over.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use weir_wire::Offset;
+
+use crate::dir::{DataDir, PartitionKey, SharedMark};
+use crate::epochs::Epochs;
+use crate::error::Damage;
+use crate::segment::Segment;
+
+/// The segments of a partition by their first offsets; never empty.
+pub(crate) type Segments = Vec<Arc<Segment>>;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) key: PartitionKey,
+    pub(crate) dir: Arc<DataDir>,
+    pub(crate) path: PathBuf,
+    pub(crate) mark: Arc<SharedMark>,
+    segments: ArcSwap<Segments>,
+    log_start: AtomicI64,
+    log_end: AtomicI64,
+    durable_end: AtomicI64,
+    synced_end: AtomicI64,
+    /// Odd while a truncation is under way.
+    truncations: AtomicU64,
+    gone: AtomicBool,
+    epochs: Mutex<Epochs>,
+    damage: OnceLock<Damage>,
+    /// The log's start as it is on disk. Locked while it is written, so that an older one never replaces a newer.
+    stored_log_start: Mutex<Offset>,
+    /// One index entry for so many bytes, for whoever rebuilds an index.
+    index_interval_bytes: AtomicU64,
+}
+
+/// A partition's offsets when it is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        dir: Arc<DataDir>,
+        key: PartitionKey,
+        segments: Segments,
+        bounds: Bounds,
+        epochs: Epochs,
+        mark: Arc<SharedMark>,
+    ) -> Self {
+        let path = dir.partition_path(key);
+        Self {
+            key,
+            dir,
+            path,
+            mark,
+            segments: ArcSwap::from_pointee(segments),
+            log_start: AtomicI64::new(bounds.start.0),
+            log_end: AtomicI64::new(bounds.end.0),
+            durable_end: AtomicI64::new(bounds.end.0),
+            synced_end: AtomicI64::new(bounds.end.0),
+            truncations: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
+            epochs: Mutex::new(epochs),
+            damage: OnceLock::new(),
+            stored_log_start: Mutex::new(bounds.start),
+            index_interval_bytes: AtomicU64::new(4096),
+        }
+    }
+
+    pub(crate) fn segments(&self) -> Arc<Segments> {
+        self.segments.load_full()
+    }
+
+    pub(crate) fn set_segments(&self, segments: Segments) {
+        self.segments.store(Arc::new(segments));
+    }
+
+    pub(crate) fn log_start(&self) -> Offset {
+        Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_log_start(&self, start: Offset) {
+        self.log_start.store(start.0, Ordering::Release);
+    }
+
+    pub(crate) fn log_end(&self) -> Offset {
+        Offset(self.log_end.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_log_end(&self, end: Offset) {
+        self.log_end.store(end.0, Ordering::Release);
+    }
+
+    pub(crate) fn durable_end(&self) -> Offset {
+        Offset(self.durable_end.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_durable_end(&self, end: Offset) {
+        self.durable_end.store(end.0, Ordering::Release);
+    }
+
+    pub(crate) fn synced_end(&self) -> Offset {
+        Offset(self.synced_end.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_synced_end(&self, end: Offset) {
+        self.synced_end.store(end.0, Ordering::Release);
+    }
+
+    pub(crate) fn truncations(&self) -> u64 {
+        self.truncations.load(Ordering::Acquire)
+    }
+
+    /// Begins or ends a truncation.
+    pub(crate) fn step_truncations(&self) {
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn epochs(&self) -> MutexGuard<'_, Epochs> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        self.damage.get()
+    }
+
+    /// Only the first finding counts: it is what stopped the partition.
+    pub(crate) fn set_damage(&self, damage: Damage) {
+        let _ = self.damage.set(damage);
+    }
+
+    pub(crate) fn stored_log_start(&self) -> MutexGuard<'_, Offset> {
+        self.stored_log_start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_interval_bytes(&self) -> u64 {
+        self.index_interval_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_index_interval_bytes(&self, bytes: u64) {
+        self.index_interval_bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The segment that holds `offset`, or would; the first one when all begin after it.
+pub(crate) fn segment_at(segments: &Segments, offset: Offset) -> usize {
+    segments
+        .partition_point(|segment| segment.base <= offset)
+        .saturating_sub(1)
+}
