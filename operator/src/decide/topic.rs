@@ -321,7 +321,7 @@ pub(super) fn changes_replication_factor(case: &Case<'_>) -> Option<String> {
 pub(super) fn more_replicas_than_brokers(case: &Case<'_>) -> Option<String> {
     let (wanted, look) = (case.topic.replication_factor?, case.cluster.look()?);
     let brokers = look.brokers.len();
-    (case.seen.is_none() && wanted as usize > brokers).then(|| {
+    (case.seen.is_none() && brokers > 0 && wanted as usize > brokers).then(|| {
         format!(
             "spec.replicationFactor is {wanted}, but Cluster \"{}\" has {brokers} brokers: set it to {brokers} or less, or raise the Cluster's spec.replicas",
             case.topic.cluster.name

@@ -1,0 +1,353 @@
+//! The operator's side of `weir.admin.v1`.
+//!
+//! Any broker answers; the addresses are tried in order, each with a deadline, and the one that answered is asked first the next time.
+//! Everything is asked in batches: one call for all topics of a cluster, one for all groups.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use weir_proto::admin::v1 as proto;
+use weir_proto::admin::v1::admin_client::AdminClient;
+
+use crate::world::{BrokerId, BrokerSeen, GroupSeen, Look, PartitionLag, Refusal, TopicSeen};
+
+/// A broker that does not accept a connection for this long is passed over.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Answers come from memory; a change waits for the quorum.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Thousands of topics in one answer, each some hundred bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Topics in one changing call, so that one call stays within its deadline.
+const BATCH: usize = 500;
+
+/// No broker answered.
+#[derive(Debug, thiserror::Error)]
+#[error("no broker answered: {0}")]
+pub struct Unreachable(String);
+
+/// A topic to create; what is absent takes the cluster's default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// Partitions.
+    pub partitions: Option<u32>,
+    /// Replicas of each.
+    pub replication_factor: Option<u32>,
+    /// Configuration.
+    pub config: BTreeMap<String, String>,
+}
+
+/// A topic to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicChange {
+    /// Its name.
+    pub name: String,
+    /// The new number of partitions, when it grows.
+    pub partitions: Option<u32>,
+    /// Keys to set.
+    pub set_config: BTreeMap<String, String>,
+}
+
+/// What became of each topic of a call.
+pub type Outcomes = BTreeMap<String, Result<(), Refusal>>;
+
+/// Calls to the brokers of one cluster.
+#[derive(Debug, Default)]
+pub struct Admin {
+    addresses: Vec<String>,
+    answered: Option<(String, AdminClient<Channel>)>,
+}
+
+impl Admin {
+    /// For brokers at these addresses (`host:port`).
+    #[must_use]
+    pub fn new(addresses: Vec<String>) -> Self {
+        Self {
+            addresses,
+            answered: None,
+        }
+    }
+
+    /// Asks for the cluster and all of its topics.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn look(&mut self) -> Result<Look, Unreachable> {
+        let cluster = self
+            .call(
+                proto::DescribeClusterRequest {},
+                |mut client, request| async move { client.describe_cluster(request).await },
+            )
+            .await?;
+        let topics = self
+            .call(
+                proto::DescribeTopicsRequest { names: Vec::new() },
+                |mut client, request| async move { client.describe_topics(request).await },
+            )
+            .await?;
+        Ok(Look {
+            cluster_id: cluster.cluster_id,
+            controller: cluster.controller_id.and_then(broker_id),
+            brokers: cluster
+                .brokers
+                .into_iter()
+                .filter_map(|broker| Some((broker_id(broker.id)?, broker_seen(broker))))
+                .collect(),
+            voters: cluster.voters.into_iter().filter_map(broker_id).collect(),
+            topics: topics
+                .topics
+                .into_iter()
+                .map(|topic| (topic.name.clone(), topic_seen(topic)))
+                .collect(),
+        })
+    }
+
+    /// Asks for groups by their ids; one that could not be described comes with the reason.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn groups(
+        &mut self,
+        ids: Vec<String>,
+    ) -> Result<BTreeMap<String, Result<GroupSeen, Refusal>>, Unreachable> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let answer = self
+            .call(
+                proto::DescribeGroupsRequest { ids },
+                |mut client, request| async move { client.describe_groups(request).await },
+            )
+            .await?;
+        Ok(answer
+            .groups
+            .into_iter()
+            .map(|group| (group.id.clone(), group_seen(group)))
+            .collect())
+    }
+
+    /// Creates topics; each succeeds or fails alone.
+    ///
+    /// # Errors
+    /// When no broker answers; some topics may have been created then.
+    pub async fn create(&mut self, topics: &[NewTopic]) -> Result<Outcomes, Unreachable> {
+        let mut outcomes = Outcomes::new();
+        for batch in topics.chunks(BATCH) {
+            let topics = batch
+                .iter()
+                .map(|topic| proto::NewTopic {
+                    name: topic.name.clone(),
+                    partitions: topic.partitions,
+                    replication_factor: topic.replication_factor,
+                    config: topic.config.clone().into_iter().collect(),
+                })
+                .collect();
+            let request = proto::CreateTopicsRequest {
+                topics,
+                validate_only: false,
+            };
+            let answer = self
+                .call(request, |mut client, request| async move {
+                    client.create_topics(request).await
+                })
+                .await?;
+            outcomes.extend(results(answer));
+        }
+        Ok(outcomes)
+    }
+
+    /// Grows topics and sets configuration; each succeeds or fails alone.
+    ///
+    /// # Errors
+    /// When no broker answers; some topics may have been changed then.
+    pub async fn alter(&mut self, changes: &[TopicChange]) -> Result<Outcomes, Unreachable> {
+        let mut outcomes = Outcomes::new();
+        for batch in changes.chunks(BATCH) {
+            let changes = batch
+                .iter()
+                .map(|change| proto::TopicChange {
+                    name: change.name.clone(),
+                    partitions: change.partitions,
+                    set_config: change.set_config.clone().into_iter().collect(),
+                    unset_config: Vec::new(),
+                })
+                .collect();
+            let request = proto::AlterTopicsRequest {
+                changes,
+                validate_only: false,
+            };
+            let answer = self
+                .call(request, |mut client, request| async move {
+                    client.alter_topics(request).await
+                })
+                .await?;
+            outcomes.extend(results(answer));
+        }
+        Ok(outcomes)
+    }
+
+    /// Deletes topics and their data; each succeeds or fails alone.
+    ///
+    /// # Errors
+    /// When no broker answers; some topics may be gone then.
+    pub async fn delete(&mut self, names: &[String]) -> Result<Outcomes, Unreachable> {
+        let mut outcomes = Outcomes::new();
+        for batch in names.chunks(BATCH) {
+            let request = proto::DeleteTopicsRequest {
+                names: batch.to_vec(),
+            };
+            let answer = self
+                .call(request, |mut client, request| async move {
+                    client.delete_topics(request).await
+                })
+                .await?;
+            outcomes.extend(results(answer));
+        }
+        Ok(outcomes)
+    }
+
+    /// One call to the broker that answered last, else to the first that answers.
+    async fn call<Q, A, F>(
+        &mut self,
+        request: Q,
+        invoke: impl Fn(AdminClient<Channel>, Q) -> F,
+    ) -> Result<A, Unreachable>
+    where
+        Q: Clone,
+        F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
+    {
+        let mut errors = Vec::new();
+        let mut addresses = self.addresses.clone();
+        if let Some((known, client)) = self.answered.take() {
+            match tokio::time::timeout(CALL_TIMEOUT, invoke(client.clone(), request.clone())).await
+            {
+                Ok(Ok(answer)) => {
+                    self.answered = Some((known, client));
+                    return Ok(answer.into_inner());
+                }
+                Ok(Err(status)) => errors.push(format!("{known}: {}", status.message())),
+                Err(_) => errors.push(format!(
+                    "{known}: no answer within {} s",
+                    CALL_TIMEOUT.as_secs()
+                )),
+            }
+            // The same one last: it has just failed.
+            addresses.sort_by_key(|address| *address == known);
+        }
+        for address in addresses {
+            match ask(&address, request.clone(), &invoke).await {
+                Ok((client, answer)) => {
+                    self.answered = Some((address, client));
+                    return Ok(answer);
+                }
+                Err(error) => errors.push(format!("{address}: {error}")),
+            }
+        }
+        Err(Unreachable(if errors.is_empty() {
+            "there is no address to ask".to_owned()
+        } else {
+            errors.join("; ")
+        }))
+    }
+}
+
+async fn ask<Q, A, F>(
+    address: &str,
+    request: Q,
+    invoke: &impl Fn(AdminClient<Channel>, Q) -> F,
+) -> Result<(AdminClient<Channel>, A), String>
+where
+    F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
+{
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| error.to_string())?
+        .connect_timeout(CONNECT_TIMEOUT);
+    // A name that does not resolve counts as much as a port that does not answer.
+    let channel = tokio::time::timeout(CONNECT_TIMEOUT * 2, endpoint.connect())
+        .await
+        .map_err(|_| "no connection in time".to_owned())?
+        .map_err(|error| source_of(&error))?;
+    let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+    let answer = tokio::time::timeout(CALL_TIMEOUT, invoke(client.clone(), request))
+        .await
+        .map_err(|_| format!("no answer within {} s", CALL_TIMEOUT.as_secs()))?
+        .map_err(|status| status.message().to_owned())?;
+    Ok((client, answer.into_inner()))
+}
+
+/// The innermost cause: the outer ones say "transport error".
+fn source_of(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn results(
+    answer: proto::TopicResultsResponse,
+) -> impl Iterator<Item = (String, Result<(), Refusal>)> {
+    answer.results.into_iter().map(|result| {
+        (
+            result.name,
+            result.error.map_or(Ok(()), |error| Err(refusal(error))),
+        )
+    })
+}
+
+fn refusal(error: proto::Error) -> Refusal {
+    Refusal {
+        code: error.code,
+        message: error.message,
+    }
+}
+
+fn broker_id(id: i32) -> Option<BrokerId> {
+    u32::try_from(id).ok().map(BrokerId)
+}
+
+fn broker_seen(broker: proto::Broker) -> BrokerSeen {
+    BrokerSeen {
+        alive: broker.alive,
+        version: broker.version,
+        replicas: broker.replicas,
+        leaders: broker.leaders,
+    }
+}
+
+fn topic_seen(topic: proto::Topic) -> TopicSeen {
+    TopicSeen {
+        id: topic.id,
+        partitions: topic.partitions,
+        replication_factor: topic.replication_factor,
+        config: topic.config.into_iter().collect(),
+        internal: topic.internal,
+        offline_partitions: topic.offline_partitions,
+        under_replicated_partitions: topic.under_replicated_partitions,
+    }
+}
+
+fn group_seen(group: proto::Group) -> Result<GroupSeen, Refusal> {
+    if let Some(error) = group.error {
+        return Err(refusal(error));
+    }
+    Ok(GroupSeen {
+        state: group.state,
+        members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
+        lag: group
+            .lag
+            .into_iter()
+            .map(|lag| PartitionLag {
+                topic: lag.topic,
+                partition: lag.partition,
+                records: lag.lag,
+                age_ms: lag.lag_ms,
+            })
+            .collect(),
+    })
+}

@@ -1,0 +1,174 @@
+//! The command line.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+use weir_operator::{kubernetes, local, plan};
+
+/// Weir: a Kafka-compatible broker that lives in Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "weir-operator", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch a Kubernetes cluster and act.
+    Run(Run),
+    /// Print what would be done for some manifests.
+    Plan(Plan),
+    /// Run the clusters of some manifests as processes on this machine.
+    Local(Local),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Namespaces to work in, separated by commas [default: all].
+    #[arg(long = "namespace", env = "WEIR_NAMESPACES", value_delimiter = ',')]
+    namespaces: Vec<String>,
+    /// Image of the brokers when a Cluster names neither image nor version.
+    #[arg(long, env = "WEIR_BROKER_IMAGE", default_value = concat!("weir-broker:", env!("CARGO_PKG_VERSION")))]
+    broker_image: String,
+    /// Where metrics and health are served.
+    #[arg(long, env = "WEIR_HTTP_BIND", default_value = "0.0.0.0:9600")]
+    http_bind: SocketAddr,
+    /// Namespace of the lease [default: the pod's, or the kubeconfig's].
+    #[arg(long, env = "POD_NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// Name of this process in the lease and in events [default: host name and process id].
+    #[arg(long, env = "POD_NAME")]
+    identity: Option<String>,
+    /// How events are written to standard error.
+    #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// Manifests; `-` reads standard input.
+    #[arg(short, long = "file", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Compare with nothing instead of the cluster of the current kubeconfig.
+    #[arg(long)]
+    offline: bool,
+    /// Namespace of manifests that name none [default: the kubeconfig's, or `default`].
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Image of the brokers when a Cluster names neither image nor version.
+    #[arg(long, env = "WEIR_BROKER_IMAGE", default_value = concat!("weir-broker:", env!("CARGO_PKG_VERSION")))]
+    broker_image: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Local {
+    /// Manifests; they are followed as they change.
+    #[arg(short, long = "file", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// Where the brokers keep their data.
+    #[arg(long, env = "WEIR_LOCAL_DATA", default_value = ".weir")]
+    data_dir: PathBuf,
+    /// The broker's program [default: `weir-broker` beside this program, or in PATH].
+    #[arg(long, env = "WEIR_BROKER_BINARY")]
+    broker_binary: Option<PathBuf>,
+    /// Kafka port of the first broker; each further one takes the next port.
+    #[arg(long, env = "WEIR_PORT_BASE", default_value_t = 9092)]
+    port_base: u16,
+    /// Stop with exit code 0 once messages have been written and read back.
+    #[arg(long, env = "ONCE", value_parser = clap::builder::FalseyValueParser::new())]
+    once: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object for each event.
+    Json,
+    /// Warnings only, for people.
+    Quiet,
+}
+
+impl Run {
+    pub(crate) fn into_options(self) -> kubernetes::Options {
+        kubernetes::Options {
+            namespaces: self.namespaces,
+            broker_image: self.broker_image,
+            http: self.http_bind,
+            lease_namespace: self.lease_namespace,
+            // A pod's name can come back with another process of the same StatefulSet or host: the suffix makes it this one's.
+            identity: format!(
+                "{}_{}",
+                self.identity.unwrap_or_else(host_name),
+                uuid::Uuid::new_v4().simple()
+            ),
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn target(&self) -> plan::Target {
+        plan::Target {
+            offline: self.offline,
+            namespace: self.namespace.clone(),
+            broker_image: self.broker_image.clone(),
+        }
+    }
+}
+
+impl Local {
+    pub(crate) fn into_options(self) -> local::Options {
+        local::Options {
+            files: self.files,
+            data_dir: self.data_dir,
+            broker_binary: self.broker_binary,
+            port_base: self.port_base,
+            once: self.once,
+        }
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+pub(crate) fn log_to_stderr(format: LogFormat) {
+    let default = if format == LogFormat::Quiet {
+        "warn"
+    } else {
+        "info"
+    };
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text | LogFormat::Quiet => builder.init(),
+    }
+}
+
+/// Completes at Ctrl-C or when the process is asked to end.
+pub(crate) async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// The reason for a failure, on standard error.
+pub(crate) fn complain(error: &str) {
+    // When even standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "weir-operator: {error}");
+}

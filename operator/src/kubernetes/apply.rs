@@ -1,0 +1,85 @@
+//! Writes to the API server, all under one field manager.
+
+use std::fmt::Debug;
+
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::names;
+use crate::objects::Child;
+use crate::world::Key;
+
+/// Ours wins over what others wrote into the same fields; the rest of the object stays theirs.
+fn force() -> PatchParams {
+    PatchParams::apply(names::FIELD_MANAGER).force()
+}
+
+/// Creates or changes an object of a cluster.
+pub(super) async fn child(
+    client: &Client,
+    namespace: &str,
+    child: &Child,
+) -> Result<(), kube::Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &child.resource);
+    api.patch(&child.name, &force(), &Patch::Apply(&child.content))
+        .await?;
+    Ok(())
+}
+
+/// Writes a status. Call it only when the status differs from the one that is there.
+pub(super) async fn status<K, S>(client: &Client, key: &Key, status: &S) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+    S: Serialize,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
+    let body = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": key.name}, "status": status});
+    match api
+        .patch_status(&key.name, &force(), &Patch::Apply(body))
+        .await
+    {
+        // It was deleted meanwhile, and has no status to speak of.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Sets the finalizers of an object that is still what it was when it was read.
+pub(super) async fn finalizers<K>(
+    client: &Client,
+    object: &K,
+    finalizers: Vec<String>,
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let meta = object.meta();
+    let api: Api<K> = Api::namespaced(
+        client.clone(),
+        meta.namespace.as_deref().unwrap_or_default(),
+    );
+    // The resourceVersion keeps somebody else's finalizer that came in between.
+    let body =
+        json!({"metadata": {"resourceVersion": meta.resource_version, "finalizers": finalizers}});
+    match api
+        .patch(
+            meta.name.as_deref().unwrap_or_default(),
+            &PatchParams::default(),
+            &Patch::Merge(body),
+        )
+        .await
+    {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}

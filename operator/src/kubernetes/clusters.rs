@@ -1,0 +1,283 @@
+//! One pass over one Cluster: observe, decide, act, status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, Preconditions};
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use tokio::time::Instant;
+
+use super::apply;
+use super::context::Context;
+use super::observe::{self, Observed};
+use super::queue::Next;
+use crate::decide::cluster::{Decision, Step, decide};
+use crate::names;
+use crate::status::{self, cluster::Outcome};
+use crate::validate::Cluster;
+use crate::world::{BrokerId, Key};
+
+/// Clusters worked on at the same time: each waits mostly for the API server.
+const CONCURRENCY: usize = 8;
+/// Drift that no watch reports is found this soon.
+const AT_REST: Duration = Duration::from_secs(60);
+/// While brokers start, what they say is asked again this soon; pods report themselves.
+const UNDER_WAY: Duration = Duration::from_secs(1);
+
+/// Works on the queue until dropped.
+pub(super) async fn work(context: &Arc<Context>) {
+    context
+        .clusters
+        .work(CONCURRENCY, |key| {
+            let context = Arc::clone(context);
+            async move {
+                let began = Instant::now();
+                let result = pass(&context, &key).await;
+                context
+                    .metrics
+                    .pass("cluster", began.elapsed(), result.is_ok());
+                result.unwrap_or_else(|error| {
+                    tracing::warn!(cluster = %key, %error, "a pass over a cluster failed");
+                    Next::Failed
+                })
+            }
+        })
+        .await;
+}
+
+/// Why a pass stopped.
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Kubernetes(#[from] kube::Error),
+    #[error(transparent)]
+    Build(#[from] crate::objects::BuildError),
+}
+
+async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
+    let api: Api<weir_crds::Cluster> = Api::namespaced(context.client.clone(), &key.namespace);
+    let Some(resource) = api.get_opt(&key.name).await? else {
+        context.close(key).await;
+        context.metrics.blocked(key, &gate_names(), &[]);
+        return Ok(Next::WhenAdded);
+    };
+    if resource.metadata.deletion_timestamp.is_some() {
+        return Ok(Next::WhenAdded);
+    }
+    let cluster = match Cluster::validate(&resource, &context.defaults) {
+        Ok(cluster) => cluster,
+        Err(invalid) => {
+            report(context, &resource, &Outcome::Invalid(&invalid)).await?;
+            return Ok(Next::WhenAdded);
+        }
+    };
+    let mut observed = match observe::cluster(&context.client, key).await {
+        Ok(observed) => observed,
+        Err(error) => {
+            report(context, &resource, &Outcome::Unread(error.to_string())).await?;
+            return Err(error.into());
+        }
+    };
+    let unseen = look(context, key, &mut observed).await;
+    let decision = decide(&cluster, &observed.world)?;
+    let failed = if cluster.paused {
+        None
+    } else {
+        act(context, &resource, key, &observed, &decision)
+            .await
+            .err()
+    };
+    context
+        .metrics
+        .blocked(key, &gate_names(), &decision.plan.blocked);
+
+    let outcome = Outcome::Decided {
+        cluster: &cluster,
+        world: &observed.world,
+        decision: &decision,
+        failed: failed.clone(),
+        unseen,
+    };
+    let now_ready = report(context, &resource, &outcome).await?;
+    if now_ready {
+        context.topics.add(key.clone());
+        context.groups.add(key.clone());
+    }
+    Ok(match failed {
+        Some(_) => Next::Failed,
+        None if cluster.paused || is_at_rest(&observed, &decision) => Next::After(AT_REST),
+        None => Next::After(UNDER_WAY),
+    })
+}
+
+/// Asks the brokers; returns why none answered.
+async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<String> {
+    if observed.addresses.is_empty() {
+        return Some("there are no broker pods yet".to_owned());
+    }
+    let door = context.door(key, observed.addresses.clone()).await;
+    let answer = door.lock().await.1.look().await;
+    match answer {
+        Ok(look) => {
+            observed.world.look = Some(look);
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
+    let world = &observed.world;
+    let ready = world
+        .processes
+        .values()
+        .filter(|process| process.ready)
+        .count();
+    let alive = world.look.as_ref().map_or(0, |look| {
+        look.brokers.values().filter(|broker| broker.alive).count()
+    });
+    let size = decision.brokers as usize;
+    decision.plan.steps.is_empty() && decision.outdated.is_empty() && ready >= size && alive >= size
+}
+
+/// Takes the steps in order and stops at the first that fails, with a sentence that says which and why.
+async fn act(
+    context: &Context,
+    resource: &weir_crds::Cluster,
+    key: &Key,
+    observed: &Observed,
+    decision: &Decision,
+) -> Result<(), String> {
+    let about = resource.object_ref(&());
+    for step in &decision.plan.steps {
+        match step {
+            Step::Apply { child, change } => {
+                apply::child(&context.client, &key.namespace, child)
+                    .await
+                    .map_err(|error| format!("{} could not be applied: {error}", child.title()))?;
+                tracing::info!(cluster = %key, object = child.title(), change, "applied");
+                // A new cluster is told once, not once for each of its objects.
+                if change != "missing" || child.resource.kind == "StatefulSet" {
+                    context
+                        .tell(
+                            &about,
+                            EventType::Normal,
+                            "Apply",
+                            "Applied",
+                            format!("{}: {change}", child.title()),
+                        )
+                        .await;
+                }
+            }
+            Step::RestartBroker { broker, why } => {
+                restart(context, key, observed, *broker)
+                    .await
+                    .map_err(|error| format!("broker {broker} could not be restarted: {error}"))?;
+                tracing::info!(cluster = %key, %broker, why, "restarting");
+                context
+                    .tell(
+                        &about,
+                        EventType::Normal,
+                        "Restart",
+                        "RestartingBroker",
+                        format!("broker {broker}: {why}"),
+                    )
+                    .await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the very pod that was observed, if this process still leads.
+async fn restart(
+    context: &Context,
+    key: &Key,
+    observed: &Observed,
+    broker: BrokerId,
+) -> Result<(), String> {
+    let uid = observed.pods.get(&broker).and_then(ResourceExt::uid);
+    context
+        .lease
+        .still_held()
+        .await
+        .map_err(|lost| lost.to_string())?;
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let only_this = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid,
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match pods
+        .delete(&names::pod(&key.name, broker), &only_this)
+        .await
+    {
+        Ok(_) => Ok(()),
+        // Gone already, or another one by now.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Writes status if it changed, tells what is new in it, and returns whether the cluster has just become ready.
+async fn report(
+    context: &Context,
+    resource: &weir_crds::Cluster,
+    outcome: &Outcome<'_>,
+) -> Result<bool, kube::Error> {
+    let previous = resource.status.clone().unwrap_or_default();
+    let status = status::cluster::status(
+        &previous,
+        resource.metadata.generation,
+        outcome,
+        Timestamp::now(),
+    );
+    if status == previous {
+        return Ok(false);
+    }
+    let key = Key::new(
+        resource.namespace().unwrap_or_default(),
+        resource.name_any(),
+    );
+    apply::status::<weir_crds::Cluster, _>(&context.client, &key, &status).await?;
+    let about = resource.object_ref(&());
+    if let Some(stalled) = status::newly(&previous.conditions, &status.conditions, "Stalled") {
+        context
+            .tell(
+                &about,
+                EventType::Warning,
+                "Reconcile",
+                &stalled.reason,
+                stalled.message.clone(),
+            )
+            .await;
+    }
+    let ready = status::newly(&previous.conditions, &status.conditions, "Ready");
+    if let Some(ready) = ready {
+        context
+            .tell(
+                &about,
+                EventType::Normal,
+                "Reconcile",
+                "Ready",
+                ready.message.clone(),
+            )
+            .await;
+    }
+    Ok(ready.is_some())
+}
+
+/// Every gate that may hold something of a cluster.
+fn gate_names() -> Vec<&'static str> {
+    let scale = crate::decide::gates::SCALE.iter().map(|gate| gate.name);
+    let roll = crate::decide::gates::ROLL.iter().map(|gate| gate.name);
+    scale
+        .chain(roll)
+        .chain(["StorageResizePending", "RackNotSupported", "Paused"])
+        .collect()
+}

@@ -1,0 +1,107 @@
+//! What all passes share: the client, the lease, what is watched, the queues, and one door to each cluster's brokers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::Mutex;
+
+use super::Options;
+use super::lease::Lease;
+use super::metrics::Metrics;
+use super::queue::Queue;
+use super::watch::Watched;
+use crate::admin::Admin;
+use crate::names;
+use crate::validate::Defaults;
+use crate::world::Key;
+
+/// A cluster's door: its addresses, and the connection behind them.
+type Door = Arc<Mutex<(Vec<String>, Admin)>>;
+
+/// Shared by all passes.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) defaults: Defaults,
+    pub(super) lease: Arc<Lease>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) watched: Watched,
+    pub(super) clusters: Queue<Key>,
+    pub(super) topics: Queue<Key>,
+    pub(super) groups: Queue<Key>,
+    recorder: Recorder,
+    doors: Mutex<BTreeMap<Key, Door>>,
+}
+
+impl Context {
+    pub(super) fn new(
+        client: Client,
+        defaults: Defaults,
+        lease: Arc<Lease>,
+        metrics: Arc<Metrics>,
+        options: &Options,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: names::FIELD_MANAGER.to_owned(),
+            instance: Some(options.identity.clone()),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            defaults,
+            lease,
+            metrics,
+            watched: Watched::default(),
+            clusters: Queue::default(),
+            topics: Queue::default(),
+            groups: Queue::default(),
+            doors: Mutex::default(),
+        }
+    }
+
+    /// The door to a cluster's brokers. It is made anew when the addresses are others.
+    pub(super) async fn door(&self, cluster: &Key, addresses: Vec<String>) -> Door {
+        let mut doors = self.doors.lock().await;
+        let door = doors.entry(cluster.clone()).or_default();
+        let mut open = door.lock().await;
+        if open.0 != addresses {
+            *open = (addresses.clone(), Admin::new(addresses));
+        }
+        drop(open);
+        Arc::clone(door)
+    }
+
+    /// Forgets the door of a cluster that is gone.
+    pub(super) async fn close(&self, cluster: &Key) {
+        self.doors.lock().await.remove(cluster);
+    }
+
+    /// Tells a person something, once; failing to is no failure of the pass.
+    pub(super) async fn tell(
+        &self,
+        about: &ObjectReference,
+        kind: EventType,
+        action: &str,
+        reason: &str,
+        note: String,
+    ) {
+        /// The API's own limit on an event's note.
+        const NOTE_BYTES_MAX: usize = 1024;
+        let mut note = note;
+        while note.len() > NOTE_BYTES_MAX {
+            note.pop();
+        }
+        let event = Event {
+            type_: kind,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            tracing::debug!(%error, reason, "an event was not published");
+        }
+    }
+}

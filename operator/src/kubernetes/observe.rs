@@ -1,0 +1,130 @@
+//! Reads what there is of a cluster: its objects and pods from the API server, and what its brokers say.
+//!
+//! Fresh reads, not caches: a pod is replaced on the strength of what is read here.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::{Client, ResourceExt};
+
+use crate::decide::cluster::World;
+use crate::names;
+use crate::objects;
+use crate::world::{BrokerId, Key, Process};
+
+/// A cluster as the API server has it, and where its brokers may be asked.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// Objects and processes; what the brokers say is not in it yet.
+    pub world: World,
+    /// Addresses of brokers' `Admin`, those that are ready first.
+    pub addresses: Vec<String>,
+    /// Each broker's pod, to be replaced by its uid and no other.
+    pub pods: BTreeMap<BrokerId, Pod>,
+}
+
+/// Reads a cluster's objects and pods.
+///
+/// # Errors
+/// When the API server cannot be read.
+pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error> {
+    let mut observed = Observed::default();
+    let labelled = ListParams::default().labels(&format!("{}={}", names::CLUSTER_LABEL, key.name));
+    for resource in objects::kinds() {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(client.clone(), &key.namespace, &resource);
+        for object in api.list(&labelled).await? {
+            let name = object.name_any();
+            let mut content = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+            // Items of a list do not say what they are.
+            content["apiVersion"] = resource.api_version.clone().into();
+            content["kind"] = resource.kind.clone().into();
+            observed
+                .world
+                .objects
+                .insert((resource.kind.clone(), name), content);
+        }
+    }
+    // An object that lost its label is not in the list; applying it gives the label back.
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
+    for pod in pods
+        .list(&ListParams::default().labels(&names::selector_string(&key.name)))
+        .await?
+    {
+        let Some(broker) = ordinal(&pod, &key.name) else {
+            continue;
+        };
+        observed.world.processes.insert(broker, process(&pod));
+        observed.pods.insert(broker, pod);
+    }
+    observed.addresses = addresses(key, &observed.pods);
+    Ok(observed)
+}
+
+/// Where a cluster's brokers may be asked.
+///
+/// # Errors
+/// When the API server cannot be read.
+pub async fn addresses_of(client: &Client, key: &Key) -> Result<Vec<String>, kube::Error> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
+    let pods = pods
+        .list(&ListParams::default().labels(&names::selector_string(&key.name)))
+        .await?;
+    let pods = pods
+        .into_iter()
+        .filter_map(|pod| Some((ordinal(&pod, &key.name)?, pod)))
+        .collect();
+    Ok(addresses(key, &pods))
+}
+
+/// The broker that a pod of the StatefulSet is.
+fn ordinal(pod: &Pod, cluster: &str) -> Option<BrokerId> {
+    let name = pod.metadata.name.as_deref()?;
+    name.strip_prefix(&names::brokers(cluster))?
+        .strip_prefix('-')?
+        .parse()
+        .ok()
+        .map(BrokerId)
+}
+
+fn process(pod: &Pod) -> Process {
+    Process {
+        hash: pod.annotations().get(names::POD_HASH_ANNOTATION).cloned(),
+        ready: is_ready(pod),
+        leaving: pod.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// The pod's condition `Ready`.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|conditions| {
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
+}
+
+/// Names first, since certificates carry names; then the pods' own addresses, for when DNS does not answer here.
+fn addresses(key: &Key, pods: &BTreeMap<BrokerId, Pod>) -> Vec<String> {
+    let mut ordered: Vec<(&BrokerId, &Pod)> = pods
+        .iter()
+        .filter(|(_, pod)| pod.metadata.deletion_timestamp.is_none())
+        .collect();
+    ordered.sort_by_key(|(_, pod)| !is_ready(pod));
+    let port = names::INTERNAL_PORT;
+    let by_name = ordered.iter().map(|(broker, _)| {
+        format!(
+            "{}:{port}",
+            names::broker_host(&key.name, &key.namespace, **broker)
+        )
+    });
+    let by_address = ordered
+        .iter()
+        .filter_map(|(_, pod)| Some(format!("{}:{port}", pod.status.as_ref()?.pod_ip.as_ref()?)));
+    by_name.chain(by_address).collect()
+}

@@ -1,0 +1,372 @@
+//! One pass over all Topics of one cluster: one look at the brokers, one plan, at most three batched changes, and status where it changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use tokio::time::Instant;
+
+use super::apply;
+use super::context::Context;
+use super::observe;
+use super::queue::Next;
+use crate::act::{self, Acted};
+use crate::admin::Admin;
+use crate::decide::topic::{self, ClusterView, Step, TopicsPlan};
+use crate::names;
+use crate::status::{self, topic::Outcome};
+use crate::validate::{Invalid, Topic};
+use crate::world::{Key, Look};
+
+/// Clusters whose topics are worked on at the same time.
+const CONCURRENCY: usize = 4;
+/// Changes made behind our back are repaired this soon.
+const DRIFT: Duration = Duration::from_secs(60);
+/// Brokers that did not answer are asked again this soon.
+const UNSEEN: Duration = Duration::from_secs(5);
+/// Writes to the API server at a time, so that a thousand topics do not wait for each other and the server is not flooded.
+const WRITES: usize = 16;
+
+/// Works on the queue until dropped.
+pub(super) async fn work(context: &Arc<Context>) {
+    context
+        .topics
+        .work(CONCURRENCY, |key| {
+            let context = Arc::clone(context);
+            async move {
+                let began = Instant::now();
+                let result = pass(&context, &key).await;
+                context
+                    .metrics
+                    .pass("topics", began.elapsed(), result.is_ok());
+                result.unwrap_or_else(|error| {
+                    tracing::warn!(cluster = %key, %error, "a pass over topics failed");
+                    Next::Failed
+                })
+            }
+        })
+        .await;
+}
+
+/// One Topic, judged.
+struct Judged {
+    resource: Arc<weir_crds::Topic>,
+    verdict: Result<Topic, Invalid>,
+}
+
+async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
+    let judged: Vec<Judged> = context
+        .watched
+        .topics_of(cluster)
+        .into_iter()
+        .map(|resource| Judged {
+            verdict: Topic::validate(&resource),
+            resource,
+        })
+        .collect();
+    if judged.is_empty() {
+        return Ok(Next::WhenAdded);
+    }
+    let topics: Vec<Topic> = judged
+        .iter()
+        .filter_map(|judged| judged.verdict.clone().ok())
+        .collect();
+
+    let resource = context
+        .watched
+        .cluster(cluster)
+        .filter(|resource| resource.metadata.deletion_timestamp.is_none());
+    let mut door = None;
+    let mut unseen = None;
+    let mut seen: Option<Look> = None;
+    if resource.is_some() {
+        let observed = observe::addresses_of(&context.client, cluster).await?;
+        let open = context.door(cluster, observed).await;
+        match open.lock().await.1.look().await {
+            Ok(look) => seen = Some(look),
+            Err(error) => unseen = Some(error.to_string()),
+        }
+        door = Some(open);
+    }
+    let paused = resource
+        .as_ref()
+        .is_some_and(|resource| resource.spec.paused);
+    let plan = {
+        let view = match (&resource, &seen) {
+            (None, _) => ClusterView::Gone,
+            (Some(_), None) => ClusterView::Unseen { paused },
+            (Some(_), Some(look)) => ClusterView::Seen { paused, look },
+        };
+        topic::plan(view, &topics)
+    };
+
+    let mut acted = Acted::default();
+    if !plan.steps.is_empty() {
+        take_finalizers(context, &judged, &plan).await?;
+        if let Some(door) = &door {
+            let mut open = door.lock().await;
+            match on_brokers(context, &mut open.1, &plan).await {
+                Ok(done) => acted = done,
+                Err(error) => unseen = Some(error),
+            }
+            if !acted.changed.is_empty()
+                && let Ok(look) = open.1.look().await
+            {
+                seen = Some(look);
+            }
+        }
+        release_finalizers(context, &judged, &plan, &acted).await?;
+    }
+    report(
+        context,
+        &judged,
+        &plan,
+        &acted,
+        seen.as_ref(),
+        unseen.as_deref(),
+    )
+    .await?;
+    Ok(if unseen.is_some() {
+        Next::After(UNSEEN)
+    } else if plan.steps.is_empty() || resource.is_none() {
+        Next::After(DRIFT)
+    } else {
+        // What was changed is looked at once more, since another broker may have answered from older metadata.
+        Next::After(Duration::from_secs(1))
+    })
+}
+
+/// The brokers' part of the plan. Deleting needs the lease, asked for once more.
+async fn on_brokers(
+    context: &Context,
+    admin: &mut Admin,
+    plan: &TopicsPlan,
+) -> Result<Acted, String> {
+    if plan
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Delete { .. }))
+    {
+        context
+            .lease
+            .still_held()
+            .await
+            .map_err(|lost| lost.to_string())?;
+    }
+    act::on_topics(admin, &plan.steps)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+async fn take_finalizers(
+    context: &Context,
+    judged: &[Judged],
+    plan: &TopicsPlan,
+) -> Result<(), kube::Error> {
+    for step in &plan.steps {
+        if let Step::TakeFinalizer { resource } = step
+            && let Some(object) = find(judged, resource)
+        {
+            let mut finalizers = object.finalizers().to_vec();
+            finalizers.push(names::TOPIC_FINALIZER.to_owned());
+            apply::finalizers(&context.client, object, finalizers).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets go of what was decided to be let go, and of what has been deleted on the brokers.
+async fn release_finalizers(
+    context: &Context,
+    judged: &[Judged],
+    plan: &TopicsPlan,
+    acted: &Acted,
+) -> Result<(), kube::Error> {
+    for step in &plan.steps {
+        let resource = match step {
+            Step::ReleaseFinalizer { resource } => resource,
+            Step::Delete { resource, .. } if acted.changed.contains(resource) => resource,
+            _ => continue,
+        };
+        if let Some(object) = find(judged, resource) {
+            let finalizers = object
+                .finalizers()
+                .iter()
+                .filter(|name| *name != names::TOPIC_FINALIZER)
+                .cloned()
+                .collect();
+            apply::finalizers(&context.client, object, finalizers).await?;
+        }
+    }
+    Ok(())
+}
+
+fn find<'a>(judged: &'a [Judged], key: &Key) -> Option<&'a weir_crds::Topic> {
+    judged
+        .iter()
+        .map(|judged| &*judged.resource)
+        .find(|resource| key_of(*resource) == *key)
+}
+
+fn key_of(resource: &weir_crds::Topic) -> Key {
+    Key::new(
+        resource.namespace().unwrap_or_default(),
+        resource.name_any(),
+    )
+}
+
+async fn report(
+    context: &Context,
+    judged: &[Judged],
+    plan: &TopicsPlan,
+    acted: &Acted,
+    look: Option<&Look>,
+    unseen: Option<&str>,
+) -> Result<(), kube::Error> {
+    let steps: BTreeMap<&Key, &Step> = plan
+        .steps
+        .iter()
+        .map(|step| (step.resource(), step))
+        .collect();
+    let mut writes: Vec<BoxFuture<'_, Result<(), kube::Error>>> = Vec::with_capacity(judged.len());
+    for judged in judged {
+        let key = key_of(&judged.resource);
+        let seen = judged
+            .verdict
+            .as_ref()
+            .ok()
+            .and_then(|topic| look?.topics.get(&topic.name));
+        let outcome = match &judged.verdict {
+            Err(invalid) => Outcome::Invalid(invalid),
+            Ok(topic) => match (
+                plan.blocked.get(&key),
+                acted.refused.get(&key),
+                unseen,
+                steps.get(&key),
+            ) {
+                (Some(blocked), ..) => Outcome::Blocked(topic, blocked),
+                (None, Some(refusal), ..) => Outcome::Refused(topic, refusal),
+                (None, None, Some(error), _) => Outcome::Unreachable(topic, error),
+                (None, None, None, Some(_)) if !is_as_wanted(topic, look) => {
+                    Outcome::Changed(topic)
+                }
+                (None, None, None, _) => Outcome::AsWanted(topic),
+            },
+        };
+        let step = acted
+            .changed
+            .contains(&key)
+            .then(|| steps.get(&key).copied())
+            .flatten();
+        writes.push(
+            async move { report_one(context, &judged.resource, &key, &outcome, seen, step).await }
+                .boxed(),
+        );
+    }
+    let mut results = futures::stream::iter(writes).buffer_unordered(WRITES);
+    while let Some(result) = results.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+/// Whether a look after the change shows it done: a plan for this one topic alone would be empty.
+fn is_as_wanted(topic: &Topic, look: Option<&Look>) -> bool {
+    look.is_some_and(|look| {
+        let again = topic::plan(
+            ClusterView::Seen {
+                paused: false,
+                look,
+            },
+            std::slice::from_ref(topic),
+        );
+        again.blocked.is_empty()
+            && again.steps.iter().all(|step| {
+                matches!(
+                    step,
+                    Step::TakeFinalizer { .. } | Step::ReleaseFinalizer { .. }
+                )
+            })
+    })
+}
+
+async fn report_one(
+    context: &Context,
+    resource: &weir_crds::Topic,
+    key: &Key,
+    outcome: &Outcome<'_>,
+    seen: Option<&crate::world::TopicSeen>,
+    step: Option<&Step>,
+) -> Result<(), kube::Error> {
+    let about = resource.object_ref(&());
+    if let Some((change, note)) = step.and_then(described) {
+        context.metrics.topic_change(change);
+        tracing::info!(topic = %key, note, "changed");
+        context
+            .tell(&about, EventType::Normal, change, change, note)
+            .await;
+    }
+    if resource.metadata.deletion_timestamp.is_some() && matches!(step, Some(Step::Delete { .. })) {
+        return Ok(());
+    }
+    let previous = resource.status.clone().unwrap_or_default();
+    let status = status::topic::status(
+        &previous,
+        resource.metadata.generation,
+        outcome,
+        seen,
+        Timestamp::now(),
+    );
+    if status == previous {
+        return Ok(());
+    }
+    if let Some(stalled) = status::newly(&previous.conditions, &status.conditions, "Stalled") {
+        context
+            .tell(
+                &about,
+                EventType::Warning,
+                "Reconcile",
+                &stalled.reason,
+                stalled.message.clone(),
+            )
+            .await;
+    }
+    apply::status::<weir_crds::Topic, _>(&context.client, key, &status).await
+}
+
+/// What was changed, as a metric's label and an event's reason, and as a sentence.
+fn described(step: &Step) -> Option<(&'static str, String)> {
+    match step {
+        Step::Create { topic, .. } => Some(("Created", format!("topic {topic} was created"))),
+        Step::Alter {
+            topic,
+            grow: Some((from, to)),
+            ..
+        } => Some((
+            "Grown",
+            format!("topic {topic} was grown from {from} to {to} partitions"),
+        )),
+        Step::Alter {
+            topic, set_config, ..
+        } => {
+            let keys: Vec<&str> = set_config.keys().map(String::as_str).collect();
+            Some((
+                "Configured",
+                format!(
+                    "topic {topic} was given {} as its spec says",
+                    keys.join(", ")
+                ),
+            ))
+        }
+        Step::Delete { topic, .. } => Some((
+            "Deleted",
+            format!("topic {topic} was deleted with its data"),
+        )),
+        Step::TakeFinalizer { .. } | Step::ReleaseFinalizer { .. } => None,
+    }
+}

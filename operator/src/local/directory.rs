@@ -1,0 +1,87 @@
+//! A cluster's directory: `broker-N/` (data), `broker-N.yaml` (configuration), `broker-N.log`, `broker-N.pid`, `cluster-id` and `lock`.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::LocalError;
+use crate::world::BrokerId;
+
+/// A directory that is used by this process alone.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if needed, and takes it.
+    pub(super) fn take(path: &Path) -> Result<Self, LocalError> {
+        let failed = |error| LocalError::Files(path.to_owned(), error);
+        fs::create_dir_all(path).map_err(failed)?;
+        // Brokers are given absolute paths, whatever directory they are started in.
+        let path = path.canonicalize().map_err(failed)?;
+        let lock = File::create(path.join("lock")).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(LocalError::InUse(path)),
+            Err(error) => Err(LocalError::Files(path, error.into())),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn data(&self, broker: BrokerId) -> PathBuf {
+        self.path.join(format!("broker-{broker}"))
+    }
+
+    pub(super) fn file(&self, broker: BrokerId, extension: &str) -> PathBuf {
+        self.path.join(format!("broker-{broker}.{extension}"))
+    }
+
+    /// How many brokers have data here.
+    pub(super) fn brokers(&self) -> Option<u32> {
+        let ids = fs::read_dir(&self.path).ok()?.filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name();
+            let id: u32 = name.to_str()?.strip_prefix("broker-")?.parse().ok()?;
+            entry.path().is_dir().then_some(id)
+        });
+        ids.max().map(|highest| highest.saturating_add(1))
+    }
+
+    /// The cluster id that was seen before.
+    pub(super) fn cluster_id(&self) -> Option<String> {
+        fs::read_to_string(self.path.join("cluster-id"))
+            .ok()
+            .map(|id| id.trim().to_owned())
+            .filter(|id| !id.is_empty())
+    }
+
+    /// Remembers the cluster id.
+    pub(super) fn keep_cluster_id(&self, id: &str) -> Result<(), LocalError> {
+        self.write(&self.path.join("cluster-id"), id)
+    }
+
+    /// Writes a file beside, and moves it into place.
+    pub(super) fn write(&self, path: &Path, text: &str) -> Result<(), LocalError> {
+        let failed = |error| LocalError::Files(path.to_owned(), error);
+        let beside = path.with_extension("new");
+        fs::write(&beside, text).map_err(failed)?;
+        fs::rename(&beside, path).map_err(failed)
+    }
+
+    /// Forgets the process of a broker.
+    pub(super) fn forget_process(&self, broker: BrokerId) {
+        let path = self.file(broker, "pid");
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "not removed");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Topics and groups of a cluster on this machine: decided and carried out as in Kubernetes, and said instead of written as status.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use kube::ResourceExt;
+
+use super::say::Say;
+use crate::act;
+use crate::admin::Admin;
+use crate::decide::group;
+use crate::decide::topic::{self, ClusterView};
+use crate::manifests::Manifests;
+use crate::plan;
+use crate::status::topic::refused;
+use crate::validate::{Deletion, Group, Topic};
+use crate::world::{Key, Look};
+
+/// What was in the files before, to know what left them.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    known: BTreeMap<Key, Topic>,
+}
+
+impl Topics {
+    /// One pass. `true`: something was changed, so look again soon.
+    pub(super) async fn pass<W: Write + Send>(
+        &mut self,
+        manifests: &Manifests,
+        cluster: &str,
+        paused: bool,
+        look: Option<&Look>,
+        admin: &mut Admin,
+        say: &mut Say<'_, W>,
+    ) -> std::io::Result<bool> {
+        let Some(look) = look else { return Ok(true) };
+        let topics = self.wanted(manifests, cluster, say)?;
+        let plan = topic::plan(ClusterView::Seen { paused, look }, &topics);
+        for topic in &topics {
+            let blocked = plan.blocked.get(&topic.key);
+            let sentence = blocked.map(|blocked| {
+                format!(
+                    "Topic {} is blocked ({}): {}.",
+                    topic.key.name, blocked.gate, blocked.message
+                )
+            });
+            say.standing(&format!("gate of topic {}", topic.key), sentence.as_deref())?;
+        }
+        let busy = match act::on_topics(admin, &plan.steps).await {
+            Ok(acted) => {
+                for step in plan
+                    .steps
+                    .iter()
+                    .filter(|step| acted.changed.contains(step.resource()))
+                {
+                    // There are no finalizers without a Kubernetes.
+                    if !matches!(
+                        step,
+                        topic::Step::TakeFinalizer { .. } | topic::Step::ReleaseFinalizer { .. }
+                    ) {
+                        say.line(&format!("Done: {}.", plan::sentence(step)))?;
+                    }
+                    if matches!(step, topic::Step::Delete { .. }) {
+                        self.known.remove(step.resource());
+                    }
+                }
+                for topic in &topics {
+                    let sentence = acted.refused.get(&topic.key).map(|refusal| {
+                        format!("Topic {} is refused: {}.", topic.key.name, refused(refusal))
+                    });
+                    say.standing(
+                        &format!("refusal of topic {}", topic.key),
+                        sentence.as_deref(),
+                    )?;
+                }
+                !acted.changed.is_empty()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "topics could not be changed");
+                true
+            }
+        };
+        watch_groups(manifests, cluster, admin, say).await?;
+        Ok(busy)
+    }
+
+    /// The topics in the files, and those that left them and are to be deleted.
+    fn wanted<W: Write>(
+        &mut self,
+        manifests: &Manifests,
+        cluster: &str,
+        say: &mut Say<'_, W>,
+    ) -> std::io::Result<Vec<Topic>> {
+        let mut present = BTreeSet::new();
+        for resource in manifests
+            .topics
+            .iter()
+            .filter(|topic| topic.spec.cluster_ref.name == cluster)
+        {
+            let verdict = Topic::validate(resource);
+            let sentence = verdict.as_ref().err().map(|invalid| {
+                format!(
+                    "Topic {} cannot be carried out: {invalid}.",
+                    resource.name_any()
+                )
+            });
+            say.standing(
+                &format!("verdict on topic {}", resource.name_any()),
+                sentence.as_deref(),
+            )?;
+            if let Ok(topic) = verdict {
+                present.insert(topic.key.clone());
+                self.known.insert(topic.key.clone(), topic);
+            }
+        }
+        let left: Vec<Key> = self
+            .known
+            .keys()
+            .filter(|key| !present.contains(key))
+            .cloned()
+            .collect();
+        for key in left {
+            let Some(topic) = self.known.get_mut(&key) else {
+                continue;
+            };
+            if topic.deletion == Deletion::Retain {
+                say.line(&format!(
+                    "Topic {} left the files; its policy is to keep the topic {} and its data.",
+                    key.name, topic.name
+                ))?;
+                self.known.remove(&key);
+            } else {
+                topic.deleting = true;
+                topic.finalizer = true;
+            }
+        }
+        Ok(self.known.values().cloned().collect())
+    }
+}
+
+/// Says how the groups of the files stand, when that changes.
+async fn watch_groups<W: Write + Send>(
+    manifests: &Manifests,
+    cluster: &str,
+    admin: &mut Admin,
+    say: &mut Say<'_, W>,
+) -> std::io::Result<()> {
+    let groups: Vec<Group> = manifests
+        .groups
+        .iter()
+        .filter(|group| group.spec.cluster_ref.name == cluster)
+        .filter_map(|group| Group::validate(group).ok())
+        .collect();
+    let ids = groups.iter().map(|group| group.id.clone()).collect();
+    let answers = match admin.groups(ids).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            tracing::debug!(%error, "groups could not be looked at");
+            return Ok(());
+        }
+    };
+    for group in &groups {
+        let Some(Ok(seen)) = answers.get(&group.id) else {
+            continue;
+        };
+        let report = group::report(group, seen);
+        // Lag itself changes all the time; what is said is who reads, and whether the objective is met.
+        let sentence = match (seen.state.as_str(), &report.objective) {
+            ("Dead", _) => format!(
+                "Group {} does not exist yet; it does when its first consumer joins.",
+                group.id
+            ),
+            (state, Some((false, numbers))) => format!(
+                "Group {} is {state} with {} members, behind its objective: {numbers}.",
+                group.id, seen.members
+            ),
+            (state, _) => format!(
+                "Group {} is {state} with {} members.",
+                group.id, seen.members
+            ),
+        };
+        let about = format!("group {}", group.id);
+        // The numbers of a missed objective are said once, not each time that they change.
+        let key = format!(
+            "{} {} {:?}",
+            seen.state,
+            seen.members,
+            report.objective.as_ref().map(|(met, _)| *met)
+        );
+        say.changed(&about, &key, &sentence)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! `weir-operator plan -f FILE...`: what would be done, without doing it.
+//!
+//! Observes and decides exactly as the running operator does, and prints the steps and the gates instead of acting.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use kube::{Api, Client, ResourceExt};
+
+use crate::admin::Admin;
+use crate::decide::cluster::{self, Step, World};
+use crate::decide::topic::{self, ClusterView};
+use crate::kubernetes::observe;
+use crate::manifests::{ManifestError, Manifests};
+use crate::validate::{Cluster, Defaults, Group, Topic};
+use crate::world::{Key, Look};
+
+/// What the manifests are compared with.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// With nothing.
+    pub offline: bool,
+    /// Namespace of manifests that name none.
+    pub namespace: Option<String>,
+    /// Image of the brokers when a Cluster names none.
+    pub broker_image: String,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The files cannot be read.
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
+    /// Kubernetes cannot be read.
+    #[error("Kubernetes cannot be read: {0}. With --offline nothing is compared with")]
+    Kubernetes(String),
+    /// An object cannot be written.
+    #[error(transparent)]
+    Build(#[from] crate::objects::BuildError),
+    /// Nobody takes the output.
+    #[error("the plan cannot be printed: {0}")]
+    Output(#[from] std::io::Error),
+    /// At least one resource cannot be carried out.
+    #[error("{0} resources cannot be carried out as they are")]
+    Refused(usize),
+}
+
+/// Prints the plan. Fails after printing all of it when something was refused.
+///
+/// # Errors
+/// When files or Kubernetes cannot be read, or a resource cannot be carried out.
+pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Result<(), PlanError> {
+    let unreadable = |error: &dyn std::fmt::Display| PlanError::Kubernetes(error.to_string());
+    let client = if target.offline {
+        None
+    } else {
+        Some(
+            Client::try_default()
+                .await
+                .map_err(|error| unreadable(&error))?,
+        )
+    };
+    let default_namespace = client
+        .as_ref()
+        .map_or("default", Client::default_namespace)
+        .to_owned();
+    let namespace = target.namespace.clone().unwrap_or(default_namespace);
+    let (manifests, mut refused) = Manifests::read(files, &namespace, None)?;
+    for sentence in &refused {
+        writeln!(out, "refused: {sentence}")?;
+    }
+    let defaults = Defaults {
+        broker_image: target.broker_image,
+    };
+    let mut clusters: Vec<(Key, Option<Look>)> = Vec::new();
+    for resource in &manifests.clusters {
+        let key = Key::new(
+            resource.namespace().unwrap_or_default(),
+            resource.name_any(),
+        );
+        let observed = match &client {
+            Some(client) => observe_all(client, resource, &key)
+                .await
+                .map_err(|error| unreadable(&error))?,
+            None => (resource.clone(), World::default()),
+        };
+        let (resource, world) = observed;
+        let look = world.look.clone();
+        match Cluster::validate(&resource, &defaults) {
+            Ok(cluster) => print_cluster(out, &cluster, &world)?,
+            Err(invalid) => {
+                refused.push(print_refused(out, "Cluster", &key, &invalid.to_string())?)
+            }
+        }
+        clusters.push((key, look));
+    }
+    print_topics(out, &manifests, &clusters, client.as_ref(), &mut refused).await?;
+    for resource in &manifests.groups {
+        let key = Key::new(
+            resource.namespace().unwrap_or_default(),
+            resource.name_any(),
+        );
+        match Group::validate(resource) {
+            Ok(group) => writeln!(
+                out,
+                "\nConsumerGroup {key}\n  watch group {} of Cluster {}",
+                group.id, group.cluster.name
+            )?,
+            Err(invalid) => refused.push(print_refused(
+                out,
+                "ConsumerGroup",
+                &key,
+                &invalid.to_string(),
+            )?),
+        }
+    }
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(PlanError::Refused(refused.len()))
+    }
+}
+
+/// The cluster with its uid and status from the API, its objects, and what its brokers say if they can be reached from here.
+async fn observe_all(
+    client: &Client,
+    resource: &weir_crds::Cluster,
+    key: &Key,
+) -> Result<(weir_crds::Cluster, World), kube::Error> {
+    let api: Api<weir_crds::Cluster> = Api::namespaced(client.clone(), &key.namespace);
+    let mut wanted = resource.clone();
+    if let Some(stored) = api.get_opt(&key.name).await? {
+        wanted.metadata.uid = stored.metadata.uid;
+        wanted.status = stored.status;
+    }
+    let mut observed = observe::cluster(client, key).await?;
+    observed.world.look = Admin::new(observed.addresses).look().await.ok();
+    Ok((wanted, observed.world))
+}
+
+fn print_cluster(out: &mut impl Write, cluster: &Cluster, world: &World) -> Result<(), PlanError> {
+    writeln!(out, "\nCluster {}", cluster.key)?;
+    let decision = cluster::decide(cluster, world)?;
+    for step in &decision.plan.steps {
+        match step {
+            Step::Apply { child, change } if change == "missing" => {
+                writeln!(out, "  create {}", child.title())?
+            }
+            Step::Apply { child, change } => {
+                writeln!(out, "  change {} ({change})", child.title())?
+            }
+            Step::RestartBroker { broker, why } => {
+                writeln!(out, "  restart broker {broker} ({why})")?
+            }
+        }
+    }
+    for blocked in &decision.plan.blocked {
+        writeln!(out, "  blocked by {}: {}", blocked.gate, blocked.message)?;
+    }
+    if decision.plan.is_empty() {
+        writeln!(out, "  nothing to do")?;
+    }
+    Ok(())
+}
+
+async fn print_topics(
+    out: &mut impl Write,
+    manifests: &Manifests,
+    clusters: &[(Key, Option<Look>)],
+    client: Option<&Client>,
+    refused: &mut Vec<String>,
+) -> Result<(), PlanError> {
+    let mut by_cluster: std::collections::BTreeMap<Key, Vec<Topic>> =
+        std::collections::BTreeMap::new();
+    for resource in &manifests.topics {
+        let key = Key::new(
+            resource.namespace().unwrap_or_default(),
+            resource.name_any(),
+        );
+        match Topic::validate(resource) {
+            Ok(topic) => by_cluster
+                .entry(topic.cluster.clone())
+                .or_default()
+                .push(topic),
+            Err(invalid) => refused.push(print_refused(out, "Topic", &key, &invalid.to_string())?),
+        }
+    }
+    for (cluster, topics) in by_cluster {
+        let known = clusters.iter().find(|(key, _)| *key == cluster);
+        // A cluster that is neither in the files nor in Kubernetes is not there.
+        let (found, look) = match (known, client) {
+            (Some((_, look)), _) => (true, look.clone()),
+            (None, Some(client)) => look_for(client, &cluster)
+                .await
+                .map_err(|error| PlanError::Kubernetes(error.to_string()))?,
+            (None, None) => (false, None),
+        };
+        // Without any broker to ask, the topics are new.
+        let look = look.unwrap_or_default();
+        let nothing_known = look == Look::default();
+        let view = if found {
+            ClusterView::Seen {
+                paused: false,
+                look: &look,
+            }
+        } else {
+            ClusterView::Gone
+        };
+        let plan = topic::plan(view, &topics);
+        for topic in &topics {
+            writeln!(out, "\nTopic {}", topic.key)?;
+            let steps: Vec<&topic::Step> = plan
+                .steps
+                .iter()
+                .filter(|step| *step.resource() == topic.key)
+                .collect();
+            for step in &steps {
+                writeln!(
+                    out,
+                    "  {}{}",
+                    sentence(step),
+                    if nothing_known {
+                        ", unless it is there"
+                    } else {
+                        ""
+                    }
+                )?;
+            }
+            match plan.blocked.get(&topic.key) {
+                Some(blocked) => {
+                    refused.push(blocked.message.clone());
+                    writeln!(out, "  blocked by {}: {}", blocked.gate, blocked.message)?;
+                }
+                None if steps.is_empty() => writeln!(out, "  nothing to do")?,
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn look_for(client: &Client, cluster: &Key) -> Result<(bool, Option<Look>), kube::Error> {
+    let api: Api<weir_crds::Cluster> = Api::namespaced(client.clone(), &cluster.namespace);
+    if api.get_opt(&cluster.name).await?.is_none() {
+        return Ok((false, None));
+    }
+    let addresses = observe::addresses_of(client, cluster).await?;
+    Ok((true, Admin::new(addresses).look().await.ok()))
+}
+
+/// A step in words.
+#[must_use]
+pub fn sentence(step: &topic::Step) -> String {
+    let set = |config: &std::collections::BTreeMap<String, String>| {
+        let pairs: Vec<String> = config
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        pairs.join(", ")
+    };
+    match step {
+        topic::Step::TakeFinalizer { .. } => {
+            "hold the resource until its topic is deleted (finalizer)".to_owned()
+        }
+        topic::Step::ReleaseFinalizer { .. } => "let the resource go (finalizer)".to_owned(),
+        topic::Step::Create {
+            topic,
+            partitions,
+            replication_factor,
+            config,
+            ..
+        } => {
+            let partitions = partitions.map_or_else(
+                || "the cluster's default of".to_owned(),
+                |partitions| partitions.to_string(),
+            );
+            let replicas = replication_factor.map_or_else(String::new, |factor| {
+                format!(", replication factor {factor}")
+            });
+            let config = if config.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", set(config))
+            };
+            format!("create topic {topic} with {partitions} partitions{replicas}{config}")
+        }
+        topic::Step::Alter {
+            topic,
+            grow,
+            set_config,
+            ..
+        } => {
+            let grown =
+                grow.map(|(from, to)| format!("grow topic {topic} from {from} to {to} partitions"));
+            let configured = (!set_config.is_empty())
+                .then(|| format!("set {} on topic {topic}", set(set_config)));
+            [grown, configured]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<String>>()
+                .join(", ")
+        }
+        topic::Step::Delete { topic, .. } => format!("delete topic {topic} and its data"),
+    }
+}
+
+fn print_refused(
+    out: &mut impl Write,
+    kind: &str,
+    key: &Key,
+    why: &str,
+) -> std::io::Result<String> {
+    writeln!(out, "\n{kind} {key}\n  refused: {why}")?;
+    Ok(why.to_owned())
+}

@@ -1,0 +1,337 @@
+//! Status of a Cluster.
+
+use jiff::Timestamp;
+use weir_crds::{BlockedStep, BrokersSummary, ClusterStatus, PlanSummary, PlannedStep};
+
+use super::{Is, Wanted, conditions, truncated};
+use crate::decide::Blocked;
+use crate::decide::cluster::{Decision, Step, World};
+use crate::names;
+use crate::validate::{Cluster, Invalid};
+use crate::world::Look;
+
+/// Steps and gates that a status lists, by its schema.
+const LISTED_MAX: usize = 32;
+/// Bytes of a message in those lists, by its schema.
+const LISTED_MESSAGE_MAX: usize = 1024;
+
+/// Gates that only a person can open.
+const NEEDS_A_PERSON: [&str; 3] = [
+    "ScaleDownBlocked",
+    "StorageResizePending",
+    "RackNotSupported",
+];
+
+/// How a pass over a cluster came out.
+#[derive(Debug, Clone)]
+pub enum Outcome<'a> {
+    /// The spec cannot be carried out.
+    Invalid(&'a Invalid),
+    /// It was decided; `failed` says what went wrong when a step was taken.
+    Decided {
+        /// What was wanted.
+        cluster: &'a Cluster,
+        /// What was seen.
+        world: &'a World,
+        /// What was decided.
+        decision: &'a Decision,
+        /// The step that failed, and why.
+        failed: Option<String>,
+        /// Why the brokers could not be asked.
+        unseen: Option<String>,
+    },
+    /// Kubernetes itself could not be read.
+    Unread(String),
+}
+
+/// The status after a pass.
+#[must_use]
+pub fn status(
+    previous: &ClusterStatus,
+    generation: Option<i64>,
+    outcome: &Outcome<'_>,
+    now: Timestamp,
+) -> ClusterStatus {
+    let mut status = previous.clone();
+    let wanted = match outcome {
+        Outcome::Invalid(invalid) => invalid_conditions(invalid),
+        Outcome::Unread(error) => {
+            vec![
+                Wanted::new("Ready", Is::Unknown, "ObservationFailed", error.clone()),
+                Wanted::new("Reconciling", true, "ObservationFailed", error.clone()),
+                Wanted::new("Stalled", false, "NothingStalls", ""),
+            ]
+        }
+        Outcome::Decided {
+            cluster,
+            world,
+            decision,
+            failed,
+            unseen,
+        } => {
+            fill(&mut status, cluster, world, decision);
+            decided_conditions(world, decision, failed.as_deref(), unseen.as_deref())
+        }
+    };
+    // A generation that could not be looked at has not been observed.
+    if !matches!(outcome, Outcome::Unread(_)) {
+        status.observed_generation = generation;
+    }
+    status.conditions = conditions(
+        &previous.conditions,
+        status.observed_generation,
+        now,
+        wanted,
+    );
+    status
+}
+
+fn invalid_conditions(invalid: &Invalid) -> Vec<Wanted> {
+    let message = invalid.to_string();
+    vec![
+        Wanted::new("Ready", false, "InvalidSpec", message.clone()),
+        Wanted::new(
+            "Reconciling",
+            false,
+            "InvalidSpec",
+            "nothing is changed until the spec can be carried out",
+        ),
+        Wanted::new("Stalled", true, "InvalidSpec", message),
+    ]
+}
+
+fn decided_conditions(
+    world: &World,
+    decision: &Decision,
+    failed: Option<&str>,
+    unseen: Option<&str>,
+) -> Vec<Wanted> {
+    let plan = &decision.plan;
+    let mut wanted = vec![
+        ready(world, decision, unseen),
+        reconciling(world, decision, failed),
+    ];
+    let gate = |name: &str| plan.blocked.iter().find(|blocked| blocked.gate == name);
+    wanted.push(
+        match plan
+            .blocked
+            .iter()
+            .find(|blocked| NEEDS_A_PERSON.contains(&blocked.gate))
+        {
+            Some(blocked) => Wanted::new("Stalled", true, blocked.gate, blocked.message.clone()),
+            None => Wanted::new("Stalled", false, "NothingStalls", ""),
+        },
+    );
+    for kind in ["ScaleDownBlocked", "StorageResizePending", "Paused"] {
+        wanted.push(match gate(kind) {
+            Some(blocked) => Wanted::new(kind, true, kind, blocked.message.clone()),
+            None => Wanted::new(kind, false, "AsWanted", ""),
+        });
+    }
+    wanted
+}
+
+/// Ready: every broker that should be there is ready, and the brokers themselves agree that all are alive.
+fn ready(world: &World, decision: &Decision, unseen: Option<&str>) -> Wanted {
+    let ready = ready_count(world);
+    let size = decision.brokers as usize;
+    if ready < size {
+        return Wanted::new(
+            "Ready",
+            false,
+            "BrokersNotReady",
+            format!("{ready} of {size} brokers are ready"),
+        );
+    }
+    let Some(look) = &world.look else {
+        return Wanted::new(
+            "Ready",
+            Is::Unknown,
+            "BrokersNotSeen",
+            unseen.unwrap_or("no broker has answered yet"),
+        );
+    };
+    let alive = alive_count(look);
+    let offline: u64 = look
+        .topics
+        .values()
+        .map(|topic| u64::from(topic.offline_partitions))
+        .sum();
+    if alive < size {
+        Wanted::new(
+            "Ready",
+            false,
+            "BrokersNotAlive",
+            format!("{alive} of {size} brokers are alive as the brokers see it"),
+        )
+    } else if offline > 0 {
+        Wanted::new(
+            "Ready",
+            false,
+            "PartitionsOffline",
+            format!("{offline} partitions have no leader"),
+        )
+    } else {
+        Wanted::new(
+            "Ready",
+            true,
+            "BrokersReady",
+            format!("{size} of {size} brokers are ready"),
+        )
+    }
+}
+
+fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Wanted {
+    let plan = &decision.plan;
+    if let Some(error) = failed {
+        return Wanted::new(
+            "Reconciling",
+            true,
+            "StepFailed",
+            format!("{error}. It is tried again"),
+        );
+    }
+    if plan.blocked.iter().any(|blocked| blocked.gate == "Paused") {
+        return Wanted::new("Reconciling", false, "Paused", "spec.paused is true");
+    }
+    let rolling = plan
+        .blocked
+        .iter()
+        .find(|blocked| !NEEDS_A_PERSON.contains(&blocked.gate));
+    let (ready, size) = (ready_count(world), decision.brokers as usize);
+    if !decision.outdated.is_empty() {
+        let message = rolling.map_or_else(
+            || format!("{} brokers are to be restarted", decision.outdated.len()),
+            |blocked| blocked.message.clone(),
+        );
+        return Wanted::new(
+            "Reconciling",
+            true,
+            rolling.map_or("Rolling", |blocked| blocked.gate),
+            message,
+        );
+    }
+    if !plan.steps.is_empty() {
+        return Wanted::new(
+            "Reconciling",
+            true,
+            "Applying",
+            format!("{} objects are being applied", plan.steps.len()),
+        );
+    }
+    if ready < size {
+        return Wanted::new(
+            "Reconciling",
+            true,
+            "BrokersStarting",
+            format!("{ready} of {size} brokers are ready"),
+        );
+    }
+    Wanted::new("Reconciling", false, "Converged", "")
+}
+
+fn ready_count(world: &World) -> usize {
+    world
+        .processes
+        .values()
+        .filter(|process| process.ready && !process.leaving)
+        .count()
+}
+
+fn alive_count(look: &Look) -> usize {
+    look.brokers.values().filter(|broker| broker.alive).count()
+}
+
+fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: &Decision) {
+    status.replicas = i32::try_from(world.processes.len()).ok();
+    status.ready_replicas = i32::try_from(ready_count(world)).ok();
+    status.selector = Some(names::selector_string(&cluster.key.name));
+    status.bootstrap = Some(names::bootstrap_address(
+        &cluster.key.name,
+        &cluster.key.namespace,
+    ));
+    status.plan = summary(decision);
+    let Some(look) = &world.look else { return };
+    if !look.cluster_id.is_empty() {
+        status.cluster_id = Some(look.cluster_id.clone());
+    }
+    let versions = look
+        .brokers
+        .values()
+        .filter(|broker| broker.alive && !broker.version.is_empty());
+    status.version = versions
+        .map(|broker| broker.version.as_str())
+        .min_by_key(|version| version_key(version))
+        .map(str::to_owned);
+    status.brokers = Some(BrokersSummary {
+        registered: count(look.brokers.len()),
+        alive: count(alive_count(look)),
+        controller: look
+            .controller
+            .and_then(|broker| i32::try_from(broker.0).ok()),
+        voters: Some(count(look.voters.len())),
+        topics: i64::try_from(look.topics.len()).ok(),
+        partitions: Some(
+            look.topics
+                .values()
+                .map(|topic| i64::from(topic.partitions))
+                .sum(),
+        ),
+        offline_partitions: Some(
+            look.topics
+                .values()
+                .map(|topic| i64::from(topic.offline_partitions))
+                .sum(),
+        ),
+    });
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Versions in the order of their numbers; what is not a number counts as 0.
+fn version_key(version: &str) -> Vec<u64> {
+    version
+        .split(['.', '-', '+'])
+        .map(|part| part.parse().unwrap_or(0))
+        .collect()
+}
+
+fn summary(decision: &Decision) -> Option<PlanSummary> {
+    let plan = &decision.plan;
+    if plan.is_empty() {
+        return None;
+    }
+    Some(PlanSummary {
+        steps: plan.steps.iter().take(LISTED_MAX).map(planned).collect(),
+        blocked: plan.blocked.iter().take(LISTED_MAX).map(blocked).collect(),
+    })
+}
+
+fn planned(step: &Step) -> PlannedStep {
+    let (action, target, message) = match step {
+        Step::Apply { child, change } => ("Apply", child.title(), change),
+        Step::RestartBroker { broker, why } => ("RestartBroker", format!("broker {broker}"), why),
+    };
+    PlannedStep {
+        action: action.to_owned(),
+        target: Some(truncated(target, 256)),
+        message: Some(truncated(message.clone(), LISTED_MESSAGE_MAX)),
+    }
+}
+
+fn blocked(blocked: &Blocked) -> BlockedStep {
+    let step = match blocked.gate {
+        "ScaleDownBlocked" => "remove brokers",
+        "StorageResizePending" => "resize volumes",
+        "RackNotSupported" => "place replicas by rack",
+        "Paused" => "all steps",
+        _ => "restart brokers",
+    };
+    BlockedStep {
+        gate: blocked.gate.to_owned(),
+        step: step.to_owned(),
+        message: truncated(blocked.message.clone(), LISTED_MESSAGE_MAX),
+    }
+}
