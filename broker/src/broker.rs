@@ -10,6 +10,7 @@ use weir_log::storage::{Space, Storage};
 use crate::config::Config;
 use crate::groups::Groups;
 use crate::metrics::Metrics;
+use crate::net::RequestMemory;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::Metadata;
@@ -25,6 +26,8 @@ pub struct Broker {
     pub partitions: Arc<Partitions>,
     /// Identities for producers.
     pub producer_ids: ProducerIds,
+    /// What requests may hold.
+    pub request_memory: RequestMemory,
     /// The disk, for questions about its space.
     pub storage: Arc<dyn Storage>,
     /// What it counts.

@@ -8,6 +8,10 @@
 //! - [`groups`]: the group coordinators' input and output.
 //! - [`grpc`]: what the operator asks.
 //! - [`http`]: metrics and health.
+//! - [`health`]: whether the broker is ready, and what is missing.
+//! - [`probe`]: writes and reads back a few messages, for people and for tests of an installation.
+//! - [`gather`]: waiting for several outcomes at once.
+//! - [`producer_ids`]: identities for producers.
 //! - [`metrics`]: every metric, defined in one place.
 //! - [`probe`]: `weir-broker probe`, a client that writes and reads back; `main` runs it as a subcommand.
 //! - [`error`]: the table from Weir's errors to Kafka's codes.
@@ -19,11 +23,15 @@ pub mod config;
 pub mod error;
 pub mod gather;
 pub mod groups;
+pub mod grpc;
+pub mod health;
+pub mod http;
 pub mod metrics;
 pub mod net;
 pub mod partitions;
 pub mod probe;
 pub mod producer_ids;
 pub mod quorum;
+pub mod start;
 
 pub use broker::Broker;

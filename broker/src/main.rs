@@ -1,2 +1,140 @@
-//! Placeholder.
-fn main() {}
+//! `weir-broker`: reads its configuration, runs a broker until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+use weir_broker::config::{Config, LogFormat};
+use weir_broker::probe::{self, ProbeOptions};
+use weir_broker::start::{OnFatal, start};
+
+/// Exit code for a configuration that cannot be used (`EX_CONFIG`).
+const EXIT_CONFIG: u8 = 78;
+/// Exit code for a broker that could not come up (`EX_UNAVAILABLE`).
+const EXIT_START: u8 = 69;
+/// Exit code for a disk that failed (`EX_IOERR`).
+const EXIT_DISK: u8 = 74;
+
+/// A message broker that speaks Kafka's protocol.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// The configuration file. Every field can be overridden: `broker.id` by WEIR_BROKER_ID.
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    config: Option<PathBuf>,
+    /// Only say whether the configuration can be used.
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes messages to a cluster and reads them back.
+    Probe(ProbeOptions),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(Command::Probe(options)) = arguments.command {
+        return run_probe(&options);
+    }
+    let config = match Config::load(arguments.config.as_deref()).and_then(Config::checked) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("weir-broker: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if arguments.check_config {
+        eprintln!("weir-broker: the configuration can be used");
+        return ExitCode::SUCCESS;
+    }
+    log_events(config.log_format);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.threads.network > 0 {
+        runtime.worker_threads(config.threads.network);
+    }
+    match runtime.enable_all().thread_name("network").build() {
+        Ok(runtime) => runtime.block_on(run(config)),
+        Err(error) => {
+            error!(%error, "threads cannot be started");
+            ExitCode::from(EXIT_START)
+        }
+    }
+}
+
+async fn run(config: Config) -> ExitCode {
+    info!(
+        version = env!("CARGO_PKG_VERSION"), broker = config.broker_id, data_dir = %config.data_dir.display(), "starting"
+    );
+    // Before anything is open, so that no signal is ever lost.
+    let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => {
+            error!(%error, "signals cannot be received");
+            return ExitCode::from(EXIT_START);
+        }
+    };
+    let told_to_stop = told_to_stop(terminate, interrupt);
+    tokio::pin!(told_to_stop);
+    let on_fatal: OnFatal = Arc::new(|fatal| {
+        // Nothing may be acknowledged, synced or tidied up after this.
+        eprintln!("weir-broker: {fatal}");
+        std::process::exit(i32::from(EXIT_DISK));
+    });
+    let running = tokio::select! {
+        started = start(config, on_fatal) => match started {
+            Ok(running) => running,
+            Err(error) => {
+                error!(%error, "the broker cannot start");
+                return ExitCode::from(EXIT_START);
+            }
+        },
+        // Nothing is open that would have to be closed in order.
+        () = &mut told_to_stop => return ExitCode::SUCCESS,
+    };
+    let addresses = running.addresses();
+    info!(kafka = %addresses.kafka, quorum = %addresses.quorum, http = %addresses.http, "serving");
+    told_to_stop.await;
+    running.stop().await;
+    ExitCode::SUCCESS
+}
+
+async fn told_to_stop(mut terminate: tokio::signal::unix::Signal, mut interrupt: tokio::signal::unix::Signal) {
+    tokio::select! {
+        _ = terminate.recv() => info!("told to stop by SIGTERM"),
+        _ = interrupt.recv() => info!("told to stop by SIGINT"),
+    }
+}
+
+/// Events go to standard error: what, and how much, is said by `WEIR_LOG` (`info` when it says nothing).
+fn log_events(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => events.init(),
+        LogFormat::Json => events.json().flatten_event(true).init(),
+    }
+}
+
+fn run_probe(options: &ProbeOptions) -> ExitCode {
+    match probe::run(options) {
+        Ok(summary) => {
+            eprintln!(
+                "weir-broker: {} messages written to {} partitions and read back in {:?}",
+                summary.messages, summary.partitions, summary.took
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("weir-broker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

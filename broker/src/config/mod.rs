@@ -234,6 +234,26 @@ impl Config {
 }
 
 impl Config {
+    /// The configuration, if the parts of it that several say agree.
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        let invalid = |field: &str, found: String, allowed: String| {
+            Err(ConfigError::Invalid { field: field.to_owned(), found, allowed })
+        };
+        let peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
+        if peers > self.cluster.brokers {
+            let allowed = format!("at most cluster.brokers ({}) addresses", self.cluster.brokers);
+            return invalid("peers", format!("a list of {peers}"), allowed);
+        }
+        if self.groups.session_timeout_min > self.groups.session_timeout_max {
+            let allowed = format!("at most groups.session_timeout_max ({:?})", self.groups.session_timeout_max);
+            return invalid("groups.session_timeout_min", format!("{:?}", self.groups.session_timeout_min), allowed);
+        }
+        match self.settings() {
+            Ok(_) => Ok(self),
+            Err(error) => invalid("topics", error.name.to_string(), error.message),
+        }
+    }
+
     /// What the file says, by the names that Kafka gives to brokers' configurations.
     pub fn settings(&self) -> Result<configs::Settings, ControlError> {
         let ms = |duration: Duration| duration.as_millis().to_string();

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::RequestMemory;
 use super::connection::{Connection, Ended};
 use crate::Broker;
 use crate::api::Peer;
@@ -45,7 +44,7 @@ impl KafkaListener {
     /// the listener bounds the time for that by dropping this future.
     pub async fn serve(self, broker: Arc<Broker>, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(broker.config.limits.connections));
-        let memory = RequestMemory::new(broker.config.limits.request_memory_bytes);
+        let memory = broker.request_memory.clone();
         let connections = TaskTracker::new();
         // Dropped with this future, so that no connection outlives it.
         let abandoned = CancellationToken::new();

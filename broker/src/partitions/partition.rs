@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, oneshot};
-use weir_log::{Append, AppendError, Appended, Batches, LogReader, Observer, PartitionHandle, PartitionKey, ReadError};
+use weir_log::{Append, AppendError, Appended, Batches, LogReader, Observer, Opened, PartitionHandle, PartitionKey, ReadError};
 use weir_quorum::image::Topic;
 use weir_quorum::configs::TopicConfig;
 use weir_wire::{LeaderEpoch, Offset};
@@ -38,6 +38,7 @@ pub struct Partition {
     key: PartitionKey,
     topic: Arc<str>,
     handle: PartitionHandle,
+    is_damaged: bool,
     watermark: Arc<Watermark>,
     config: ArcSwap<TopicConfig>,
     /// The metadata that `config` was resolved from, once there was any.
@@ -69,13 +70,14 @@ impl Observer for DurableEnd {
 impl Partition {
     pub(super) fn new(
         topic: Arc<str>,
-        handle: PartitionHandle,
+        Opened { handle, report }: Opened,
         watermark: Arc<Watermark>,
         config: Arc<TopicConfig>,
         counters: Counters,
     ) -> Self {
         let key = handle.reader().key();
-        Self { key, topic, handle, watermark, config: ArcSwap::new(config), configured_for: ArcSwapOption::empty(), counters }
+        let is_damaged = report.damage.is_some();
+        Self { key, topic, handle, is_damaged, watermark, config: ArcSwap::new(config), configured_for: ArcSwapOption::empty(), counters }
     }
 
     /// Which partition this is.
@@ -88,6 +90,12 @@ impl Partition {
     #[must_use]
     pub fn topic(&self) -> &Arc<str> {
         &self.topic
+    }
+
+    /// Whether durable bytes were found missing or wrong when the log was opened.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// What reads the log.

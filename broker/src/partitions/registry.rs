@@ -109,11 +109,16 @@ impl Partitions {
         open.collect()
     }
 
-    /// How many partitions could not be opened.
+    /// How many partitions have lost durable bytes, or could not be opened.
     #[must_use]
-    pub fn failed(&self) -> usize {
+    pub fn damaged(&self) -> usize {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.values().filter(|slot| matches!(slot, Slot::Failed(_))).count()
+        let is_damaged = |slot: &&Slot| match slot {
+            Slot::Failed(_) => true,
+            Slot::Open(partition) => partition.is_damaged(),
+            Slot::Opening | Slot::Deleting => false,
+        };
+        slots.values().filter(is_damaged).count()
     }
 
     /// How many are still being opened.
@@ -243,7 +248,7 @@ impl Partitions {
                     let watermark = Arc::new(Watermark::at(opened.report.log_end));
                     observer.moves(&watermark);
                     let counters = this.counters(&topic);
-                    Slot::Open(Arc::new(Partition::new(topic, opened.handle, watermark, config, counters)))
+                    Slot::Open(Arc::new(Partition::new(topic, opened, watermark, config, counters)))
                 }
                 Err(error) => {
                     error!(%topic, partition = %key.partition, %error, "a partition cannot be opened");

@@ -1,0 +1,167 @@
+//! Metrics and health over HTTP.
+//!
+//! `/metrics` for Prometheus; `/healthz` says that the process is alive and depends on nothing; `/readyz` says whether clients may be sent
+//! here, and if not, why not.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::Broker;
+use crate::config::HostPort;
+use crate::health::Health;
+
+/// Scrapers and probes at the same time; whoever comes beyond that waits in the socket.
+const CONNECTIONS_MAX: usize = 32;
+
+/// A client that does not finish its request in this time is hung up on.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A bound address on which nobody is served yet.
+#[derive(Debug)]
+pub struct HttpListener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl HttpListener {
+    /// Binds.
+    pub async fn bind(address: &HostPort) -> io::Result<Self> {
+        let socket = TcpListener::bind((address.host.as_str(), address.port)).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address that was bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then hangs up on everyone.
+    pub async fn serve(self, health: Arc<Health>, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connections = TaskTracker::new();
+        loop {
+            let accept = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.socket.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accept => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "accepting an HTTP connection failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (health, stop) = (Arc::clone(&health), stop.clone());
+            connections.spawn(async move {
+                let answer = |request| {
+                    let health = Arc::clone(&health);
+                    async move { Ok::<_, Infallible>(answer(&health, &request).await) }
+                };
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+                let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    ended = connection => if let Err(error) = ended { debug!(%error, "HTTP connection") },
+                }
+                drop(place);
+            });
+        }
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+async fn answer(health: &Health, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => {
+            let missing = health.missing();
+            if missing.is_empty() {
+                text(StatusCode::OK, "ready\n")
+            } else {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
+            }
+        }
+        "/metrics" => metrics(health).await,
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+    }
+}
+
+async fn metrics(health: &Health) -> Response<Full<Bytes>> {
+    let Some(broker) = health.broker() else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", health.missing().join("; ")));
+    };
+    observe(broker).await;
+    match broker.metrics.encode() {
+        Ok(metrics) => text(StatusCode::OK, metrics),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// Sets what is a state and not counted where it happens.
+async fn observe(broker: &Broker) {
+    let metrics = &broker.metrics;
+    let partitions = broker.partitions.all();
+    let image = broker.metadata.image();
+    let bytes = partitions.iter().map(|partition| partition.reader().size_bytes()).sum();
+    metrics.log_bytes.set(gauge(bytes));
+    metrics.partitions.set(gauge(partitions.len() as u64));
+    metrics.damaged_partitions.set(gauge(broker.partitions.damaged() as u64));
+    metrics.metadata_index.set(gauge(image.index()));
+    metrics.live_brokers.set(gauge(image.live_brokers().count() as u64));
+    metrics.is_controller.set(i64::from(broker.metadata.controller_id() == Some(broker.metadata.broker_id())));
+    metrics.request_memory.set(gauge(broker.request_memory.held_bytes()));
+    if let Some(space) = broker.disk_space().await {
+        metrics.disk_available_bytes.set(gauge(space.available_bytes));
+        metrics.disk_bytes.set(gauge(space.total_bytes));
+    }
+    if let Some(bytes) = resident_memory_bytes() {
+        metrics.resident_memory.set(gauge(bytes));
+    }
+}
+
+/// From `/proc`, where the kernel tells without a disk.
+fn resident_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}
