@@ -1,5 +1,63 @@
-//! Group coordinators' input and output.
+//! Group coordinators: their input and output.
+//!
+//! Decides nothing about groups: that is `weir-groups`. Owns which shards (partitions of `__consumer_offsets`) this broker
+//! coordinates, which follows from the metadata, and one task for each. What always holds:
+//!
+//! - A shard is served by one task at a time, and only after its whole log was read: a task that takes over waits for the
+//!   end of the one before, whose appends have then come to an end too.
+//! - Every call is answered once, whatever becomes of its shard.
+//! - Handing a request to its shard does not wait: what waits is the answer.
+//!
+//! [`Groups`] is what handlers and the gRPC service use; [`Groups::follow`] is what `start` runs.
 
-/// The coordinators that this broker runs.
-#[derive(Debug, Default)]
-pub struct Groups;
+mod ask;
+mod batches;
+mod find;
+mod follow;
+mod load;
+mod serve;
+mod settings;
+mod shard;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use weir_groups::Config;
+use weir_log::Clock;
+
+use crate::partitions::Partitions;
+use crate::quorum::Metadata;
+use follow::Shards;
+pub use settings::coordinator_config;
+
+/// The coordinators that this broker runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    metadata: Metadata,
+    partitions: Arc<Partitions>,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    shards: Shards,
+    /// Held by whoever makes the offsets topic, so that a crowd of clients asks the controller once.
+    creating: Mutex<()>,
+}
+
+impl Groups {
+    /// No shard is served before [`Groups::follow`] runs.
+    #[must_use]
+    pub fn new(
+        metadata: Metadata,
+        partitions: Arc<Partitions>,
+        config: Config,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let shards = Shards::default();
+        let creating = Mutex::new(());
+        Self { shared: Arc::new(Shared { metadata, partitions, config, clock, shards, creating }) }
+    }
+}

@@ -28,7 +28,7 @@ use weir_quorum::{BrokerId, ControlError};
 
 use crate::Broker;
 use crate::config::{Config, HostPort, Listener};
-use crate::groups::Groups;
+use crate::groups::{Groups, coordinator_config};
 use crate::grpc::AdminService;
 use crate::health::Health;
 use crate::http::HttpListener;
@@ -148,6 +148,8 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     partitions.opened().await;
     info!(partitions = found, ms = millis(began), "logs recovered");
 
+    let coordinators = coordinator_config(&config.groups);
+    let groups = Groups::new(metadata.clone(), Arc::clone(&partitions), coordinators, Arc::new(SystemClock));
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
         config,
@@ -156,7 +158,7 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
         producer_ids: ProducerIds::default(),
         storage,
         metrics,
-        groups: Groups,
+        groups,
     });
     health.assembled(Arc::clone(&broker));
 
@@ -165,6 +167,8 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
         move || metadata.caught_up()
     };
     tasks.spawn(Arc::clone(&partitions).follow(metadata.watch(), is_current, stop.clone()));
+    // With the clients: who waits in a group is let go, and finds its coordinator elsewhere.
+    clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
     tasks.spawn(keep_retention(partitions, stop.clone()));
     let admin = AdminServer::new(AdminService::new(Arc::clone(&health)));
     let server = Server::builder().serve_with_incoming_shutdown(admin, quorum.0, stop.clone().cancelled_owned());

@@ -1,0 +1,194 @@
+//! Asking a coordinator: one function for each request.
+//!
+//! Each hands its request over when it is called, so in the order of the calls, and returns a future for the answer. A
+//! request that no coordinator here can take is answered with where to go, or when to come back.
+
+use tokio::sync::oneshot;
+use weir_groups::request::{
+    CommitRequest, CommittedTopic, DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic, HeartbeatRequest,
+    JoinRefused, JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing, SyncRequest, Synced,
+};
+use weir_groups::{GroupError, GroupId, Request, Response};
+use weir_wire::TopicId;
+
+use super::Groups;
+use super::shard::{Call, Inbox};
+
+impl Groups {
+    /// Joins a group. The answer comes when the rebalance completes.
+    pub fn join(&self, request: JoinRequest) -> impl Future<Output = Result<Joined, JoinRefused>> + Send + use<> {
+        let member = request.member.clone();
+        let asked = self.ask(&request.group.clone(), Request::Join(request));
+        async move {
+            match asked.await {
+                Ok(Response::Join(outcome)) => outcome,
+                Ok(other) => Err(JoinRefused { error: unexpected(&other), member }),
+                Err(error) => Err(JoinRefused { error, member }),
+            }
+        }
+    }
+
+    /// Asks for a member's assignment. The answer comes when the leader has brought it.
+    pub fn sync(&self, request: SyncRequest) -> impl Future<Output = Result<Synced, GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::Sync(request));
+        async move {
+            match asked.await? {
+                Response::Sync(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Tells that a member is alive.
+    pub fn heartbeat(&self, request: HeartbeatRequest) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::Heartbeat(request));
+        async move {
+            match asked.await? {
+                Response::Heartbeat(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Takes members out of their group.
+    pub fn leave(&self, request: LeaveRequest) -> impl Future<Output = Result<Vec<Left>, GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::Leave(request));
+        async move {
+            match asked.await? {
+                Response::Leave(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Keeps offsets.
+    pub fn commit(
+        &self,
+        request: CommitRequest,
+    ) -> impl Future<Output = Result<Vec<CommittedTopic>, GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::Commit(request));
+        async move {
+            match asked.await? {
+                Response::Commit(topics) => Ok(topics),
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Looks up a group's offsets. Those of topics that are gone are not told.
+    pub fn fetch(
+        &self,
+        request: FetchRequest,
+    ) -> impl Future<Output = Result<Vec<FetchedTopic>, GroupError>> + Send + use<> {
+        let wants_all = request.topics.is_none();
+        let metadata = self.shared.metadata.clone();
+        let asked = self.ask(&request.group.clone(), Request::Fetch(request));
+        async move {
+            let mut topics = match asked.await? {
+                Response::Fetch(topics) => topics,
+                other => return Err(unexpected(&other)),
+            };
+            if wants_all {
+                let image = metadata.image();
+                for topic in &mut topics {
+                    if let Some(found) = image.topic(&topic.topic.name) {
+                        topic.topic.id = TopicId(found.id.0);
+                    }
+                    let id = topic.topic.id;
+                    topic.partitions.retain(|(_, offset)| {
+                        offset.as_ref().is_some_and(|offset| offset.topic_id == TopicId::ZERO || offset.topic_id == id)
+                    });
+                }
+                topics.retain(|topic| !topic.partitions.is_empty());
+            }
+            Ok(topics)
+        }
+    }
+
+    /// Drops offsets.
+    pub fn delete_offsets(
+        &self,
+        request: DeleteOffsetsRequest,
+    ) -> impl Future<Output = Result<Vec<CommittedTopic>, GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::DeleteOffsets(request));
+        async move {
+            match asked.await? {
+                Response::DeleteOffsets(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Drops a group without members, and its offsets.
+    pub fn delete(&self, group: GroupId) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
+        let asked = self.ask(&group.clone(), Request::DeleteGroup(group));
+        async move {
+            match asked.await? {
+                Response::DeleteGroup(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Describes a group.
+    pub fn describe(&self, group: GroupId) -> impl Future<Output = Result<Description, GroupError>> + Send + use<> {
+        let asked = self.ask(&group.clone(), Request::Describe(group));
+        async move {
+            match asked.await? {
+                Response::Describe(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Lists the groups of all shards that this broker coordinates.
+    ///
+    /// # Errors
+    /// When one of them is loading: the list would be short of its groups.
+    pub fn list(
+        &self,
+        request: &ListRequest,
+    ) -> impl Future<Output = Result<Vec<Listing>, GroupError>> + Send + use<> {
+        let inboxes = self.shared.shards.all();
+        let asked: Vec<_> = inboxes.into_iter().map(|inbox| hand(Ok(inbox), Request::List(request.clone()))).collect();
+        async move {
+            let mut groups = Vec::new();
+            for asked in asked {
+                match asked.await {
+                    Ok(Response::List(listed)) => groups.extend(listed),
+                    Ok(other) => return Err(unexpected(&other)),
+                    // It is another broker's by now, which lists it.
+                    Err(GroupError::NotCoordinator) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(groups)
+        }
+    }
+
+    fn ask(
+        &self,
+        group: &GroupId,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, GroupError>> + Send + use<> {
+        hand(self.shard_of(group.as_str()), request)
+    }
+}
+
+fn hand(
+    inbox: Result<Inbox, GroupError>,
+    request: Request,
+) -> impl Future<Output = Result<Response, GroupError>> + Send + use<> {
+    let (answer, answered) = oneshot::channel();
+    let handed = inbox.and_then(|inbox| inbox.try_send(Call { request, answer }));
+    async move {
+        handed?;
+        answered.await.map_err(|_| GroupError::NotCoordinator)
+    }
+}
+
+/// A coordinator answers each request with the response of its kind.
+fn unexpected(response: &Response) -> GroupError {
+    tracing::error!(?response, "a coordinator has answered another question");
+    GroupError::Unknown
+}

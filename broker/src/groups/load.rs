@@ -1,0 +1,82 @@
+//! Reads a shard's partition from its start into a coordinator.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use weir_groups::{Loader, StoredError};
+use weir_log::{Batches, ReadError};
+use weir_wire::Offset;
+use weir_wire::batch::{BatchError, batches};
+
+use crate::partitions::Partition;
+
+/// Bytes of one read: large enough that a log of 100 MiB takes a hundred reads, small enough to be decoded within a few
+/// milliseconds, after which other tasks have their turn.
+const READ_BYTES: usize = 1 << 20;
+
+/// Why a shard cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What was read is not whole.
+    #[error("at offset {at}: {error}")]
+    Batch { at: Offset, error: BatchError },
+    /// What was read is not what a coordinator writes.
+    #[error("at offset {at}: {error}")]
+    Record { at: Offset, error: StoredError },
+    /// The reading thread ended.
+    #[error("the log was not read to its end")]
+    Aborted,
+}
+
+/// Everything in the log, up to where it ends now. What is not below the high watermark yet is waited for: it may be the
+/// end of an earlier coordinator's appends.
+pub(super) async fn load(partition: &Arc<Partition>) -> Result<Loader, LoadError> {
+    let end = partition.reader().log_end();
+    let mut loader = Loader::default();
+    let mut next = partition.reader().log_start();
+    while next < end {
+        if next >= partition.high_watermark() {
+            let wake = Arc::new(Notify::new());
+            let _place = partition.wake_above(next, &wake);
+            wake.notified().await;
+        }
+        let read = read(partition, next).await?;
+        next = if read.bytes.is_empty() { next } else { read.next_offset };
+        replay(&mut loader, &read.bytes)?;
+        tokio::task::yield_now().await;
+    }
+    Ok(loader)
+}
+
+async fn read(partition: &Arc<Partition>, from: Offset) -> Result<Batches, LoadError> {
+    match partition.try_read(from, READ_BYTES, true) {
+        Err(ReadError::WouldBlock) => {
+            let partition = Arc::clone(partition);
+            let read = tokio::task::spawn_blocking(move || partition.read(from, READ_BYTES, true));
+            Ok(read.await.map_err(|_| LoadError::Aborted)??)
+        }
+        read => Ok(read?),
+    }
+}
+
+fn replay(loader: &mut Loader, bytes: &[u8]) -> Result<(), LoadError> {
+    for batch in batches(bytes) {
+        let batch = batch.map_err(|error| LoadError::Batch { at: Offset::NONE, error })?;
+        let at = batch.header().base_offset;
+        let failed = |error| LoadError::Batch { at, error };
+        batch.check().map_err(failed)?;
+        if batch.header().attributes.is_control() {
+            continue;
+        }
+        for record in batch.records().map_err(failed)? {
+            let record = record.map_err(failed)?;
+            let Some(key) = record.key else { continue };
+            let replayed = loader.replay(key, record.value);
+            replayed.map_err(|error| LoadError::Record { at: record.offset, error })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! A loaded shard at work: calls in, records out to the log, answers when they are due.
+//!
+//! Owns the coordinator, its open calls and its appends. What always holds: records are appended in the order in which
+//! they were emitted; everything emitted while appends are under way gathers into the next batch, so that many calls cost
+//! one sync; an open call whose answer is dropped was answered by that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use weir_groups::{CallId, Coordinator, Loader, MonoMs, Now, Position, Response, StoredRecord, WallMs};
+use weir_log::AppendError;
+use weir_wire::encode::EncodeError;
+
+use super::batches::batches;
+use super::shard::{Call, Shard};
+use crate::partitions::Partition;
+
+/// Calls that are handled before effects are carried out: together they make one batch.
+const TURN: usize = 256;
+/// Appends under way at the same time. While the disk is busy with these, the next batch gathers.
+const APPENDS: usize = 4;
+/// Bytes of records that may wait for their append; above it no more calls are taken.
+const PENDING_BYTES: usize = 8 << 20;
+/// Further than this nobody looks: a coordinator without deadlines is looked at once a day.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Why a coordinator is to be dropped.
+pub(super) enum Ended {
+    /// The shard is another broker's, or the process ends.
+    Stopped,
+    /// What it emitted is not in the log.
+    Failed(String),
+}
+
+type Appending = BoxFuture<'static, (Position, Result<(), AppendError>)>;
+
+/// A loaded shard.
+pub(super) struct Serving<'s> {
+    shard: &'s Shard,
+    partition: Arc<Partition>,
+    coordinator: Coordinator,
+    calls: HashMap<CallId, oneshot::Sender<Response>>,
+    calls_so_far: u64,
+    /// Emitted, not yet on their way to the log.
+    pending: Vec<StoredRecord>,
+    pending_bytes: usize,
+    /// Of the last record emitted.
+    position: Position,
+    appends: FuturesOrdered<Appending>,
+    /// The zero of the coordinator's clock.
+    started: Instant,
+}
+
+impl<'s> Serving<'s> {
+    pub(super) fn new(shard: &'s Shard, partition: Arc<Partition>, loader: Loader) -> Self {
+        let started = Instant::now();
+        let now = Now { mono: MonoMs(0), wall: WallMs(shard.clock.now_ms()) };
+        Self {
+            shard,
+            partition,
+            coordinator: loader.finish(shard.config.clone(), now),
+            calls: HashMap::new(),
+            calls_so_far: 0,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            position: Position::default(),
+            appends: FuturesOrdered::new(),
+            started,
+        }
+    }
+
+    pub(super) fn group_count(&self) -> usize {
+        self.coordinator.group_count()
+    }
+
+    /// Serves until the shard is stopped or an append fails.
+    pub(super) async fn run(&mut self, inbox: &mut mpsc::Receiver<Call>) -> Ended {
+        loop {
+            if let Err(why) = self.carry() {
+                return Ended::Failed(why);
+            }
+            let deadline = self.deadline();
+            let has_room = self.pending_bytes < PENDING_BYTES;
+            tokio::select! {
+                biased;
+                () = self.shard.stop.cancelled() => return Ended::Stopped,
+                Some((position, appended)) = self.appends.next() => match appended {
+                    Ok(()) => self.coordinator.durable(position),
+                    Err(error) => return Ended::Failed(error.to_string()),
+                },
+                call = inbox.recv(), if has_room => match call {
+                    Some(call) => self.take(call, inbox),
+                    None => return Ended::Stopped,
+                },
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+            let now = self.now();
+            if self.coordinator.next_deadline() <= now.mono {
+                self.coordinator.tick(now);
+            }
+        }
+    }
+
+    /// Waits until nothing that was handed to the log is under way any more. Who waited for that, and it went well, is
+    /// answered; everyone else is let go.
+    pub(super) async fn settle(mut self) {
+        let mut is_whole = true;
+        while let Some((position, appended)) = self.appends.next().await {
+            is_whole &= appended.is_ok();
+            if is_whole {
+                self.coordinator.durable(position);
+            }
+        }
+        self.reply();
+    }
+
+    /// Handles a call, and those that wait behind it.
+    fn take(&mut self, first: Call, inbox: &mut mpsc::Receiver<Call>) {
+        let now = self.now();
+        let mut next = Some(first);
+        for _ in 0..TURN {
+            let Some(Call { request, answer }) = next.take().or_else(|| inbox.try_recv().ok()) else { return };
+            self.calls_so_far += 1;
+            let call = CallId(self.calls_so_far);
+            self.calls.insert(call, answer);
+            self.coordinator.handle(call, request, now);
+        }
+    }
+
+    /// Carries out what the coordinator wants.
+    fn carry(&mut self) -> Result<(), String> {
+        if let Some(error) = self.reply() {
+            return Err(error.to_string());
+        }
+        if !self.pending.is_empty() && self.appends.len() < APPENDS {
+            self.append().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Sends the answers that are due, and takes over the records to append. Tells when one of those cannot be written.
+    fn reply(&mut self) -> Option<EncodeError> {
+        let effects = self.coordinator.take_effects();
+        for reply in effects.replies {
+            if let Some(answer) = self.calls.remove(&reply.call) {
+                // The client may have gone.
+                let _ = answer.send(reply.response);
+            }
+        }
+        self.position = effects.position;
+        self.pending_bytes += effects.records.iter().map(StoredRecord::bytes).sum::<usize>();
+        self.pending.extend(effects.records);
+        effects.broken
+    }
+
+    /// Hands everything that waits to the log, in order, and follows what becomes of it.
+    fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
+        let bytes_max = usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
+        let batches = batches(&self.pending, self.shard.clock.now_ms(), bytes_max)?;
+        self.pending.clear();
+        self.pending_bytes = 0;
+        let epoch = self.shard.epoch;
+        let queued = batches.into_iter().map(|batch| self.partition.append_and_wait(batch, epoch));
+        let queued: Vec<_> = queued.collect();
+        let position = self.position;
+        self.appends.push_back(Box::pin(async move {
+            let mut outcome = Ok(());
+            // All are waited for, the ones behind a failure too: nothing may be under way when this is over.
+            for appended in queued {
+                outcome = outcome.and(appended.await.map(|_| ()));
+            }
+            (position, outcome)
+        }));
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { mono: MonoMs(elapsed), wall: WallMs(self.shard.clock.now_ms()) }
+    }
+
+    fn deadline(&self) -> Instant {
+        let MonoMs(ms) = self.coordinator.next_deadline();
+        self.started.checked_add(Duration::from_millis(ms)).unwrap_or_else(|| Instant::now() + DAY)
+    }
+}
