@@ -32,6 +32,8 @@ mod recovery;
 mod seek;
 mod segment;
 mod shared;
+#[cfg(test)]
+mod testing;
 mod walk;
 
 pub use clock::{Clock, SystemClock};

@@ -124,6 +124,12 @@ impl SimStorage {
         self.lock().set_capacity(bytes);
     }
 
+    /// Lets `bytes` more be written before writes fail with ENOSPC, while [`Storage::space`] goes on to promise room, as
+    /// when somebody else fills the disk. [`set_capacity`](Self::set_capacity) ends it.
+    pub fn fill_up_after(&self, bytes: u64) {
+        self.lock().fill_up_after(bytes);
+    }
+
     /// Flips one bit of a file's contents, in the cache and on the platter. Says whether there is such a bit.
     pub fn flip_bit(&self, path: &Path, bit: u64) -> bool {
         self.lock().flip_bit(path, bit)

@@ -118,15 +118,7 @@ impl Lanes {
 
     /// Syncs and closes all partitions, marks their data directories as cleanly shut down, and ends the threads. Blocks.
     pub fn shutdown(mut self) {
-        let (sender, closed) = mpsc::channel();
-        for queue in &self.queues {
-            let sender = sender.clone();
-            queue.push(Command::Shutdown(Box::new(move |result| {
-                // The receiver waits for all of these.
-                let _ = sender.send(result.is_ok());
-            })));
-        }
-        drop(sender);
+        let closed = self.ask_to_close();
         let all_closed = closed.iter().all(|closed| closed);
         for thread in self.lane_threads.drain(..) {
             let _ = thread.join();
@@ -137,6 +129,32 @@ impl Lanes {
         if all_closed {
             self.mark_clean();
         }
+    }
+
+    /// The same for lanes [without threads](Self::without_threads).
+    pub fn shut_down_by_hand(self, cores: &mut [LaneCore]) {
+        let closed = self.ask_to_close();
+        for core in cores {
+            for job in core.turn() {
+                job.run();
+            }
+        }
+        if closed.try_iter().all(|closed| closed) {
+            self.mark_clean();
+        }
+    }
+
+    /// Tells all lanes to close; each answers once whether all of it is on disk.
+    fn ask_to_close(&self) -> Receiver<bool> {
+        let (sender, closed) = mpsc::channel();
+        for queue in &self.queues {
+            let sender = sender.clone();
+            queue.push(Command::Shutdown(Box::new(move |result| {
+                // Whoever asked may be gone; then nobody marks anything as clean.
+                let _ = sender.send(result.is_ok());
+            })));
+        }
+        closed
     }
 
     /// Everything derived goes to disk too, so that the next start finds it after a power cut as well.

@@ -32,6 +32,8 @@ pub(super) struct Disk {
     nodes: BTreeMap<u64, Node>,
     next_node: u64,
     capacity_bytes: u64,
+    /// The capacity that programs are told, when it is not the true one.
+    promised_bytes: Option<u64>,
     used_bytes: u64,
     faults: Vec<Fault>,
     changes: u64,
@@ -59,6 +61,7 @@ impl Disk {
             nodes,
             next_node,
             capacity_bytes,
+            promised_bytes: None,
             used_bytes: 0,
             faults: Vec::new(),
             changes: 0,
@@ -133,6 +136,12 @@ impl Disk {
 
     pub(super) fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
+        self.promised_bytes = None;
+    }
+
+    pub(super) fn fill_up_after(&mut self, bytes: u64) {
+        self.promised_bytes = Some(self.capacity_bytes);
+        self.capacity_bytes = self.used_bytes + bytes;
     }
 
     pub(super) fn fail_next(&mut self, operation: Operation, path_part: &str, times: u32) {
@@ -406,9 +415,10 @@ impl Disk {
     pub(super) fn space(&mut self, path: &Path) -> io::Result<Space> {
         self.alive()?;
         self.find(path)?;
+        let capacity = self.promised_bytes.unwrap_or(self.capacity_bytes);
         Ok(Space {
-            available_bytes: self.capacity_bytes.saturating_sub(self.used_bytes),
-            total_bytes: self.capacity_bytes,
+            available_bytes: capacity.saturating_sub(self.used_bytes),
+            total_bytes: capacity,
         })
     }
 
