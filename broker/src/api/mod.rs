@@ -22,6 +22,15 @@ mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
 mod k03_metadata;
+mod k08_offset_commit;
+mod k09_offset_fetch;
+mod k10_find_coordinator;
+mod k11_join_group;
+mod k12_heartbeat;
+mod k13_leave_group;
+mod k14_sync_group;
+mod k15_describe_groups;
+mod k16_list_groups;
 mod k18_api_versions;
 mod k19_create_topics;
 mod k20_delete_topics;
@@ -31,7 +40,9 @@ mod k32_describe_configs;
 mod k33_alter_configs;
 mod k35_describe_log_dirs;
 mod k37_create_partitions;
+mod k42_delete_groups;
 mod k44_incremental_alter_configs;
+mod k47_offset_delete;
 mod k60_describe_cluster;
 mod k75_describe_topic_partitions;
 mod leaders;
@@ -87,6 +98,15 @@ pub static APIS: &[Api] = &[
     api(ApiKey::Fetch,                   4, 18, Client, k01_fetch::handle),
     api(ApiKey::ListOffsets,             1, 11, Client, k02_list_offsets::handle),
     api(ApiKey::Metadata,                0, 13, Client, k03_metadata::handle),
+    api(ApiKey::OffsetCommit,            2, 10, Client, k08_offset_commit::handle),
+    api(ApiKey::OffsetFetch,             1, 10, Client, k09_offset_fetch::handle),
+    api(ApiKey::FindCoordinator,         0,  6, Client, k10_find_coordinator::handle),
+    api(ApiKey::JoinGroup,               0,  9, Client, k11_join_group::handle),
+    api(ApiKey::Heartbeat,               0,  4, Client, k12_heartbeat::handle),
+    api(ApiKey::LeaveGroup,              0,  5, Client, k13_leave_group::handle),
+    api(ApiKey::SyncGroup,               0,  5, Client, k14_sync_group::handle),
+    api(ApiKey::DescribeGroups,          0,  6, Client, k15_describe_groups::handle),
+    api(ApiKey::ListGroups,              0,  5, Client, k16_list_groups::handle),
     api(ApiKey::ApiVersions,             0,  4, Anyone, k18_api_versions::handle),
     api(ApiKey::CreateTopics,            2,  7, Client, k19_create_topics::handle),
     api(ApiKey::DeleteTopics,            1,  6, Client, k20_delete_topics::handle),
@@ -96,7 +116,9 @@ pub static APIS: &[Api] = &[
     api(ApiKey::AlterConfigs,            0,  2, Client, k33_alter_configs::handle),
     api(ApiKey::DescribeLogDirs,         1,  5, Client, k35_describe_log_dirs::handle),
     api(ApiKey::CreatePartitions,        0,  3, Client, k37_create_partitions::handle),
+    api(ApiKey::DeleteGroups,            0,  2, Client, k42_delete_groups::handle),
     api(ApiKey::IncrementalAlterConfigs, 0,  1, Client, k44_incremental_alter_configs::handle),
+    api(ApiKey::OffsetDelete,            0,  0, Client, k47_offset_delete::handle),
     api(ApiKey::DescribeCluster,         0,  2, Client, k60_describe_cluster::handle),
     api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
 ];
