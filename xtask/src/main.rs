@@ -7,6 +7,7 @@
     reason = "a command for people speaks on standard output"
 )]
 
+mod bench;
 mod binaries;
 mod check;
 mod clients;
@@ -50,6 +51,8 @@ enum Task {
         #[arg(long)]
         clients: bool,
     },
+    /// Weir beside Apache Kafka on this machine, for docs/performance.md
+    Bench(bench::Options),
     /// Formatting, lints, documentation and generated files
     Check,
     /// Generate the Kafka codec from broker/wire/schema
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
             clients::write_image().map(|file| println!("{}", file.display()))
         }
         Task::Images { clients: false } => images::write_all().map(|_| ()),
+        Task::Bench(options) => bench::run(options),
         Task::Check => check::run(),
         Task::Wire { check } => wire::run(check),
         Task::Test { list: true, .. } => {

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none":   kgo.NoCompression(),
+	"lz4":    kgo.Lz4Compression(),
+	"zstd":   kgo.ZstdCompression(),
+	"snappy": kgo.SnappyCompression(),
+	"gzip":   kgo.GzipCompression(),
+}
+
+func connect(s settings, more ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(s.address),
+		kgo.MetadataMinAge(100 * time.Millisecond),
+	}, more...)...)
+}
+
+// Producer is idempotent and waits for all replicas; it fills one partition's batch before it turns to the next.
+func producer(s settings, more ...kgo.Opt) (*kgo.Client, error) {
+	codec, known := codecs[s.compression]
+	if !known {
+		return nil, fmt.Errorf("no compression %q", s.compression)
+	}
+	return connect(s, append([]kgo.Opt{
+		kgo.DefaultProduceTopic(s.topic),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerBatchCompression(codec),
+		kgo.ProducerLinger(s.linger),
+		kgo.ProducerBatchMaxBytes(int32(s.batch)),
+		kgo.MaxBufferedRecords(s.window),
+		kgo.RecordPartitioner(kgo.UniformBytesPartitioner(s.batch, true, true, nil)),
+	}, more...)...)
+}
+
+// EnsureTopic makes the topic unless it is there, and waits until every partition has a leader.
+func ensureTopic(ctx context.Context, client *kgo.Client, name string, partitions int) error {
+	admin := kadm.NewClient(client)
+	_, err := admin.CreateTopic(ctx, int32(partitions), -1, nil, name)
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return err
+	}
+	for {
+		topics, err := admin.ListTopics(ctx, name)
+		if err != nil {
+			return err
+		}
+		if led(topics) >= partitions {
+			return nil
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// Led counts partitions that have a leader.
+func led(topics kadm.TopicDetails) int {
+	count := 0
+	topics.EachPartition(func(p kadm.PartitionDetail) {
+		if p.Err == nil && p.Leader >= 0 {
+			count++
+		}
+	})
+	return count
+}
+
+func remove(ctx context.Context, s settings) (answer, error) {
+	client, err := connect(s)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	_, err = kadm.NewClient(client).DeleteTopic(ctx, s.topic)
+	return answer{}, err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

@@ -1,0 +1,90 @@
+// Kbench is the client of Weir's benchmarks: one small load generator for every broker that speaks Kafka's protocol, so
+// that what differs between two runs is the broker.
+//
+//	kbench -address HOST:PORT -mode MODE [flags]
+//
+//	produce     sends -count records as fast as acknowledgements come back
+//	consume     reads -count records from the start of a topic, and checks that each is there once and in order
+//	end-to-end  open loop: sends -rate records a second; each carries the time at which it was due, so that a stall is
+//	            charged to every record that it delayed
+//	create      makes -topics topics and waits until every partition has a leader
+//	delete      deletes a topic
+//	first       waits until one record in each partition of a topic is acknowledged by a broker that is only starting
+//
+// It answers with one JSON object on standard output.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"time"
+)
+
+type settings struct {
+	address, mode, topic, compression string
+	pid, topics, partitions, size     int
+	batch, window                     int
+	count                             int64
+	rate                              float64
+	linger, warmup, duration, limit   time.Duration
+}
+
+// Answer is what a run measured, by name.
+type answer map[string]any
+
+var modes = map[string]func(context.Context, settings) (answer, error){
+	"produce":    produce,
+	"consume":    consume,
+	"end-to-end": endToEnd,
+	"create":     create,
+	"delete":     remove,
+	"first":      first,
+}
+
+func main() {
+	var s settings
+	flag.StringVar(&s.address, "address", "127.0.0.1:9092", "the broker's `host:port`")
+	flag.StringVar(&s.mode, "mode", "produce", "what to do")
+	flag.StringVar(&s.topic, "topic", "kbench", "topic, or with -topics what their names begin with")
+	flag.IntVar(&s.topics, "topics", 0, "how many topics, `topic`-0 and on; 0 for the one topic")
+	flag.IntVar(&s.partitions, "partitions", 1, "partitions of each topic")
+	flag.IntVar(&s.size, "size", 1024, "`bytes` of a record, at least 16")
+	flag.Int64Var(&s.count, "count", 1_000_000, "records")
+	flag.StringVar(&s.compression, "compression", "none", "none, lz4, zstd, snappy or gzip")
+	flag.IntVar(&s.batch, "batch", 1_000_000, "`bytes` of a batch at most")
+	flag.IntVar(&s.window, "window", 10_000, "records on their way at most")
+	flag.DurationVar(&s.linger, "linger", 0, "how long a batch waits for more records")
+	flag.Float64Var(&s.rate, "rate", 1000, "records a second")
+	flag.DurationVar(&s.warmup, "warmup", 4*time.Second, "not measured")
+	flag.DurationVar(&s.duration, "duration", 15*time.Second, "measured")
+	flag.DurationVar(&s.limit, "limit", 5*time.Minute, "give up after")
+	flag.IntVar(&s.pid, "pid", 0, "process of the broker, to report its CPU seconds and memory")
+	flag.Parse()
+
+	s.size = max(s.size, stamp)
+	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+	defer cancel()
+	result, err := run(ctx, s)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kbench %s %s: %v\n", s.mode, s.topic, err)
+		os.Exit(1)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s settings) (answer, error) {
+	mode, known := modes[s.mode]
+	if !known {
+		return nil, fmt.Errorf("no such mode")
+	}
+	return mode(ctx, s)
+}
+
+// Round keeps three digits after the point: more would pretend.
+func round(value float64) float64 { return math.Round(value*1000) / 1000 }
