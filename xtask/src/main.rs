@@ -11,6 +11,7 @@ mod bench;
 mod binaries;
 mod check;
 mod clients;
+mod fuzz;
 mod image;
 mod images;
 mod kube;
@@ -55,6 +56,15 @@ enum Task {
     Bench(bench::Options),
     /// Formatting, lints, documentation and generated files
     Check,
+    /// Fuzz the Kafka codec: frames, every message in every version, record batches
+    Fuzz {
+        /// For each target
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// Merge what adds coverage into the committed corpus
+        #[arg(long)]
+        keep: bool,
+    },
     /// Generate the Kafka codec from broker/wire/schema
     Wire {
         /// Write nothing; fail when a committed file is stale
@@ -98,6 +108,7 @@ fn main() -> ExitCode {
         Task::Images { clients: false } => images::write_all().map(|_| ()),
         Task::Bench(options) => bench::run(options),
         Task::Check => check::run(),
+        Task::Fuzz { seconds, keep } => fuzz::run(seconds, keep),
         Task::Wire { check } => wire::run(check),
         Task::Test { list: true, .. } => {
             test::list();
