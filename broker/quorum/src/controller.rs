@@ -19,7 +19,7 @@ mod producers;
 mod tests;
 mod topics;
 
-pub use brokers::{expired, formed};
+pub use brokers::{admissible, expired, formed};
 pub use producers::PRODUCER_ID_BLOCK;
 pub use topics::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
 

@@ -11,6 +11,8 @@ pub mod command;
 pub mod configs;
 pub mod controller;
 pub mod error;
+pub mod forming;
+pub mod identity;
 pub mod ids;
 pub mod image;
 pub mod liveness;

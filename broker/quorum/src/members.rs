@@ -72,6 +72,11 @@ pub fn settle(members: &Members, is_near: impl Fn(NodeId) -> bool) -> Option<Cha
     (wanted != members.voters && is_ready).then_some(Change::Vote(wanted))
 }
 
+/// Whether those vote that should.
+pub fn is_settled(members: &Members) -> bool {
+    !members.is_joint && wanted(members).is_none_or(|wanted| wanted == members.voters)
+}
+
 /// The nodes of the brokers 0 to 2, if all three are members under one name each.
 fn wanted(members: &Members) -> Option<BTreeSet<NodeId>> {
     let one = |broker: BrokerId| {

@@ -202,7 +202,7 @@ impl Quorum {
                 let machine = StateMachine::open(storage.clone(), &dir, blocking, published)?;
                 let log = LogStore::open(storage, &dir, blocking, machine.applied_index())
                     .map_err(std::io::Error::other)?;
-                Ok((machine, log))
+                Ok::<_, std::io::Error>((machine, log))
             })
         };
         let (machine, log) = opened.await.map_err(|error| failed(error.to_string()))?;
@@ -270,13 +270,9 @@ impl Quorum {
         }
     }
 
-    /// Stands for election at once: for a node that votes alone and need not wait for anyone.
+    /// Stands for election at once if this node votes alone, and so need not wait for anyone.
     pub async fn stand_if_alone(&self) -> Result<(), ProposeError> {
-        let alone = {
-            let status = self.status.borrow();
-            status.members.voters.iter().eq([&self.me]) && !status.is_leader
-        };
-        if alone {
+        if self.members().await?.voters.iter().eq([&self.me]) {
             self.raft
                 .trigger()
                 .elect()
@@ -321,7 +317,8 @@ impl Quorum {
         }
     }
 
-    /// Takes the next step towards the right voters, if one is due. Only the leader can.
+    /// Takes the next step towards the right voters, if it can be taken now; says whether those vote that should. Only
+    /// the leader can.
     pub async fn settle(&self) -> Result<bool, ProposeError> {
         let members = self.members().await?;
         let (last, matched) = {
@@ -338,10 +335,10 @@ impl Quorum {
                 .and_then(|id| id.map(|id| id.index))
                 .is_some_and(|index| index + NEAR_ENTRIES >= last)
         };
-        match members::settle(&members, is_near) {
-            Some(change) => self.change(change).await.map(|()| true),
-            None => Ok(false),
+        if let Some(change) = members::settle(&members, is_near) {
+            self.change(change).await?;
         }
+        Ok(members::is_settled(&self.members().await?))
     }
 
     async fn members(&self) -> Result<Members, ProposeError> {

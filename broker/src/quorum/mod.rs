@@ -14,7 +14,23 @@ use weir_quorum::{
     BrokerEpoch, BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
 };
 
+mod client;
+mod controller;
+mod entropy;
+mod joining;
+mod member;
+pub mod net;
+mod options;
+mod registration;
+mod service;
 mod solitary;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub use entropy::Entropy;
+pub use member::{Member, MemberError};
+pub use options::{Options, Pace};
 
 /// The cluster's metadata, as handlers see it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use super::{Decision, FEATURE_LEVEL, View, elections};
 use crate::command::{Goodbye, Heartbeat, RegisterBroker, Reply};
 use crate::error::{ControlError, ErrorName};
-use crate::ids::{BrokerEpoch, BrokerId, ClusterId};
+use crate::ids::{BrokerEpoch, BrokerId, ClusterId, NodeId};
 use crate::image::Broker;
 use crate::record::{
     BrokerFenced, BrokerRegistered, BrokerUnfenced, ClusterFormed, FeatureLevel, Record,
@@ -49,16 +49,14 @@ pub(super) fn register(
     if let Some(known) = known {
         if known.incarnation == request.incarnation {
             records.extend(elections::depose(view.image, request.id));
-        } else if is_alive(view, known) {
-            return Err(ControlError::new(
-                ErrorName::DuplicateBrokerRegistration,
-                format!(
-                    "broker id {} is taken: the broker at {} with the disk {} is alive; give this one (disk {}) another \
-                     id, or stop the other first",
-                    request.id, known.quorum_address, known.incarnation, request.incarnation
-                ),
-            ));
         } else {
+            admissible(
+                view,
+                NodeId {
+                    broker: request.id,
+                    incarnation: request.incarnation,
+                },
+            )?;
             records.extend(elections::disown(view.image, request.id));
         }
     }
@@ -78,6 +76,22 @@ pub(super) fn register(
             epoch: BrokerEpoch(0),
         },
     ))
+}
+
+/// Whether a disk may act under its broker's id: no other disk of that broker is in use.
+pub fn admissible(view: &View<'_>, node: NodeId) -> Result<(), ControlError> {
+    let known = view.image.broker(node.broker);
+    match known.filter(|known| known.incarnation != node.incarnation && is_alive(view, known)) {
+        None => Ok(()),
+        Some(known) => Err(ControlError::new(
+            ErrorName::DuplicateBrokerRegistration,
+            format!(
+                "broker id {} is taken: the broker at {} with the disk {} is alive; give this one (disk {}) another id, or \
+                 stop the other first",
+                node.broker, known.quorum_address, known.incarnation, node.incarnation
+            ),
+        )),
+    }
 }
 
 /// Whether the disk that is registered under an id is in use: heard from, or, before this leader could hear, not known

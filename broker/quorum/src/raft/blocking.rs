@@ -1,7 +1,5 @@
 //! Where calls to the disk run: never on a network thread in production, always on the one thread of a simulation.
 
-use std::io;
-
 /// Where calls that wait for the disk run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Blocking {
@@ -14,16 +12,18 @@ pub enum Blocking {
 
 impl Blocking {
     /// Runs `work` and waits for it.
-    pub(crate) async fn run<T, W>(self, work: W) -> io::Result<T>
+    pub async fn run<T, W>(self, work: W) -> T
     where
         T: Send + 'static,
-        W: FnOnce() -> io::Result<T> + Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
     {
         match self {
             Self::Inline => work(),
             Self::Pool => match tokio::task::spawn_blocking(work).await {
-                Ok(result) => result,
-                Err(error) => Err(io::Error::other(error)),
+                Ok(done) => done,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime is being shut down, and this task with it.
+                Err(_) => std::future::pending().await,
             },
         }
     }

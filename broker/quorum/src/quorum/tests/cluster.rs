@@ -82,16 +82,9 @@ impl Cluster {
             first.admit(node(id, 1), &Self::address(id)).await.unwrap();
         }
         if brokers == 3 {
-            let mut status = first.status();
-            while status.borrow().members.voters.len() < 3 {
-                if !first.settle().await.unwrap() {
-                    tokio::task::yield_now().await;
-                }
+            while !first.settle().await.unwrap() {
+                tokio::task::yield_now().await;
             }
-            status
-                .wait_for(|status| !status.members.is_joint)
-                .await
-                .unwrap();
         }
         cluster
     }

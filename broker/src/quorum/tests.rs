@@ -1,0 +1,387 @@
+//! Whole quorums over gRPC on the loopback, with simulated disks.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use weir_log::storage_sim::SimStorage;
+use weir_quorum::command::{CreateTopics, NewTopic};
+use weir_quorum::configs::Settings;
+use weir_quorum::quorum::{Blocking, Compaction, Timing};
+use weir_quorum::record::HostPort;
+use weir_quorum::{BrokerId, ClusterId, Command, Reply};
+
+use super::{Entropy, Member, Metadata, Options, Pace, net};
+
+/// How long anything may take before a test counts as failed: far above what it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Broker {
+    member: Arc<Member>,
+    metadata: Metadata,
+    disk: SimStorage,
+    server: JoinHandle<()>,
+}
+
+/// The addresses of a cluster's quorum listeners, which outlive the brokers behind them.
+struct Ports(Vec<SocketAddr>);
+
+impl Ports {
+    async fn of(brokers: usize) -> (Self, Vec<TcpListener>) {
+        let mut listeners = Vec::new();
+        for _ in 0..brokers {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        (
+            Self(
+                listeners
+                    .iter()
+                    .map(|listener| listener.local_addr().unwrap())
+                    .collect(),
+            ),
+            listeners,
+        )
+    }
+
+    fn options(&self, id: usize) -> Options {
+        Options {
+            broker_id: BrokerId(id as i32),
+            data_dir: PathBuf::from("/data"),
+            cluster_id: None,
+            peers: self
+                .0
+                .iter()
+                .take(3)
+                .enumerate()
+                .map(|(id, at)| (BrokerId(id as i32), at.to_string()))
+                .collect(),
+            quorum_address: self.0[id].to_string(),
+            kafka: HostPort {
+                host: "127.0.0.1".into(),
+                port: 9092,
+            },
+            rack: None,
+            version: "test".into(),
+            settings: Settings::default(),
+            pace: Pace {
+                heartbeat: Duration::from_millis(100),
+                session: Duration::from_millis(1500),
+                ..Pace::default()
+            },
+            timing: Timing::default(),
+            compaction: Compaction::default(),
+            blocking: Blocking::Pool,
+            entropy: Entropy::System,
+        }
+    }
+}
+
+async fn open(options: Options, listener: TcpListener, disk: SimStorage) -> Broker {
+    let member = Arc::new(Member::open(options, Arc::new(disk.clone())).await.unwrap());
+    let incoming = futures::stream::unfold(listener, |listener| async {
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        Some((accepted, listener))
+    });
+    let server = net::server().serve_with_incoming(member.service(), incoming.boxed());
+    let server = tokio::spawn(async move { server.await.unwrap() });
+    Broker {
+        metadata: member.metadata(),
+        member,
+        disk,
+        server,
+    }
+}
+
+impl Broker {
+    async fn active(&self) {
+        self.member.set_ready(true);
+        let active = self
+            .metadata
+            .wait_for(PATIENCE, |_| self.metadata.is_active())
+            .await;
+        assert!(active.is_some(), "not active: {:?}", self.metadata.image());
+    }
+
+    /// As `kill -9`: no goodbye, no answer from now on. Gives the disk back.
+    async fn kill(self) -> SimStorage {
+        self.server.abort();
+        let _ = self.server.await;
+        let disk = self.disk.process_killed();
+        self.member.abandon().await;
+        disk
+    }
+}
+
+async fn listen(at: SocketAddr) -> TcpListener {
+    // The connections of the broker before may still be going.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(at).unwrap();
+    socket.listen(128).unwrap()
+}
+
+async fn cluster(brokers: usize) -> (Ports, Vec<Broker>) {
+    let (ports, listeners) = Ports::of(brokers).await;
+    let mut all = Vec::new();
+    for (id, listener) in listeners.into_iter().enumerate() {
+        all.push(open(ports.options(id), listener, SimStorage::new()).await);
+    }
+    futures::future::join_all(
+        all.iter()
+            .map(|broker| async { broker.member.start().await.unwrap() }),
+    )
+    .await;
+    futures::future::join_all(all.iter().map(Broker::active)).await;
+    (ports, all)
+}
+
+fn create(name: &str, partitions: i32) -> Command {
+    let topic = NewTopic {
+        name: name.into(),
+        partitions: Some(partitions),
+        ..NewTopic::default()
+    };
+    Command::CreateTopics(CreateTopics {
+        topics: vec![topic],
+        validate_only: false,
+    })
+}
+
+async fn created(broker: &Broker, name: &str, partitions: i32) {
+    match broker
+        .metadata
+        .control(create(name, partitions))
+        .await
+        .unwrap()
+    {
+        Reply::Topics(results) => assert!(results[0].outcome.is_ok(), "{results:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        broker.metadata.image().topic(name).is_some(),
+        "the asker does not see what it was told"
+    );
+}
+
+async fn three_voters(broker: &Broker) {
+    let mut state = broker.metadata.state.clone();
+    let voters = state.wait_for(|state| state.voters.len() == 3);
+    tokio::time::timeout(PATIENCE, voters)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_broker_forms_its_cluster_and_is_active() {
+    let start = Instant::now();
+    let (_, brokers) = cluster(1).await;
+    println_elapsed("one broker from open to active", start);
+    let metadata = &brokers[0].metadata;
+    assert_eq!(metadata.controller_id(), Some(BrokerId(0)));
+    assert_eq!(
+        metadata.cluster_id().as_ref(),
+        metadata.image().cluster_id()
+    );
+    created(&brokers[0], "t", 10).await;
+    assert_eq!(metadata.image().partitions_led_by(BrokerId(0)).count(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_brokers_form_one_cluster_and_any_of_them_takes_commands() {
+    let start = Instant::now();
+    let (_, brokers) = cluster(3).await;
+    println_elapsed("three brokers from open to active", start);
+    let id = brokers[0].metadata.cluster_id().unwrap();
+    for broker in &brokers {
+        assert_eq!(broker.metadata.cluster_id().as_ref(), Some(&id));
+        three_voters(broker).await;
+        created(broker, &format!("t{}", broker.metadata.broker_id()), 6).await;
+    }
+    let image = brokers[0]
+        .metadata
+        .wait_for(PATIENCE, |image| image.partition_count() == 18)
+        .await
+        .unwrap();
+    for broker in 0..3 {
+        assert_eq!(image.partitions_led_by(BrokerId(broker)).count(), 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_controller_is_replaced_and_its_partitions_wait_for_it() {
+    let (ports, mut brokers) = cluster(3).await;
+    three_voters(&brokers[1]).await;
+    created(&brokers[1], "t", 6).await;
+    let killed = brokers[1].metadata.controller_id().unwrap();
+    let disk = brokers.remove(killed.0 as usize).kill().await;
+
+    let other = &brokers[0];
+    let image = other
+        .metadata
+        .wait_for(PATIENCE, |image| {
+            image.broker(killed).is_some_and(|b| b.fenced)
+        })
+        .await
+        .unwrap();
+    assert_eq!(image.partitions_led_by(killed).count(), 0);
+    assert_eq!(
+        image.partitions_on(killed).count(),
+        2,
+        "replicas stay where they are"
+    );
+    assert_ne!(other.metadata.controller_id(), Some(killed));
+    created(other, "meanwhile", 4).await;
+    assert_eq!(
+        other
+            .metadata
+            .image()
+            .topic("meanwhile")
+            .unwrap()
+            .partitions
+            .len(),
+        4
+    );
+
+    let id = killed.0 as usize;
+    let back = open(ports.options(id), listen(ports.0[id]).await, disk).await;
+    back.member.start().await.unwrap();
+    back.active().await;
+    let image = back
+        .metadata
+        .wait_for(PATIENCE, |image| {
+            image.partitions_led_by(killed).count() == 2
+        })
+        .await
+        .unwrap();
+    let (_, _, partition) = image.partitions_led_by(killed).next().unwrap();
+    assert!(
+        partition.leader_epoch.0 >= 2,
+        "leads again in a new epoch: {partition:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_voter_comes_back_as_another_disk_and_holds_nothing() {
+    let (ports, mut brokers) = cluster(3).await;
+    three_voters(&brokers[0]).await;
+    created(&brokers[0], "t", 6).await;
+    let old = brokers[2].metadata.incarnation();
+    drop(brokers.remove(2).kill().await);
+
+    let wiped = open(
+        ports.options(2),
+        listen(ports.0[2]).await,
+        SimStorage::new(),
+    )
+    .await;
+    assert_ne!(wiped.metadata.incarnation(), old);
+    wiped.member.start().await.unwrap();
+    wiped.active().await;
+    assert_eq!(
+        wiped.metadata.cluster_id(),
+        brokers[0].metadata.cluster_id()
+    );
+    let image = wiped.metadata.image();
+    assert_eq!(
+        image.partitions_led_by(BrokerId(2)).count(),
+        0,
+        "an empty disk must not lead what it has lost"
+    );
+    assert!(
+        image
+            .partitions_on(BrokerId(2))
+            .all(|(_, _, partition)| partition.isr.is_empty())
+    );
+    three_voters(&wiped).await;
+    let status = wiped.member.quorum_status();
+    let members = status.borrow().members.clone();
+    assert!(
+        members.nodes.keys().all(|node| node.incarnation != old),
+        "{members:?}"
+    );
+    created(&wiped, "after", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_says_goodbye_is_fenced_at_once() {
+    let (_, brokers) = cluster(3).await;
+    brokers[2].member.shutdown().await;
+    // Well within its session, which would otherwise have to end first.
+    let image = brokers[0]
+        .metadata
+        .wait_for(PATIENCE, |image| {
+            image.broker(BrokerId(2)).is_some_and(|b| b.fenced)
+        })
+        .await;
+    assert!(image.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_beyond_the_third_learn() {
+    let (_, brokers) = cluster(4).await;
+    three_voters(&brokers[3]).await;
+    assert_eq!(
+        brokers[3].metadata.voters(),
+        [BrokerId(0), BrokerId(1), BrokerId(2)]
+    );
+    created(&brokers[3], "t", 4).await;
+    assert_eq!(
+        brokers[3]
+            .metadata
+            .image()
+            .partitions_led_by(BrokerId(3))
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_refused_by_name() {
+    let (ours, mut listeners) = Ports::of(2).await;
+    let mut options = ours.options(0);
+    options.peers = BTreeMap::new();
+    let stranger_listener = listeners.remove(1);
+    let first = open(options, listeners.remove(0), SimStorage::new()).await;
+    first.member.start().await.unwrap();
+
+    let mut options = ours.options(1);
+    options.cluster_id = Some(ClusterId("another".into()));
+    let stranger = open(options, stranger_listener, SimStorage::new()).await;
+    let error = stranger.member.start().await.unwrap_err().to_string();
+    let id = first.metadata.cluster_id().unwrap();
+    assert!(
+        error.contains("another") && error.contains(id.as_str()),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_broker_is_back_at_once_after_a_kill() {
+    let (ports, mut brokers) = cluster(1).await;
+    created(&brokers[0], "t", 3).await;
+    let id = brokers[0].metadata.cluster_id();
+    let disk = brokers.remove(0).kill().await;
+    let start = Instant::now();
+    let back = open(ports.options(0), listen(ports.0[0]).await, disk).await;
+    back.member.start().await.unwrap();
+    back.active().await;
+    println_elapsed("one broker from restart to active", start);
+    assert_eq!(back.metadata.cluster_id(), id);
+    assert_eq!(
+        back.metadata.image().partitions_led_by(BrokerId(0)).count(),
+        3
+    );
+}
+
+/// Shown with `--nocapture`; not asserted, since machines differ.
+fn println_elapsed(what: &str, start: Instant) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{what}: {:?}", start.elapsed());
+}
