@@ -10,7 +10,7 @@ use crate::message::{Message, MessageView, Request, Response};
 use crate::messages::api_versions_response::ApiVersion;
 use crate::messages::{
     ApiKey, ApiVersionsResponse, ErrorCode, RequestHeader, RequestHeaderView, RequestView,
-    ResponseHeader,
+    ResponseHeader, ResponseHeaderView,
 };
 use crate::sink::{Frame, Sink};
 
@@ -108,6 +108,28 @@ impl<'a> RequestFrame<'a> {
             "a body is decoded as its own API"
         );
         V::decode(self.body, self.version)
+    }
+}
+
+/// A response whose header is decoded and whose body is not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResponseFrame<'a> {
+    /// The number of the request that it answers.
+    pub correlation_id: i32,
+    /// What follows the header.
+    pub body: &'a [u8],
+}
+
+impl<'a> ResponseFrame<'a> {
+    /// Decodes the header of the answer to a request of this API and version. `frame` is what follows the four bytes of length.
+    pub fn parse(key: ApiKey, version: i16, frame: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame);
+        let header =
+            ResponseHeaderView::decode_prefix(&mut reader, key.response_header_version(version))?;
+        Ok(Self {
+            correlation_id: header.correlation_id,
+            body: reader.rest(),
+        })
     }
 }
 

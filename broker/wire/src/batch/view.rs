@@ -151,6 +151,9 @@ impl<'a> Iterator for Batches<'a> {
 }
 
 /// The checksum of a batch, from its attributes on.
+///
+/// Measured on one core of an AVX-512 machine: `crc-fast` does 20 GB/s at 1 KiB and 50 GB/s from 16 KiB on, the `crc32c` crate
+/// 13 and 20.
 pub(super) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::messages::{
-    ApiVersionsRequest, ApiVersionsResponseView, FetchResponse, HeartbeatResponse, MetadataRequest,
-    MetadataRequestView, ResponseHeaderView, fetch_response,
+    ApiVersionsRequest, ApiVersionsResponseView, FetchResponse, HeartbeatResponse,
+    HeartbeatResponseView, MetadataRequest, MetadataRequestView, fetch_response,
 };
 use crate::sink::{Chunk, Records};
 
@@ -19,15 +19,6 @@ fn sent(frame: Frame) -> Bytes {
         u32::try_from(bytes.len()).unwrap().to_be_bytes()
     );
     bytes
-}
-
-fn decode_response<'a, V: MessageView<'a>>(bytes: &'a [u8], header: i16, version: i16) -> (i32, V) {
-    let mut reader = Reader::new(bytes);
-    let header = ResponseHeaderView::decode_prefix(&mut reader, header).unwrap();
-    (
-        header.correlation_id,
-        V::decode(reader.rest(), version).unwrap(),
-    )
 }
 
 #[test]
@@ -128,8 +119,9 @@ fn an_api_versions_request_from_the_future_is_told_what_there_is() {
         panic!("an unsupported version wanted")
     };
     let answer = sent(refuse_api_versions(correlation_id).unwrap());
-    let (id, view) = decode_response::<ApiVersionsResponseView<'_>>(&answer, 0, 0);
-    assert_eq!((id, view.error_code), (77, 35));
+    let answer = ResponseFrame::parse(ApiKey::ApiVersions, 0, &answer).unwrap();
+    let view = ApiVersionsResponseView::decode(answer.body, 0).unwrap();
+    assert_eq!((answer.correlation_id, view.error_code), (77, 35));
     let keys: Vec<_> = view
         .api_keys
         .iter()
@@ -301,4 +293,44 @@ fn partition_bytes(partition: fetch_response::PartitionData) -> Bytes {
     }
     .to_bytes(4)
     .unwrap()
+}
+
+#[test]
+fn a_response_comes_back_as_it_was_sent() {
+    let response = HeartbeatResponse {
+        throttle_time_ms: 0,
+        error_code: 27,
+    };
+    for version in ApiKey::Heartbeat.versions() {
+        let bytes = sent(encode_response(version, 6, &response).unwrap());
+        let frame = ResponseFrame::parse(ApiKey::Heartbeat, version, &bytes).unwrap();
+        assert_eq!(frame.correlation_id, 6);
+        assert_eq!(
+            HeartbeatResponseView::decode(frame.body, version)
+                .unwrap()
+                .to_owned(),
+            response
+        );
+    }
+}
+
+#[test]
+fn every_api_and_every_error_is_found_by_its_number() {
+    for &key in ApiKey::ALL {
+        assert_eq!(ApiKey::from_key(key.key()), Some(key));
+        assert!(!key.versions().is_empty(), "{}", key.name());
+    }
+    for &error in ErrorCode::ALL {
+        assert_eq!(ErrorCode::from_code(error.code()), Some(error));
+    }
+    assert_eq!(
+        (ApiKey::from_key(4), ErrorCode::from_code(9999)),
+        (None, None)
+    );
+    assert_eq!(
+        ErrorCode::UnknownTopicOrPartition.to_string(),
+        "UNKNOWN_TOPIC_OR_PARTITION (3)"
+    );
+    assert!(ErrorCode::NotLeaderOrFollower.is_retriable());
+    assert!(!ErrorCode::MessageTooLarge.is_retriable());
 }
