@@ -7,6 +7,8 @@
 //! otherwise be believed to be on disk.
 
 mod inventory;
+#[cfg(test)]
+mod power_cuts;
 mod scan;
 #[cfg(test)]
 mod tests;

@@ -52,8 +52,10 @@ impl std::fmt::Debug for Job {
 pub(crate) enum JobDone {
     Synced(Box<SyncWork>),
     SnapshotWritten,
-    /// Retention goes on from where it was.
-    Retained,
+    /// Retention may have more to do.
+    Retained {
+        more: bool,
+    },
     Deleted(PartitionKey),
     Fatal(Fatal),
 }
@@ -70,7 +72,10 @@ impl Job {
                 (JobDone::Synced(Box::new(work)), result)
             }
             Work::Snapshot(job) => (JobDone::SnapshotWritten, job.run()),
-            Work::Retention(job) => (JobDone::Retained, job.run()),
+            Work::Retention(job) => {
+                let (more, result) = job.run();
+                (JobDone::Retained { more }, result)
+            }
             Work::Delete { dir, key, done } => {
                 let result = dir.remove(key);
                 done(result.clone().map_err(LaneError::from));

@@ -269,8 +269,8 @@ impl LaneCore {
                 self.touched.insert(slot);
             }
             (JobDone::SnapshotWritten, Some(partition)) => partition.snapshot_written(),
-            (JobDone::Retained, Some(partition)) => {
-                if let Some(up_to) = partition.retained() {
+            (JobDone::Retained { more }, Some(partition)) => {
+                if let Some(up_to) = partition.retained().filter(|_| more) {
                     self.retain(slot, up_to, now_ms);
                 }
             }

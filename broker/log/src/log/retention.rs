@@ -43,18 +43,23 @@ pub(crate) struct SegmentAge {
 }
 
 impl RetentionJob {
-    pub(crate) fn run(&self) -> Result<(), FileError> {
+    /// Does it, and says whether retention may have more to do now. After a failure it has not: the next tick tries again.
+    pub(crate) fn run(&self) -> (bool, Result<(), FileError>) {
         match self {
             Self::Remove {
                 shared,
                 segments,
                 log_start,
-            } => remove(shared, segments, *log_start),
+            } => {
+                let result = remove(shared, segments, *log_start);
+                (result.is_ok(), result)
+            }
             Self::Age(age) => {
-                if let Err(error) = age.find_out() {
+                let found = age.find_out();
+                if let Err(error) = &found {
                     info!(partition = %age.shared.key, %error, "the age of a segment is not known; it is kept");
                 }
-                Ok(())
+                (found.is_ok(), Ok(()))
             }
         }
     }
