@@ -29,23 +29,27 @@ mod special {
     pub(super) const EARLIEST_PENDING_UPLOAD: i64 = -6;
 }
 
+/// The first version that tells a leader's epoch.
+const EPOCHS_FROM: i16 = 4;
+
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ListOffsetsRequestView<'_> = request.decode()?;
     let by_time = |partition: ListOffsetsPartitionView| {
         partition.timestamp >= 0 || partition.timestamp == special::MAX_TIMESTAMP
     };
     if !view.topics.iter().any(|topic| topic.partitions.iter().any(by_time)) {
-        return request.answer(&answer(broker, &view.to_owned()));
+        return request.answer(&answer(broker, &view.to_owned(), request.version));
     }
     // A time is looked up in the log itself, which may wait for the disk.
-    let (owned, responder, broker) = (view.to_owned(), request.responder(), Arc::clone(broker));
+    let (owned, version) = (view.to_owned(), request.version);
+    let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let response = tokio::task::spawn_blocking(move || answer(&broker, &owned)).await;
+        let response = tokio::task::spawn_blocking(move || answer(&broker, &owned, responder.version)).await;
         responder.reply(&response.unwrap_or_default())
     }))
 }
 
-fn answer(broker: &Broker, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+fn answer(broker: &Broker, request: &ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let image = broker.metadata.image();
     let mut response = ListOffsetsResponse::default();
     for topic in &request.topics {
@@ -64,7 +68,8 @@ fn answer(broker: &Broker, request: &ListOffsetsRequest) -> ListOffsetsResponse 
                     error_code: ErrorCode::None.code(),
                     timestamp: found.timestamp,
                     offset: found.offset,
-                    leader_epoch: found.epoch,
+                    // Older versions have no place for it.
+                    leader_epoch: if version >= 4 { found.epoch } else { -1 },
                 },
                 Err(not_led) => ListOffsetsPartitionResponse {
                     partition_index: index,
