@@ -11,6 +11,10 @@ use tempfile::TempDir;
 /// How long a cluster may take to serve, or to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Beside the ports of a cluster that somebody runs by hand. Brokers also use those 10,000 and 20,000 above, which have to
+/// stay below 32,768, where the kernel gives ports to clients.
+const PORT_BASE: &str = "10192";
+
 /// A local cluster; its processes end with it, its data too.
 #[derive(Debug)]
 pub struct Local {
@@ -72,7 +76,7 @@ impl Local {
     /// When /proc cannot be read.
     #[must_use]
     pub fn brokers(&self) -> Vec<u32> {
-        children(self.child.id())
+        brokers_of(self.child.id())
     }
 
     /// `kill -9` of these processes, all at once.
@@ -169,11 +173,12 @@ fn spawn(folder: &Path, once: bool) -> Child {
     let both = out.try_clone().expect("a second handle");
     let mut local = Command::new(given::operator());
     local
-        .args(["local", "--data"])
-        .arg(folder.join("data"))
-        .arg("-f")
+        .args(["local", "-f"])
         .arg(folder.join("weir.yaml"))
         .env("WEIR_BROKER_BINARY", given::broker())
+        .env("WEIR_LOCAL_DATA", folder.join("data"))
+        .env("WEIR_PORT_BASE", PORT_BASE)
+        .env_remove("ONCE")
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(both);
@@ -192,17 +197,37 @@ fn bootstrap(said: &str) -> Option<String> {
     let line = said
         .lines()
         .rfind(|line| line.to_lowercase().contains("bootstrap"))?;
-    let words = line.split(|c: char| c.is_whitespace() || "=,;'\"`".contains(c));
+    let mut words = line.split_whitespace();
     words
+        .find(|word| word.starts_with("127.0.0.1:"))
         .map(str::to_owned)
-        .find(|word| word.starts_with("127.0.0.1:") || word.starts_with("localhost:"))
 }
 
-/// Children of a process, by its entry in /proc.
-fn children(of: u32) -> Vec<u32> {
-    let listed = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
-    listed
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect()
+/// Brokers that this process started, by its entry in /proc: children of any of its threads that were given a
+/// configuration, which tells them from the probe.
+fn brokers_of(operator: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{operator}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let listed =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<u32> = listed
+        .flat_map(|line| {
+            line.split_whitespace()
+                .filter_map(|id| id.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let given = |child: &u32| fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+    let mut brokers: Vec<u32> = children
+        .into_iter()
+        .filter(|child| {
+            given(child)
+                .split(|byte| *byte == 0)
+                .any(|word| word == b"--config")
+        })
+        .collect();
+    brokers.sort_unstable();
+    brokers
 }

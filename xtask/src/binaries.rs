@@ -19,7 +19,7 @@ pub(crate) fn build() -> Outcome<Binaries> {
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     process::run(
         process::cargo("build")
-            .args(["--release", "--locked", "--target", &target])
+            .args(["--release", "--target", &target])
             .args(["-p", "weir-broker", "--bin", "weir-broker"])
             .args(["-p", "weir-operator", "--bin", "weir-operator"])
             .env(

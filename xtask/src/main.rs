@@ -70,6 +70,9 @@ enum Task {
         /// Write nothing; fail when a committed file is stale
         #[arg(long)]
         check: bool,
+        /// First take over Kafka's definitions: the folder common/message of an unpacked kafka-clients jar
+        #[arg(long, conflicts_with = "check")]
+        import: Option<PathBuf>,
     },
     /// Everything that `make test` does
     Test {
@@ -109,7 +112,11 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(options),
         Task::Check => check::run(),
         Task::Fuzz { seconds, keep } => fuzz::run(seconds, keep),
-        Task::Wire { check } => wire::run(check),
+        Task::Wire {
+            import: Some(definitions),
+            ..
+        } => wire::import(&definitions),
+        Task::Wire { check, .. } => wire::run(check),
         Task::Test { list: true, .. } => {
             test::list();
             Ok(())

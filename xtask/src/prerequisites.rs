@@ -5,7 +5,7 @@
 use crate::{Outcome, paths, process};
 
 /// Debian packages and what needs them.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     (
         "containerd",
         "the nodes of the test cluster run pods with it",
@@ -20,6 +20,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("socat", "kubectl port-forward"),
     ("iproute2", "the test cluster's network"),
     ("procps", "the test cluster's scripts"),
+    ("g++", "libFuzzer, which drives the fuzz targets"),
     ("busybox-static", "the shell of the pods that tests use"),
     ("kcat", "the client on librdkafka that tests produce with"),
 ];

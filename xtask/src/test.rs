@@ -4,7 +4,7 @@
 //! nothing: machines differ.
 
 use crate::process::{cargo, command, lines, run as go};
-use crate::{Outcome, binaries, check, clients, images, kube, prerequisites};
+use crate::{Outcome, binaries, check, clients, fuzz, images, kube, prerequisites};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ struct Stage {
     run: fn(filter: &str, tally: &mut Tally) -> Outcome,
 }
 
-const STAGES: [Stage; 6] = [
+const STAGES: [Stage; 7] = [
     Stage {
         name: "machine",
         what: "what the tests need is here, or is installed",
@@ -33,6 +33,12 @@ const STAGES: [Stage; 6] = [
         what: "unit, property and simulation tests",
         budget_minutes: 10,
         run: unit,
+    },
+    Stage {
+        name: "fuzz",
+        what: "frames, every message in every version, and batches, 30 seconds each",
+        budget_minutes: 4,
+        run: fuzz,
     },
     Stage {
         name: "build",
@@ -169,6 +175,10 @@ fn unit(filter: &str, tally: &mut Tally) -> Outcome {
         tests.arg(filter);
     }
     tally.tests(&mut tests)
+}
+
+fn fuzz(_filter: &str, tally: &mut Tally) -> Outcome {
+    tally.count(fuzz::run(30, false))
 }
 
 fn build(_filter: &str, tally: &mut Tally) -> Outcome {

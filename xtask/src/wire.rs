@@ -5,6 +5,7 @@
 //! file is not what the schema gives.
 
 mod errors;
+mod import;
 mod index;
 mod names;
 mod owned;
@@ -20,16 +21,20 @@ use std::{env, fs};
 use schema::Message;
 
 use crate::Outcome;
+use crate::paths::root;
 
 /// Generated files by their path below `broker/wire`.
 type Files = BTreeMap<PathBuf, String>;
 
+/// Replaces the schema by what a directory of Kafka's definitions says, then generates the files.
+pub(crate) fn import(definitions: &Path) -> Outcome {
+    import::run(definitions, &root().join("broker/wire/schema"))?;
+    run(false)
+}
+
 /// Generates the files, or with `check` compares them with the committed ones.
 pub(crate) fn run(check: bool) -> Outcome {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("xtask lies in no workspace")?;
-    let wire = root.join("broker/wire");
+    let wire = root().join("broker/wire");
     let files = generate(&wire.join("schema"))?;
     let scratch = env::temp_dir().join(format!("weir-wire-{}", std::process::id()));
     let formatted = format(&scratch, files);
@@ -182,6 +187,11 @@ fn mentions(code: &str, name: &str) -> bool {
 fn format(scratch: &Path, files: Files) -> Outcome<Files> {
     let mut rustfmt = Command::new("rustfmt");
     rustfmt.args(["--edition", "2024"]);
+    // The scratch directory is nowhere below the workspace, and its configuration is to hold all the same.
+    let config = root().join("rustfmt.toml");
+    if config.is_file() {
+        rustfmt.arg("--config-path").arg(config);
+    }
     for (path, content) in &files {
         let path = scratch.join(path);
         fs::create_dir_all(path.parent().unwrap_or(scratch))?;
