@@ -83,9 +83,9 @@ async fn run(config: Config) -> ExitCode {
     };
     let told_to_stop = told_to_stop(terminate, interrupt);
     tokio::pin!(told_to_stop);
-    let on_fatal: OnFatal = Arc::new(|fatal| {
+    let on_fatal: OnFatal = Arc::new(|what| {
         // Nothing may be acknowledged, synced or tidied up after this.
-        eprintln!("weir-broker: {fatal}");
+        error!(what, "the process ends");
         std::process::exit(i32::from(EXIT_DISK));
     });
     let running = tokio::select! {

@@ -32,6 +32,9 @@ struct Rules {
     now_ms: i64,
 }
 
+/// The first version that tells where a partition's leader is.
+const LEADER_HINTS_FROM: i16 = 10;
+
 /// Where in the response the outcome of an append belongs.
 type Place = (usize, usize);
 
@@ -94,7 +97,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         if acks == 0 {
             return unacknowledged(&response);
         }
-        response.node_endpoints = endpoints(&image, &response);
+        if responder.version < LEADER_HINTS_FROM {
+            forget_leaders(&mut response);
+        } else {
+            response.node_endpoints = endpoints(&image, &response);
+        }
         responder.reply(&response)
     }))
 }
@@ -228,6 +235,15 @@ fn unacknowledged(response: &ProduceResponse) -> Reply {
         }
     }
     Reply::Nothing
+}
+
+/// Older clients ask for the metadata instead.
+fn forget_leaders(response: &mut ProduceResponse) {
+    for topic in &mut response.responses {
+        for partition in &mut topic.partition_responses {
+            partition.current_leader = LeaderIdAndEpoch::default();
+        }
+    }
 }
 
 /// Where the leaders are that the response names.

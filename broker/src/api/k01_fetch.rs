@@ -30,7 +30,12 @@ struct Fetch {
     bytes_min: usize,
     bytes_max: usize,
     is_read_committed: bool,
+    version: i16,
 }
+
+/// The first version that tells who a partition's leader is, and the first that tells where.
+const LEADER_FROM: i16 = 12;
+const ENDPOINTS_FROM: i16 = 16;
 
 struct WantedTopic {
     name: String,
@@ -66,6 +71,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         bytes_min: of_client(view.min_bytes),
         bytes_max: of_client(view.max_bytes).min(broker.config.limits.fetch_bytes as usize),
         is_read_committed: view.isolation_level == 1,
+        version: request.version,
     };
     let patience = Duration::from_millis(u64::try_from(view.max_wait_ms).unwrap_or(0));
     let responder = request.responder();
@@ -110,7 +116,7 @@ impl Fetch {
                 };
                 partitions.push(read.unwrap_or_else(|not_led| {
                     look.has_error = true;
-                    refused(partition.partition, not_led)
+                    self.refused(partition.partition, not_led)
                 }));
             }
             look.response.responses.push(FetchableTopicResponse {
@@ -119,7 +125,7 @@ impl Fetch {
                 partitions,
             });
         }
-        if look.has_error {
+        if look.has_error && self.version >= ENDPOINTS_FROM {
             look.response.node_endpoints = endpoints(&image, &look.response);
         }
         look
@@ -146,7 +152,7 @@ impl Fetch {
         }
         if from < reader.log_start() || from > reader.log_end() {
             let message = format!("offset {from} is outside of {}..={high_watermark}", reader.log_start());
-            let mut refusal = refused(wanted.partition, ApiError::new(ErrorCode::OffsetOutOfRange, message).into());
+            let mut refusal = self.refused(wanted.partition, ApiError::new(ErrorCode::OffsetOutOfRange, message).into());
             refusal.high_watermark = high_watermark.0;
             refusal.log_start_offset = reader.log_start().0;
             look.has_error = true;
@@ -164,6 +170,24 @@ impl Fetch {
         }
         look.waiting.push((Arc::clone(&led.partition), high_watermark));
         Ok(data)
+    }
+
+    fn refused(&self, index: i32, NotLed { error, leader }: NotLed) -> PartitionData {
+        let leader = leader.filter(|_| self.version >= LEADER_FROM);
+        let current_leader =
+            leader.map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch }).unwrap_or_default();
+        PartitionData {
+            partition_index: index,
+            error_code: error.code.code(),
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            current_leader,
+            preferred_read_replica: -1,
+            // Never null: librdkafka cannot parse that.
+            records: Some(Records::empty()),
+            ..PartitionData::default()
+        }
     }
 }
 
@@ -197,24 +221,6 @@ fn divergence(led: &Led, wanted: &FetchPartitionView) -> Option<EpochEndOffset> 
     };
     let agrees = end.epoch == last_fetched && end.end_offset.0 >= wanted.fetch_offset;
     (!agrees).then_some(EpochEndOffset { epoch: end.epoch.0, end_offset: end.end_offset.0 })
-}
-
-fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionData {
-    let current_leader = leader
-        .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch })
-        .unwrap_or_default();
-    PartitionData {
-        partition_index: index,
-        error_code: error.code.code(),
-        high_watermark: -1,
-        last_stable_offset: -1,
-        log_start_offset: -1,
-        current_leader,
-        preferred_read_replica: -1,
-        // Never null: librdkafka cannot parse that.
-        records: Some(Records::empty()),
-        ..PartitionData::default()
-    }
 }
 
 /// Where the leaders are that the response names.

@@ -41,8 +41,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         return request.answer(&answer(broker, &view.to_owned(), request.version));
     }
     // A time is looked up in the log itself, which may wait for the disk.
-    let (owned, version) = (view.to_owned(), request.version);
-    let (responder, broker) = (request.responder(), Arc::clone(broker));
+    let (owned, responder, broker) = (view.to_owned(), request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
         let response = tokio::task::spawn_blocking(move || answer(&broker, &owned, responder.version)).await;
         responder.reply(&response.unwrap_or_default())
@@ -68,8 +67,7 @@ fn answer(broker: &Broker, request: &ListOffsetsRequest, version: i16) -> ListOf
                     error_code: ErrorCode::None.code(),
                     timestamp: found.timestamp,
                     offset: found.offset,
-                    // Older versions have no place for it.
-                    leader_epoch: if version >= 4 { found.epoch } else { -1 },
+                    leader_epoch: if version >= EPOCHS_FROM { found.epoch } else { -1 },
                 },
                 Err(not_led) => ListOffsetsPartitionResponse {
                     partition_index: index,

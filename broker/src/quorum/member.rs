@@ -257,18 +257,12 @@ impl Member {
     /// version does not understand. The process has to end then.
     pub async fn failed(&self) -> String {
         let mut status = self.shared.quorum.status();
-        match status.wait_for(|status| status.failed.is_some()).await {
-            Ok(status) => status.failed.clone().unwrap_or_default(),
+        let failed = status.wait_for(|status| status.failed.is_some()).await;
+        match failed.map(|status| status.failed.clone().unwrap_or_default()) {
+            Ok(reason) => reason,
             // Stopped in good order, which is no failure.
             Err(_) => std::future::pending().await,
         }
-    }
-
-    /// Stops at once and without a goodbye.
-    #[cfg(test)]
-    pub(crate) async fn abandon(&self) {
-        self.stop.cancel();
-        self.shared.quorum.shutdown().await;
     }
 
     /// Who leads and votes, in the quorum's own words.

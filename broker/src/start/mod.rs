@@ -16,7 +16,6 @@ pub use lock::{DirLock, LockError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::{error, info, warn};
 use weir_log::storage::Storage;
@@ -24,19 +23,21 @@ use weir_log::storage_os::OsStorage;
 use weir_log::{DataDir, Fatal, Lanes, LanesConfig, SystemClock};
 use weir_proto::admin::v1::admin_server::AdminServer;
 use weir_quorum::record::HostPort as Address;
-use weir_quorum::{BrokerId, ControlError};
+use weir_quorum::configs::Settings;
+use weir_quorum::quorum::{Blocking, Compaction, Timing};
+use weir_quorum::{BrokerId, ClusterId, ControlError};
 
 use crate::Broker;
 use crate::config::{Config, HostPort, Listener};
 use crate::groups::{Groups, coordinator_config};
-use crate::grpc::AdminService;
+use crate::grpc::{AdminService, Services};
 use crate::health::Health;
 use crate::http::HttpListener;
 use crate::metrics::Metrics;
 use crate::net::{KafkaListener, RequestMemory};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
-use crate::quorum::Metadata;
+use crate::quorum::{Entropy, Member, MemberError, Metadata, Options, Pace, net};
 
 /// Left free on the data directory's file system, so that metadata and checkpoints can still be written when it is full.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
@@ -60,6 +61,9 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The broker cannot take part in a metadata quorum.
+    #[error(transparent)]
+    Member(#[from] MemberError),
     /// The logs cannot be opened.
     #[error("the logs in {dir} cannot be opened: {source}")]
     Logs {
@@ -79,13 +83,14 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// What is called, once, when a disk failure leaves it unknown what is on disk. In production it ends the process.
-pub type OnFatal = Arc<dyn Fn(&Fatal) + Send + Sync>;
+/// What is called, once, with what happened, when a failure leaves it unknown what is on disk. In production it ends the process.
+pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A broker that runs.
 #[derive(Debug)]
 pub struct Running {
     broker: Arc<Broker>,
+    member: Arc<Member>,
     health: Arc<Health>,
     addresses: Addresses,
     /// Ends the listeners for clients.
@@ -108,45 +113,57 @@ pub struct Addresses {
     pub http: SocketAddr,
 }
 
-/// Brings a broker up. Returns when its parts are assembled and it serves; whether clients may be sent to it is what
-/// [`Running::ready`] waits for.
+/// Brings a broker up. Returns when clients are served. A broker that waits for its peers waits here; its metrics and health are served
+/// meanwhile.
 pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartError> {
     let began = Instant::now();
     let lock = DirLock::take(&config.data_dir)?;
     let health = Health::starting();
     let metrics = Arc::new(Metrics::new()?);
-    let settings = Arc::new(config.settings().map_err(StartError::Config)?);
+    let settings = config.settings().map_err(StartError::Config)?;
     let (stop, stop_clients) = (CancellationToken::new(), CancellationToken::new());
+    // Whatever goes wrong below, nothing that was begun goes on.
+    let abandon = (stop.clone().drop_guard(), stop_clients.clone().drop_guard());
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
 
     let http = HttpListener::bind(&config.http).await.map_err(bind_error("listeners.http.bind", &config.http))?;
-    let http_address = http.address();
-    tasks.spawn(http.serve(Arc::clone(&health), stop.clone()));
-
-    health.step("opening the log directory");
-    let storage: Arc<dyn Storage> = Arc::new(OsStorage::new());
-    let log_dir = config.data_dir.join("log");
-    let dir = DataDir::open(Arc::clone(&storage), &log_dir, DISK_RESERVE_BYTES)
-        .map_err(|source| StartError::Logs { dir: log_dir.clone(), source })?;
-    let lanes = start_lanes(&config, &metrics, on_fatal)?;
-
     let kafka = KafkaListener::bind(&config.kafka.bind)
         .await
         .map_err(bind_error("listeners.kafka.bind", &config.kafka.bind))?;
-    let quorum = bind_quorum(&config.quorum.bind).await?;
-    let addresses = Addresses { kafka: kafka.address(), quorum: quorum.1, http: http_address };
+    let (quorum, quorum_address) = bind_quorum(&config.quorum.bind).await?;
+    let addresses = Addresses { kafka: kafka.address(), quorum: quorum_address, http: http.address() };
+    tasks.spawn(http.serve(Arc::clone(&health), stop.clone()));
 
-    let me = BrokerId(config.broker_id);
-    let partitions = Partitions::new(me, dir, lanes, Arc::clone(&settings), Arc::clone(&metrics));
+    health.step("opening the data directory");
+    let storage: Arc<dyn Storage> = Arc::new(OsStorage::new());
+    let member = Member::open(member_options(&config, &settings, addresses), Arc::clone(&storage)).await?;
+    let services = Services {
+        first: AdminServer::new(AdminService::new(Arc::clone(&health))),
+        second: member.service(),
+    };
+    let grpc = net::server().serve_with_incoming_shutdown(services, quorum, stop.clone().cancelled_owned());
+    tasks.spawn(async move {
+        if let Err(error) = grpc.await {
+            error!(%error, "the listener for brokers and the operator ended");
+        }
+    });
+
     health.step("recovering logs");
-    let found = partitions.recover().map_err(|source| StartError::Logs { dir: log_dir, source })?;
+    let log_dir = config.data_dir.join("log");
+    let logs = |source| StartError::Logs { dir: log_dir.clone(), source };
+    let dir = DataDir::open(Arc::clone(&storage), &log_dir, DISK_RESERVE_BYTES).map_err(logs)?;
+    let metadata = member.metadata();
+    let lanes = start_lanes(&config, &metrics, Arc::clone(&on_fatal))?;
+    let me = metadata.broker_id();
+    let partitions = Partitions::new(me, dir, lanes, Arc::new(settings), Arc::clone(&metrics));
+    let found = partitions.recover().map_err(logs)?;
 
-    health.step("finding the metadata quorum");
-    let metadata = Metadata::solitary(me, advertised(&config.kafka, addresses.kafka), (*settings).clone())
-        .await
-        .map_err(StartError::Config)?;
+    // Logs are recovered meanwhile.
+    health.step("finding the cluster's metadata quorum");
+    member.start().await?;
+    health.step("recovering logs");
     partitions.opened().await;
-    info!(partitions = found, ms = millis(began), "logs recovered");
+    info!(partitions = found, ms = millis(began), "logs are recovered");
 
     let coordinators = coordinator_config(&config.groups);
     let groups = Groups::new(metadata.clone(), Arc::clone(&partitions), coordinators, Arc::new(SystemClock));
@@ -161,24 +178,24 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
         groups,
     });
     health.assembled(Arc::clone(&broker));
-
     let is_current = {
         let metadata = metadata.clone();
         move || metadata.caught_up()
     };
     tasks.spawn(Arc::clone(&partitions).follow(metadata.watch(), is_current, stop.clone()));
+    tasks.spawn(keep_retention(partitions, stop.clone()));
     // With the clients: who waits in a group is let go, and finds its coordinator elsewhere.
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
-    tasks.spawn(keep_retention(partitions, stop.clone()));
-    let admin = AdminServer::new(AdminService::new(Arc::clone(&health)));
-    let server = Server::builder().serve_with_incoming_shutdown(admin, quorum.0, stop.clone().cancelled_owned());
-    tasks.spawn(async move {
-        if let Err(error) = server.await {
-            error!(%error, "the listener for brokers and the operator ended");
-        }
-    });
+    let member = Arc::new(member);
+    tasks.spawn(watch_quorum(Arc::clone(&member), on_fatal, stop.clone()));
+
+    member.set_ready(true);
+    active(&metadata).await;
+    info!(ms = millis(began), "registered and serving");
     clients.spawn(kafka.serve(Arc::clone(&broker), stop_clients.clone()));
-    Ok(Running { broker, health, addresses, stop_clients, stop, clients, tasks, _lock: lock })
+    abandon.0.disarm();
+    abandon.1.disarm();
+    Ok(Running { broker, member, health, addresses, stop_clients, stop, clients, tasks, _lock: lock })
 }
 
 impl Running {
@@ -211,6 +228,8 @@ impl Running {
         if tokio::time::timeout(patience, self.clients.wait()).await.is_err() {
             warn!(?patience, "requests were still in flight");
         }
+        // While the listener for brokers still answers: goodbye may have to be said to this very process.
+        self.member.shutdown().await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -229,11 +248,53 @@ fn start_lanes(config: &Config, metrics: &Arc<Metrics>, on_fatal: OnFatal) -> Re
     let fatal_errors = metrics.fatal_errors.clone();
     let report = move |fatal: &Fatal| {
         fatal_errors.inc();
-        error!(error = %fatal, "nothing is acknowledged any more");
-        on_fatal(fatal);
+        on_fatal(&fatal.to_string());
     };
     let config = LanesConfig { lanes, ..LanesConfig::default() };
     Lanes::start(config, Arc::new(SystemClock), Arc::new(report)).map_err(StartError::Threads)
+}
+
+fn member_options(config: &Config, settings: &Settings, addresses: Addresses) -> Options {
+    let peers = (0..).zip(&config.peers).map(|(id, address)| (BrokerId(id), address.to_string()));
+    Options {
+        broker_id: BrokerId(config.broker_id),
+        data_dir: config.data_dir.clone(),
+        cluster_id: config.cluster.id.clone().map(ClusterId),
+        peers: peers.collect(),
+        quorum_address: advertised(&config.quorum, addresses.quorum).to_string(),
+        kafka: advertised(&config.kafka, addresses.kafka),
+        rack: config.rack.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        settings: settings.clone(),
+        pace: Pace::default(),
+        timing: Timing::default(),
+        compaction: Compaction::default(),
+        blocking: Blocking::Pool,
+        entropy: Entropy::System,
+    }
+}
+
+/// A quorum node that stops for good takes the process with it.
+async fn watch_quorum(member: Arc<Member>, on_fatal: OnFatal, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        reason = member.failed() => on_fatal(&format!("the metadata quorum's node has stopped: {reason}")),
+    }
+}
+
+/// Waits until the cluster counts this broker among the living.
+async fn active(metadata: &Metadata) {
+    let mut images = metadata.watch();
+    loop {
+        images.mark_unchanged();
+        if metadata.is_active() {
+            return;
+        }
+        if images.changed().await.is_err() {
+            // The quorum's node has stopped, and with it soon this process.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 async fn keep_retention(partitions: Arc<Partitions>, stop: CancellationToken) {
