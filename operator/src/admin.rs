@@ -351,3 +351,6 @@ fn group_seen(group: proto::Group) -> Result<GroupSeen, Refusal> {
             .collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,5 +15,7 @@ pub mod objects;
 pub mod plan;
 pub mod quantity;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 pub mod world;

@@ -131,7 +131,7 @@ impl BrokerConfig {
     ) -> Self {
         let listener = |port: u16| Listener {
             bind: format!("127.0.0.1:{port}"),
-            advertised: format!("localhost:{port}"),
+            advertised: format!("127.0.0.1:{port}"),
         };
         let own = ports(broker);
         let peer = |peer: u32| format!("127.0.0.1:{}", ports(BrokerId(peer)).internal);

@@ -35,6 +35,10 @@ enum Kind {
     Truth,
     /// One of a few words.
     Word(&'static [&'static str]),
+    /// Some of a few words, with commas between.
+    Words(&'static [&'static str]),
+    /// A number from 0 to 1.
+    Fraction,
 }
 
 struct Row {
@@ -86,19 +90,73 @@ const TABLE: &[Row] = &[
         &["cleanup.policy", "log.cleanup.policy"],
         Section::Topics,
         "cleanup.policy",
-        Kind::Word(&["delete"]),
+        Kind::Words(&["delete", "compact"]),
+    ),
+    row(
+        &["compression.gzip.level"],
+        Section::Topics,
+        "compression.gzip.level",
+        Kind::Number(-1, 9, ""),
+    ),
+    row(
+        &["compression.lz4.level"],
+        Section::Topics,
+        "compression.lz4.level",
+        Kind::Number(1, 17, ""),
     ),
     row(
         &["compression.type"],
         Section::Topics,
         "compression.type",
-        Kind::Word(&["producer"]),
+        Kind::Word(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
     ),
     row(
-        &["durability"],
+        &["compression.zstd.level"],
+        Section::Topics,
+        "compression.zstd.level",
+        Kind::Number(-131_072, 22, ""),
+    ),
+    row(
+        &["delete.retention.ms", "log.cleaner.delete.retention.ms"],
+        Section::Topics,
+        "delete.retention.ms",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
+        &["durability", "log.durability"],
         Section::Topics,
         "durability",
         Kind::Word(&["fsync", "replicated", "os"]),
+    ),
+    row(
+        &["file.delete.delay.ms", "log.segment.delete.delay.ms"],
+        Section::Topics,
+        "file.delete.delay.ms",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
+        &["flush.messages", "log.flush.interval.messages"],
+        Section::Topics,
+        "flush.messages",
+        Kind::Number(1, ANY, ""),
+    ),
+    row(
+        &["flush.ms", "log.flush.interval.ms"],
+        Section::Topics,
+        "flush.ms",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
+        &["index.interval.bytes", "log.index.interval.bytes"],
+        Section::Topics,
+        "index.interval.bytes",
+        Kind::Number(0, INT, ""),
+    ),
+    row(
+        &["max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms"],
+        Section::Topics,
+        "max.compaction.lag.ms",
+        Kind::Number(1, ANY, ""),
     ),
     row(
         &["max.message.bytes", "message.max.bytes"],
@@ -107,16 +165,55 @@ const TABLE: &[Row] = &[
         Kind::Number(0, INT, ""),
     ),
     row(
+        &[
+            "message.timestamp.after.max.ms",
+            "log.message.timestamp.after.max.ms",
+        ],
+        Section::Topics,
+        "message.timestamp.after.max.ms",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
+        &[
+            "message.timestamp.before.max.ms",
+            "log.message.timestamp.before.max.ms",
+        ],
+        Section::Topics,
+        "message.timestamp.before.max.ms",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
         &["message.timestamp.type", "log.message.timestamp.type"],
         Section::Topics,
         "message.timestamp.type",
-        Kind::Word(&["CreateTime"]),
+        Kind::Word(&["CreateTime", "LogAppendTime"]),
+    ),
+    row(
+        &[
+            "min.cleanable.dirty.ratio",
+            "log.cleaner.min.cleanable.ratio",
+        ],
+        Section::Topics,
+        "min.cleanable.dirty.ratio",
+        Kind::Fraction,
+    ),
+    row(
+        &["min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms"],
+        Section::Topics,
+        "min.compaction.lag.ms",
+        Kind::Number(0, ANY, ""),
     ),
     row(
         &["min.insync.replicas"],
         Section::Topics,
         "min.insync.replicas",
-        Kind::Number(1, 9, ""),
+        Kind::Number(1, INT, ""),
+    ),
+    row(
+        &["preallocate", "log.preallocate"],
+        Section::Topics,
+        "preallocate",
+        Kind::Truth,
     ),
     row(
         &["retention.bytes", "log.retention.bytes"],
@@ -137,10 +234,28 @@ const TABLE: &[Row] = &[
         Kind::Number(14, INT, ""),
     ),
     row(
+        &["segment.index.bytes", "log.index.size.max.bytes"],
+        Section::Topics,
+        "segment.index.bytes",
+        Kind::Number(4, INT, ""),
+    ),
+    row(
+        &["segment.jitter.ms", "log.roll.jitter.ms"],
+        Section::Topics,
+        "segment.jitter.ms",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
         &["segment.ms", "log.roll.ms"],
         Section::Topics,
         "segment.ms",
         Kind::Number(1, ANY, ""),
+    ),
+    row(
+        &["unclean.leader.election.enable"],
+        Section::Topics,
+        "unclean.leader.election.enable",
+        Kind::Truth,
     ),
     row(
         &["group.initial.rebalance.delay.ms"],
@@ -262,6 +377,19 @@ impl Kind {
             Self::Truth => Err("\"true\" or \"false\"".to_owned()),
             Self::Word(words) if words.contains(&value) => Ok(value.to_owned()),
             Self::Word(words) => Err(words.join(" or ")),
+            Self::Words(words) if value.split(',').all(|word| words.contains(&word.trim())) => {
+                Ok(value.to_owned())
+            }
+            Self::Words(words) => Err(format!("some of {}, with commas between", words.join(", "))),
+            Self::Fraction
+                if value
+                    .trim()
+                    .parse::<f64>()
+                    .is_ok_and(|number| (0.0..=1.0).contains(&number)) =>
+            {
+                Ok(value.to_owned())
+            }
+            Self::Fraction => Err("a number from 0 to 1".to_owned()),
         }
     }
 }
@@ -300,6 +428,7 @@ mod tests {
                 "spec.config[retention.ms]: \"a week\" is not possible",
             ),
             ("num.partitions", "0", "a whole number from 1 to 10000"),
+            ("cleanup.policy", "shred", "some of delete, compact"),
             ("auto.create.topics.enable", "yes", "\"true\" or \"false\""),
             (
                 "retention.hours",

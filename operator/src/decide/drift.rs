@@ -8,25 +8,33 @@ use serde_json::Value;
 use crate::quantity::Quantity;
 
 /// The first difference, as `path: is → should be`; `None` when everything that is ours is as it should be.
+///
+/// Metadata comes last: when a spec and its hash differ, the spec says more.
 #[must_use]
 pub fn first_difference(desired: &Value, observed: &Value) -> Option<String> {
-    difference("", desired, observed)
+    let (Value::Object(wanted), Value::Object(there)) = (desired, observed) else {
+        return difference("", desired, observed);
+    };
+    let content = wanted.iter().filter(|(key, _)| *key != "metadata");
+    let metadata = wanted.iter().filter(|(key, _)| *key == "metadata");
+    content
+        .chain(metadata)
+        .find_map(|(key, value)| field_difference(key, value, there.get(key)))
+}
+
+fn field_difference(path: &str, desired: &Value, observed: Option<&Value>) -> Option<String> {
+    match observed {
+        Some(observed) => difference(path, desired, observed),
+        None if is_nothing(desired) => None,
+        None => Some(format!("{path}: unset → {}", brief(desired))),
+    }
 }
 
 fn difference(path: &str, desired: &Value, observed: &Value) -> Option<String> {
     match (desired, observed) {
         (Value::Object(desired), Value::Object(observed)) => {
             desired.iter().find_map(|(key, value)| {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                match observed.get(key) {
-                    Some(observed) => difference(&path, value, observed),
-                    None if is_nothing(value) => None,
-                    None => Some(format!("{path}: unset → {}", brief(value))),
-                }
+                field_difference(&format!("{path}.{key}"), value, observed.get(key))
             })
         }
         (Value::Array(desired), Value::Array(observed)) => list_difference(path, desired, observed),
@@ -95,6 +103,24 @@ fn holds_quantities(path: &str) -> bool {
 }
 
 fn change(path: &str, desired: &Value, observed: &Value) -> String {
+    if let (Value::String(desired), Value::String(observed)) = (desired, observed)
+        && desired.contains('\n')
+    {
+        // Of a file, the first line that differs.
+        let line =
+            |text: &str, at: usize| text.lines().nth(at).unwrap_or("nothing").trim().to_owned();
+        let at = desired
+            .lines()
+            .zip(observed.lines())
+            .take_while(|(desired, observed)| desired == observed)
+            .count();
+        return format!(
+            "{path}: line {}: {} → {}",
+            at + 1,
+            line(observed, at),
+            line(desired, at)
+        );
+    }
     format!("{path}: {} → {}", brief(observed), brief(desired))
 }
 
@@ -152,6 +178,16 @@ mod tests {
                 json!({"c": [{"name": "a"}]}),
                 json!({"c": []}),
                 "c[a]: missing",
+            ),
+            (
+                json!({"metadata": {"a": "1"}, "spec": {"b": "1"}}),
+                json!({"metadata": {"a": "2"}, "spec": {"b": "2"}}),
+                "spec.b: 2 → 1",
+            ),
+            (
+                json!({"data": {"f": "a\nb: 2\n"}}),
+                json!({"data": {"f": "a\nb: 1\n"}}),
+                "data.f: line 2: b: 1 → b: 2",
             ),
             (
                 json!({"args": ["x"]}),

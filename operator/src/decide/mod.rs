@@ -10,6 +10,8 @@ pub mod cluster;
 pub mod drift;
 pub mod gates;
 pub mod group;
+#[cfg(test)]
+mod properties;
 pub mod roll;
 pub mod scale;
 pub mod topic;

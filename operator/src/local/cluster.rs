@@ -97,7 +97,7 @@ impl LocalCluster {
     }
 
     fn bootstrap(&self) -> Result<String, LocalError> {
-        Ok(format!("localhost:{}", self.ports(BrokerId(0))?.kafka))
+        Ok(format!("127.0.0.1:{}", self.ports(BrokerId(0))?.kafka))
     }
 
     /// Looks, decides and acts once. `true`: something is on its way, come back soon.
@@ -251,7 +251,7 @@ impl LocalCluster {
                     .get(&id)
                     .map_or(0.0, |begun| begun.elapsed().as_secs_f64());
                 say.line(&format!(
-                    "Broker {id} is ready on localhost:{kafka} ({took:.1} s after its start)."
+                    "Broker {id} is ready on 127.0.0.1:{kafka} ({took:.1} s after its start)."
                 ))?;
                 self.waiting.remove(&id);
             } else if !ready && broker.ready {
@@ -396,7 +396,7 @@ impl LocalCluster {
             self.start(cluster, id, hash)?;
             let state = if known { "its data is there" } else { "new" };
             say.line(&format!(
-                "Starting broker {id} of cluster {} on localhost:{} ({}, {state}).",
+                "Starting broker {id} of cluster {} on 127.0.0.1:{} ({}, {state}).",
                 self.name,
                 self.ports(id)?.kafka,
                 data.display()

@@ -1,1 +1,172 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use weir_crds::ClusterStatus;
+
+use super::cluster::{Outcome, status};
+use super::{MESSAGE_BYTES_MAX, holds, newly, truncated};
+use crate::decide::cluster::{World, decide};
+use crate::testing::{cluster, converged};
+use crate::validate::Cluster;
+use crate::world::BrokerId;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn of(previous: &ClusterStatus, cluster: &Cluster, world: &World, now: Timestamp) -> ClusterStatus {
+    let decision = decide(cluster, world).unwrap();
+    let outcome = Outcome::Decided {
+        cluster,
+        world,
+        decision: &decision,
+        failed: None,
+        unseen: None,
+    };
+    status(previous, Some(4), &outcome, now)
+}
+
+fn find<'a>(status: &'a ClusterStatus, kind: &str) -> &'a Condition {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+        .unwrap()
+}
+
+#[test]
+fn the_same_world_later_is_the_same_status() {
+    let first = of(
+        &ClusterStatus::default(),
+        &cluster(),
+        &converged(&cluster()),
+        at(1000),
+    );
+    let second = of(&first, &cluster(), &converged(&cluster()), at(2000));
+    assert_eq!(first, second);
+    assert_eq!(holds(&first.conditions, "Ready"), Some(true));
+    assert_eq!(first.observed_generation, Some(4));
+    assert_eq!(
+        first.bootstrap.as_deref(),
+        Some("shop-bootstrap.market.svc:9092")
+    );
+    assert_eq!(
+        (
+            first.replicas,
+            first.ready_replicas,
+            first.version.as_deref()
+        ),
+        (Some(3), Some(3), Some("0.1.0"))
+    );
+    assert_eq!(first.plan, None);
+}
+
+#[test]
+fn a_conditions_time_moves_only_when_its_status_does() {
+    let first = of(
+        &ClusterStatus::default(),
+        &cluster(),
+        &converged(&cluster()),
+        at(1000),
+    );
+    let mut world = converged(&cluster());
+    world.processes.get_mut(&BrokerId(1)).unwrap().ready = false;
+    let second = of(&first, &cluster(), &world, at(2000));
+    assert_eq!(find(&second, "Ready").last_transition_time.0, at(2000));
+    assert_eq!(
+        (
+            find(&second, "Ready").reason.as_str(),
+            find(&second, "Ready").message.as_str()
+        ),
+        ("BrokersNotReady", "2 of 3 brokers are ready")
+    );
+    assert_eq!(find(&second, "Stalled").last_transition_time.0, at(1000));
+    assert_eq!(holds(&second.conditions, "Reconciling"), Some(true));
+}
+
+#[test]
+fn pods_that_are_ready_while_no_broker_answers_are_not_known_to_be_a_cluster() {
+    let world = World {
+        look: None,
+        ..converged(&cluster())
+    };
+    let status = of(&ClusterStatus::default(), &cluster(), &world, at(1));
+    assert_eq!(find(&status, "Ready").status, "Unknown");
+}
+
+#[test]
+fn what_was_known_before_a_failed_look_stays_in_the_status() {
+    let before = of(
+        &ClusterStatus::default(),
+        &cluster(),
+        &converged(&cluster()),
+        at(1),
+    );
+    let after = status(
+        &before,
+        Some(5),
+        &Outcome::Unread("the API server is away".into()),
+        at(2),
+    );
+    assert_eq!(after.cluster_id, before.cluster_id);
+    assert_eq!(
+        (
+            find(&after, "Ready").status.as_str(),
+            find(&after, "Ready").reason.as_str()
+        ),
+        ("Unknown", "ObservationFailed")
+    );
+    assert_eq!(
+        after.observed_generation,
+        Some(4),
+        "generation 5 was not looked at"
+    );
+}
+
+#[test]
+fn a_blocked_scale_down_is_a_condition_and_the_cluster_stays_ready() {
+    let smaller = Cluster {
+        replicas: 2,
+        ..cluster()
+    };
+    let status = of(
+        &ClusterStatus::default(),
+        &smaller,
+        &converged(&cluster()),
+        at(1),
+    );
+    for (kind, expected) in [
+        ("Ready", true),
+        ("ScaleDownBlocked", true),
+        ("Stalled", true),
+        ("Reconciling", false),
+    ] {
+        assert_eq!(holds(&status.conditions, kind), Some(expected), "{kind}");
+    }
+    let blocked = status.plan.unwrap().blocked;
+    assert_eq!(
+        (blocked[0].gate.as_str(), blocked[0].step.as_str()),
+        ("ScaleDownBlocked", "remove brokers")
+    );
+}
+
+#[test]
+fn only_what_is_new_is_told() {
+    let ready = of(
+        &ClusterStatus::default(),
+        &cluster(),
+        &converged(&cluster()),
+        at(1),
+    );
+    assert!(newly(&[], &ready.conditions, "Ready").is_some());
+    assert!(newly(&ready.conditions, &ready.conditions, "Ready").is_none());
+    assert!(newly(&ready.conditions, &ready.conditions, "Stalled").is_none());
+}
+
+#[test]
+fn messages_fit_and_are_cut_between_characters() {
+    let long = truncated("ä".repeat(MESSAGE_BYTES_MAX), MESSAGE_BYTES_MAX);
+    assert!(long.len() <= MESSAGE_BYTES_MAX && long.ends_with('…'));
+    assert_eq!(truncated("short".into(), 10), "short");
+}

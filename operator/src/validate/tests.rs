@@ -1,1 +1,143 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use serde_json::{Value, json};
+
+use super::{Cluster, Defaults, Group, Image, Topic};
+use crate::testing::resource;
+
+fn refused(change: impl Fn(&mut weir_crds::Cluster)) -> String {
+    let mut resource = resource();
+    change(&mut resource);
+    Cluster::validate(
+        &resource,
+        &Defaults {
+            broker_image: "weir-broker:0.1.0".into(),
+        },
+    )
+    .unwrap_err()
+    .to_string()
+}
+
+fn topic(spec: Value) -> weir_crds::Topic {
+    serde_json::from_value(json!({"apiVersion": "weir.dev/v1alpha1", "kind": "Topic", "metadata": {"name": "orders", "namespace": "shop"}, "spec": spec})).unwrap()
+}
+
+#[test]
+fn what_the_api_server_would_have_refused_is_refused_with_field_and_remedy() {
+    for (message, parts) in [
+        (
+            refused(|cluster| cluster.spec.replicas = 0),
+            ["spec.replicas", "1 or more"],
+        ),
+        (
+            refused(|cluster| cluster.spec.storage.size.0 = "ten".into()),
+            ["spec.storage.size", "10Gi"],
+        ),
+        (
+            refused(|cluster| cluster.spec.storage.size.0 = "-1Gi".into()),
+            ["spec.storage.size", "positive"],
+        ),
+        (
+            refused(|cluster| cluster.metadata.name = Some("Shop".into())),
+            ["metadata.name", "lower-case"],
+        ),
+        (
+            refused(|cluster| cluster.metadata.name = Some("x".repeat(41))),
+            ["metadata.name", "at most 40"],
+        ),
+        (
+            refused(|cluster| {
+                cluster.spec.config.insert("log.dirs".into(), "/".into());
+            }),
+            ["spec.config[log.dirs]", "Remove it"],
+        ),
+        (
+            refused(|cluster| {
+                cluster.spec.image = Some("a".into());
+                cluster.spec.version = Some("1.0.0".into());
+            }),
+            ["spec.image", "Keep one"],
+        ),
+    ] {
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
+fn a_version_names_an_image_and_nothing_leaves_it_to_the_operator() {
+    let defaults = Defaults {
+        broker_image: "registry:5000/weir-broker:0.1.0".into(),
+    };
+    let mut wanted = resource();
+    assert_eq!(
+        Cluster::validate(&wanted, &defaults).unwrap().image,
+        Image::Default(defaults.broker_image.clone())
+    );
+    wanted.spec.version = Some("0.2.0".into());
+    assert_eq!(
+        Cluster::validate(&wanted, &defaults).unwrap().image,
+        Image::Named("registry:5000/weir-broker:0.2.0".into())
+    );
+}
+
+#[test]
+fn a_topic_is_named_after_its_resource_unless_it_says_otherwise() {
+    let plain = Topic::validate(&topic(json!({"clusterRef": {"name": "main"}}))).unwrap();
+    assert_eq!(
+        (
+            plain.name.as_str(),
+            plain.partitions,
+            plain.cluster.to_string().as_str()
+        ),
+        ("orders", None, "shop/main")
+    );
+    let named = Topic::validate(&topic(
+        json!({"clusterRef": {"name": "main"}, "topicName": "Orders_v2"}),
+    ))
+    .unwrap();
+    assert_eq!(named.name, "Orders_v2");
+}
+
+#[test]
+fn topics_that_cannot_be_are_refused() {
+    for (spec, part) in [
+        (
+            json!({"clusterRef": {"name": "m"}, "topicName": "a b"}),
+            "spec.topicName",
+        ),
+        (
+            json!({"clusterRef": {"name": "m"}, "topicName": ".."}),
+            "spec.topicName",
+        ),
+        (
+            json!({"clusterRef": {"name": "m"}, "topicName": "__consumer_offsets"}),
+            "the brokers' own",
+        ),
+        (
+            json!({"clusterRef": {"name": "m"}, "partitions": 0}),
+            "spec.partitions",
+        ),
+        (
+            json!({"clusterRef": {"name": "m"}, "replicationFactor": -1}),
+            "spec.replicationFactor",
+        ),
+    ] {
+        let message = Topic::validate(&topic(spec)).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_group_with_a_negative_objective_is_refused() {
+    let group: weir_crds::ConsumerGroup = serde_json::from_value(json!({
+        "apiVersion": "weir.dev/v1alpha1", "kind": "ConsumerGroup", "metadata": {"name": "billing"},
+        "spec": {"clusterRef": {"name": "m"}, "lagObjective": {"records": -1}},
+    }))
+    .unwrap();
+    assert!(
+        Group::validate(&group)
+            .unwrap_err()
+            .to_string()
+            .contains("spec.lagObjective.records")
+    );
+}

@@ -1,1 +1,221 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use serde_json::{Value, json};
+
+use super::{Decision, Step, World, decide};
+use crate::objects;
+use crate::testing::{cluster, converged, resource};
+use crate::validate::{Cluster, Defaults};
+use crate::world::BrokerId;
+
+fn applied(decision: &Decision) -> Vec<String> {
+    let title = |step: &Step| match step {
+        Step::Apply { child, change } => Some(format!("{}: {change}", child.title())),
+        Step::RestartBroker { .. } => None,
+    };
+    decision.plan.steps.iter().filter_map(title).collect()
+}
+
+fn gates(decision: &Decision) -> Vec<&'static str> {
+    decision
+        .plan
+        .blocked
+        .iter()
+        .map(|blocked| blocked.gate)
+        .collect()
+}
+
+fn restarts(decision: &Decision) -> Vec<BrokerId> {
+    let broker = |step: &Step| {
+        if let Step::RestartBroker { broker, .. } = step {
+            Some(*broker)
+        } else {
+            None
+        }
+    };
+    decision.plan.steps.iter().filter_map(broker).collect()
+}
+
+fn set(world: &mut World) -> &mut Value {
+    world
+        .objects
+        .get_mut(&("StatefulSet".to_owned(), "shop-broker".to_owned()))
+        .unwrap()
+}
+
+#[test]
+fn a_new_cluster_gets_its_objects_and_those_that_pods_need_come_before_the_pods() {
+    let decision = decide(&cluster(), &World::default()).unwrap();
+    let titles: Vec<String> = applied(&decision)
+        .into_iter()
+        .map(|title| title.replace(": missing", ""))
+        .collect();
+    assert_eq!(
+        titles,
+        [
+            "ServiceAccount shop-broker",
+            "ConfigMap shop-config",
+            "Service shop-brokers",
+            "Service shop-bootstrap",
+            "PodDisruptionBudget shop-broker",
+            "StatefulSet shop-broker",
+        ]
+    );
+    assert_eq!(gates(&decision), Vec::<&str>::new());
+}
+
+#[test]
+fn a_converged_world_plans_nothing() {
+    let decision = decide(&cluster(), &converged(&cluster())).unwrap();
+    assert!(decision.plan.is_empty(), "{:?}", decision.plan);
+}
+
+#[test]
+fn what_somebody_changed_by_hand_is_changed_back() {
+    let mut world = converged(&cluster());
+    set(&mut world)["spec"]["replicas"] = json!(1);
+    assert_eq!(
+        applied(&decide(&cluster(), &world).unwrap()),
+        ["StatefulSet shop-broker: spec.replicas: 1 → 3"]
+    );
+}
+
+#[test]
+fn fewer_replicas_leave_the_set_as_it_is_with_the_gate_that_says_so() {
+    let smaller = Cluster {
+        replicas: 2,
+        ..cluster()
+    };
+    let decision = decide(&smaller, &converged(&cluster())).unwrap();
+    assert_eq!(
+        (gates(&decision), decision.brokers),
+        (vec!["ScaleDownBlocked"], 3)
+    );
+    assert_eq!(applied(&decision), Vec::<String>::new());
+}
+
+#[test]
+fn more_replicas_grow_the_set_and_restart_nobody() {
+    let larger = Cluster {
+        replicas: 5,
+        ..cluster()
+    };
+    let decision = decide(&larger, &converged(&cluster())).unwrap();
+    assert!(
+        applied(&decision)
+            .iter()
+            .any(|change| change == "StatefulSet shop-broker: spec.replicas: 3 → 5"),
+        "{:?}",
+        applied(&decision)
+    );
+    assert_eq!((restarts(&decision), decision.outdated), (vec![], vec![]));
+}
+
+#[test]
+fn a_larger_volume_waits_and_does_not_touch_the_claims_of_the_set() {
+    let mut resource = resource();
+    resource.spec.storage.size = weir_crds::StorageSize("20Gi".into());
+    let larger = Cluster::validate(
+        &resource,
+        &Defaults {
+            broker_image: "weir-broker:0.1.0".into(),
+        },
+    )
+    .unwrap();
+    let decision = decide(&larger, &converged(&cluster())).unwrap();
+    assert_eq!(gates(&decision), ["StorageResizePending"]);
+    assert_eq!(applied(&decision), Vec::<String>::new());
+}
+
+#[test]
+fn claims_that_the_api_server_completed_are_given_back_as_they_are() {
+    let mut world = converged(&cluster());
+    let claim = &mut set(&mut world)["spec"]["volumeClaimTemplates"][0];
+    claim["spec"]["volumeMode"] = json!("Filesystem");
+    claim["status"] = json!({"phase": "Pending"});
+    assert!(decide(&cluster(), &world).unwrap().plan.is_empty());
+}
+
+#[test]
+fn a_changed_configuration_is_applied_and_rolls_one_broker_at_a_time() {
+    let mut resource = resource();
+    resource
+        .spec
+        .config
+        .insert("num.partitions".into(), "6".into());
+    let changed = Cluster::validate(
+        &resource,
+        &Defaults {
+            broker_image: "weir-broker:0.1.0".into(),
+        },
+    )
+    .unwrap();
+    let decision = decide(&changed, &converged(&cluster())).unwrap();
+    assert_eq!(restarts(&decision).len(), 1);
+    assert_eq!(decision.outdated.len(), 3);
+}
+
+#[test]
+fn a_newer_operators_default_image_restarts_nobody() {
+    let newer = Cluster::validate(
+        &resource(),
+        &Defaults {
+            broker_image: "weir-broker:9.9.9".into(),
+        },
+    )
+    .unwrap();
+    let decision = decide(&newer, &converged(&cluster())).unwrap();
+    assert!(decision.plan.is_empty(), "{:?}", decision.plan);
+}
+
+#[test]
+fn paused_says_what_waits() {
+    let paused = Cluster {
+        paused: true,
+        replicas: 5,
+        ..cluster()
+    };
+    assert_eq!(
+        gates(&decide(&paused, &converged(&cluster())).unwrap()),
+        ["Paused"]
+    );
+    let idle = Cluster {
+        paused: true,
+        ..cluster()
+    };
+    assert!(
+        decide(&idle, &converged(&cluster()))
+            .unwrap()
+            .plan
+            .steps
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_hash_of_a_pod_is_the_same_for_ever() {
+    // When this fails, an upgrade of the operator would restart every cluster there is. Keep the hash, whatever is changed.
+    assert_eq!(
+        objects::pod_hash(&cluster(), "weir-broker:0.1.0"),
+        "6ee3588afb1f661b"
+    );
+}
+
+#[test]
+fn what_a_process_does_not_notice_is_not_in_its_hash() {
+    let hash = |cluster: &Cluster| objects::pod_hash(cluster, "image");
+    let before = hash(&cluster());
+    assert_eq!(
+        hash(&Cluster {
+            replicas: 9,
+            cluster_id: Some("id".into()),
+            paused: true,
+            ..cluster()
+        }),
+        before
+    );
+    let mut labelled = cluster();
+    labelled.pod.labels.insert("team".into(), "red".into());
+    assert_ne!(hash(&labelled), before);
+    assert_ne!(objects::pod_hash(&cluster(), "other"), before);
+}

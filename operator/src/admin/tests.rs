@@ -1,0 +1,247 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+use weir_proto::admin::v1::admin_server::{Admin as Service, AdminServer};
+
+use super::{Admin, proto};
+use crate::act::{self, Acted};
+use crate::decide::topic::Step;
+use crate::world::{BrokerId, Key, Refusal};
+
+/// A broker that has what it is given and refuses topics whose name begins with `bad`.
+#[derive(Debug, Clone, Default)]
+struct Broker {
+    calls: Arc<Mutex<Vec<String>>>,
+    away: bool,
+}
+
+impl Broker {
+    fn called<T>(&self, what: String, answer: T) -> Result<Response<T>, Status> {
+        if self.away {
+            return Err(Status::unavailable("no controller"));
+        }
+        self.calls.lock().unwrap().push(what);
+        Ok(Response::new(answer))
+    }
+}
+
+fn results(names: impl Iterator<Item = String>) -> proto::TopicResultsResponse {
+    let error = |name: &str| {
+        name.starts_with("bad").then(|| proto::Error {
+            code: "INVALID_CONFIG".into(),
+            message: format!("{name} is bad"),
+        })
+    };
+    proto::TopicResultsResponse {
+        results: names
+            .map(|name| proto::TopicResult {
+                error: error(&name),
+                name,
+            })
+            .collect(),
+    }
+}
+
+#[tonic::async_trait]
+impl Service for Broker {
+    async fn describe_cluster(
+        &self,
+        _: Request<proto::DescribeClusterRequest>,
+    ) -> Result<Response<proto::DescribeClusterResponse>, Status> {
+        let broker = |id| proto::Broker {
+            id,
+            alive: true,
+            version: "0.1.0".into(),
+            ..proto::Broker::default()
+        };
+        let answer = proto::DescribeClusterResponse {
+            cluster_id: "id".into(),
+            brokers: vec![broker(0), broker(1)],
+            voters: vec![0],
+            ..Default::default()
+        };
+        self.called("cluster".into(), answer)
+    }
+
+    async fn describe_topics(
+        &self,
+        request: Request<proto::DescribeTopicsRequest>,
+    ) -> Result<Response<proto::DescribeTopicsResponse>, Status> {
+        let topic = proto::Topic {
+            name: "orders".into(),
+            partitions: 3,
+            ..proto::Topic::default()
+        };
+        self.called(
+            format!("topics {:?}", request.into_inner().names),
+            proto::DescribeTopicsResponse {
+                topics: vec![topic],
+            },
+        )
+    }
+
+    async fn create_topics(
+        &self,
+        request: Request<proto::CreateTopicsRequest>,
+    ) -> Result<Response<proto::TopicResultsResponse>, Status> {
+        let topics = request.into_inner().topics;
+        self.called(
+            format!("create {}", topics.len()),
+            results(topics.into_iter().map(|topic| topic.name)),
+        )
+    }
+
+    async fn alter_topics(
+        &self,
+        request: Request<proto::AlterTopicsRequest>,
+    ) -> Result<Response<proto::TopicResultsResponse>, Status> {
+        let changes = request.into_inner().changes;
+        self.called(
+            format!("alter {}", changes.len()),
+            results(changes.into_iter().map(|change| change.name)),
+        )
+    }
+
+    async fn delete_topics(
+        &self,
+        request: Request<proto::DeleteTopicsRequest>,
+    ) -> Result<Response<proto::TopicResultsResponse>, Status> {
+        let names = request.into_inner().names;
+        self.called(
+            format!("delete {}", names.len()),
+            results(names.into_iter()),
+        )
+    }
+
+    async fn describe_groups(
+        &self,
+        request: Request<proto::DescribeGroupsRequest>,
+    ) -> Result<Response<proto::DescribeGroupsResponse>, Status> {
+        let group = |id: String| proto::Group {
+            id,
+            state: "Dead".into(),
+            ..proto::Group::default()
+        };
+        let ids = request.into_inner().ids;
+        self.called(
+            format!("groups {}", ids.len()),
+            proto::DescribeGroupsResponse {
+                groups: ids.into_iter().map(group).collect(),
+            },
+        )
+    }
+}
+
+/// Starts a broker and returns its address.
+async fn start(broker: Broker) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    tokio::spawn(Server::builder().serve_with_incoming(AdminServer::new(broker), incoming));
+    address
+}
+
+fn create(topic: &str) -> Step {
+    Step::Create {
+        resource: Key::new("shop", topic),
+        topic: topic.into(),
+        partitions: None,
+        replication_factor: None,
+        config: BTreeMap::new(),
+    }
+}
+
+#[tokio::test]
+async fn brokers_that_do_not_answer_are_passed_over() {
+    let broker = Broker::default();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let away = start(Broker {
+        away: true,
+        ..Broker::default()
+    })
+    .await;
+    let mut admin = Admin::new(vec![closed, away, start(broker.clone()).await]);
+    let look = admin.look().await.unwrap();
+    assert_eq!(
+        (look.cluster_id.as_str(), look.brokers.len(), look.voters),
+        ("id", 2, vec![BrokerId(0)])
+    );
+    assert_eq!(look.topics["orders"].partitions, 3);
+    assert_eq!(
+        *broker.calls.lock().unwrap(),
+        ["cluster", "topics []"],
+        "one call for all topics"
+    );
+}
+
+#[tokio::test]
+async fn when_none_answers_the_error_names_each() {
+    let away = start(Broker {
+        away: true,
+        ..Broker::default()
+    })
+    .await;
+    let error = Admin::new(vec![away.clone()])
+        .look()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&away) && error.contains("no controller"),
+        "{error}"
+    );
+    assert!(
+        Admin::default()
+            .look()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("no address")
+    );
+}
+
+#[tokio::test]
+async fn thousands_of_steps_are_few_calls_and_each_resource_gets_its_answer() {
+    let broker = Broker::default();
+    let mut admin = Admin::new(vec![start(broker.clone()).await]);
+    let mut steps: Vec<Step> = (0..1200).map(|at| create(&format!("topic-{at}"))).collect();
+    steps.push(create("bad-one"));
+    steps.push(Step::Delete {
+        resource: Key::new("shop", "old"),
+        topic: "old".into(),
+    });
+    let acted = act::on_topics(&mut admin, &steps).await.unwrap();
+    assert_eq!(
+        *broker.calls.lock().unwrap(),
+        ["create 500", "create 500", "create 201", "delete 1"]
+    );
+    assert_eq!(acted.changed.len(), 1201);
+    let refusal = Refusal {
+        code: "INVALID_CONFIG".into(),
+        message: "bad-one is bad".into(),
+    };
+    assert_eq!(
+        acted.refused,
+        BTreeMap::from([(Key::new("shop", "bad-one"), refusal)])
+    );
+}
+
+#[tokio::test]
+async fn nothing_to_do_is_no_call() {
+    let broker = Broker::default();
+    let mut admin = Admin::new(vec![start(broker.clone()).await]);
+    assert_eq!(
+        act::on_topics(&mut admin, &[]).await.unwrap(),
+        Acted::default()
+    );
+    assert!(admin.groups(Vec::new()).await.unwrap().is_empty());
+    assert_eq!(broker.calls.lock().unwrap().len(), 0);
+}

@@ -1,0 +1,97 @@
+//! Values that several tests begin with.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::decide::cluster::World;
+use crate::names;
+use crate::objects::{self, Existing};
+use crate::validate::{Cluster, Defaults};
+use crate::world::{BrokerId, BrokerSeen, Look, Process};
+
+/// A Cluster of three brokers, as the API server has it.
+pub(crate) fn resource() -> weir_crds::Cluster {
+    serde_json::from_value(json!({
+        "apiVersion": "weir.dev/v1alpha1",
+        "kind": "Cluster",
+        "metadata": {"name": "shop", "namespace": "market", "uid": "6f1c", "generation": 1},
+        "spec": {
+            "replicas": 3,
+            "storage": {"size": "10Gi"},
+            "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+            "config": {"retention.ms": 604_800_000_u64},
+        },
+    }))
+    .unwrap()
+}
+
+/// The same, judged.
+pub(crate) fn cluster() -> Cluster {
+    Cluster::validate(
+        &resource(),
+        &Defaults {
+            broker_image: "weir-broker:0.1.0".into(),
+        },
+    )
+    .unwrap()
+}
+
+/// A world in which all is as the cluster wants it.
+pub(crate) fn converged(cluster: &Cluster) -> World {
+    let existing = Existing::default();
+    let children = objects::desired(cluster, cluster.replicas, &existing).unwrap();
+    let hash = objects::pod_hash(cluster, existing.image(cluster));
+    let brokers = || (0..cluster.replicas).map(BrokerId);
+    World {
+        objects: children
+            .into_iter()
+            .map(|child| ((child.resource.kind, child.name), child.content))
+            .collect(),
+        processes: brokers()
+            .map(|broker| {
+                (
+                    broker,
+                    Process {
+                        hash: Some(hash.clone()),
+                        ready: true,
+                        leaving: false,
+                    },
+                )
+            })
+            .collect(),
+        look: Some(Look {
+            cluster_id: "5rKf0lVNQ5u0zV2mR1n8cg".into(),
+            controller: Some(BrokerId(0)),
+            brokers: brokers()
+                .map(|broker| {
+                    (
+                        broker,
+                        BrokerSeen {
+                            alive: true,
+                            version: "0.1.0".into(),
+                            ..BrokerSeen::default()
+                        },
+                    )
+                })
+                .collect(),
+            voters: brokers().take(3).collect(),
+            topics: BTreeMap::new(),
+        }),
+    }
+}
+
+/// Any object of a cluster by kind, as YAML.
+pub(crate) fn yaml(cluster: &Cluster, kind: &str, name: &str) -> String {
+    let children = objects::desired(cluster, cluster.replicas, &Existing::default()).unwrap();
+    let child = children
+        .into_iter()
+        .find(|child| child.resource.kind == kind && child.name == name)
+        .unwrap();
+    assert_eq!(
+        child.content["metadata"]["labels"][names::CLUSTER_LABEL],
+        json!(cluster.key.name)
+    );
+    serde_yaml::to_string(&child.content).unwrap()
+}
