@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use weir_log::storage_sim::SimStorage;
 use weir_quorum::command::{CreateTopics, NewTopic};
 use weir_quorum::configs::Settings;
@@ -17,16 +17,17 @@ use weir_quorum::quorum::{Blocking, Compaction, Timing};
 use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, ClusterId, Command, Reply};
 
-use super::{Entropy, Member, Metadata, Options, Pace, net};
+use super::{Entropy, Member, MemberError, Metadata, Options, Pace, net};
 
 /// How long anything may take before a test counts as failed: far above what it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// One broker in a runtime of its own, so that it can be killed with all of its tasks and connections.
 struct Broker {
     member: Arc<Member>,
     metadata: Metadata,
     disk: SimStorage,
-    server: JoinHandle<()>,
+    runtime: Option<Runtime>,
 }
 
 /// The addresses of a cluster's quorum listeners, which outlive the brokers behind them.
@@ -83,22 +84,42 @@ impl Ports {
 }
 
 async fn open(options: Options, listener: TcpListener, disk: SimStorage) -> Broker {
-    let member = Arc::new(Member::open(options, Arc::new(disk.clone())).await.unwrap());
-    let incoming = futures::stream::unfold(listener, |listener| async {
-        let accepted = listener.accept().await.map(|(stream, _)| stream);
-        Some((accepted, listener))
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = listener.into_std().unwrap();
+    let storage = Arc::new(disk.clone());
+    let opened = runtime.spawn(async move {
+        let member = Arc::new(Member::open(options, storage).await.unwrap());
+        let listener = TcpListener::from_std(listener).unwrap();
+        let incoming = futures::stream::unfold(listener, |listener| async {
+            let accepted = listener.accept().await.map(|(stream, _)| stream);
+            Some((accepted, listener))
+        });
+        tokio::spawn(net::server().serve_with_incoming(member.service(), incoming.boxed()));
+        member
     });
-    let server = net::server().serve_with_incoming(member.service(), incoming.boxed());
-    let server = tokio::spawn(async move { server.await.unwrap() });
+    let member = opened.await.unwrap();
     Broker {
         metadata: member.metadata(),
         member,
         disk,
-        server,
+        runtime: Some(runtime),
     }
 }
 
 impl Broker {
+    async fn start(&self) -> Result<(), MemberError> {
+        let member = self.member.clone();
+        let runtime = self.runtime.as_ref().unwrap().handle().clone();
+        runtime
+            .spawn(async move { member.start().await })
+            .await
+            .unwrap()
+    }
+
     async fn active(&self) {
         self.member.set_ready(true);
         let active = self
@@ -109,21 +130,31 @@ impl Broker {
     }
 
     /// As `kill -9`: no goodbye, no answer from now on. Gives the disk back.
-    async fn kill(self) -> SimStorage {
-        self.server.abort();
-        let _ = self.server.await;
-        let disk = self.disk.process_killed();
-        self.member.abandon().await;
-        disk
+    fn kill(self) -> SimStorage {
+        self.disk.process_killed()
     }
 }
 
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // All tasks and connections go with it.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Listens where a killed broker did, as soon as its sockets are gone.
 async fn listen(at: SocketAddr) -> TcpListener {
-    // The connections of the broker before may still be going.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(at).unwrap();
-    socket.listen(128).unwrap()
+    let bound = async {
+        loop {
+            match TcpListener::bind(at).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, bound).await.unwrap()
 }
 
 async fn cluster(brokers: usize) -> (Ports, Vec<Broker>) {
@@ -134,7 +165,7 @@ async fn cluster(brokers: usize) -> (Ports, Vec<Broker>) {
     }
     futures::future::join_all(
         all.iter()
-            .map(|broker| async { broker.member.start().await.unwrap() }),
+            .map(|broker| async { broker.start().await.unwrap() }),
     )
     .await;
     futures::future::join_all(all.iter().map(Broker::active)).await;
@@ -220,7 +251,7 @@ async fn a_killed_controller_is_replaced_and_its_partitions_wait_for_it() {
     three_voters(&brokers[1]).await;
     created(&brokers[1], "t", 6).await;
     let killed = brokers[1].metadata.controller_id().unwrap();
-    let disk = brokers.remove(killed.0 as usize).kill().await;
+    let disk = brokers.remove(killed.0 as usize).kill();
 
     let other = &brokers[0];
     let image = other
@@ -251,7 +282,7 @@ async fn a_killed_controller_is_replaced_and_its_partitions_wait_for_it() {
 
     let id = killed.0 as usize;
     let back = open(ports.options(id), listen(ports.0[id]).await, disk).await;
-    back.member.start().await.unwrap();
+    back.start().await.unwrap();
     back.active().await;
     let image = back
         .metadata
@@ -273,7 +304,7 @@ async fn a_wiped_voter_comes_back_as_another_disk_and_holds_nothing() {
     three_voters(&brokers[0]).await;
     created(&brokers[0], "t", 6).await;
     let old = brokers[2].metadata.incarnation();
-    drop(brokers.remove(2).kill().await);
+    drop(brokers.remove(2).kill());
 
     let wiped = open(
         ports.options(2),
@@ -282,7 +313,7 @@ async fn a_wiped_voter_comes_back_as_another_disk_and_holds_nothing() {
     )
     .await;
     assert_ne!(wiped.metadata.incarnation(), old);
-    wiped.member.start().await.unwrap();
+    wiped.start().await.unwrap();
     wiped.active().await;
     assert_eq!(
         wiped.metadata.cluster_id(),
@@ -349,12 +380,12 @@ async fn a_stranger_is_refused_by_name() {
     options.peers = BTreeMap::new();
     let stranger_listener = listeners.remove(1);
     let first = open(options, listeners.remove(0), SimStorage::new()).await;
-    first.member.start().await.unwrap();
+    first.start().await.unwrap();
 
     let mut options = ours.options(1);
     options.cluster_id = Some(ClusterId("another".into()));
     let stranger = open(options, stranger_listener, SimStorage::new()).await;
-    let error = stranger.member.start().await.unwrap_err().to_string();
+    let error = stranger.start().await.unwrap_err().to_string();
     let id = first.metadata.cluster_id().unwrap();
     assert!(
         error.contains("another") && error.contains(id.as_str()),
@@ -367,10 +398,10 @@ async fn a_single_broker_is_back_at_once_after_a_kill() {
     let (ports, mut brokers) = cluster(1).await;
     created(&brokers[0], "t", 3).await;
     let id = brokers[0].metadata.cluster_id();
-    let disk = brokers.remove(0).kill().await;
+    let disk = brokers.remove(0).kill();
     let start = Instant::now();
     let back = open(ports.options(0), listen(ports.0[0]).await, disk).await;
-    back.member.start().await.unwrap();
+    back.start().await.unwrap();
     back.active().await;
     println_elapsed("one broker from restart to active", start);
     assert_eq!(back.metadata.cluster_id(), id);

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, View};
+use super::{Decision, View, elections};
 use crate::command::{AlterConfigs, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply};
 use crate::configs::{self, ConfigDef, ConfigKind, list};
 use crate::error::{ControlError, ErrorName};
 use crate::image::Image;
 use crate::record::{ConfigChanged, ConfigOf, Record};
+
+/// Set on a topic, it lets a replica that lacks acknowledged records lead where no other can: the person's consent, which
+/// takes effect at once.
+const UNCLEAN: &str = "unclean.leader.election.enable";
 
 pub(super) fn alter(view: &View<'_>, request: &AlterConfigs) -> Decision {
     let mut records = Vec::new();
@@ -33,6 +37,7 @@ fn alter_one(view: &View<'_>, changes: &ConfigChanges) -> Result<Vec<Record>, Co
     let of = resolve(view.image, &changes.resource)?;
     let mut seen = BTreeSet::new();
     let mut records = Vec::new();
+    let mut accepted_loss = false;
     for op in &changes.ops {
         if !seen.insert(op.key.as_str()) {
             return Err(invalid(format!(
@@ -45,11 +50,22 @@ fn alter_one(view: &View<'_>, changes: &ConfigChanges) -> Result<Vec<Record>, Co
             ConfigOf::Broker(_) | ConfigOf::Cluster => configs::broker_def(&op.key)?,
         };
         let value = changed(def, op, || current(view, &changes.resource, def))?;
+        if op.key == UNCLEAN && value.as_deref() == Some("true") {
+            accepted_loss = true;
+        }
         records.push(Record::ConfigChanged(ConfigChanged {
             of: of.clone(),
             key: op.key.clone(),
             value,
         }));
+    }
+    if accepted_loss && let ConfigResource::Topic(name) = &changes.resource {
+        records.extend(
+            view.image
+                .topic(name)
+                .into_iter()
+                .flat_map(|topic| elections::unclean(view.image, topic)),
+        );
     }
     Ok(records)
 }

@@ -97,3 +97,27 @@ pub(super) fn disown(image: &Image, wiped: BrokerId) -> Vec<Record> {
         })
         .collect()
 }
+
+/// The changes that let a live replica lead where none that is in sync is left, at the price of what it lacks. Only where
+/// the in-sync set is empty: a replica that is in sync and away may come back with everything.
+pub(super) fn unclean<'a>(image: &'a Image, topic: &'a Topic) -> impl Iterator<Item = Record> + 'a {
+    let is_alive = |id: &BrokerId| image.broker(*id).is_some_and(|broker| !broker.fenced);
+    (0..)
+        .zip(&topic.partitions)
+        .filter_map(move |(index, partition)| {
+            if partition.leader.is_some() || !partition.isr.is_empty() {
+                return None;
+            }
+            let leader = partition.replicas.iter().copied().find(is_alive)?;
+            Some(Record::PartitionChanged(PartitionChanged {
+                topic: topic.id,
+                index,
+                leader: Some(leader),
+                leader_epoch: partition.leader_epoch.next(),
+                epoch: partition.epoch.next(),
+                replicas: None,
+                isr: Some(vec![leader]),
+                elr: None,
+            }))
+        })
+}
