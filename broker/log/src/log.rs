@@ -82,6 +82,8 @@ pub(crate) struct PartitionLog {
     /// Closed segments whose files are kept open until they are synced: a file opened later would not hear of a failed
     /// write-back.
     unsynced_closed: Vec<(Arc<Segment>, Arc<dyn File>)>,
+    /// Closed segments with index entries in memory.
+    unindexed_closed: Vec<Arc<Segment>>,
     /// How many segments were begun, and at how many the directory was last synced.
     rolls: u64,
     rolls_synced: u64,
@@ -123,6 +125,7 @@ impl PartitionLog {
             staged_end,
             latest_epoch,
             unsynced_closed: Vec::new(),
+            unindexed_closed: Vec::new(),
             rolls: 0,
             rolls_synced: 0,
             // The first batch of this life gets an entry.
@@ -138,20 +141,23 @@ impl PartitionLog {
         &self.shared
     }
 
-    /// Where the newest index entries go to their file, when there are many. A failure costs only speed.
-    pub(crate) fn flush_index(&self, all: bool) {
-        let closed = self.unsynced_closed.iter().map(|(segment, _)| segment);
-        for segment in closed.chain([&self.active]) {
-            let is_active = Arc::ptr_eq(segment, &self.active);
-            if all || !is_active || segment.index.wants_flush() {
-                let flushed =
-                    segment.with_index(&self.shared.dir, &self.shared.path, |index, place| {
-                        index.flush(place)
-                    });
-                if let Err(error) = flushed {
-                    debug!(path = %error.path.display(), error = %error.source, "index entries stay in memory");
-                }
+    /// Moves index entries to their files, of closed segments all of them, of the active one when there are many or `all`
+    /// are to go. A failure costs only speed.
+    pub(crate) fn flush_index(&mut self, all: bool) {
+        let flush = |segment: &Segment| {
+            let flushed =
+                segment.with_index(&self.shared.dir, &self.shared.path, |index, place| {
+                    index.flush(place)
+                });
+            if let Err(error) = flushed {
+                debug!(path = %error.path.display(), error = %error.source, "index entries stay in memory");
             }
+        };
+        for segment in std::mem::take(&mut self.unindexed_closed) {
+            flush(&segment);
+        }
+        if all || self.active.index.wants_flush() {
+            flush(&self.active);
         }
     }
 
@@ -406,6 +412,7 @@ impl PartitionLog {
         segment.set_active(Some(Arc::clone(&file)));
         let old = std::mem::replace(&mut self.active, Arc::clone(&segment));
         let old_file = std::mem::replace(&mut self.active_file, file);
+        self.unindexed_closed.push(Arc::clone(&old));
         self.unsynced_closed.push((old, old_file));
         self.active_since_ms = None;
         self.bytes_since_index = 0;

@@ -78,6 +78,11 @@ impl LogReader {
         Self { shared }
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Which partition this is.
     #[must_use]
     pub fn key(&self) -> PartitionKey {

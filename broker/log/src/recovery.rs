@@ -326,6 +326,15 @@ impl Opening {
         for segment in segments.drain(kept..).rev() {
             self.inventory.remove_segment(&self.shared, &segment)?;
         }
+        if expected < self.shared.log_start() {
+            // Records were deleted that had not been synced, and are gone now by themselves. Their offsets are not used again.
+            expected = self.shared.log_start();
+            for segment in segments.drain(..).rev() {
+                self.inventory.remove_segment(&self.shared, &segment)?;
+            }
+            self.inventory.ensure_segment(&self.shared.dir)?;
+            segments = self.inventory.segments(&self.shared.dir);
+        }
         let path = &self.shared.path;
         self.shared
             .dir

@@ -225,6 +225,8 @@ impl PartitionLog {
             .max(self.shared.log_start());
         self.move_log_start(log_start);
         self.shared.set_segments(segments);
+        self.unindexed_closed
+            .retain(|segment| segment.end() > log_start);
         self.unsynced_closed
             .retain(|(segment, _)| segment.end() > log_start);
         RetentionJob::Remove {

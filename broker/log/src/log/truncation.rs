@@ -43,6 +43,7 @@ impl PartitionLog {
         end: Offset,
         now_ms: i64,
     ) -> Result<Offset, TruncationFailed> {
+        self.refuse_if_damaged()?;
         let (start, log_end) = (self.shared.log_start(), self.shared.log_end());
         if end >= log_end {
             return Ok(log_end);
@@ -71,20 +72,30 @@ impl PartitionLog {
             });
             self.shared.dir.write_checkpoint(false)?;
         }
+        if cut.end < start {
+            // The batch that holds the log's start goes as a whole.
+            lower_log_start(&self.shared, cut.end)?;
+            self.move_log_start(cut.end);
+        }
         self.shared.step_truncations();
         let done = self.cut(cut, now_ms);
         self.shared.step_truncations();
         done?;
-        if cut.end < start {
-            // The batch that held the log's start is gone as a whole.
-            self.move_log_start(cut.end);
-        }
         self.shared.mark.set(Mark {
             end: cut.end,
             segment,
             position: cut.position,
         });
         Ok(cut.end)
+    }
+
+    fn refuse_if_damaged(&self) -> Result<(), TruncationFailed> {
+        match self.shared.damage() {
+            Some(damage) => Err(TruncationFailed::Refused(LaneError::Damaged(
+                damage.clone(),
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn cut_point(&self, end: Offset) -> Result<CutPoint, ReadError> {
@@ -171,6 +182,7 @@ impl PartitionLog {
         self.active_file = file;
         self.active_since_ms = (cut.position > 0).then_some(now_ms);
         self.unsynced_closed.clear();
+        self.unindexed_closed.clear();
         self.rolls_synced = self.rolls;
         self.bytes_since_index = self.config.index_interval_bytes;
         shared.set_segments(segments);
@@ -203,6 +215,7 @@ impl PartitionLog {
 
     /// Moves the log's start up, durably. The bytes go with retention.
     pub(crate) fn delete_records(&mut self, start: Offset) -> Result<Offset, TruncationFailed> {
+        self.refuse_if_damaged()?;
         let (log_start, end) = (self.shared.log_start(), self.shared.durable_end());
         if start <= log_start {
             return Ok(log_start);
@@ -241,6 +254,19 @@ pub(crate) fn store_log_start(shared: &Shared, start: Offset) -> Result<(), File
         )?;
         *stored = start;
     }
+    Ok(())
+}
+
+/// Writes a start before the one on disk.
+fn lower_log_start(shared: &Shared, start: Offset) -> Result<(), FileError> {
+    let mut stored = shared.stored_log_start();
+    replace(
+        &**shared.dir.storage(),
+        &shared.path,
+        LOG_START_FILE,
+        format!("{start}\n").as_bytes(),
+    )?;
+    *stored = start;
     Ok(())
 }
 

@@ -235,7 +235,14 @@ impl Window {
             expected = header.next_offset();
         };
         let from = at;
-        while let Some(header) = self.header(shared, segment, at, expected)? {
+        while expected < want.up_to {
+            let header = match self.header(shared, segment, at, expected) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                // What is before it can be read; the next read begins here and says so.
+                Err(_) if at > from => break,
+                Err(error) => return Err(error),
+            };
             if !want.takes(&header, (at - from) as u64) {
                 if at == from {
                     return Ok(Cut::Nothing);

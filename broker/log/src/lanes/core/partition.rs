@@ -182,7 +182,7 @@ impl Partition {
         self.snapshot_running = false;
     }
 
-    pub(super) fn flush_index(&self) {
+    pub(super) fn flush_index(&mut self) {
         self.log.flush_index(false);
     }
 
