@@ -1,4 +1,4 @@
-//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`]).
+//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`], [`groups`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -16,5 +16,13 @@ pub mod quorum {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.quorum.v1");
+    }
+}
+
+/// `weir.groups.v1`: between brokers.
+pub mod groups {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.groups.v1");
     }
 }

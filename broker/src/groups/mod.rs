@@ -12,9 +12,12 @@
 
 mod ask;
 mod batches;
+mod describe;
 mod find;
 mod follow;
+mod lag;
 mod load;
+mod peers;
 mod serve;
 mod settings;
 mod shard;
@@ -27,7 +30,9 @@ use weir_log::Clock;
 
 use crate::partitions::Partitions;
 use crate::quorum::Metadata;
+use crate::quorum::net::Channels;
 use follow::Shards;
+pub use peers::{PeersService, Unreachable};
 pub use settings::coordinator_config;
 
 /// The coordinators that this broker runs. Cheap to clone.
@@ -45,6 +50,8 @@ struct Shared {
     shards: Shards,
     /// Held by whoever makes the offsets topic, so that a crowd of clients asks the controller once.
     creating: Mutex<()>,
+    /// To other brokers, for questions about their groups.
+    channels: Channels,
 }
 
 impl Groups {
@@ -57,7 +64,7 @@ impl Groups {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let shards = Shards::default();
-        let creating = Mutex::new(());
-        Self { shared: Arc::new(Shared { metadata, partitions, config, clock, shards, creating }) }
+        let (creating, channels) = (Mutex::new(()), Channels::default());
+        Self { shared: Arc::new(Shared { metadata, partitions, config, clock, shards, creating, channels }) }
     }
 }

@@ -18,7 +18,7 @@ use weir_wire::LeaderEpoch;
 
 use super::load::load;
 use super::serve::{Ended, Serving};
-use crate::partitions::Partitions;
+use crate::partitions::{PartitionError, Partitions};
 
 /// Calls that may wait for the task: what it handles within some milliseconds. More come only when it cannot keep up,
 /// and clients that are refused come back later.
@@ -111,7 +111,14 @@ impl Shard {
 
     async fn load(&self) -> Result<Serving<'_>, String> {
         let started = Instant::now();
-        let partition = self.partitions.get(self.key).map_err(|error| error.to_string())?;
+        let partition = loop {
+            match self.partitions.get(self.key) {
+                Ok(partition) => break partition,
+                Err(error @ PartitionError::Failed(_)) => return Err(error.to_string()),
+                // The metadata is ahead of the logs by some milliseconds.
+                Err(PartitionError::NotYet | PartitionError::NotHere) => tokio::time::sleep(RETRY_MIN).await,
+            }
+        };
         let loader = load(&partition).await.map_err(|error| error.to_string())?;
         let serving = Serving::new(self, partition, loader);
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

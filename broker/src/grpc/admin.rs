@@ -101,8 +101,9 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::DescribeGroupsRequest>,
     ) -> Result<Response<proto::DescribeGroupsResponse>, Status> {
-        let _ = (self.broker()?, request);
-        Err(Status::unimplemented("groups"))
+        let described = self.broker()?.groups.describe_with_lag(&request.into_inner().ids).await;
+        let groups = described.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(proto::DescribeGroupsResponse { groups }))
     }
 }
 

@@ -29,7 +29,7 @@ use weir_quorum::{BrokerId, ClusterId, ControlError};
 
 use crate::Broker;
 use crate::config::{Config, HostPort, Listener};
-use crate::groups::{Groups, coordinator_config};
+use crate::groups::{Groups, PeersService, coordinator_config};
 use crate::grpc::{AdminService, Services};
 use crate::health::Health;
 use crate::http::HttpListener;
@@ -139,7 +139,7 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     let member = Member::open(member_options(&config, &settings, addresses), Arc::clone(&storage)).await?;
     let services = Services {
         first: AdminServer::new(AdminService::new(Arc::clone(&health))),
-        second: member.service(),
+        second: Services { first: PeersService::server(Arc::clone(&health)), second: member.service() },
     };
     let grpc = net::server().serve_with_incoming_shutdown(services, quorum, stop.clone().cancelled_owned());
     tasks.spawn(async move {
