@@ -30,7 +30,8 @@ pub trait Element<'a>: Copy {
         field: &'static str,
     ) -> Result<Self, DecodeError>;
 
-    /// Copies what it borrows.
+    /// Copies what it borrows. That may take many times the bytes of the wire, an owned element having a size of its own
+    /// however short its content: requests of clients are handled as views.
     fn into_owned(self) -> Self::Owned;
 }
 
@@ -78,7 +79,7 @@ impl<'a, T: Element<'a>> Array<'a, T> {
         }
     }
 
-    /// The elements, owned. Allocates what they take.
+    /// The elements, owned: see [`Element::into_owned`] for what that may take.
     #[must_use]
     pub fn to_vec(&self) -> Vec<T::Owned> {
         self.iter().map(T::into_owned).collect()
