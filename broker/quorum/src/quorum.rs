@@ -2,14 +2,12 @@
 //!
 //! Everything that waits is bounded by its caller. What is applied is published as images; who leads, as [`Status`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use openraft::error::{ClientWriteError, Fatal, RaftError};
-use openraft::{ChangeMembers, Config, SnapshotPolicy};
+use openraft::ChangeMembers;
+use openraft::error::RaftError;
 use tokio::sync::watch;
 use weir_log::storage::Storage;
 
@@ -20,144 +18,25 @@ use crate::raft::files;
 use crate::raft::log_store::LogStore;
 use crate::raft::network::{Network, SnapshotHeader};
 use crate::raft::state_machine::StateMachine;
-use crate::raft::types::{Applied, Batch, Membership, Peer, Raft, Snapshot};
+use crate::raft::types::{Applied, Batch, Peer, Raft, Snapshot};
 use crate::record::{self, Record};
 use crate::transport::{Rpc, Transport};
 
+mod errors;
+mod options;
+mod status;
+
+pub use self::errors::{AnswerError, OpenError, ProposeError};
+use self::errors::{reason, refused};
+use self::options::config;
+pub use self::options::{Compaction, Options, Timing};
+pub use self::status::Status;
+use self::status::{follow, members_of};
 pub use crate::raft::blocking::Blocking;
 pub use crate::raft::runtime::seed_thread;
 
 /// How far a node may be behind and still be made a voter: it catches up within a message or two.
 const NEAR_ENTRIES: u64 = 200;
-
-/// What a node is told.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Who it is.
-    pub node: NodeId,
-    /// Where others reach it, host:port.
-    pub address: String,
-    /// Its directory: all of its files are here and nothing else is.
-    pub dir: PathBuf,
-    /// Its clocks.
-    pub timing: Timing,
-    /// How much of the log is kept.
-    pub compaction: Compaction,
-    /// Where calls to the disk run.
-    pub blocking: Blocking,
-}
-
-/// How soon a node notices that there is no leader.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// How often a leader is heard from. A message to a follower has this long, the follower's sync included.
-    pub heartbeat: Duration,
-    /// The shortest time without a leader after which a node stands for election.
-    pub election_min: Duration,
-    /// The longest such time. It is added once more by those who have just heard from a leader.
-    pub election_max: Duration,
-    /// How long a snapshot may take to arrive.
-    pub snapshot: Duration,
-}
-
-impl Default for Timing {
-    /// A dead leader is replaced within some two seconds, and a machine may stall for more than one without an election.
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(200),
-            election_min: Duration::from_millis(600),
-            election_max: Duration::from_millis(1000),
-            snapshot: Duration::from_secs(30),
-        }
-    }
-}
-
-/// How much of the log is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Compaction {
-    /// After how many entries the next snapshot is made.
-    pub snapshot_every: u64,
-    /// How many entries that a snapshot holds are kept, for nodes that are a little behind.
-    pub keep: u64,
-}
-
-impl Default for Compaction {
-    /// Entries are few (a cluster at rest writes none) and mostly small; 2,000 of them are replayed well within a
-    /// second.
-    fn default() -> Self {
-        Self {
-            snapshot_every: 2000,
-            keep: 500,
-        }
-    }
-}
-
-/// Why a node could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot open the metadata quorum in {dir}: {reason}")]
-pub struct OpenError {
-    dir: String,
-    reason: String,
-}
-
-/// Who leads and who votes, as far as a node knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// The leader.
-    pub leader: Option<NodeId>,
-    /// Its term.
-    pub term: u64,
-    /// Whether that is this node.
-    pub is_leader: bool,
-    /// The members.
-    pub members: Members,
-    /// Set when the node has stopped for good: its disk failed, or it met metadata that it does not understand. The
-    /// process has to end.
-    pub failed: Option<String>,
-}
-
-impl Status {
-    /// Where the leader is reached.
-    pub fn leader_address(&self) -> Option<&str> {
-        self.members
-            .nodes
-            .get(self.leader.as_ref()?)
-            .map(String::as_str)
-    }
-}
-
-/// Why a proposal came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// This node does not lead. What was proposed may still come to be if it led when it was asked.
-    #[error("this node does not lead the quorum")]
-    NotLeader,
-    /// The image that it was decided on is not the newest any more; nothing happened.
-    #[error("decided on metadata that are not the newest any more")]
-    Stale,
-    /// The node has stopped.
-    #[error("the quorum's node has stopped: {0}")]
-    Stopped(String),
-}
-
-/// Why a message was not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
-    /// It was meant for another node.
-    #[error("this is {me}, and the message is for {wanted}")]
-    NotMe {
-        /// This node.
-        me: NodeId,
-        /// Whom it was for.
-        wanted: NodeId,
-    },
-    /// It makes no sense here.
-    #[error("message not understood: {0}")]
-    Malformed(String),
-    /// The node has stopped.
-    #[error("the quorum's node has stopped: {0}")]
-    Stopped(String),
-}
 
 /// One node of the quorum. Clones are the same node.
 #[derive(Clone)]
@@ -206,6 +85,7 @@ impl Quorum {
             })
         };
         let (machine, log) = opened.await.map_err(|error| failed(error.to_string()))?;
+        let file = log.file();
         let raft = Raft::new(
             options.node,
             Arc::new(config),
@@ -215,7 +95,12 @@ impl Quorum {
         )
         .await
         .map_err(|error| failed(reason(&error)))?;
-        let status = follow(&raft, options.node);
+        let status = follow(
+            raft.clone(),
+            options.node,
+            file,
+            options.compaction.log_bytes_max,
+        );
         Ok(Self {
             raft,
             me: options.node,
@@ -444,96 +329,6 @@ impl Quorum {
     pub(crate) async fn compact(&self) {
         let _ = self.raft.trigger().snapshot().await;
     }
-}
-
-fn config(options: &Options) -> Config {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Config {
-        cluster_name: "weir".to_owned(),
-        heartbeat_interval: ms(options.timing.heartbeat),
-        election_timeout_min: ms(options.timing.election_min),
-        election_timeout_max: ms(options.timing.election_max),
-        install_snapshot_timeout: ms(options.timing.snapshot),
-        // What one message holds is bounded in bytes by the log store.
-        max_payload_entries: 256,
-        // Beyond what is kept there is only the snapshot.
-        replication_lag_threshold: options.compaction.snapshot_every + options.compaction.keep,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.compaction.snapshot_every),
-        max_in_snapshot_log_to_keep: options.compaction.keep,
-        // Purging writes the log file anew, so not for every entry.
-        purge_batch_size: options.compaction.keep.max(1),
-        ..Config::default()
-    }
-}
-
-/// Turns openraft's metrics into [`Status`], which changes only when something that matters does.
-fn follow(raft: &Raft, me: NodeId) -> watch::Receiver<Status> {
-    let mut metrics = raft.metrics();
-    let read = move |metrics: &openraft::RaftMetrics<NodeId, Peer>| Status {
-        leader: metrics.current_leader,
-        term: metrics.current_term,
-        is_leader: metrics.current_leader == Some(me) && metrics.state.is_leader(),
-        members: members_of(metrics.membership_config.membership()),
-        failed: match &metrics.running_state {
-            Ok(()) | Err(Fatal::Stopped) => None,
-            Err(fatal) => Some(reason(fatal)),
-        },
-    };
-    let first = read(&metrics.borrow());
-    let (sender, receiver) = watch::channel(first);
-    // Ends when the node stops, which closes the metrics.
-    tokio::spawn(async move {
-        loop {
-            let status = read(&metrics.borrow_and_update());
-            sender.send_if_modified(|old| {
-                let changed = *old != status;
-                *old = status;
-                changed
-            });
-            if metrics.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-fn members_of(membership: &Membership) -> Members {
-    let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
-    Members {
-        voters,
-        nodes: membership
-            .nodes()
-            .map(|(node, peer)| (*node, peer.address.clone()))
-            .collect(),
-        is_joint: membership.get_joint_config().len() > 1,
-    }
-}
-
-fn refused(error: RaftError<NodeId, ClientWriteError<NodeId, Peer>>) -> ProposeError {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ProposeError::NotLeader,
-        // Another change of members is under way; it was decided on what is not the newest any more.
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
-            tracing::debug!(%error, "change of members refused");
-            ProposeError::Stale
-        }
-        RaftError::Fatal(fatal) => ProposeError::Stopped(reason(&fatal)),
-    }
-}
-
-/// An error with all that caused it.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -265,6 +265,13 @@ impl Member {
         }
     }
 
+    /// Stops without a goodbye, as a process that is killed.
+    #[cfg(test)]
+    pub(crate) async fn shutdown_at_once(&self) {
+        self.stop.cancel();
+        self.shared.quorum.shutdown().await;
+    }
+
     /// Who leads and votes, in the quorum's own words.
     #[cfg(test)]
     pub(crate) fn quorum_status(&self) -> watch::Receiver<weir_quorum::quorum::Status> {

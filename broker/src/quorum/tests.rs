@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use weir_log::storage_sim::SimStorage;
+use weir_log::storage_sim::{SimStorage, Unsynced};
 use weir_quorum::command::{CreateTopics, NewTopic};
 use weir_quorum::configs::Settings;
 use weir_quorum::quorum::{Blocking, Compaction, Timing};
@@ -409,6 +409,105 @@ async fn a_single_broker_is_back_at_once_after_a_kill() {
         back.metadata.image().partitions_led_by(BrokerId(0)).count(),
         3
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_moment_of_forming_leaves_one_cluster_that_forms() {
+    for at in 1..40 {
+        let (ports, mut listeners) = Ports::of(1).await;
+        let disk = SimStorage::new();
+        disk.die_after(at);
+        let options = Options {
+            blocking: Blocking::Inline,
+            ..ports.options(0)
+        };
+        let first = Member::open(options.clone(), Arc::new(disk.clone())).await;
+        let mut known = None;
+        if let Ok(member) = &first {
+            let started = tokio::time::timeout(PATIENCE, member.start())
+                .await
+                .unwrap();
+            known = started.ok().and_then(|()| member.metadata().cluster_id());
+            member.shutdown_at_once().await;
+        }
+        let disk = disk.power_cut(Unsynced::Mixed(at));
+        let again = open(options, listeners.remove(0), disk).await;
+        again.start().await.unwrap();
+        again.active().await;
+        let formed = again.metadata.cluster_id();
+        assert_eq!(
+            formed.as_ref(),
+            again.metadata.image().cluster_id(),
+            "crash after {at} changes"
+        );
+        assert!(
+            known.is_none() || known == formed,
+            "crash after {at} changes"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_come_back_at_other_addresses_are_found() {
+    let (_, mut brokers) = cluster(4).await;
+    three_voters(&brokers[3]).await;
+    let disks: Vec<SimStorage> = brokers.drain(..).map(Broker::kill).collect();
+    let (ports, listeners) = Ports::of(4).await;
+    for (id, (listener, disk)) in listeners.into_iter().zip(disks).enumerate() {
+        brokers.push(open(ports.options(id), listener, disk).await);
+    }
+    for broker in &brokers {
+        broker.start().await.unwrap();
+    }
+    futures::future::join_all(brokers.iter().map(Broker::active)).await;
+    created(&brokers[3], "t", 4).await;
+    for broker in &brokers {
+        assert!(
+            broker
+                .metadata
+                .wait_for(PATIENCE, |image| image.topic("t").is_some())
+                .await
+                .is_some()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_one_grows_to_three_voters() {
+    let (ports, mut listeners) = Ports::of(3).await;
+    let mut alone = ports.options(0);
+    alone.peers = BTreeMap::new();
+    let first = open(alone, listeners.remove(0), SimStorage::new()).await;
+    first.start().await.unwrap();
+    first.active().await;
+    created(&first, "t", 3).await;
+    let second = open(ports.options(1), listeners.remove(0), SimStorage::new()).await;
+    second.start().await.unwrap();
+    second.active().await;
+    assert_eq!(
+        first.metadata.voters(),
+        [BrokerId(0)],
+        "two voters survive the loss of neither"
+    );
+    let third = open(ports.options(2), listeners.remove(0), SimStorage::new()).await;
+    third.start().await.unwrap();
+    third.active().await;
+    three_voters(&first).await;
+    created(&third, "u", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_partitions_are_created_and_led() {
+    let (_, brokers) = cluster(3).await;
+    let start = Instant::now();
+    created(&brokers[1], "t", 10_000).await;
+    println_elapsed("10,000 partitions created, asked of a follower", start);
+    let image = brokers[2]
+        .metadata
+        .wait_for(PATIENCE, |image| image.partition_count() == 10_000)
+        .await
+        .unwrap();
+    assert!((0..3).all(|id| image.partitions_led_by(BrokerId(id)).count() >= 3_333));
 }
 
 /// Shown with `--nocapture`; not asserted, since machines differ.

@@ -196,3 +196,38 @@ async fn one_broker_is_formed_at_once() {
     let formed = tokio::time::timeout(Duration::from_millis(500), Cluster::of(1)).await;
     assert!(formed.is_ok());
 }
+
+#[tokio::test]
+async fn a_log_of_large_entries_is_compacted_by_its_size() {
+    let mut cluster = Cluster::of(1).await;
+    let large = "v".repeat(10 << 10);
+    for number in 0..20 {
+        cluster.propose(&[set(&format!("k{number}"), &large)]).await;
+    }
+    let quorum = cluster.quorum(0);
+    let mut metrics = quorum.raft.metrics();
+    metrics
+        .wait_for(|metrics| metrics.purged.is_some())
+        .await
+        .unwrap();
+    cluster.kill(0).await;
+    cluster.start(0, 1).await;
+    cluster.leader().await;
+    assert_eq!(cluster.quorum(0).image().cluster_config().len(), 20);
+}
+
+#[tokio::test]
+async fn a_broker_that_restarts_while_the_quorum_is_away_has_its_last_metadata() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.propose(&[set("k", "1")]).await;
+    let mut image = cluster.quorum(2).watch();
+    image
+        .wait_for(|image| image.cluster_config().contains_key("k"))
+        .await
+        .unwrap();
+    for id in 0..3 {
+        cluster.kill(id).await;
+    }
+    cluster.start(2, 1).await;
+    assert_eq!(cluster.quorum(2).image().cluster_config()["k"], "1");
+}

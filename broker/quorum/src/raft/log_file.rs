@@ -271,6 +271,15 @@ impl LogReader {
         index.first..index.next()
     }
 
+    /// The file's length.
+    pub(crate) fn bytes(&self) -> u64 {
+        let index = lock(&self.0);
+        let head = (HEADER_LEN + index.head.len()) as u64;
+        index.places.back().map_or(head, |last| {
+            last.at + HEADER_LEN as u64 + u64::from(last.len)
+        })
+    }
+
     /// What was before the first entry.
     pub(crate) fn head(&self) -> Vec<u8> {
         lock(&self.0).head.clone()

@@ -70,6 +70,11 @@ impl LogStore {
         })
     }
 
+    /// The log file's reading side.
+    pub(crate) fn file(&self) -> LogReader {
+        self.reader.clone()
+    }
+
     async fn change(
         &self,
         work: impl FnOnce(&mut LogFile) -> io::Result<()> + Send + 'static,

@@ -108,6 +108,7 @@ impl Cluster {
             compaction: Compaction {
                 snapshot_every: 1000,
                 keep: 0,
+                log_bytes_max: 64 << 10,
             },
             blocking: Blocking::Inline,
         };

@@ -1,0 +1,378 @@
+//! A batch of topics in the making: each is checked on its own, and on what the ones before it came to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::super::{Decision, View};
+use super::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
+use crate::command::{MorePartitions, NewTopic, Reply, TopicOutcome, TopicResult};
+use crate::configs::{cluster_number, topic_def};
+use crate::error::{ControlError, ErrorName};
+use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, TopicId};
+use crate::image::Image;
+use crate::placement::{Candidate, place};
+use crate::record::{PartitionCreated, Record, TopicCreated};
+use crate::topics::{check_name, collision_key};
+
+/// A batch in the making: what its earlier topics came to counts for the later ones.
+pub(super) struct Batch<'a> {
+    view: &'a View<'a>,
+    /// The image with what the batch has come to so far.
+    image: Image,
+    records: Vec<Record>,
+    candidates: Vec<Candidate>,
+    /// Existing names by what they must not share; filled when first needed.
+    collisions: Option<BTreeMap<String, String>>,
+    new_partitions: usize,
+    drawn: u64,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(view: &'a View<'a>) -> Self {
+        let mut replicas: BTreeMap<BrokerId, usize> = BTreeMap::new();
+        for (_, _, partition) in view.image.partitions() {
+            for id in &partition.replicas {
+                *replicas.entry(*id).or_default() += 1;
+            }
+        }
+        let candidates = view
+            .image
+            .live_brokers()
+            .filter(|broker| !broker.cordoned)
+            .map(|broker| Candidate {
+                id: broker.id,
+                rack: broker.rack.clone(),
+                topic_leaders: 0,
+                replicas: replicas.get(&broker.id).copied().unwrap_or(0),
+            })
+            .collect();
+        Self {
+            view,
+            image: view.image.clone(),
+            records: Vec::new(),
+            candidates,
+            collisions: None,
+            new_partitions: 0,
+            drawn: 0,
+        }
+    }
+
+    pub(super) fn finish(self, validate_only: bool, results: Vec<TopicResult>) -> Decision {
+        let records = if validate_only {
+            Vec::new()
+        } else {
+            self.records
+        };
+        Decision::new(records, Reply::Topics(results))
+    }
+
+    pub(super) fn create(
+        &mut self,
+        topic: &NewTopic,
+    ) -> Result<(TopicId, TopicOutcome), ControlError> {
+        check_name(&topic.name)?;
+        if self.image.topic(&topic.name).is_some() {
+            return Err(ControlError::new(
+                ErrorName::TopicAlreadyExists,
+                format!("topic {:?} already exists", topic.name),
+            ));
+        }
+        self.check_collision(&topic.name)?;
+        for (key, value) in &topic.config {
+            topic_def(key)?.check(value)?;
+        }
+        let assignments = if topic.assignments.is_empty() {
+            self.placed(topic)?
+        } else {
+            self.assigned(topic)?
+        };
+        let id = TopicId(self.draw_uuid());
+        let outcome = TopicOutcome {
+            partitions: i32::try_from(assignments.len()).unwrap_or(i32::MAX),
+            replication_factor: assignments
+                .first()
+                .map_or(0, |replicas| replicas.len() as i32),
+        };
+        let config = topic
+            .config
+            .iter()
+            .map(|(key, value)| (key.clone(), value.trim().to_owned()))
+            .collect();
+        let mut records = vec![Record::TopicCreated(TopicCreated {
+            name: topic.name.clone(),
+            id,
+            config,
+        })];
+        records.extend(self.partitions(id, 0, assignments));
+        self.take(records)?;
+        if let Some(collisions) = &mut self.collisions {
+            collisions.insert(collision_key(&topic.name), topic.name.clone());
+        }
+        Ok((id, outcome))
+    }
+
+    fn check_collision(&mut self, name: &str) -> Result<(), ControlError> {
+        if !name.contains(['.', '_']) {
+            return Ok(());
+        }
+        let image = &self.image;
+        let collisions = self.collisions.get_or_insert_with(|| {
+            image
+                .topics()
+                .map(|topic| (collision_key(&topic.name), topic.name.to_string()))
+                .collect()
+        });
+        match collisions.get(&collision_key(name)) {
+            Some(existing) => Err(ControlError::new(
+                ErrorName::InvalidTopicException,
+                format!(
+                    "topic {name:?} collides with {existing:?}: '.' and '_' are the same in names of metrics"
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Replicas where the controller wants them.
+    fn placed(&mut self, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, ControlError> {
+        let partitions = match topic.partitions {
+            Some(count) => i64::from(count),
+            None => cluster_number(&self.image, self.view.settings, "num.partitions")?,
+        };
+        let partitions = self.check_partitions(partitions)?;
+        let replication_factor = match topic.replication_factor {
+            Some(count) => i64::from(count),
+            None => cluster_number(
+                &self.image,
+                self.view.settings,
+                "default.replication.factor",
+            )?,
+        };
+        let replication_factor = check_replication_factor(replication_factor)?;
+        for candidate in &mut self.candidates {
+            candidate.topic_leaders = 0;
+        }
+        self.place(partitions, replication_factor)
+    }
+
+    fn place(
+        &mut self,
+        partitions: usize,
+        replication_factor: usize,
+    ) -> Result<Vec<Vec<BrokerId>>, ControlError> {
+        let rotation = self.draw();
+        place(&mut self.candidates, partitions, replication_factor, rotation).map_err(|_| {
+            ControlError::new(
+                ErrorName::InvalidReplicationFactor,
+                format!(
+                    "replication factor {replication_factor} needs as many brokers; {} are alive and take new replicas",
+                    self.candidates.len()
+                ),
+            )
+        })
+    }
+
+    /// Replicas where the client wants them.
+    fn assigned(&self, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, ControlError> {
+        if topic.partitions.is_some() || topic.replication_factor.is_some() {
+            return Err(ControlError::new(
+                ErrorName::InvalidRequest,
+                "with an assignment of replicas, the numbers of partitions and replicas must both be -1",
+            ));
+        }
+        if !topic
+            .assignments
+            .keys()
+            .copied()
+            .eq(0..i32::try_from(topic.assignments.len()).unwrap_or(i32::MAX))
+        {
+            return Err(ControlError::new(
+                ErrorName::InvalidReplicaAssignment,
+                "an assignment of replicas must name the partitions from 0 on without a gap",
+            ));
+        }
+        self.check_partitions(i64::try_from(topic.assignments.len()).unwrap_or(i64::MAX))?;
+        let assignments: Vec<_> = topic.assignments.values().cloned().collect();
+        self.check_assignments(&assignments, None)?;
+        Ok(assignments)
+    }
+
+    fn check_partitions(&self, count: i64) -> Result<usize, ControlError> {
+        let count = usize::try_from(count)
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| {
+                ControlError::new(
+                    ErrorName::InvalidPartitions,
+                    format!(
+                        "{count} partitions; allowed is 1 or more, or -1 for the cluster's default"
+                    ),
+                )
+            })?;
+        if self.new_partitions + count > NEW_PARTITIONS_MAX {
+            return Err(ControlError::new(
+                ErrorName::PolicyViolation,
+                format!(
+                    "one request may create {NEW_PARTITIONS_MAX} partitions; ask for the rest in another"
+                ),
+            ));
+        }
+        Ok(count)
+    }
+
+    fn check_assignments(
+        &self,
+        assignments: &[Vec<BrokerId>],
+        factor: Option<usize>,
+    ) -> Result<(), ControlError> {
+        let wrong = |message: String| {
+            Err(ControlError::new(
+                ErrorName::InvalidReplicaAssignment,
+                message,
+            ))
+        };
+        let factor = factor.or(assignments.first().map(Vec::len)).unwrap_or(0);
+        for replicas in assignments {
+            if replicas.is_empty() || replicas.len() != factor {
+                return wrong(format!(
+                    "{} replicas of one partition and {factor} of another",
+                    replicas.len()
+                ));
+            }
+            if let Some(unknown) = replicas.iter().find(|id| self.image.broker(**id).is_none()) {
+                return wrong(format!("broker {unknown} is not registered"));
+            }
+            if replicas.iter().collect::<BTreeSet<_>>().len() != replicas.len() {
+                return wrong("a broker is named twice for one partition".to_owned());
+            }
+        }
+        check_replication_factor(factor as i64).map(|_| ())
+    }
+
+    pub(super) fn grow(
+        &mut self,
+        more: &MorePartitions,
+    ) -> Result<(TopicId, TopicOutcome), ControlError> {
+        let Some(topic) = self.image.topic(&more.name).cloned() else {
+            return Err(ControlError::new(
+                ErrorName::UnknownTopicOrPartition,
+                format!("topic {:?} does not exist", more.name),
+            ));
+        };
+        let now = topic.partitions.len();
+        let wanted = usize::try_from(more.count).unwrap_or(0);
+        if wanted <= now {
+            return Err(ControlError::new(
+                ErrorName::InvalidPartitions,
+                format!(
+                    "topic {:?} has {now} partitions; {} is not more: topics only grow",
+                    more.name, more.count
+                ),
+            ));
+        }
+        let added = self.check_partitions(i64::try_from(wanted - now).unwrap_or(i64::MAX))?;
+        let factor = topic.replication_factor();
+        let assignments = match &more.assignments {
+            Some(assignments) => {
+                if assignments.len() != added {
+                    return Err(ControlError::new(
+                        ErrorName::InvalidReplicaAssignment,
+                        format!(
+                            "{added} partitions are added, and {} are assigned",
+                            assignments.len()
+                        ),
+                    ));
+                }
+                self.check_assignments(assignments, Some(factor))?;
+                assignments.clone()
+            }
+            None => {
+                for candidate in &mut self.candidates {
+                    candidate.topic_leaders = topic
+                        .partitions
+                        .iter()
+                        .filter(|p| p.replicas.first() == Some(&candidate.id))
+                        .count();
+                }
+                self.place(added, factor)?
+            }
+        };
+        let first = i32::try_from(now).unwrap_or(i32::MAX);
+        let records = self.partitions(topic.id, first, assignments);
+        self.take(records)?;
+        let outcome = TopicOutcome {
+            partitions: more.count,
+            replication_factor: i32::try_from(factor).unwrap_or(i32::MAX),
+        };
+        Ok((topic.id, outcome))
+    }
+
+    fn partitions(
+        &self,
+        topic: TopicId,
+        first: i32,
+        assignments: Vec<Vec<BrokerId>>,
+    ) -> Vec<Record> {
+        (first..)
+            .zip(assignments)
+            .map(|(index, replicas)| {
+                let is_alive =
+                    |id: &BrokerId| self.image.broker(*id).is_some_and(|broker| !broker.fenced);
+                let leader = replicas.iter().copied().find(is_alive);
+                Record::PartitionCreated(PartitionCreated {
+                    topic,
+                    index,
+                    isr: replicas.clone(),
+                    replicas,
+                    leader,
+                    leader_epoch: LeaderEpoch(0),
+                    epoch: PartitionEpoch(0),
+                    elr: Vec::new(),
+                })
+            })
+            .collect()
+    }
+
+    fn take(&mut self, records: Vec<Record>) -> Result<(), ControlError> {
+        let index = self.image.index();
+        self.image
+            .apply_in_place(index, &records)
+            .map_err(|error| ControlError::new(ErrorName::UnknownServerError, error.to_string()))?;
+        self.new_partitions += records
+            .iter()
+            .filter(|record| matches!(record, Record::PartitionCreated(_)))
+            .count();
+        self.records.extend(records);
+        Ok(())
+    }
+
+    /// The next of the numbers that the view's entropy stands for (SplitMix64).
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        let seed = (self.view.entropy as u64) ^ ((self.view.entropy >> 64) as u64).rotate_left(32);
+        let mut z = seed.wrapping_add(self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A topic id: the entropy's own 128 bits, with each topic of a batch apart.
+    fn draw_uuid(&mut self) -> Uuid {
+        let drawn = (u128::from(self.draw()) << 64) | u128::from(self.draw());
+        uuid::Builder::from_random_bytes((self.view.entropy ^ drawn).to_be_bytes()).into_uuid()
+    }
+}
+
+fn check_replication_factor(count: i64) -> Result<usize, ControlError> {
+    match usize::try_from(count) {
+        Ok(factor) if (1..=i64::from(REPLICATION_FACTOR_MAX)).contains(&count) => Ok(factor),
+        _ => Err(ControlError::new(
+            ErrorName::InvalidReplicationFactor,
+            format!(
+                "replication factor {count}; allowed is {REPLICATION_FACTOR_MAX}, or -1 for the cluster's default: \
+                 partitions are not replicated between brokers yet"
+            ),
+        )),
+    }
+}
