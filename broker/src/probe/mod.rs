@@ -262,6 +262,7 @@ impl Probe<'_> {
 
     fn producer(&mut self) -> Result<Producer, ProbeError> {
         let request = InitProducerIdRequest {
+            transactional_id: None,
             transaction_timeout_ms: 60_000,
             producer_id: -1,
             producer_epoch: -1,
