@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::background::{Job, Urgency};
-use super::command::Command;
+use super::command::{Command, Refusal};
 use super::core::OnFatal;
 use super::queue::Queue;
 use super::{LaneCore, LanesConfig, OpenPartition, Opened};
@@ -47,9 +47,10 @@ impl Lanes {
         let background = Background::start(&config, &lanes.dirs, &lanes.on_fatal)?;
         for (number, core) in cores.into_iter().enumerate() {
             let jobs = background.sender();
+            let on_fatal = Arc::clone(&lanes.on_fatal);
             let thread = Builder::new()
                 .name(format!("lane-{number}"))
-                .spawn(move || run_lane(core, &jobs))?;
+                .spawn(move || run_lane(core, &jobs, &on_fatal))?;
             lanes.lane_threads.push(thread);
         }
         lanes.background = Some(background);
@@ -188,7 +189,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run_lane(mut core: LaneCore, jobs: &JobSender) {
+/// Tells everybody when a lane's thread panics, which is a defect: without it appends would be queued for nobody.
+struct Watch {
+    queue: Arc<Queue>,
+    on_fatal: OnFatal,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        self.queue.stop();
+        let mut left = Vec::new();
+        self.queue.drain(&mut left);
+        for command in left {
+            command.refuse(Refusal::Stopped);
+        }
+        let source = Arc::new(io::Error::other("its thread panicked"));
+        (self.on_fatal)(&Fatal {
+            doing: "running",
+            path: "lane".into(),
+            source,
+        });
+    }
+}
+
+fn run_lane(mut core: LaneCore, jobs: &JobSender, on_fatal: &OnFatal) {
+    let _watch = Watch {
+        queue: Arc::clone(core.queue()),
+        on_fatal: Arc::clone(on_fatal),
+    };
     while !core.is_finished() && !core.is_abandoned() {
         core.queue()
             .wait(core.wake_in_ms().map(Duration::from_millis));

@@ -175,6 +175,7 @@ fn truncate(rig: &mut Rig, handle: &crate::PartitionHandle, model: &mut Model, b
         boundary
     };
     model.durable = model.durable.min(boundary);
+    model.start_min = model.start_min.min(boundary);
     handle.truncate_to(Offset(end), move |result| {
         *left.lock().unwrap() = Some(result)
     });
