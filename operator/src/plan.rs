@@ -272,7 +272,7 @@ pub fn sentence(step: &topic::Step) -> String {
             ..
         } => {
             let partitions = partitions.map_or_else(
-                || "the cluster's default of".to_owned(),
+                || "the cluster's default number of".to_owned(),
                 |partitions| partitions.to_string(),
             );
             let replicas = replication_factor.map_or_else(String::new, |factor| {

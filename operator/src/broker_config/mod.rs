@@ -4,6 +4,7 @@
 //! One file serves all brokers of a cluster: `{id}` in it stands for the broker's own id, which in Kubernetes is its pod's ordinal.
 
 mod settings;
+mod table;
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,7 @@ const CONCURRENCY: usize = 8;
 /// Drift that no watch reports is found this soon.
 const AT_REST: Duration = Duration::from_secs(60);
 /// While brokers start, what they say is asked again this soon; pods report themselves.
-const UNDER_WAY: Duration = Duration::from_secs(1);
+const UNDER_WAY: Duration = Duration::from_secs(2);
 
 /// Works on the queue until dropped.
 pub(super) async fn work(context: &Arc<Context>) {

@@ -1,49 +1,36 @@
-//! One cluster on this machine: its processes, and one pass over them.
+//! One cluster on this machine, and one pass over it.
 //!
-//! A pass does here what the operator's pass and Kubernetes do together: it finds out which brokers run and are ready, decides with the same
-//! functions, starts, restarts, and goes on to topics and groups once all brokers are ready. A broker that ends by itself is started again,
-//! ever later while it keeps ending.
+//! A pass decides with the functions that the operator uses, and goes on to topics and groups once all brokers are ready. When they are for the
+//! first time, messages are written and read back.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::FutureExt;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::directory::Directory;
-use super::process::{self, Broker};
+use super::brokers::{self, Brokers};
 use super::say::Say;
 use super::topics::Topics;
-use super::{LocalError, Options, ports, proof};
+use super::{LocalError, Options, proof};
 use crate::admin::Admin;
-use crate::broker_config::{BrokerConfig, Ports, Shared};
 use crate::decide::{roll, scale};
 use crate::manifests::Manifests;
 use crate::objects;
 use crate::validate::{Cluster, Defaults};
-use crate::world::{BrokerId, Look, Process};
+use crate::world::{BrokerId, Look};
 
-/// A broker that ended is started again after this, doubled each time up to the longest.
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// With `--once`, a cluster that is not proven by then has failed.
 const ONCE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A cluster, and the processes that are it.
 pub(super) struct LocalCluster {
     name: String,
-    slot: u16,
-    port_base: u16,
     once: bool,
     binary: PathBuf,
-    directory: Directory,
-    brokers: BTreeMap<BrokerId, Broker>,
-    /// Brokers that ended: how often in a row, and when they are started again.
-    waiting: BTreeMap<BrokerId, (u32, Instant)>,
-    begun: BTreeMap<BrokerId, Instant>,
+    brokers: Brokers,
     admin: (u32, Admin),
     look: Option<Look>,
     topics: Topics,
@@ -62,14 +49,9 @@ impl LocalCluster {
     ) -> Result<Self, LocalError> {
         Ok(Self {
             name: name.to_owned(),
-            slot,
-            port_base: options.port_base,
             once: options.once,
             binary: binary.to_owned(),
-            directory: Directory::take(&options.data_dir.join(name))?,
-            brokers: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            begun: BTreeMap::new(),
+            brokers: Brokers::open(name, slot, options, binary)?,
             admin: (0, Admin::default()),
             look: None,
             topics: Topics::default(),
@@ -80,11 +62,11 @@ impl LocalCluster {
     }
 
     pub(super) fn slot(&self) -> u16 {
-        self.slot
+        self.brokers.slot()
     }
 
     pub(super) fn directory(&self) -> &Path {
-        self.directory.path()
+        self.brokers.directory().path()
     }
 
     /// Messages have been written and read back.
@@ -92,12 +74,11 @@ impl LocalCluster {
         self.proven
     }
 
-    fn ports(&self, broker: BrokerId) -> Result<Ports, LocalError> {
-        Ok(ports::of(self.port_base, self.slot, broker)?)
-    }
-
     fn bootstrap(&self) -> Result<String, LocalError> {
-        Ok(format!("127.0.0.1:{}", self.ports(BrokerId(0))?.kafka))
+        Ok(format!(
+            "127.0.0.1:{}",
+            self.brokers.ports(BrokerId(0))?.kafka
+        ))
     }
 
     /// Looks, decides and acts once. `true`: something is on its way, come back soon.
@@ -121,7 +102,7 @@ impl LocalCluster {
             },
         ) {
             Ok(cluster) => cluster,
-            Err(invalid) if self.brokers.is_empty() => {
+            Err(invalid) if self.brokers.none_runs() => {
                 return Err(LocalError::Refused(invalid.to_string()));
             }
             Err(invalid) => {
@@ -135,22 +116,28 @@ impl LocalCluster {
                 return Ok(false);
             }
         };
-        self.reap(say)?;
-        self.find_ready(say).await?;
+        self.brokers.reap(say)?;
+        self.brokers.find_ready(say).await?;
         self.find_out().await?;
 
-        let present = self.directory.brokers();
+        let present = self.brokers.directory().brokers();
         let wanted = if cluster.paused {
             present.unwrap_or(0)
         } else {
             cluster.replicas
         };
         let size = scale::size(wanted, present, self.look.as_ref());
-        self.configure(&cluster, size.brokers)?;
+        self.brokers.configure(&cluster, size.brokers)?;
         let hash = objects::pod_hash(&cluster, "");
-        self.start_missing(&cluster, size.brokers, &hash, say)
+        self.brokers
+            .start_missing(&cluster, size.brokers, &hash, say)
             .await?;
-        let roll = roll::next(size.brokers, &hash, &self.processes(), self.look.as_ref());
+        let roll = roll::next(
+            size.brokers,
+            &hash,
+            &self.brokers.processes(),
+            self.look.as_ref(),
+        );
         let mut blocked = size.blocked;
         if cluster.paused {
             say.standing(
@@ -162,7 +149,7 @@ impl LocalCluster {
             )?;
         } else {
             if let Some(broker) = roll.restart {
-                self.restart(&cluster, broker, &hash, say).await?;
+                self.brokers.restart(&cluster, broker, &hash, say).await?;
             }
             blocked = blocked.or(roll.blocked);
             let sentence = blocked.map(|blocked| {
@@ -174,7 +161,7 @@ impl LocalCluster {
             say.standing(&about, sentence.as_deref())?;
         }
 
-        if !self.all_ready(size.brokers) {
+        if !self.all_up(size.brokers, say)? {
             return self.in_time().map(|()| true);
         }
         let busy = self
@@ -200,88 +187,34 @@ impl LocalCluster {
                 "cluster {} was not ready within {} s; see the logs in {}",
                 self.name,
                 ONCE_TIMEOUT.as_secs(),
-                self.directory.path().display()
+                self.directory().display()
             )));
-        }
-        Ok(())
-    }
-
-    /// Brokers that ended by themselves.
-    fn reap<W: Write>(&mut self, say: &mut Say<'_, W>) -> Result<(), LocalError> {
-        let ended: Vec<(BrokerId, std::process::ExitStatus)> = self
-            .brokers
-            .iter_mut()
-            .filter_map(|(id, broker)| Some((*id, broker.ended()?)))
-            .collect();
-        for (id, status) in ended {
-            self.brokers.remove(&id);
-            self.directory.forget_process(id);
-            let failures = self.waiting.get(&id).map_or(0, |(failures, _)| *failures);
-            let delay = BACKOFF_MIN
-                .saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX))
-                .min(BACKOFF_MAX);
-            self.waiting
-                .insert(id, (failures.saturating_add(1), Instant::now() + delay));
-            let log = self.directory.file(id, "log");
-            say.line(&format!("Broker {id} ended by itself ({status}); it is started again in {} s. Its last words, from {}:", delay.as_secs(), log.display()))?;
-            for line in last_lines(&log) {
-                say.line(&format!("    {line}"))?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn find_ready<W: Write + Send>(
-        &mut self,
-        say: &mut Say<'_, W>,
-    ) -> Result<(), LocalError> {
-        let mut probes = Vec::new();
-        for id in self.brokers.keys() {
-            let (id, port) = (*id, self.ports(*id)?.http);
-            probes.push(async move { (id, process::is_ready(port).await) });
-        }
-        for (id, ready) in futures::future::join_all(probes).await {
-            let kafka = self.ports(id)?.kafka;
-            let Some(broker) = self.brokers.get_mut(&id) else {
-                continue;
-            };
-            if ready && !broker.ready {
-                let took = self
-                    .begun
-                    .get(&id)
-                    .map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-                say.line(&format!(
-                    "Broker {id} is ready on 127.0.0.1:{kafka} ({took:.1} s after its start)."
-                ))?;
-                self.waiting.remove(&id);
-            } else if !ready && broker.ready {
-                say.line(&format!(
-                    "Broker {id} is not ready any more; see {}.",
-                    self.directory.file(id, "log").display()
-                ))?;
-            }
-            broker.ready = ready;
         }
         Ok(())
     }
 
     /// Asks the brokers what there is, once one is ready.
     async fn find_out(&mut self) -> Result<(), LocalError> {
-        let size = self.directory.brokers().unwrap_or(0);
+        let size = self.brokers.directory().brokers().unwrap_or(0);
         if self.admin.0 != size {
             let addresses: Result<Vec<String>, LocalError> = (0..size)
-                .map(|id| Ok(format!("127.0.0.1:{}", self.ports(BrokerId(id))?.internal)))
+                .map(|id| {
+                    Ok(format!(
+                        "127.0.0.1:{}",
+                        self.brokers.ports(BrokerId(id))?.internal
+                    ))
+                })
                 .collect();
             self.admin = (size, Admin::new(addresses?));
         }
         self.look = None;
-        if self.brokers.values().any(|broker| broker.ready) {
+        if self.brokers.any_is_ready() {
             match self.admin.1.look().await {
                 Ok(look) => {
                     if !look.cluster_id.is_empty()
-                        && self.directory.cluster_id().as_ref() != Some(&look.cluster_id)
+                        && self.brokers.directory().cluster_id().as_ref() != Some(&look.cluster_id)
                     {
-                        self.directory.keep_cluster_id(&look.cluster_id)?;
+                        self.brokers.directory().keep_cluster_id(&look.cluster_id)?;
                     }
                     self.look = Some(look);
                 }
@@ -293,148 +226,29 @@ impl LocalCluster {
         Ok(())
     }
 
-    fn processes(&self) -> BTreeMap<BrokerId, Process> {
-        let process = |broker: &Broker| Process {
-            hash: Some(broker.hash.clone()),
-            ready: broker.ready,
-            leaving: false,
-        };
-        self.brokers
-            .iter()
-            .map(|(id, broker)| (*id, process(broker)))
-            .collect()
+    fn is_alive(&self, broker: BrokerId) -> bool {
+        let look = self.look.as_ref();
+        look.and_then(|look| look.brokers.get(&broker))
+            .is_some_and(|broker| broker.alive)
     }
 
-    fn all_ready(&self, size: u32) -> bool {
-        let ready = |id: BrokerId| self.brokers.get(&id).is_some_and(|broker| broker.ready);
-        let alive = |id: BrokerId| {
-            self.look
-                .as_ref()
-                .and_then(|look| look.brokers.get(&id))
-                .is_some_and(|broker| broker.alive)
-        };
-        (0..size).map(BrokerId).all(|id| ready(id) && alive(id))
-    }
-
-    /// Writes each broker's configuration where it differs; a running broker reads it when it is started again.
-    fn configure(&self, cluster: &Cluster, size: u32) -> Result<(), LocalError> {
-        // All ports exist, or none is used.
-        let ports = (0..size)
-            .map(|id| self.ports(BrokerId(id)))
-            .collect::<Result<Vec<Ports>, LocalError>>()?;
-        let id = self.directory.cluster_id();
-        let shared = Shared {
-            name: &self.name,
-            id: id.as_deref(),
-            brokers: size,
-            settings: &cluster.settings,
-        };
-        for broker in (0..size).map(BrokerId) {
-            let data = self.directory.data(broker).display().to_string();
-            let of = |broker: BrokerId| {
-                ports.get(broker.0 as usize).copied().unwrap_or(Ports {
-                    kafka: 0,
-                    internal: 0,
-                    http: 0,
-                })
-            };
-            let text = BrokerConfig::on_this_machine(shared, broker, data, of)
-                .to_yaml()
-                .map_err(|error| LocalError::Configuration(error.to_string()))?;
-            let path = self.directory.file(broker, "yaml");
-            if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-                self.directory.write(&path, &text)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn start_missing<W: Write + Send>(
-        &mut self,
-        cluster: &Cluster,
-        size: u32,
-        hash: &str,
-        say: &mut Say<'_, W>,
-    ) -> Result<(), LocalError> {
-        let now = Instant::now();
-        let missing: Vec<BrokerId> = (0..size)
+    /// All brokers are ready, and the others see them alive.
+    fn all_up<W: Write>(&self, size: u32, say: &mut Say<'_, W>) -> std::io::Result<bool> {
+        let all_ready = (0..size)
             .map(BrokerId)
-            .filter(|id| {
-                !self.brokers.contains_key(id)
-                    && self.waiting.get(id).is_none_or(|(_, until)| *until <= now)
-            })
-            .collect();
-        // All of the ports, before the first broker is started.
-        for id in &missing {
-            if let Some(pid) = process::stop_leftover(&self.directory, *id).await {
-                say.line(&format!(
-                    "Broker {id} still ran from an earlier start (process {pid}); it was stopped."
-                ))?;
-            }
-            if let Err(taken) = ports::check(self.ports(*id)?, *id, self.port_base) {
-                if self.brokers.is_empty() && self.begun.is_empty() {
-                    return Err(taken.into());
-                }
-                say.standing(
-                    &format!("ports of {id}"),
-                    Some(&format!(
-                        "Broker {id} of cluster {} cannot start: {taken}.",
-                        self.name
-                    )),
-                )?;
-                self.waiting.insert(*id, (0, now + BACKOFF_MIN));
-            }
-        }
-        for id in missing {
-            if self.waiting.get(&id).is_some_and(|(_, until)| *until > now) {
-                continue;
-            }
-            let data = self.directory.data(id);
-            let known = data.is_dir();
-            std::fs::create_dir_all(&data)
-                .map_err(|error| LocalError::Files(data.clone(), error))?;
-            self.start(cluster, id, hash)?;
-            let state = if known { "its data is there" } else { "new" };
-            say.line(&format!(
-                "Starting broker {id} of cluster {} on 127.0.0.1:{} ({}, {state}).",
-                self.name,
-                self.ports(id)?.kafka,
-                data.display()
-            ))?;
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, cluster: &Cluster, id: BrokerId, hash: &str) -> Result<(), LocalError> {
-        let env: Vec<(String, String)> = cluster
-            .pod
-            .env
-            .iter()
-            .map(|variable| (variable.name.clone(), variable.value.clone()))
-            .collect();
-        let broker = Broker::start(&self.binary, &self.directory, id, hash.to_owned(), &env)?;
-        self.brokers.insert(id, broker);
-        self.begun.insert(id, Instant::now());
-        Ok(())
-    }
-
-    async fn restart<W: Write + Send>(
-        &mut self,
-        cluster: &Cluster,
-        id: BrokerId,
-        hash: &str,
-        say: &mut Say<'_, W>,
-    ) -> Result<(), LocalError> {
-        say.line(&format!(
-            "Restarting broker {id} of cluster {}: what it was started with has changed.",
-            self.name
-        ))?;
-        if let Some(mut broker) = self.brokers.remove(&id)
-            && !broker.stop().await
-        {
-            say.line(&format!("Broker {id} did not stop in time and was killed."))?;
-        }
-        self.start(cluster, id, hash)
+            .all(|broker| self.brokers.is_ready(broker));
+        let unseen = (0..size)
+            .map(BrokerId)
+            .find(|broker| !self.is_alive(*broker))
+            .filter(|_| all_ready && self.look.is_some());
+        let sentence = unseen.map(|broker| {
+            format!("Broker {broker} is ready; waiting until the controller hears from it.")
+        });
+        say.standing(
+            &format!("life of cluster {}", self.name),
+            sentence.as_deref(),
+        )?;
+        Ok(all_ready && self.look.is_some() && unseen.is_none())
     }
 
     async fn prove<W: Write + Send>(&mut self, say: &mut Say<'_, W>) -> Result<(), LocalError> {
@@ -456,7 +270,7 @@ impl LocalCluster {
             Err(error) if !self.once => {
                 say.line(&format!(
                     "{error}. The cluster stays up, so that you can look: logs are in {}.",
-                    self.directory.path().display()
+                    self.directory().display()
                 ))?;
                 self.proven = true;
                 Ok(())
@@ -467,38 +281,13 @@ impl LocalCluster {
 
     /// Stops all brokers at the same time; returns what there is to say of it.
     pub(super) async fn stop(&mut self) -> Vec<String> {
-        let name = self.name.clone();
-        let stops = self
-            .brokers
-            .iter_mut()
-            .map(|(id, broker)| broker.stop().map(|by_itself| (*id, by_itself)));
-        let stopped = futures::future::join_all(stops).await;
-        self.brokers.clear();
-        let mut sentences = Vec::new();
-        for (id, by_itself) in stopped {
-            self.directory.forget_process(id);
-            let how = if by_itself {
-                "stopped"
-            } else {
-                "did not stop in time and was killed"
-            };
-            sentences.push(format!("Broker {id} of cluster {name} {how}."));
-        }
-        sentences
+        self.brokers.stop().await
     }
 }
 
 /// Completes when a broker of any cluster has ended.
 pub(super) async fn any_ended(clusters: &mut BTreeMap<String, LocalCluster>) {
-    let waits: Vec<_> = clusters
-        .values_mut()
-        .flat_map(|cluster| cluster.brokers.values_mut())
-        .map(|broker| broker.wait().boxed())
-        .collect();
-    if waits.is_empty() {
-        return std::future::pending().await;
-    }
-    futures::future::select_all(waits).await;
+    brokers::any_ended(clusters.values_mut().map(|cluster| &mut cluster.brokers)).await;
 }
 
 /// Says where the clusters are and what to try, once for each.
@@ -539,21 +328,8 @@ pub(super) fn introduce<W: Write>(
              Edit {file}: a new topic, more partitions or another broker are there when you save.\n\
              Logs and data are in {directory}. Ctrl-C stops the brokers; the data stays.\n",
             name = cluster.name,
-            directory = cluster.directory.path().display(),
+            directory = cluster.directory().display(),
         ))?;
     }
     Ok(())
-}
-
-/// The end of a log, for a person.
-fn last_lines(path: &Path) -> Vec<String> {
-    /// What a panic or a configuration error needs.
-    const LINES: usize = 5;
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
 }

@@ -4,6 +4,7 @@
 //! plain words as it is done. The files are followed: what they say is what runs. What Kubernetes or the operator would refuse is refused
 //! here too, with the same words, and the version before it goes on.
 
+mod brokers;
 mod cluster;
 mod directory;
 mod follow;

@@ -78,6 +78,8 @@ impl Broker {
             .arg("--config")
             .arg(directory.file(broker, "yaml"))
             .envs(env.iter().map(|(name, value)| (name, value)))
+            // Its output is a file.
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::from(both))
             .stderr(Stdio::from(log))
