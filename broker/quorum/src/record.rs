@@ -29,8 +29,12 @@ pub enum Record {
     BrokerUnfenced(BrokerUnfenced),
     /// A topic came to be; its partitions follow.
     TopicCreated(TopicCreated),
-    /// A partition came to be.
+    /// A topic's next partitions came to be, each in sync and in its first epoch.
+    PartitionsAdded(PartitionsAdded),
+    /// A partition came to be, in any state.
     PartitionCreated(PartitionCreated),
+    /// Partitions of a topic got other leaders, or none.
+    LeadersChanged(LeadersChanged),
     /// A partition's leader, replicas or in-sync set changed.
     PartitionChanged(PartitionChanged),
     /// A topic and its data are gone.
@@ -133,6 +137,30 @@ pub struct TopicCreated {
     /// What differs from the cluster's defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+}
+
+/// See [`Record::PartitionsAdded`]. One record for all of them, since a topic may have thousands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionsAdded {
+    /// The topic.
+    pub topic: TopicId,
+    /// The index of the first of them.
+    pub first: i32,
+    /// For each, the brokers that hold it, all in sync, the preferred leader first.
+    pub replicas: Vec<Vec<BrokerId>>,
+    /// For each, the leader, if there is one.
+    pub leaders: Vec<Option<BrokerId>>,
+}
+
+/// See [`Record::LeadersChanged`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeadersChanged {
+    /// The topic.
+    pub topic: TopicId,
+    /// For each partition its index, its leader, if there is one, and its new epochs: of the leader, and of the partition.
+    pub changes: Vec<(i32, Option<BrokerId>, LeaderEpoch, PartitionEpoch)>,
 }
 
 /// See [`Record::PartitionCreated`].

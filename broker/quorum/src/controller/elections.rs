@@ -1,33 +1,36 @@
 //! Who leads a partition when brokers come and go.
 
+use std::sync::Arc;
+
 use crate::ids::BrokerId;
 use crate::image::{Image, Partition, Topic};
-use crate::record::{PartitionChanged, Record};
+use crate::record::{LeadersChanged, PartitionChanged, Record};
 
-/// The change that gives a partition another leader, or none.
-pub(super) fn change_leader(
-    topic: &Topic,
-    index: i32,
-    partition: &Partition,
-    leader: Option<BrokerId>,
-) -> Record {
-    Record::PartitionChanged(PartitionChanged {
-        topic: topic.id,
-        index,
-        leader,
-        leader_epoch: partition.leader_epoch.next(),
-        epoch: partition.epoch.next(),
-        replicas: None,
-        isr: None,
-        elr: None,
-    })
+/// The records that give partitions, in the order of topics, their next leaders.
+fn change_leaders<'a>(
+    changes: impl Iterator<Item = (&'a Arc<Topic>, i32, &'a Arc<Partition>, Option<BrokerId>)>,
+) -> Vec<Record> {
+    let mut records: Vec<LeadersChanged> = Vec::new();
+    for (topic, index, partition, leader) in changes {
+        let change = (
+            index,
+            leader,
+            partition.leader_epoch.next(),
+            partition.epoch.next(),
+        );
+        match records.last_mut() {
+            Some(last) if last.topic == topic.id => last.changes.push(change),
+            _ => records.push(LeadersChanged {
+                topic: topic.id,
+                changes: vec![change],
+            }),
+        }
+    }
+    records.into_iter().map(Record::LeadersChanged).collect()
 }
 
 /// The first replica, in the order of preference, that is in sync and alive.
-pub(super) fn elect(
-    partition: &Partition,
-    is_alive: impl Fn(BrokerId) -> bool,
-) -> Option<BrokerId> {
+fn elect(partition: &Partition, is_alive: impl Fn(BrokerId) -> bool) -> Option<BrokerId> {
     partition
         .replicas
         .iter()
@@ -40,21 +43,18 @@ pub(super) fn elect(
 pub(super) fn depose(image: &Image, gone: BrokerId) -> Vec<Record> {
     let is_alive =
         |id: BrokerId| id != gone && image.broker(id).is_some_and(|broker| !broker.fenced);
-    image
-        .partitions_led_by(gone)
-        .map(|(topic, index, partition)| {
-            change_leader(topic, index, partition, elect(partition, is_alive))
-        })
-        .collect()
+    let led = image.partitions_led_by(gone);
+    change_leaders(
+        led.map(|(topic, index, partition)| (topic, index, partition, elect(partition, is_alive))),
+    )
 }
 
 /// The changes that give partitions without a leader to a broker that has come back, where it is in sync.
 pub(super) fn restore(image: &Image, back: BrokerId) -> Vec<Record> {
-    image
+    let waiting = image
         .partitions_on(back)
-        .filter(|(_, _, partition)| partition.leader.is_none() && partition.isr.contains(&back))
-        .map(|(topic, index, partition)| change_leader(topic, index, partition, Some(back)))
-        .collect()
+        .filter(|(_, _, partition)| partition.leader.is_none() && partition.isr.contains(&back));
+    change_leaders(waiting.map(|(topic, index, partition)| (topic, index, partition, Some(back))))
 }
 
 /// The changes that follow from a broker's coming back with another disk: what it held is gone, so it is in sync with

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Broker, Image, Partition, Topic};
-use crate::ids::{BrokerEpoch, BrokerId, ClusterId, TopicId};
+use crate::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, PartitionEpoch, TopicId};
 use crate::record::{
-    BrokerRegistered, ConfigChanged, ConfigOf, PartitionChanged, PartitionCreated, Record,
-    TopicCreated,
+    BrokerRegistered, ConfigChanged, ConfigOf, LeadersChanged, PartitionChanged, PartitionCreated,
+    PartitionsAdded, Record, TopicCreated,
 };
 
 /// A record that contradicts what is there. Committed records never do: a broker that meets one stops.
@@ -87,7 +87,9 @@ impl Image {
                 self.registration(unfenced.id, unfenced.epoch)?.fenced = false
             }
             Record::TopicCreated(created) => self.create_topic(created)?,
+            Record::PartitionsAdded(added) => self.add_partitions(added)?,
             Record::PartitionCreated(created) => self.create_partition(created)?,
+            Record::LeadersChanged(changed) => self.change_leaders(changed)?,
             Record::PartitionChanged(changed) => self.change_partition(changed)?,
             Record::TopicDeleted(deleted) => self.delete_topic(deleted.id)?,
             Record::ConfigChanged(changed) => self.change_config(changed)?,
@@ -168,14 +170,47 @@ impl Image {
         Ok(())
     }
 
-    fn change_partition(&mut self, changed: &PartitionChanged) -> Result<(), ApplyError> {
-        let topic = self.topic_mut(changed.topic)?;
+    fn add_partitions(&mut self, added: &PartitionsAdded) -> Result<(), ApplyError> {
+        let topic = self.topic_mut(added.topic)?;
         let count = topic.partitions.len();
-        let partition = usize::try_from(changed.index)
-            .ok()
-            .and_then(|index| topic.partitions.get_mut(index))
-            .ok_or(ApplyError::NoPartition(changed.topic, changed.index, count))?;
-        let partition = Arc::make_mut(partition);
+        if usize::try_from(added.first) != Ok(count) || added.leaders.len() != added.replicas.len()
+        {
+            return Err(ApplyError::NoPartition(added.topic, added.first, count));
+        }
+        topic
+            .partitions
+            .extend(
+                added
+                    .replicas
+                    .iter()
+                    .zip(&added.leaders)
+                    .map(|(replicas, leader)| {
+                        Arc::new(Partition {
+                            replicas: replicas.clone(),
+                            isr: replicas.clone(),
+                            leader: *leader,
+                            leader_epoch: LeaderEpoch(0),
+                            epoch: PartitionEpoch(0),
+                            elr: Vec::new(),
+                        })
+                    }),
+            );
+        Ok(())
+    }
+
+    fn change_leaders(&mut self, changed: &LeadersChanged) -> Result<(), ApplyError> {
+        let topic = self.topic_mut(changed.topic)?;
+        for (index, leader, leader_epoch, epoch) in &changed.changes {
+            let partition = partition_mut(topic, *index)?;
+            partition.leader = *leader;
+            partition.leader_epoch = *leader_epoch;
+            partition.epoch = *epoch;
+        }
+        Ok(())
+    }
+
+    fn change_partition(&mut self, changed: &PartitionChanged) -> Result<(), ApplyError> {
+        let partition = partition_mut(self.topic_mut(changed.topic)?, changed.index)?;
         partition.leader = changed.leader;
         partition.leader_epoch = changed.leader_epoch;
         partition.epoch = changed.epoch;
@@ -225,4 +260,14 @@ impl Image {
         }
         Ok(())
     }
+}
+
+fn partition_mut(topic: &mut Topic, index: i32) -> Result<&mut Partition, ApplyError> {
+    let (id, count) = (topic.id, topic.partitions.len());
+    let partition = usize::try_from(index)
+        .ok()
+        .and_then(|at| topic.partitions.get_mut(at));
+    partition
+        .map(Arc::make_mut)
+        .ok_or(ApplyError::NoPartition(id, index, count))
 }

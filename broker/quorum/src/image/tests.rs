@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::*;
 use crate::record::{
     self, BrokerFenced, BrokerRegistered, BrokerUnfenced, ClusterFormed, ConfigChanged, ConfigOf,
-    PartitionChanged, PartitionCreated, ProducerIdsAllocated, Record, TopicCreated, TopicDeleted,
+    LeadersChanged, PartitionChanged, PartitionCreated, PartitionsAdded, ProducerIdsAllocated,
+    Record, TopicCreated, TopicDeleted,
 };
 
 fn topic_id(number: u8) -> TopicId {
@@ -20,7 +21,18 @@ fn created(number: u8, partitions: i32) -> Vec<Record> {
         config: BTreeMap::new(),
     };
     let mut records = vec![Record::TopicCreated(topic)];
-    records.extend((0..partitions).map(|index| partition(number, index)));
+    // One record for all, and one for each, alike.
+    if number % 2 == 0 {
+        let brokers = || (0..partitions).map(|index| BrokerId(index % 3));
+        records.push(Record::PartitionsAdded(PartitionsAdded {
+            topic: topic_id(number),
+            first: 0,
+            replicas: brokers().map(|broker| vec![broker]).collect(),
+            leaders: brokers().map(Some).collect(),
+        }));
+    } else {
+        records.extend((0..partitions).map(|index| partition(number, index)));
+    }
     records
 }
 
@@ -48,6 +60,7 @@ enum Step {
     Delete(u8),
     Grow(u8),
     Elect(u8, u8, Option<i32>),
+    Lead(u8, Option<i32>),
     Config(u8, u8, Option<String>),
     ProducerIds,
 }
@@ -62,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..6_u8).prop_map(Step::Grow),
         (0..6_u8, 0..5_u8, prop::option::of(0..4))
             .prop_map(|(topic, index, leader)| Step::Elect(topic, index, leader)),
+        (0..6_u8, prop::option::of(0..4)).prop_map(|(topic, leader)| Step::Lead(topic, leader)),
         (0..8_u8, 0..3_u8, prop::option::of("[a-z\"\\\\]{0,4}"))
             .prop_map(|(of, key, value)| Step::Config(of, key, value)),
         Just(Step::ProducerIds),
@@ -132,6 +146,25 @@ fn records(image: &Image, step: &Step) -> Vec<Record> {
                     replicas: None,
                     isr: leader.is_none().then(Vec::new),
                     elr: leader.map(|id| vec![BrokerId(id)]),
+                })
+            })
+            .into_iter()
+            .collect(),
+        Step::Lead(topic, leader) => image
+            .topic_by_id(topic_id(*topic))
+            .map(|topic| {
+                let changes = (0..).zip(&topic.partitions);
+                let changes = changes.map(|(index, partition)| {
+                    (
+                        index,
+                        leader.map(BrokerId),
+                        partition.leader_epoch.next(),
+                        partition.epoch.next(),
+                    )
+                });
+                Record::LeadersChanged(LeadersChanged {
+                    topic: topic.id,
+                    changes: changes.collect(),
                 })
             })
             .into_iter()

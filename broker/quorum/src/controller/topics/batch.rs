@@ -9,10 +9,10 @@ use super::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
 use crate::command::{MorePartitions, NewTopic, Reply, TopicOutcome, TopicResult};
 use crate::configs::{cluster_number, topic_def};
 use crate::error::{ControlError, ErrorName};
-use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, TopicId};
+use crate::ids::{BrokerId, TopicId};
 use crate::image::Image;
 use crate::placement::{Candidate, place};
-use crate::record::{PartitionCreated, Record, TopicCreated};
+use crate::record::{PartitionsAdded, Record, TopicCreated};
 use crate::topics::{check_name, collision_key};
 
 /// A batch in the making: what its earlier topics came to counts for the later ones.
@@ -104,7 +104,7 @@ impl<'a> Batch<'a> {
             id,
             config,
         })];
-        records.extend(self.partitions(id, 0, assignments));
+        records.push(self.partitions(id, 0, assignments));
         self.take(records)?;
         if let Some(collisions) = &mut self.collisions {
             collisions.insert(collision_key(&topic.name), topic.name.clone());
@@ -299,7 +299,7 @@ impl<'a> Batch<'a> {
             }
         };
         let first = i32::try_from(now).unwrap_or(i32::MAX);
-        let records = self.partitions(topic.id, first, assignments);
+        let records = vec![self.partitions(topic.id, first, assignments)];
         self.take(records)?;
         let outcome = TopicOutcome {
             partitions: more.count,
@@ -308,30 +308,18 @@ impl<'a> Batch<'a> {
         Ok((topic.id, outcome))
     }
 
-    fn partitions(
-        &self,
-        topic: TopicId,
-        first: i32,
-        assignments: Vec<Vec<BrokerId>>,
-    ) -> Vec<Record> {
-        (first..)
-            .zip(assignments)
-            .map(|(index, replicas)| {
-                let is_alive =
-                    |id: &BrokerId| self.image.broker(*id).is_some_and(|broker| !broker.fenced);
-                let leader = replicas.iter().copied().find(is_alive);
-                Record::PartitionCreated(PartitionCreated {
-                    topic,
-                    index,
-                    isr: replicas.clone(),
-                    replicas,
-                    leader,
-                    leader_epoch: LeaderEpoch(0),
-                    epoch: PartitionEpoch(0),
-                    elr: Vec::new(),
-                })
-            })
-            .collect()
+    fn partitions(&self, topic: TopicId, first: i32, replicas: Vec<Vec<BrokerId>>) -> Record {
+        let is_alive = |id: &BrokerId| self.image.broker(*id).is_some_and(|broker| !broker.fenced);
+        let leaders = replicas
+            .iter()
+            .map(|replicas| replicas.iter().copied().find(is_alive))
+            .collect();
+        Record::PartitionsAdded(PartitionsAdded {
+            topic,
+            first,
+            replicas,
+            leaders,
+        })
     }
 
     fn take(&mut self, records: Vec<Record>) -> Result<(), ControlError> {
@@ -339,10 +327,11 @@ impl<'a> Batch<'a> {
         self.image
             .apply_in_place(index, &records)
             .map_err(|error| ControlError::new(ErrorName::UnknownServerError, error.to_string()))?;
-        self.new_partitions += records
-            .iter()
-            .filter(|record| matches!(record, Record::PartitionCreated(_)))
-            .count();
+        let added = records.iter().map(|record| match record {
+            Record::PartitionsAdded(added) => added.replicas.len(),
+            _ => 0,
+        });
+        self.new_partitions += added.sum::<usize>();
         self.records.extend(records);
         Ok(())
     }
