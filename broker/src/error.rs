@@ -4,8 +4,8 @@
 
 use weir_log::{AppendError, ReadError, SequenceError};
 use weir_quorum::ControlError;
-use weir_wire::batch::BatchError;
 pub use weir_wire::ErrorCode;
+use weir_wire::batch::BatchError;
 
 use crate::partitions::PartitionError;
 
@@ -81,9 +81,13 @@ impl From<AppendError> for ApiError {
             // The lane's queue drains within milliseconds: a retriable error that makes clients wait and come back.
             AppendError::Busy => ErrorCode::NotEnoughReplicas,
             AppendError::Closed | AppendError::StaleEpoch { .. } => ErrorCode::NotLeaderOrFollower,
-            AppendError::Stopped | AppendError::NoSpace { .. } | AppendError::Damaged(_) => ErrorCode::KafkaStorageError,
+            AppendError::Stopped | AppendError::NoSpace { .. } | AppendError::Damaged(_) => {
+                ErrorCode::KafkaStorageError
+            }
             AppendError::Malformed(_) => ErrorCode::InvalidRecord,
-            AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+            AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
+                ErrorCode::OutOfOrderSequenceNumber
+            }
             AppendError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
             _ => ErrorCode::UnknownServerError,
         };

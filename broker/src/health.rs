@@ -19,7 +19,11 @@ impl Health {
     /// A process that has just begun.
     #[must_use]
     pub fn starting() -> Arc<Self> {
-        Arc::new(Self { step: Mutex::new("starting"), broker: OnceLock::new(), is_stopping: AtomicBool::new(false) })
+        Arc::new(Self {
+            step: Mutex::new("starting"),
+            broker: OnceLock::new(),
+            is_stopping: AtomicBool::new(false),
+        })
     }
 
     /// What the start is waiting for now, such as "recovering logs".

@@ -107,17 +107,26 @@ async fn answer(health: &Health, request: &Request<Incoming>) -> Response<Full<B
             if missing.is_empty() {
                 text(StatusCode::OK, "ready\n")
             } else {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
+                text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("not ready: {}\n", missing.join("; ")),
+                )
             }
         }
         "/metrics" => metrics(health).await,
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /healthz and /readyz\n",
+        ),
     }
 }
 
 async fn metrics(health: &Health) -> Response<Full<Bytes>> {
     let Some(broker) = health.broker() else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", health.missing().join("; ")));
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", health.missing().join("; ")),
+        );
     };
     observe(broker).await;
     match broker.metrics.encode() {
@@ -131,16 +140,29 @@ async fn observe(broker: &Broker) {
     let metrics = &broker.metrics;
     let partitions = broker.partitions.all();
     let image = broker.metadata.image();
-    let bytes = partitions.iter().map(|partition| partition.reader().size_bytes()).sum();
+    let bytes = partitions
+        .iter()
+        .map(|partition| partition.reader().size_bytes())
+        .sum();
     metrics.log_bytes.set(gauge(bytes));
     metrics.partitions.set(gauge(partitions.len() as u64));
-    metrics.damaged_partitions.set(gauge(broker.partitions.damaged() as u64));
+    metrics
+        .damaged_partitions
+        .set(gauge(broker.partitions.damaged() as u64));
     metrics.metadata_index.set(gauge(image.index()));
-    metrics.live_brokers.set(gauge(image.live_brokers().count() as u64));
-    metrics.is_controller.set(i64::from(broker.metadata.controller_id() == Some(broker.metadata.broker_id())));
-    metrics.request_memory.set(gauge(broker.request_memory.held_bytes()));
+    metrics
+        .live_brokers
+        .set(gauge(image.live_brokers().count() as u64));
+    metrics.is_controller.set(i64::from(
+        broker.metadata.controller_id() == Some(broker.metadata.broker_id()),
+    ));
+    metrics
+        .request_memory
+        .set(gauge(broker.request_memory.held_bytes()));
     if let Some(space) = broker.disk_space().await {
-        metrics.disk_available_bytes.set(gauge(space.available_bytes));
+        metrics
+            .disk_available_bytes
+            .set(gauge(space.available_bytes));
         metrics.disk_bytes.set(gauge(space.total_bytes));
     }
     if let Some(bytes) = resident_memory_bytes() {
@@ -151,8 +173,15 @@ async fn observe(broker: &Broker) {
 /// From `/proc`, where the kernel tells without a disk.
 fn resident_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 fn gauge(value: u64) -> i64 {
@@ -162,6 +191,9 @@ fn gauge(value: u64) -> i64 {
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
     response
 }

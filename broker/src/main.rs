@@ -1,5 +1,6 @@
 //! `weir-broker`: reads its configuration, runs a broker until it is told to stop.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -74,7 +75,10 @@ async fn run(config: Config) -> ExitCode {
         version = env!("CARGO_PKG_VERSION"), broker = config.broker_id, data_dir = %config.data_dir.display(), "starting"
     );
     // Before anything is open, so that no signal is ever lost.
-    let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+    let (terminate, interrupt) = match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => {
             error!(%error, "signals cannot be received");
@@ -106,17 +110,26 @@ async fn run(config: Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn told_to_stop(mut terminate: tokio::signal::unix::Signal, mut interrupt: tokio::signal::unix::Signal) {
+async fn told_to_stop(
+    mut terminate: tokio::signal::unix::Signal,
+    mut interrupt: tokio::signal::unix::Signal,
+) {
     tokio::select! {
         _ = terminate.recv() => info!("told to stop by SIGTERM"),
         _ = interrupt.recv() => info!("told to stop by SIGINT"),
     }
 }
 
-/// Events go to standard error: what, and how much, is said by `WEIR_LOG` (`info` when it says nothing).
+/// Events go to standard error: what, and how much, is said by `WEIR_LOG` (`info` when it says nothing; `info,weir_broker::net=debug` is a way to say more).
 fn log_events(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Raft's own events are many, and told again by the quorum where they matter.
+    let filter = EnvFilter::try_from_env("WEIR_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    let for_people = std::io::stderr().is_terminal();
+    let events = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(for_people);
     match format {
         LogFormat::Text => events.init(),
         LogFormat::Json => events.json().flatten_event(true).init(),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::api::APIS;
@@ -22,8 +22,10 @@ pub const TOPICS_MAX: usize = 1_000;
 pub const OTHER_TOPICS: &str = "_other";
 
 /// From 50 µs, an append to a fast disk, to 10 s, the longest that clients commonly wait.
-const LATENCY_SECONDS: [f64; 16] =
-    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const LATENCY_SECONDS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 10.0,
+];
 
 /// All metrics of one broker.
 #[derive(Debug)]
@@ -70,13 +72,24 @@ impl TopicMetrics {
     #[must_use]
     pub fn admits(&self, topic: &Arc<str>) -> bool {
         let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
-        labelled.contains(topic) || (labelled.len() < TOPICS_MAX && labelled.insert(Arc::clone(topic)))
+        labelled.contains(topic)
+            || (labelled.len() < TOPICS_MAX && labelled.insert(Arc::clone(topic)))
     }
 
     /// The topic is gone.
     pub fn forget(&self, topic: &str) {
-        if self.labelled.lock().unwrap_or_else(PoisonError::into_inner).remove(topic) {
-            for counters in [&self.produced_bytes, &self.produced_records, &self.fetched_bytes, &self.produce_errors] {
+        if self
+            .labelled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(topic)
+        {
+            for counters in [
+                &self.produced_bytes,
+                &self.produced_records,
+                &self.fetched_bytes,
+                &self.produce_errors,
+            ] {
                 // One that was never counted is not there.
                 let _ = counters.remove_label_values(&[topic]);
             }
@@ -102,12 +115,19 @@ impl Metrics {
         )?;
         let build = register(
             r,
-            IntGaugeVec::new(Opts::new("weir_build_info", "Always 1; the version is in the label."), &["version"])?,
+            IntGaugeVec::new(
+                Opts::new("weir_build_info", "Always 1; the version is in the label."),
+                &["version"],
+            )?,
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
             connections: gauge(r, "weir_connections", "Open client connections.")?,
-            connections_opened: counter(r, "weir_connections_opened_total", "Client connections accepted.")?,
+            connections_opened: counter(
+                r,
+                "weir_connections_opened_total",
+                "Client connections accepted.",
+            )?,
             connections_refused: counter(
                 r,
                 "weir_connections_refused_total",
@@ -119,7 +139,11 @@ impl Metrics {
                 "Client connections that the broker closed, by reason.",
                 "reason",
             )?,
-            request_memory: gauge(r, "weir_request_memory_bytes", "Bytes of requests being received or answered.")?,
+            request_memory: gauge(
+                r,
+                "weir_request_memory_bytes",
+                "Bytes of requests being received or answered.",
+            )?,
             topics: TopicMetrics {
                 produced_bytes: counters(
                     r,
@@ -162,8 +186,16 @@ impl Metrics {
                 "weir_fatal_errors_total",
                 "Disk failures after which the process ends; seen only by a scrape that comes in time.",
             )?,
-            partitions: gauge(r, "weir_partitions", "Partitions whose log is open on this broker.")?,
-            partition_leaders: gauge(r, "weir_partition_leaders", "Partitions that this broker leads.")?,
+            partitions: gauge(
+                r,
+                "weir_partitions",
+                "Partitions whose log is open on this broker.",
+            )?,
+            partition_leaders: gauge(
+                r,
+                "weir_partition_leaders",
+                "Partitions that this broker leads.",
+            )?,
             offline_partitions: gauge(
                 r,
                 "weir_offline_partitions",
@@ -179,22 +211,52 @@ impl Metrics {
                 "weir_damaged_partitions",
                 "Partitions of this broker that have lost bytes that were durable, or cannot be opened.",
             )?,
-            log_bytes: gauge(r, "weir_log_bytes", "Bytes of all partitions' segments on this broker.")?,
+            log_bytes: gauge(
+                r,
+                "weir_log_bytes",
+                "Bytes of all partitions' segments on this broker.",
+            )?,
             disk_available_bytes: gauge(
                 r,
                 "weir_disk_available_bytes",
                 "Bytes that can still be written to the data directory's file system.",
             )?,
-            disk_bytes: gauge(r, "weir_disk_bytes", "Size of the data directory's file system.")?,
-            is_controller: gauge(r, "weir_controller", "1 when this broker is the cluster's controller, 0 otherwise.")?,
-            metadata_index: gauge(r, "weir_metadata_index", "Index of the last metadata record that was applied.")?,
-            live_brokers: gauge(r, "weir_live_brokers", "Brokers of the cluster that are not fenced.")?,
+            disk_bytes: gauge(
+                r,
+                "weir_disk_bytes",
+                "Size of the data directory's file system.",
+            )?,
+            is_controller: gauge(
+                r,
+                "weir_controller",
+                "1 when this broker is the cluster's controller, 0 otherwise.",
+            )?,
+            metadata_index: gauge(
+                r,
+                "weir_metadata_index",
+                "Index of the last metadata record that was applied.",
+            )?,
+            live_brokers: gauge(
+                r,
+                "weir_live_brokers",
+                "Brokers of the cluster that are not fenced.",
+            )?,
             groups: register(
                 r,
-                IntGaugeVec::new(Opts::new("weir_groups", "Consumer groups coordinated here, by state."), &["state"])?,
+                IntGaugeVec::new(
+                    Opts::new("weir_groups", "Consumer groups coordinated here, by state."),
+                    &["state"],
+                )?,
             )?,
-            resident_memory: gauge(r, "weir_resident_memory_bytes", "Resident memory of the process.")?,
-            request_durations: APIS.iter().map(|api| durations.with_label_values(&[api.key.name()])).collect(),
+            resident_memory: gauge(
+                r,
+                "weir_resident_memory_bytes",
+                "Resident memory of the process.",
+            )?,
+            request_durations: APIS
+                .iter()
+                .map(|api| durations.with_label_values(&[api.key.name()]))
+                .collect(),
             registry,
         })
     }
@@ -216,11 +278,17 @@ impl Metrics {
     #[must_use]
     pub fn descriptions(&self) -> Vec<(String, String)> {
         let families = self.registry.gather();
-        families.iter().map(|family| (family.name().to_owned(), family.help().to_owned())).collect()
+        families
+            .iter()
+            .map(|family| (family.name().to_owned(), family.help().to_owned()))
+            .collect()
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> Result<C, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
@@ -233,6 +301,14 @@ fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, pr
     register(registry, IntCounter::new(name, help)?)
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
-    register(registry, IntCounterVec::new(Opts::new(name, help), &[label])?)
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+) -> Result<IntCounterVec, prometheus::Error> {
+    register(
+        registry,
+        IntCounterVec::new(Opts::new(name, help), &[label])?,
+    )
 }

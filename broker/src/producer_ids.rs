@@ -21,17 +21,33 @@ impl ProducerIds {
         if left.is_empty() {
             *left = block(metadata).await?;
         }
-        let not_given = || ControlError::new(ErrorName::UnknownServerError, "the controller gave an empty block");
+        let not_given = || {
+            ControlError::new(
+                ErrorName::UnknownServerError,
+                "the controller gave an empty block",
+            )
+        };
         left.next().map(ProducerId).ok_or_else(not_given)
     }
 }
 
 async fn block(metadata: &Metadata) -> Result<std::ops::Range<i64>, ControlError> {
-    let not_registered = || ControlError::new(ErrorName::BrokerIdNotRegistered, "this broker has not registered yet");
+    let not_registered = || {
+        ControlError::new(
+            ErrorName::BrokerIdNotRegistered,
+            "this broker has not registered yet",
+        )
+    };
     let epoch = metadata.registration().ok_or_else(not_registered)?;
-    let command = Command::AllocateProducerIds(AllocateProducerIds { id: metadata.broker_id(), epoch });
+    let command = Command::AllocateProducerIds(AllocateProducerIds {
+        id: metadata.broker_id(),
+        epoch,
+    });
     match metadata.control(command).await? {
         Reply::ProducerIds { first, count } => Ok(first..first + i64::from(count)),
-        _ => Err(ControlError::new(ErrorName::UnknownServerError, "the controller answered something else")),
+        _ => Err(ControlError::new(
+            ErrorName::UnknownServerError,
+            "the controller answered something else",
+        )),
     }
 }

@@ -55,13 +55,23 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         for data in topic.partition_data {
             let checked = match &found {
                 Err(code) => Err(NotLed::from(*code)),
-                Ok(topic) => leaders::led(broker, topic, data.index, -1)
-                    .and_then(|led| check(&led, &data, rules).map(|()| led).map_err(NotLed::from)),
+                Ok(topic) => leaders::led(broker, topic, data.index, -1).and_then(|led| {
+                    check(&led, &data, rules)
+                        .map(|()| led)
+                        .map_err(NotLed::from)
+                }),
             };
             let answer = match checked {
                 Ok(led) => {
-                    appends.push(((response.responses.len(), partitions.len()), led, data.records.unwrap_or_default()));
-                    PartitionProduceResponse { index: data.index, ..PartitionProduceResponse::default() }
+                    appends.push((
+                        (response.responses.len(), partitions.len()),
+                        led,
+                        data.records.unwrap_or_default(),
+                    ));
+                    PartitionProduceResponse {
+                        index: data.index,
+                        ..PartitionProduceResponse::default()
+                    }
                 }
                 Err(not_led) => refused(data.index, not_led),
             };
@@ -80,7 +90,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let outcome = outcomes.slot(slot);
         let counters = led.partition.counters();
         counters.produced_bytes.inc_by(records.len() as u64);
-        led.partition.append(request.slice(records), led.epoch, move |result| outcome.set(result));
+        led.partition
+            .append(request.slice(records), led.epoch, move |result| {
+                outcome.set(result)
+            });
     }
     let responder = request.responder();
     let acks = view.acks;
@@ -92,7 +105,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let patience = if acks == 0 { Duration::MAX } else { timeout };
         let gathered = outcomes.all(patience).await;
         for ((topic, partition), outcome) in places.into_iter().zip(gathered) {
-            fill(&mut response.responses[topic].partition_responses[partition], outcome);
+            fill(
+                &mut response.responses[topic].partition_responses[partition],
+                outcome,
+            );
         }
         if acks == 0 {
             return unacknowledged(&response);
@@ -125,18 +141,27 @@ fn admissible(
     rules: Rules,
 ) -> Result<u64, ApiError> {
     if !matches!(rules.acks, -1..=1) {
-        return Err(ApiError::new(ErrorCode::InvalidRequiredAcks, format!("acks {}; allowed: 0, 1, -1 (all)", rules.acks)));
+        return Err(ApiError::new(
+            ErrorCode::InvalidRequiredAcks,
+            format!("acks {}; allowed: 0, 1, -1 (all)", rules.acks),
+        ));
     }
     let wanted = usize::try_from(config.min_insync_replicas).unwrap_or(1);
     if rules.acks == -1 && led.in_sync < wanted {
-        let message = format!("{} replicas in sync; min.insync.replicas is {wanted}", led.in_sync);
+        let message = format!(
+            "{} replicas in sync; min.insync.replicas is {wanted}",
+            led.in_sync
+        );
         return Err(ApiError::new(ErrorCode::NotEnoughReplicas, message));
     }
     let bytes = data.records.unwrap_or_default();
     let batch = only_batch(bytes)?;
     let bytes_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
     if bytes.len() > bytes_max {
-        let message = format!("a batch of {} bytes; max.message.bytes is {bytes_max}", bytes.len());
+        let message = format!(
+            "a batch of {} bytes; max.message.bytes is {bytes_max}",
+            bytes.len()
+        );
         return Err(ApiError::new(ErrorCode::MessageTooLarge, message));
     }
     batch.check_produced()?;
@@ -152,15 +177,23 @@ fn check_kind(batch: &BatchView<'_>, config: &TopicConfig, rules: Rules) -> Resu
         return invalid("a control batch; only brokers write them");
     }
     if rules.is_transactional || header.attributes.is_transactional() {
-        return Err(ApiError::new(ErrorCode::InvalidTxnState, "this broker has no transactions"));
+        return Err(ApiError::new(
+            ErrorCode::InvalidTxnState,
+            "this broker has no transactions",
+        ));
     }
     if header.attributes.compression() == Compression::Zstd && rules.version < 7 {
-        return Err(ApiError::new(ErrorCode::UnsupportedCompressionType, "zstd needs Produce version 7 or newer"));
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedCompressionType,
+            "zstd needs Produce version 7 or newer",
+        ));
     }
     if header.producer_id != ProducerId::NONE
         && (header.producer_id.0 < 0 || header.producer_epoch.0 < 0 || header.base_sequence < 0)
     {
-        return invalid("an idempotent batch needs a producer id, an epoch and a sequence of 0 or more");
+        return invalid(
+            "an idempotent batch needs a producer id, an epoch and a sequence of 0 or more",
+        );
     }
     if config.cleanup_policy.compact && header.attributes.compression() == Compression::None {
         for record in batch.records()? {
@@ -174,7 +207,11 @@ fn check_kind(batch: &BatchView<'_>, config: &TopicConfig, rules: Rules) -> Resu
 
 /// The producer's timestamps may lie only so far from this broker's clock. Only the header is looked at: a compressed batch is
 /// not inflated.
-fn check_timestamps(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), ApiError> {
+fn check_timestamps(
+    batch: &BatchView<'_>,
+    config: &TopicConfig,
+    now_ms: i64,
+) -> Result<(), ApiError> {
     let header = batch.header();
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidTimestamp, message));
     if header.attributes.timestamp_type() == weir_wire::batch::TimestampType::LogAppendTime {
@@ -184,20 +221,32 @@ fn check_timestamps(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) ->
         return Ok(());
     }
     let (first, latest) = (header.base_timestamp_ms, header.max_timestamp_ms);
-    let (before_max, after_max) = (config.message_timestamp_before_max_ms, config.message_timestamp_after_max_ms);
+    let (before_max, after_max) = (
+        config.message_timestamp_before_max_ms,
+        config.message_timestamp_after_max_ms,
+    );
     // -1 is "no timestamp".
     if latest >= 0 && latest.saturating_sub(now_ms) > after_max {
-        return invalid(format!("timestamp {latest} is {} ms ahead; allowed: {after_max}", latest - now_ms));
+        return invalid(format!(
+            "timestamp {latest} is {} ms ahead; allowed: {after_max}",
+            latest - now_ms
+        ));
     }
     if first >= 0 && now_ms.saturating_sub(first) > before_max {
-        return invalid(format!("timestamp {first} is {} ms ago; allowed: {before_max}", now_ms - first));
+        return invalid(format!(
+            "timestamp {first} is {} ms ago; allowed: {before_max}",
+            now_ms - first
+        ));
     }
     Ok(())
 }
 
 fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResponse {
     let current_leader = leader
-        .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch })
+        .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch {
+            leader_id,
+            leader_epoch,
+        })
         .unwrap_or_default();
     PartitionProduceResponse {
         index,
@@ -229,8 +278,12 @@ fn unacknowledged(response: &ProduceResponse) -> Reply {
     for topic in &response.responses {
         for partition in &topic.partition_responses {
             if partition.error_code != ErrorCode::None.code() {
-                let error = ErrorCode::from_code(partition.error_code).map_or("unknown", ErrorCode::name);
-                return Reply::Close(Refused::Unacknowledged(format!("{}-{}: {error}", topic.name, partition.index)));
+                let error =
+                    ErrorCode::from_code(partition.error_code).map_or("unknown", ErrorCode::name);
+                return Reply::Close(Refused::Unacknowledged(format!(
+                    "{}-{}: {error}",
+                    topic.name, partition.index
+                )));
             }
         }
     }
@@ -248,15 +301,27 @@ fn forget_leaders(response: &mut ProduceResponse) {
 
 /// Where the leaders are that the response names.
 fn endpoints(image: &Image, response: &ProduceResponse) -> Vec<NodeEndpoint> {
-    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-    let named = partitions.map(|partition| partition.current_leader.leader_id).filter(|id| *id >= 0);
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
+    let named = partitions
+        .map(|partition| partition.current_leader.leader_id)
+        .filter(|id| *id >= 0);
     let endpoints = leaders::endpoints(image, named).into_iter();
     endpoints
-        .map(|broker| NodeEndpoint { node_id: broker.id, host: broker.host, port: broker.port, rack: broker.rack })
+        .map(|broker| NodeEndpoint {
+            node_id: broker.id,
+            host: broker.host,
+            port: broker.port,
+            rack: broker.rack,
+        })
         .collect()
 }
 
 fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }

@@ -46,7 +46,11 @@ struct WantedTopic {
 impl WantedTopic {
     fn of(topic: FetchTopicView<'_>) -> Self {
         let partitions = topic.partitions.iter().collect();
-        Self { name: topic.topic.to_owned(), id: topic.topic_id, partitions }
+        Self {
+            name: topic.topic.to_owned(),
+            id: topic.topic_id,
+            partitions,
+        }
     }
 }
 
@@ -63,7 +67,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let view: FetchRequestView<'_> = request.decode()?;
     if view.session_id != 0 {
         let error_code = ErrorCode::FetchSessionIdNotFound.code();
-        return request.answer(&FetchResponse { error_code, ..FetchResponse::default() });
+        return request.answer(&FetchResponse {
+            error_code,
+            ..FetchResponse::default()
+        });
     }
     let of_client = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
     let fetch = Fetch {
@@ -76,7 +83,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let patience = Duration::from_millis(u64::try_from(view.max_wait_ms).unwrap_or(0));
     let responder = request.responder();
     let broker = Arc::clone(broker);
-    Ok(Answer::later(async move { responder.reply(&fetch.answer(&broker, patience).await) }))
+    Ok(Answer::later(async move {
+        responder.reply(&fetch.answer(&broker, patience).await)
+    }))
 }
 
 impl Fetch {
@@ -84,13 +93,17 @@ impl Fetch {
         let deadline = Instant::now() + patience;
         loop {
             let look = self.look(broker).await;
-            let is_enough = look.bytes >= self.bytes_min || look.has_error || look.waiting.is_empty();
+            let is_enough =
+                look.bytes >= self.bytes_min || look.has_error || look.waiting.is_empty();
             if is_enough || Instant::now() >= deadline {
                 return look.response;
             }
             let wake = Arc::new(Notify::new());
-            let _places: Vec<WakeGuard> =
-                look.waiting.iter().map(|(partition, seen)| partition.wake_above(*seen, &wake)).collect();
+            let _places: Vec<WakeGuard> = look
+                .waiting
+                .iter()
+                .map(|(partition, seen)| partition.wake_above(*seen, &wake))
+                .collect();
             // What is held while waiting is only the places in line.
             drop(look);
             // Either way it is looked again: at the deadline for whatever there is by then.
@@ -101,14 +114,24 @@ impl Fetch {
     /// Reads what there is, within the limits.
     async fn look(&self, broker: &Arc<Broker>) -> Look {
         let image = broker.metadata.image();
-        let mut look = Look { response: FetchResponse::default(), bytes: 0, has_error: false, waiting: Vec::new() };
+        let mut look = Look {
+            response: FetchResponse::default(),
+            bytes: 0,
+            has_error: false,
+            waiting: Vec::new(),
+        };
         for wanted in &self.topics {
             let topic = leaders::topic(&image, &wanted.name, wanted.id);
             let mut partitions = Vec::with_capacity(wanted.partitions.len());
             for partition in &wanted.partitions {
                 let led = match topic {
                     Err(code) => Err(NotLed::from(code)),
-                    Ok(topic) => leaders::led(broker, topic, partition.partition, partition.current_leader_epoch),
+                    Ok(topic) => leaders::led(
+                        broker,
+                        topic,
+                        partition.partition,
+                        partition.current_leader_epoch,
+                    ),
                 };
                 let read = match led {
                     Ok(led) => self.read(&led, partition, &mut look).await,
@@ -131,7 +154,12 @@ impl Fetch {
         look
     }
 
-    async fn read(&self, led: &Led, wanted: &FetchPartitionView, look: &mut Look) -> Result<PartitionData, NotLed> {
+    async fn read(
+        &self,
+        led: &Led,
+        wanted: &FetchPartitionView,
+        look: &mut Look,
+    ) -> Result<PartitionData, NotLed> {
         let reader = led.partition.reader();
         let high_watermark = led.partition.high_watermark();
         let from = Offset(wanted.fetch_offset);
@@ -151,8 +179,14 @@ impl Fetch {
             return Ok(data);
         }
         if from < reader.log_start() || from > reader.log_end() {
-            let message = format!("offset {from} is outside of {}..={high_watermark}", reader.log_start());
-            let mut refusal = self.refused(wanted.partition, ApiError::new(ErrorCode::OffsetOutOfRange, message).into());
+            let message = format!(
+                "offset {from} is outside of {}..={high_watermark}",
+                reader.log_start()
+            );
+            let mut refusal = self.refused(
+                wanted.partition,
+                ApiError::new(ErrorCode::OffsetOutOfRange, message).into(),
+            );
             refusal.high_watermark = high_watermark.0;
             refusal.log_start_offset = reader.log_start().0;
             look.has_error = true;
@@ -163,19 +197,29 @@ impl Fetch {
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
         if from < high_watermark && (bytes_max > 0 || is_first) {
-            let batches = read_batches(&led.partition, from, bytes_max, is_first).await.map_err(ApiError::from)?;
+            let batches = read_batches(&led.partition, from, bytes_max, is_first)
+                .await
+                .map_err(ApiError::from)?;
             look.bytes += batches.bytes.len();
-            led.partition.counters().fetched_bytes.inc_by(batches.bytes.len() as u64);
+            led.partition
+                .counters()
+                .fetched_bytes
+                .inc_by(batches.bytes.len() as u64);
             data.records = Some(Records::from(batches.bytes));
         }
-        look.waiting.push((Arc::clone(&led.partition), high_watermark));
+        look.waiting
+            .push((Arc::clone(&led.partition), high_watermark));
         Ok(data)
     }
 
     fn refused(&self, index: i32, NotLed { error, leader }: NotLed) -> PartitionData {
         let leader = leader.filter(|_| self.version >= LEADER_FROM);
-        let current_leader =
-            leader.map(|(leader_id, leader_epoch)| LeaderIdAndEpoch { leader_id, leader_epoch }).unwrap_or_default();
+        let current_leader = leader
+            .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch {
+                leader_id,
+                leader_epoch,
+            })
+            .unwrap_or_default();
         PartitionData {
             partition_index: index,
             error_code: error.code.code(),
@@ -201,7 +245,8 @@ async fn read_batches(
     match partition.try_read(from, bytes_max, min_one_batch) {
         Err(ReadError::WouldBlock) => {
             let partition = Arc::clone(partition);
-            let read = tokio::task::spawn_blocking(move || partition.read(from, bytes_max, min_one_batch));
+            let read =
+                tokio::task::spawn_blocking(move || partition.read(from, bytes_max, min_one_batch));
             // The runtime is going away, and with it the partition.
             read.await.unwrap_or(Err(ReadError::Gone))
         }
@@ -217,18 +262,34 @@ fn divergence(led: &Led, wanted: &FetchPartitionView) -> Option<EpochEndOffset> 
     let reader = led.partition.reader();
     let last_fetched = LeaderEpoch(wanted.last_fetched_epoch);
     let Some(end) = reader.epoch_end(last_fetched) else {
-        return Some(EpochEndOffset { epoch: -1, end_offset: -1 });
+        return Some(EpochEndOffset {
+            epoch: -1,
+            end_offset: -1,
+        });
     };
     let agrees = end.epoch == last_fetched && end.end_offset.0 >= wanted.fetch_offset;
-    (!agrees).then_some(EpochEndOffset { epoch: end.epoch.0, end_offset: end.end_offset.0 })
+    (!agrees).then_some(EpochEndOffset {
+        epoch: end.epoch.0,
+        end_offset: end.end_offset.0,
+    })
 }
 
 /// Where the leaders are that the response names.
 fn endpoints(image: &Image, response: &FetchResponse) -> Vec<NodeEndpoint> {
-    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
-    let named = partitions.map(|partition| partition.current_leader.leader_id).filter(|id| *id >= 0);
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partitions);
+    let named = partitions
+        .map(|partition| partition.current_leader.leader_id)
+        .filter(|id| *id >= 0);
     let endpoints = leaders::endpoints(image, named).into_iter();
     endpoints
-        .map(|broker| NodeEndpoint { node_id: broker.id, host: broker.host, port: broker.port, rack: broker.rack })
+        .map(|broker| NodeEndpoint {
+            node_id: broker.id,
+            host: broker.host,
+            port: broker.port,
+            rack: broker.rack,
+        })
         .collect()
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use weir_log::TimestampOffset;
 use weir_wire::LeaderEpoch;
 use weir_wire::messages::list_offsets_request::ListOffsetsPartitionView;
-use weir_wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use weir_wire::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
 use weir_wire::messages::{ListOffsetsRequest, ListOffsetsRequestView, ListOffsetsResponse};
 
 use super::leaders::{self, Led, NotLed};
@@ -37,13 +39,18 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let by_time = |partition: ListOffsetsPartitionView| {
         partition.timestamp >= 0 || partition.timestamp == special::MAX_TIMESTAMP
     };
-    if !view.topics.iter().any(|topic| topic.partitions.iter().any(by_time)) {
+    if !view
+        .topics
+        .iter()
+        .any(|topic| topic.partitions.iter().any(by_time))
+    {
         return request.answer(&answer(broker, &view.to_owned(), request.version));
     }
     // A time is looked up in the log itself, which may wait for the disk.
     let (owned, responder, broker) = (view.to_owned(), request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let response = tokio::task::spawn_blocking(move || answer(&broker, &owned, responder.version)).await;
+        let response =
+            tokio::task::spawn_blocking(move || answer(&broker, &owned, responder.version)).await;
         responder.reply(&response.unwrap_or_default())
     }))
 }
@@ -67,7 +74,11 @@ fn answer(broker: &Broker, request: &ListOffsetsRequest, version: i16) -> ListOf
                     error_code: ErrorCode::None.code(),
                     timestamp: found.timestamp,
                     offset: found.offset,
-                    leader_epoch: if version >= EPOCHS_FROM { found.epoch } else { -1 },
+                    leader_epoch: if version >= EPOCHS_FROM {
+                        found.epoch
+                    } else {
+                        -1
+                    },
                 },
                 Err(not_led) => ListOffsetsPartitionResponse {
                     partition_index: index,
@@ -78,7 +89,10 @@ fn answer(broker: &Broker, request: &ListOffsetsRequest, version: i16) -> ListOf
                 },
             });
         }
-        response.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
+        response.topics.push(ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            partitions,
+        });
     }
     response
 }
@@ -91,7 +105,11 @@ struct Found {
 }
 
 impl Found {
-    const NOTHING: Self = Self { offset: -1, timestamp: -1, epoch: -1 };
+    const NOTHING: Self = Self {
+        offset: -1,
+        timestamp: -1,
+        epoch: -1,
+    };
 
     fn by_time(found: Option<TimestampOffset>) -> Self {
         found.map_or(Self::NOTHING, |found| Self {
@@ -105,7 +123,11 @@ impl Found {
 fn offset(led: &Led, timestamp: i64) -> Result<Found, ApiError> {
     let reader = led.partition.reader();
     let up_to = led.partition.high_watermark();
-    let at = |offset, epoch: Option<LeaderEpoch>| Found { offset, timestamp: -1, epoch: epoch.unwrap_or(led.epoch).0 };
+    let at = |offset, epoch: Option<LeaderEpoch>| Found {
+        offset,
+        timestamp: -1,
+        epoch: epoch.unwrap_or(led.epoch).0,
+    };
     match timestamp {
         special::LATEST => Ok(at(up_to.0, Some(led.epoch))),
         special::EARLIEST | special::EARLIEST_LOCAL => {
@@ -114,9 +136,12 @@ fn offset(led: &Led, timestamp: i64) -> Result<Found, ApiError> {
         }
         special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(Found::NOTHING),
         special::MAX_TIMESTAMP => Ok(Found::by_time(reader.max_timestamp(up_to)?)),
-        0.. => Ok(Found::by_time(reader.offset_for_timestamp(timestamp, up_to)?)),
-        other => {
-            Err(ApiError::new(ErrorCode::InvalidRequest, format!("timestamp {other}; allowed: 0 or more, -1 to -6")))
-        }
+        0.. => Ok(Found::by_time(
+            reader.offset_for_timestamp(timestamp, up_to)?,
+        )),
+        other => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            format!("timestamp {other}; allowed: 0 or more, -1 to -6"),
+        )),
     }
 }

@@ -12,8 +12,13 @@ use crate::error::ErrorCode;
 
 pub(super) fn handle(_broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ApiVersionsRequestView<'_> = request.decode()?;
-    let names_fit = request.version < 3 || (is_name(view.client_software_name) && is_name(view.client_software_version));
-    let error = if names_fit { ErrorCode::None } else { ErrorCode::InvalidRequest };
+    let names_fit = request.version < 3
+        || (is_name(view.client_software_name) && is_name(view.client_software_version));
+    let error = if names_fit {
+        ErrorCode::None
+    } else {
+        ErrorCode::InvalidRequest
+    };
     let api_keys = APIS.iter().map(|api| ApiVersion {
         api_key: api.key.key(),
         min_version: match api.key {
@@ -24,8 +29,16 @@ pub(super) fn handle(_broker: &Arc<Broker>, request: Request) -> Result<Answer, 
         },
         max_version: *api.versions.end(),
     });
-    let api_keys = if names_fit { api_keys.collect() } else { Vec::new() };
-    request.answer(&ApiVersionsResponse { error_code: error.code(), api_keys, ..ApiVersionsResponse::default() })
+    let api_keys = if names_fit {
+        api_keys.collect()
+    } else {
+        Vec::new()
+    };
+    request.answer(&ApiVersionsResponse {
+        error_code: error.code(),
+        api_keys,
+        ..ApiVersionsResponse::default()
+    })
 }
 
 /// What a client may call itself (KIP-511): letters and digits, with '-' and '.' between them.
@@ -33,5 +46,7 @@ fn is_name(name: &str) -> bool {
     let is_edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     is_edge(name.chars().next())
         && is_edge(name.chars().next_back())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
 }

@@ -18,43 +18,84 @@ use crate::error::{ApiError, ErrorCode};
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: CreateTopicsRequestView<'_> = request.decode()?;
     let mut seen = BTreeSet::new();
-    let twice: BTreeSet<String> =
-        view.topics.iter().filter(|topic| !seen.insert(topic.name)).map(|topic| topic.name.to_owned()).collect();
-    let topics: Vec<NewTopic> = view.topics.iter().filter(|topic| !twice.contains(topic.name)).map(new_topic).collect();
+    let twice: BTreeSet<String> = view
+        .topics
+        .iter()
+        .filter(|topic| !seen.insert(topic.name))
+        .map(|topic| topic.name.to_owned())
+        .collect();
+    let topics: Vec<NewTopic> = view
+        .topics
+        .iter()
+        .filter(|topic| !twice.contains(topic.name))
+        .map(new_topic)
+        .collect();
     let validate_only = view.validate_only;
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
         let mut results: Vec<CreatableTopicResult> = twice
             .into_iter()
-            .map(|name| refused(name, ApiError::new(ErrorCode::InvalidRequest, "the topic is named twice in one request")))
+            .map(|name| {
+                refused(
+                    name,
+                    ApiError::new(
+                        ErrorCode::InvalidRequest,
+                        "the topic is named twice in one request",
+                    ),
+                )
+            })
             .collect();
-        let command = Command::CreateTopics(CreateTopics { topics: topics.clone(), validate_only });
+        let command = Command::CreateTopics(CreateTopics {
+            topics: topics.clone(),
+            validate_only,
+        });
         match broker.metadata.control(command).await {
             Ok(Reply::Topics(outcomes)) => {
-                results.extend(topics.iter().zip(outcomes).map(|(topic, outcome)| result(&broker, topic, outcome)));
+                results.extend(
+                    topics
+                        .iter()
+                        .zip(outcomes)
+                        .map(|(topic, outcome)| result(&broker, topic, outcome)),
+                );
             }
-            Ok(_) => results.extend(topics.into_iter().map(|topic| {
-                refused(topic.name, ErrorCode::UnknownServerError.into())
-            })),
+            Ok(_) => results.extend(
+                topics
+                    .into_iter()
+                    .map(|topic| refused(topic.name, ErrorCode::UnknownServerError.into())),
+            ),
             Err(error) => {
-                results.extend(topics.into_iter().map(|topic| refused(topic.name, ApiError::from(error.clone()))));
+                results.extend(
+                    topics
+                        .into_iter()
+                        .map(|topic| refused(topic.name, ApiError::from(error.clone()))),
+                );
             }
         }
-        responder.reply(&CreateTopicsResponse { topics: results, ..CreateTopicsResponse::default() })
+        responder.reply(&CreateTopicsResponse {
+            topics: results,
+            ..CreateTopicsResponse::default()
+        })
     }))
 }
 
 fn new_topic(topic: CreatableTopicView<'_>) -> NewTopic {
     let assignments = topic.assignments.iter().map(|assignment| {
-        (assignment.partition_index, assignment.broker_ids.iter().map(BrokerId).collect())
+        (
+            assignment.partition_index,
+            assignment.broker_ids.iter().map(BrokerId).collect(),
+        )
     });
     // A null is the default.
-    let config = topic.configs.iter().filter_map(|config| Some((config.name.to_owned(), config.value?.to_owned())));
+    let config = topic
+        .configs
+        .iter()
+        .filter_map(|config| Some((config.name.to_owned(), config.value?.to_owned())));
     NewTopic {
         name: topic.name.to_owned(),
         // -1 is "the cluster's default".
         partitions: Some(topic.num_partitions).filter(|count| *count != -1),
-        replication_factor: Some(i32::from(topic.replication_factor)).filter(|factor| *factor != -1),
+        replication_factor: Some(i32::from(topic.replication_factor))
+            .filter(|factor| *factor != -1),
         assignments: assignments.collect(),
         config: config.collect(),
     }

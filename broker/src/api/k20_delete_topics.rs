@@ -13,7 +13,10 @@ use crate::error::{ApiError, ErrorCode};
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: DeleteTopicsRequestView<'_> = request.decode()?;
-    let by_name = view.topic_names.iter().map(|name| TopicRef::Name(name.to_owned()));
+    let by_name = view
+        .topic_names
+        .iter()
+        .map(|name| TopicRef::Name(name.to_owned()));
     let states = view.topics.iter().map(|topic| match topic.name {
         Some(name) => TopicRef::Name(name.to_owned()),
         None => TopicRef::Id(TopicId(topic.topic_id)),
@@ -21,16 +24,25 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let topics: Vec<TopicRef> = by_name.chain(states).collect();
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let command = Command::DeleteTopics(DeleteTopics { topics: topics.clone() });
+        let command = Command::DeleteTopics(DeleteTopics {
+            topics: topics.clone(),
+        });
         let outcomes = match broker.metadata.control(command).await {
-            Ok(Reply::Topics(results)) => {
-                results.into_iter().map(|result| (result.id, result.outcome.map_err(ApiError::from).err())).collect()
-            }
+            Ok(Reply::Topics(results)) => results
+                .into_iter()
+                .map(|result| (result.id, result.outcome.map_err(ApiError::from).err()))
+                .collect(),
             Ok(_) => vec![(None, Some(ErrorCode::UnknownServerError.into())); topics.len()],
             Err(error) => vec![(None, Some(ApiError::from(error))); topics.len()],
         };
-        let responses = topics.into_iter().zip(outcomes).map(|(topic, (id, error))| result(topic, id, error));
-        responder.reply(&DeleteTopicsResponse { responses: responses.collect(), ..DeleteTopicsResponse::default() })
+        let responses = topics
+            .into_iter()
+            .zip(outcomes)
+            .map(|(topic, (id, error))| result(topic, id, error));
+        responder.reply(&DeleteTopicsResponse {
+            responses: responses.collect(),
+            ..DeleteTopicsResponse::default()
+        })
     }))
 }
 

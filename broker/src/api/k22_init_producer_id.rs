@@ -16,7 +16,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         Some("") => return request.answer(&refused(ErrorCode::InvalidRequest)),
         Some(transactional_id) => {
             // The response has no room for words.
-            info!(transactional_id, "a transactional producer was refused: this broker has no transactions");
+            info!(
+                transactional_id,
+                "a transactional producer was refused: this broker has no transactions"
+            );
             return request.answer(&refused(ErrorCode::TransactionalIdAuthorizationFailed));
         }
     }
@@ -24,7 +27,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     Ok(Answer::later(async move {
         // A producer without a transactional id always gets a new identity, whatever it had before.
         let response = match broker.producer_ids.next(&broker.metadata).await {
-            Ok(producer_id) => InitProducerIdResponse { producer_id: producer_id.0, ..InitProducerIdResponse::default() },
+            Ok(producer_id) => InitProducerIdResponse {
+                producer_id: producer_id.0,
+                ..InitProducerIdResponse::default()
+            },
             Err(error) => refused(ApiError::from(error).code),
         };
         responder.reply(&response)

@@ -33,7 +33,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             Err(error) => (error, Vec::new()),
         };
         let is_wanted = |effective: &Effective| {
-            resource.configuration_keys.is_none_or(|keys| keys.iter().any(|key| key == effective.def.name))
+            resource
+                .configuration_keys
+                .is_none_or(|keys| keys.iter().any(|key| key == effective.def.name))
         };
         let configs = found.iter().filter(|effective| is_wanted(effective));
         DescribeConfigsResult {
@@ -41,11 +43,16 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             error_message: error.message(),
             resource_type: resource.resource_type,
             resource_name: resource.resource_name.to_owned(),
-            configs: configs.map(|effective| describe(effective, with_synonyms, with_documentation)).collect(),
+            configs: configs
+                .map(|effective| describe(effective, with_synonyms, with_documentation))
+                .collect(),
         }
     });
     let results = results.collect();
-    request.answer(&DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() })
+    request.answer(&DescribeConfigsResponse {
+        results,
+        ..DescribeConfigsResponse::default()
+    })
 }
 
 fn effective(
@@ -57,22 +64,35 @@ fn effective(
     let name = resource.resource_name;
     match resource.resource_type {
         resource::TOPIC => {
-            let topic = image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-            Ok(TOPIC.iter().map(|def| configs::effective_topic(image, settings, topic, def)).collect())
+            let topic = image
+                .topic(name)
+                .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            Ok(TOPIC
+                .iter()
+                .map(|def| configs::effective_topic(image, settings, topic, def))
+                .collect())
         }
         // What all brokers have in common is only what was set for them all.
         resource::BROKER if name.is_empty() => {
-            let all = BROKER.iter().map(|def| configs::effective_broker(image, settings, None, def));
-            Ok(all.filter(|effective| effective.source() == Source::DynamicCluster).collect())
+            let all = BROKER
+                .iter()
+                .map(|def| configs::effective_broker(image, settings, None, def));
+            Ok(all
+                .filter(|effective| effective.source() == Source::DynamicCluster)
+                .collect())
         }
         resource::BROKER => {
             let me = broker.metadata.broker_id();
             if name.parse() != Ok(me.0) {
                 // Another broker's file is not known here.
-                let message = format!("broker {name:?}; this is broker {me}, and each describes only itself");
+                let message =
+                    format!("broker {name:?}; this is broker {me}, and each describes only itself");
                 return Err(ApiError::new(ErrorCode::InvalidRequest, message));
             }
-            Ok(BROKER.iter().map(|def| configs::effective_broker(image, settings, Some(BrokerId(me.0)), def)).collect())
+            Ok(BROKER
+                .iter()
+                .map(|def| configs::effective_broker(image, settings, Some(BrokerId(me.0)), def))
+                .collect())
         }
         other => {
             let message = format!("resource type {other}; allowed: 2 (topic), 4 (broker)");
@@ -81,12 +101,20 @@ fn effective(
     }
 }
 
-fn describe(effective: &Effective, with_synonyms: bool, with_documentation: bool) -> DescribeConfigsResourceResult {
-    let synonyms = effective.synonyms.iter().filter(|_| with_synonyms).map(|synonym| DescribeConfigsSynonym {
-        name: synonym.name.to_owned(),
-        value: Some(synonym.value.clone()),
-        source: synonym.source.code(),
-    });
+fn describe(
+    effective: &Effective,
+    with_synonyms: bool,
+    with_documentation: bool,
+) -> DescribeConfigsResourceResult {
+    let synonyms = effective
+        .synonyms
+        .iter()
+        .filter(|_| with_synonyms)
+        .map(|synonym| DescribeConfigsSynonym {
+            name: synonym.name.to_owned(),
+            value: Some(synonym.value.clone()),
+            source: synonym.source.code(),
+        });
     DescribeConfigsResourceResult {
         name: effective.def.name.to_owned(),
         value: Some(effective.value().to_owned()),

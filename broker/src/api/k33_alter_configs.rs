@@ -27,22 +27,34 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let validate_only = view.validate_only;
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let responses = alter(&broker, changes, validate_only).await.into_iter().map(|changed| {
-            let code = changed.error.as_ref().map_or(ErrorCode::None, |error| error.code);
-            AlterConfigsResourceResponse {
-                error_code: code.code(),
-                error_message: changed.error.and_then(ApiError::message),
-                resource_type: changed.kind,
-                resource_name: changed.name,
-            }
-        });
+        let responses = alter(&broker, changes, validate_only)
+            .await
+            .into_iter()
+            .map(|changed| {
+                let code = changed
+                    .error
+                    .as_ref()
+                    .map_or(ErrorCode::None, |error| error.code);
+                AlterConfigsResourceResponse {
+                    error_code: code.code(),
+                    error_message: changed.error.and_then(ApiError::message),
+                    resource_type: changed.kind,
+                    resource_name: changed.name,
+                }
+            });
         let responses = responses.collect();
-        responder.reply(&AlterConfigsResponse { responses, ..AlterConfigsResponse::default() })
+        responder.reply(&AlterConfigsResponse {
+            responses,
+            ..AlterConfigsResponse::default()
+        })
     }))
 }
 
 /// Sets what is named, unsets what was set and is not named.
-fn replace(image: &Image, resource: &AlterConfigsResourceView<'_>) -> Result<ConfigChanges, ApiError> {
+fn replace(
+    image: &Image,
+    resource: &AlterConfigsResourceView<'_>,
+) -> Result<ConfigChanges, ApiError> {
     let target = resource_of(resource.resource_type, resource.resource_name)?;
     let before = match &target {
         ConfigResource::Topic(name) => image.topic(name).map(|topic| &topic.config),
@@ -50,11 +62,26 @@ fn replace(image: &Image, resource: &AlterConfigsResourceView<'_>) -> Result<Con
         ConfigResource::Cluster => Some(image.cluster_config()),
     };
     let named: BTreeSet<&str> = resource.configs.iter().map(|config| config.name).collect();
-    let unset = before.into_iter().flatten().map(|(key, _)| key).filter(|key| !named.contains(key.as_str()));
-    let unset = unset.map(|key| ConfigOp { key: key.clone(), change: ConfigChange::Delete });
-    let set = resource.configs.iter().map(|config| {
-        let change = config.value.map_or(ConfigChange::Delete, |value| ConfigChange::Set(value.to_owned()));
-        ConfigOp { key: config.name.to_owned(), change }
+    let unset = before
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key)
+        .filter(|key| !named.contains(key.as_str()));
+    let unset = unset.map(|key| ConfigOp {
+        key: key.clone(),
+        change: ConfigChange::Delete,
     });
-    Ok(ConfigChanges { ops: set.chain(unset).collect(), resource: target })
+    let set = resource.configs.iter().map(|config| {
+        let change = config.value.map_or(ConfigChange::Delete, |value| {
+            ConfigChange::Set(value.to_owned())
+        });
+        ConfigOp {
+            key: config.name.to_owned(),
+            change,
+        }
+    });
+    Ok(ConfigChanges {
+        ops: set.chain(unset).collect(),
+        resource: target,
+    })
 }

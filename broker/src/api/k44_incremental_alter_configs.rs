@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use weir_quorum::BrokerId;
-use weir_quorum::command::{AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply};
-use weir_wire::messages::incremental_alter_configs_request::{AlterConfigsResourceView, AlterableConfigView};
+use weir_quorum::command::{
+    AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply,
+};
+use weir_wire::messages::incremental_alter_configs_request::{
+    AlterConfigsResourceView, AlterableConfigView,
+};
 use weir_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use weir_wire::messages::{IncrementalAlterConfigsRequestView, IncrementalAlterConfigsResponse};
 
@@ -38,26 +42,52 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let validate_only = view.validate_only;
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let responses = alter(&broker, changes, validate_only).await.into_iter().map(|changed| {
-            let code = changed.error.as_ref().map_or(ErrorCode::None, |error| error.code);
-            AlterConfigsResourceResponse {
-                error_code: code.code(),
-                error_message: changed.error.and_then(ApiError::message),
-                resource_type: changed.kind,
-                resource_name: changed.name,
-            }
-        });
+        let responses = alter(&broker, changes, validate_only)
+            .await
+            .into_iter()
+            .map(|changed| {
+                let code = changed
+                    .error
+                    .as_ref()
+                    .map_or(ErrorCode::None, |error| error.code);
+                AlterConfigsResourceResponse {
+                    error_code: code.code(),
+                    error_message: changed.error.and_then(ApiError::message),
+                    resource_type: changed.kind,
+                    resource_name: changed.name,
+                }
+            });
         let responses = responses.collect();
-        responder.reply(&IncrementalAlterConfigsResponse { responses, ..IncrementalAlterConfigsResponse::default() })
+        responder.reply(&IncrementalAlterConfigsResponse {
+            responses,
+            ..IncrementalAlterConfigsResponse::default()
+        })
     }))
 }
 
 /// Asks the controller for what can be asked, and tells of each resource in the order of the request.
-pub(super) async fn alter(broker: &Broker, changes: Vec<Change>, validate_only: bool) -> Vec<Changed> {
-    let resources: Vec<ConfigChanges> = changes.iter().filter_map(|change| change.changes.clone().ok()).collect();
+pub(super) async fn alter(
+    broker: &Broker,
+    changes: Vec<Change>,
+    validate_only: bool,
+) -> Vec<Changed> {
+    let resources: Vec<ConfigChanges> = changes
+        .iter()
+        .filter_map(|change| change.changes.clone().ok())
+        .collect();
     let asked = resources.len();
-    let outcomes = match broker.metadata.control(Command::AlterConfigs(AlterConfigs { resources, validate_only })).await {
-        Ok(Reply::Configs(outcomes)) => outcomes.into_iter().map(|outcome| outcome.map_err(ApiError::from).err()).collect(),
+    let outcomes = match broker
+        .metadata
+        .control(Command::AlterConfigs(AlterConfigs {
+            resources,
+            validate_only,
+        }))
+        .await
+    {
+        Ok(Reply::Configs(outcomes)) => outcomes
+            .into_iter()
+            .map(|outcome| outcome.map_err(ApiError::from).err())
+            .collect(),
         Ok(_) => vec![Some(ErrorCode::UnknownServerError.into()); asked],
         Err(error) => vec![Some(ApiError::from(error)); asked],
     };
@@ -67,7 +97,11 @@ pub(super) async fn alter(broker: &Broker, changes: Vec<Change>, validate_only: 
             Err(error) => Some(error),
             Ok(_) => outcomes.next().flatten(),
         };
-        Changed { kind: change.kind, name: change.name, error }
+        Changed {
+            kind: change.kind,
+            name: change.name,
+            error,
+        }
     });
     changed.collect()
 }
@@ -80,22 +114,36 @@ pub(super) fn resource_of(kind: i8, name: &str) -> Result<ConfigResource, ApiErr
         resource::BROKER if name.is_empty() => Ok(ConfigResource::Cluster),
         resource::BROKER => match name.parse() {
             Ok(id) => Ok(ConfigResource::Broker(BrokerId(id))),
-            Err(_) => invalid(format!("broker {name:?}; allowed: a broker's id, or nothing for all brokers")),
+            Err(_) => invalid(format!(
+                "broker {name:?}; allowed: a broker's id, or nothing for all brokers"
+            )),
         },
-        other => invalid(format!("resource type {other}; allowed: 2 (topic), 4 (broker)")),
+        other => invalid(format!(
+            "resource type {other}; allowed: 2 (topic), 4 (broker)"
+        )),
     }
 }
 
 fn changes(resource: &AlterConfigsResourceView<'_>) -> Result<ConfigChanges, ApiError> {
     let target = resource_of(resource.resource_type, resource.resource_name)?;
-    let ops = resource.configs.iter().map(op).collect::<Result<Vec<_>, _>>()?;
-    Ok(ConfigChanges { resource: target, ops })
+    let ops = resource
+        .configs
+        .iter()
+        .map(op)
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(ConfigChanges {
+        resource: target,
+        ops,
+    })
 }
 
 fn op(config: AlterableConfigView<'_>) -> Result<ConfigOp, ApiError> {
     let value = || {
         let message = format!("configuration {} has no value", config.name);
-        config.value.map(str::to_owned).ok_or_else(|| ApiError::new(ErrorCode::InvalidRequest, message))
+        config
+            .value
+            .map(str::to_owned)
+            .ok_or_else(|| ApiError::new(ErrorCode::InvalidRequest, message))
     };
     let change = match config.config_operation {
         0 => ConfigChange::Set(value()?),
@@ -103,9 +151,14 @@ fn op(config: AlterableConfigView<'_>) -> Result<ConfigOp, ApiError> {
         2 => ConfigChange::Append(value()?),
         3 => ConfigChange::Subtract(value()?),
         other => {
-            let message = format!("operation {other}; allowed: 0 (set), 1 (delete), 2 (append), 3 (subtract)");
+            let message = format!(
+                "operation {other}; allowed: 0 (set), 1 (delete), 2 (append), 3 (subtract)"
+            );
             return Err(ApiError::new(ErrorCode::InvalidRequest, message));
         }
     };
-    Ok(ConfigOp { key: config.name.to_owned(), change })
+    Ok(ConfigOp {
+        key: config.name.to_owned(),
+        change,
+    })
 }

@@ -18,12 +18,16 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     if view.endpoint_type != BROKERS {
         return request.answer(&DescribeClusterResponse {
             error_code: ErrorCode::MismatchedEndpointType.code(),
-            error_message: Some("this is a broker's listener; only brokers are described here".into()),
+            error_message: Some(
+                "this is a broker's listener; only brokers are described here".into(),
+            ),
             ..DescribeClusterResponse::default()
         });
     }
     let image = broker.metadata.image();
-    let known = image.brokers().filter(|broker| !broker.fenced || view.include_fenced_brokers);
+    let known = image
+        .brokers()
+        .filter(|broker| !broker.fenced || view.include_fenced_brokers);
     let brokers = known.map(|broker| {
         let endpoint = leaders::endpoint(broker);
         DescribeClusterBroker {
@@ -37,10 +41,18 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let with_operations = view.include_cluster_authorized_operations;
     request.answer(&DescribeClusterResponse {
         endpoint_type: BROKERS,
-        cluster_id: broker.metadata.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
+        cluster_id: broker
+            .metadata
+            .cluster_id()
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         controller_id: broker.metadata.controller_id().map_or(-1, |id| id.0),
         brokers: brokers.collect(),
-        cluster_authorized_operations: if with_operations { CLUSTER_OPERATIONS } else { NO_OPERATIONS },
+        cluster_authorized_operations: if with_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            NO_OPERATIONS
+        },
         ..DescribeClusterResponse::default()
     })
 }

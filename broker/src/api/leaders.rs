@@ -32,7 +32,10 @@ pub struct NotLed {
 
 impl From<ApiError> for NotLed {
     fn from(error: ApiError) -> Self {
-        Self { error, leader: None }
+        Self {
+            error,
+            leader: None,
+        }
     }
 }
 
@@ -43,31 +46,57 @@ impl From<ErrorCode> for NotLed {
 }
 
 /// The topic of a request: by id where the request has one, by name otherwise.
-pub(super) fn topic<'i>(image: &'i Image, name: &str, id: uuid::Uuid) -> Result<&'i Arc<Topic>, ErrorCode> {
+pub(super) fn topic<'i>(
+    image: &'i Image,
+    name: &str,
+    id: uuid::Uuid,
+) -> Result<&'i Arc<Topic>, ErrorCode> {
     if id.is_nil() {
         image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
     } else {
-        image.topic_by_id(weir_quorum::TopicId(id)).ok_or(ErrorCode::UnknownTopicId)
+        image
+            .topic_by_id(weir_quorum::TopicId(id))
+            .ok_or(ErrorCode::UnknownTopicId)
     }
 }
 
 /// The partition, if this broker leads it and the client's idea of the leader's epoch (-1: none) is neither old nor ahead.
-pub(super) fn led(broker: &Broker, topic: &Topic, index: i32, client_epoch: i32) -> Result<Led, NotLed> {
-    let metadata = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+pub(super) fn led(
+    broker: &Broker,
+    topic: &Topic,
+    index: i32,
+    client_epoch: i32,
+) -> Result<Led, NotLed> {
+    let metadata = topic
+        .partition(index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let epoch = metadata.leader_epoch.0;
     let leader = metadata.leader.map(|leader| (leader.0, epoch));
     if client_epoch >= 0 && client_epoch < epoch {
-        return Err(NotLed { error: ErrorCode::FencedLeaderEpoch.into(), leader });
+        return Err(NotLed {
+            error: ErrorCode::FencedLeaderEpoch.into(),
+            leader,
+        });
     }
     if client_epoch > epoch {
         return Err(ErrorCode::UnknownLeaderEpoch.into());
     }
     if metadata.leader != Some(broker.metadata.broker_id()) {
-        return Err(NotLed { error: ErrorCode::NotLeaderOrFollower.into(), leader });
+        return Err(NotLed {
+            error: ErrorCode::NotLeaderOrFollower.into(),
+            leader,
+        });
     }
-    let key = PartitionKey { topic_id: TopicId(topic.id.0), partition: PartitionIndex(index) };
+    let key = PartitionKey {
+        topic_id: TopicId(topic.id.0),
+        partition: PartitionIndex(index),
+    };
     let partition = broker.partitions.get(key).map_err(ApiError::from)?;
-    Ok(Led { partition, epoch: LeaderEpoch(epoch), in_sync: metadata.isr.len() })
+    Ok(Led {
+        partition,
+        epoch: LeaderEpoch(epoch),
+        in_sync: metadata.isr.len(),
+    })
 }
 
 /// A broker's address as clients are told it.
@@ -84,7 +113,11 @@ pub(super) fn endpoints(image: &Image, ids: impl Iterator<Item = i32>) -> Vec<En
     let mut ids: Vec<i32> = ids.collect();
     ids.sort_unstable();
     ids.dedup();
-    let alive = ids.into_iter().filter_map(|id| image.broker(weir_quorum::BrokerId(id)).filter(|broker| !broker.fenced));
+    let alive = ids.into_iter().filter_map(|id| {
+        image
+            .broker(weir_quorum::BrokerId(id))
+            .filter(|broker| !broker.fenced)
+    });
     alive.map(|broker| endpoint(broker)).collect()
 }
 

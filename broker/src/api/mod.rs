@@ -86,7 +86,12 @@ pub struct Api {
 }
 
 const fn api(key: ApiKey, min: i16, max: i16, caller: Caller, handler: Handler) -> Api {
-    Api { key, versions: min..=max, caller, handler }
+    Api {
+        key,
+        versions: min..=max,
+        caller,
+        handler,
+    }
 }
 
 use Caller::{Anyone, Client};
@@ -137,8 +142,15 @@ pub(crate) fn dispatch(
 ) -> Result<(usize, Answer), Refused> {
     let parsed = match RequestFrame::parse(&frame) {
         Ok(parsed) => parsed,
-        Err(FrameError::UnsupportedVersion { key: ApiKey::ApiVersions, correlation_id, .. }) => {
-            return Ok((line_of(ApiKey::ApiVersions).unwrap_or_default(), unknown_api_versions(correlation_id)?));
+        Err(FrameError::UnsupportedVersion {
+            key: ApiKey::ApiVersions,
+            correlation_id,
+            ..
+        }) => {
+            return Ok((
+                line_of(ApiKey::ApiVersions).unwrap_or_default(),
+                unknown_api_versions(correlation_id)?,
+            ));
         }
         Err(error @ FrameError::Header(_)) => return Err(Refused::Malformed(error.to_string())),
         Err(error) => return Err(Refused::Unsupported(error.to_string())),
@@ -154,16 +166,29 @@ pub(crate) fn dispatch(
         return Err(not_served());
     }
     let body_start = frame.len() - parsed.body.len();
-    let client_id = parsed.client_id.map(|name| frame.slice_ref(name.as_bytes())).unwrap_or_default();
+    let client_id = parsed
+        .client_id
+        .map(|name| frame.slice_ref(name.as_bytes()))
+        .unwrap_or_default();
     let peer = Arc::clone(peer);
-    let request = Request { key, version, correlation_id, client_id, body_start, frame, peer, received };
+    let request = Request {
+        key,
+        version,
+        correlation_id,
+        client_id,
+        body_start,
+        frame,
+        peer,
+        received,
+    };
     let answer = (api.handler)(broker, request)?;
     Ok((line, answer))
 }
 
 /// A client that speaks a newer ApiVersions than this broker is told so in version 0, never by closing (KIP-511).
 fn unknown_api_versions(correlation_id: i32) -> Result<Answer, Refused> {
-    let frame = refuse_api_versions(correlation_id).map_err(|error| Refused::Unanswerable(error.to_string()))?;
+    let frame = refuse_api_versions(correlation_id)
+        .map_err(|error| Refused::Unanswerable(error.to_string()))?;
     Ok(Answer::Now(Reply::Send(frame)))
 }
 
@@ -176,7 +201,11 @@ mod tests {
         assert!(APIS.is_sorted_by(|a, b| a.key < b.key));
         for api in APIS {
             let known = api.key.versions();
-            assert!(known.contains(api.versions.start()) && known.contains(api.versions.end()), "{:?}", api.key);
+            assert!(
+                known.contains(api.versions.start()) && known.contains(api.versions.end()),
+                "{:?}",
+                api.key
+            );
         }
     }
 }

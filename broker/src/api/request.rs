@@ -47,13 +47,17 @@ pub struct Request {
 impl Request {
     /// Decodes the message, whose API must be this request's.
     pub fn decode<'a, V: MessageView<'a>>(&'a self) -> Result<V, Refused> {
-        V::decode(&self.frame[self.body_start..], self.version).map_err(|error| Refused::Malformed(error.to_string()))
+        V::decode(&self.frame[self.body_start..], self.version)
+            .map_err(|error| Refused::Malformed(error.to_string()))
     }
 
     /// What is needed to answer once the request itself is gone.
     #[must_use]
     pub fn responder(&self) -> Responder {
-        Responder { version: self.version, correlation_id: self.correlation_id }
+        Responder {
+            version: self.version,
+            correlation_id: self.correlation_id,
+        }
     }
 
     /// Answers now.

@@ -34,9 +34,9 @@ use std::time::Duration;
 use reader::Section;
 pub use reader::{ConfigError, Environment};
 pub use values::HostPort;
-use weir_quorum::configs;
-use weir_quorum::ControlError;
 use values::{bytes, duration, host_port, name, number, text, truth, word};
+use weir_quorum::ControlError;
+use weir_quorum::configs;
 
 /// Everything that a broker is told from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -237,16 +237,30 @@ impl Config {
     /// The configuration, if the parts of it that several say agree.
     pub fn checked(self) -> Result<Self, ConfigError> {
         let invalid = |field: &str, found: String, allowed: String| {
-            Err(ConfigError::Invalid { field: field.to_owned(), found, allowed })
+            Err(ConfigError::Invalid {
+                field: field.to_owned(),
+                found,
+                allowed,
+            })
         };
         let peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
         if peers > self.cluster.brokers {
-            let allowed = format!("at most cluster.brokers ({}) addresses", self.cluster.brokers);
+            let allowed = format!(
+                "at most cluster.brokers ({}) addresses",
+                self.cluster.brokers
+            );
             return invalid("peers", format!("a list of {peers}"), allowed);
         }
         if self.groups.session_timeout_min > self.groups.session_timeout_max {
-            let allowed = format!("at most groups.session_timeout_max ({:?})", self.groups.session_timeout_max);
-            return invalid("groups.session_timeout_min", format!("{:?}", self.groups.session_timeout_min), allowed);
+            let allowed = format!(
+                "at most groups.session_timeout_max ({:?})",
+                self.groups.session_timeout_max
+            );
+            return invalid(
+                "groups.session_timeout_min",
+                format!("{:?}", self.groups.session_timeout_min),
+                allowed,
+            );
         }
         match self.settings() {
             Ok(_) => Ok(self),
@@ -260,14 +274,35 @@ impl Config {
         let mut values = BTreeMap::from(
             [
                 ("num.partitions", self.topics.num_partitions.to_string()),
-                ("default.replication.factor", self.topics.replication_factor.to_string()),
-                ("auto.create.topics.enable", self.topics.auto_create.to_string()),
-                ("group.initial.rebalance.delay.ms", ms(self.groups.initial_rebalance_delay)),
-                ("group.min.session.timeout.ms", ms(self.groups.session_timeout_min)),
-                ("group.max.session.timeout.ms", ms(self.groups.session_timeout_max)),
+                (
+                    "default.replication.factor",
+                    self.topics.replication_factor.to_string(),
+                ),
+                (
+                    "auto.create.topics.enable",
+                    self.topics.auto_create.to_string(),
+                ),
+                (
+                    "group.initial.rebalance.delay.ms",
+                    ms(self.groups.initial_rebalance_delay),
+                ),
+                (
+                    "group.min.session.timeout.ms",
+                    ms(self.groups.session_timeout_min),
+                ),
+                (
+                    "group.max.session.timeout.ms",
+                    ms(self.groups.session_timeout_max),
+                ),
                 ("group.max.size", self.groups.members_max.to_string()),
-                ("offsets.retention.minutes", (self.groups.offsets_retention.as_secs() / 60).to_string()),
-                ("offsets.topic.num.partitions", self.groups.offsets_partitions.to_string()),
+                (
+                    "offsets.retention.minutes",
+                    (self.groups.offsets_retention.as_secs() / 60).to_string(),
+                ),
+                (
+                    "offsets.topic.num.partitions",
+                    self.groups.offsets_partitions.to_string(),
+                ),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );

@@ -11,8 +11,8 @@ use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_server::Admin;
 use weir_quorum::Reply;
 use weir_quorum::command::{
-    AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, CreatePartitions, CreateTopics,
-    DeleteTopics, MorePartitions, NewTopic, TopicRef,
+    AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, CreatePartitions,
+    CreateTopics, DeleteTopics, MorePartitions, NewTopic, TopicRef,
 };
 
 use super::describe;
@@ -34,7 +34,9 @@ impl AdminService {
     }
 
     fn broker(&self) -> Result<&Arc<Broker>, Status> {
-        self.health.broker().ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))
+        self.health
+            .broker()
+            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))
     }
 }
 
@@ -51,7 +53,10 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::DescribeTopicsRequest>,
     ) -> Result<Response<proto::DescribeTopicsResponse>, Status> {
-        Ok(Response::new(describe::topics(self.broker()?, &request.into_inner().names)))
+        Ok(Response::new(describe::topics(
+            self.broker()?,
+            &request.into_inner().names,
+        )))
     }
 
     async fn create_topics(
@@ -59,7 +64,11 @@ impl Admin for AdminService {
         request: Request<proto::CreateTopicsRequest>,
     ) -> Result<Response<proto::TopicResultsResponse>, Status> {
         let request = request.into_inner();
-        let names = request.topics.iter().map(|topic| topic.name.clone()).collect();
+        let names = request
+            .topics
+            .iter()
+            .map(|topic| topic.name.clone())
+            .collect();
         let topics = request.topics.into_iter().map(|topic| NewTopic {
             name: topic.name,
             partitions: topic.partitions.map(saturating),
@@ -67,7 +76,10 @@ impl Admin for AdminService {
             config: topic.config.into_iter().collect(),
             ..NewTopic::default()
         });
-        let command = CreateTopics { topics: topics.collect(), validate_only: request.validate_only };
+        let command = CreateTopics {
+            topics: topics.collect(),
+            validate_only: request.validate_only,
+        };
         let errors = topic_errors(self.broker()?, Command::CreateTopics(command)).await;
         Ok(results(names, errors))
     }
@@ -77,11 +89,17 @@ impl Admin for AdminService {
         request: Request<proto::AlterTopicsRequest>,
     ) -> Result<Response<proto::TopicResultsResponse>, Status> {
         let broker = self.broker()?;
-        let proto::AlterTopicsRequest { changes, validate_only } = request.into_inner();
+        let proto::AlterTopicsRequest {
+            changes,
+            validate_only,
+        } = request.into_inner();
         let names: Vec<String> = changes.iter().map(|change| change.name.clone()).collect();
         let mut failed = grow(broker, &changes, validate_only).await;
         // What could not grow keeps its configuration: a change happens as a whole or not at all, as far as two commands can see to it.
-        let rest: Vec<_> = changes.into_iter().filter(|change| !failed.contains_key(&change.name)).collect();
+        let rest: Vec<_> = changes
+            .into_iter()
+            .filter(|change| !failed.contains_key(&change.name))
+            .collect();
         failed.extend(configure(broker, rest, validate_only).await);
         let errors = names.iter().map(|name| failed.get(name).cloned()).collect();
         Ok(results(names, errors))
@@ -93,7 +111,11 @@ impl Admin for AdminService {
     ) -> Result<Response<proto::TopicResultsResponse>, Status> {
         let names = request.into_inner().names;
         let topics = names.iter().cloned().map(TopicRef::Name).collect();
-        let errors = topic_errors(self.broker()?, Command::DeleteTopics(DeleteTopics { topics })).await;
+        let errors = topic_errors(
+            self.broker()?,
+            Command::DeleteTopics(DeleteTopics { topics }),
+        )
+        .await;
         Ok(results(names, errors))
     }
 
@@ -101,54 +123,101 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::DescribeGroupsRequest>,
     ) -> Result<Response<proto::DescribeGroupsResponse>, Status> {
-        let described = self.broker()?.groups.describe_with_lag(&request.into_inner().ids).await;
+        let described = self
+            .broker()?
+            .groups
+            .describe_with_lag(&request.into_inner().ids)
+            .await;
         let groups = described.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(proto::DescribeGroupsResponse { groups }))
     }
 }
 
 /// Errors by topic; those that are not in it have grown, or did not have to.
-async fn grow(broker: &Broker, changes: &[proto::TopicChange], validate_only: bool) -> HashMap<String, ApiError> {
+async fn grow(
+    broker: &Broker,
+    changes: &[proto::TopicChange],
+    validate_only: bool,
+) -> HashMap<String, ApiError> {
     let image = broker.metadata.image();
     let grows = changes.iter().filter_map(|change| {
         let count = saturating(change.partitions?);
-        let has = image.topic(&change.name).map(|topic| topic.partitions.len());
+        let has = image
+            .topic(&change.name)
+            .map(|topic| topic.partitions.len());
         // Asking for what there is is no change; the controller would refuse it.
-        (has != usize::try_from(count).ok()).then(|| MorePartitions { name: change.name.clone(), count, assignments: None })
+        (has != usize::try_from(count).ok()).then(|| MorePartitions {
+            name: change.name.clone(),
+            count,
+            assignments: None,
+        })
     });
     let topics: Vec<_> = grows.collect();
     if topics.is_empty() {
         return HashMap::new();
     }
     let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-    let command = Command::CreatePartitions(CreatePartitions { topics, validate_only });
+    let command = Command::CreatePartitions(CreatePartitions {
+        topics,
+        validate_only,
+    });
     let errors = topic_errors(broker, command).await;
-    names.into_iter().zip(errors).filter_map(|(name, error)| Some((name, error?))).collect()
+    names
+        .into_iter()
+        .zip(errors)
+        .filter_map(|(name, error)| Some((name, error?)))
+        .collect()
 }
 
 /// Errors by topic; those that are not in it are configured.
-async fn configure(broker: &Broker, changes: Vec<proto::TopicChange>, validate_only: bool) -> HashMap<String, ApiError> {
+async fn configure(
+    broker: &Broker,
+    changes: Vec<proto::TopicChange>,
+    validate_only: bool,
+) -> HashMap<String, ApiError> {
     let mut names = Vec::new();
     let mut resources = Vec::new();
     for change in changes {
-        let set = change.set_config.into_iter().map(|(key, value)| ConfigOp { key, change: ConfigChange::Set(value) });
-        let unset = change.unset_config.into_iter().map(|key| ConfigOp { key, change: ConfigChange::Delete });
+        let set = change.set_config.into_iter().map(|(key, value)| ConfigOp {
+            key,
+            change: ConfigChange::Set(value),
+        });
+        let unset = change.unset_config.into_iter().map(|key| ConfigOp {
+            key,
+            change: ConfigChange::Delete,
+        });
         let mut ops: Vec<_> = set.chain(unset).collect();
         // The order of a protobuf map is anyone's.
         ops.sort_by(|a, b| a.key.cmp(&b.key));
-        resources.push(ConfigChanges { resource: ConfigResource::Topic(change.name.clone()), ops });
+        resources.push(ConfigChanges {
+            resource: ConfigResource::Topic(change.name.clone()),
+            ops,
+        });
         names.push(change.name);
     }
     if names.is_empty() {
         return HashMap::new();
     }
-    let errors: Vec<Option<ApiError>> =
-        match broker.metadata.control(Command::AlterConfigs(AlterConfigs { resources, validate_only })).await {
-            Ok(Reply::Configs(outcomes)) => outcomes.into_iter().map(|outcome| outcome.map_err(ApiError::from).err()).collect(),
-            Ok(_) => vec![Some(ErrorCode::UnknownServerError.into()); names.len()],
-            Err(error) => vec![Some(error.into()); names.len()],
-        };
-    names.into_iter().zip(errors).filter_map(|(name, error)| Some((name, error?))).collect()
+    let errors: Vec<Option<ApiError>> = match broker
+        .metadata
+        .control(Command::AlterConfigs(AlterConfigs {
+            resources,
+            validate_only,
+        }))
+        .await
+    {
+        Ok(Reply::Configs(outcomes)) => outcomes
+            .into_iter()
+            .map(|outcome| outcome.map_err(ApiError::from).err())
+            .collect(),
+        Ok(_) => vec![Some(ErrorCode::UnknownServerError.into()); names.len()],
+        Err(error) => vec![Some(error.into()); names.len()],
+    };
+    names
+        .into_iter()
+        .zip(errors)
+        .filter_map(|(name, error)| Some((name, error?)))
+        .collect()
 }
 
 /// What became of each topic of a command, in its order.
@@ -160,20 +229,29 @@ async fn topic_errors(broker: &Broker, command: Command) -> Vec<Option<ApiError>
         _ => 0,
     };
     match broker.metadata.control(command).await {
-        Ok(Reply::Topics(results)) => {
-            results.into_iter().map(|result| result.outcome.map_err(ApiError::from).err()).collect()
-        }
+        Ok(Reply::Topics(results)) => results
+            .into_iter()
+            .map(|result| result.outcome.map_err(ApiError::from).err())
+            .collect(),
         Ok(_) => vec![Some(ErrorCode::UnknownServerError.into()); asked],
         Err(error) => vec![Some(error.into()); asked],
     }
 }
 
-fn results(names: Vec<String>, errors: Vec<Option<ApiError>>) -> Response<proto::TopicResultsResponse> {
+fn results(
+    names: Vec<String>,
+    errors: Vec<Option<ApiError>>,
+) -> Response<proto::TopicResultsResponse> {
     let results = names.into_iter().zip(errors).map(|(name, error)| {
-        let error = error.map(|error| proto::Error { code: error.code.name().to_owned(), message: error.message });
+        let error = error.map(|error| proto::Error {
+            code: error.code.name().to_owned(),
+            message: error.message,
+        });
         proto::TopicResult { name, error }
     });
-    Response::new(proto::TopicResultsResponse { results: results.collect() })
+    Response::new(proto::TopicResultsResponse {
+        results: results.collect(),
+    })
 }
 
 /// A count that does not fit is larger than anything that is allowed, and is refused as such.

@@ -24,18 +24,32 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             version: known.version.clone(),
             replicas: count(replicas),
             leaders: count(leaders),
-            log_bytes: own(broker.partitions.all().iter().map(|partition| partition.reader().size_bytes()).sum()),
+            log_bytes: own(broker
+                .partitions
+                .all()
+                .iter()
+                .map(|partition| partition.reader().size_bytes())
+                .sum()),
             disk_available_bytes: own(space.map_or(0, |space| space.available_bytes)),
             disk_total_bytes: own(space.map_or(0, |space| space.total_bytes)),
             cordoned: known.cordoned,
         }
     });
     proto::DescribeClusterResponse {
-        cluster_id: broker.metadata.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
+        cluster_id: broker
+            .metadata
+            .cluster_id()
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         controller_id: broker.metadata.controller_id().map(|id| id.0),
         brokers: brokers.collect(),
         metadata_index: image.index(),
-        voters: broker.metadata.voters().into_iter().map(|id| id.0).collect(),
+        voters: broker
+            .metadata
+            .voters()
+            .into_iter()
+            .map(|id| id.0)
+            .collect(),
         feature_level: image.feature_level(),
     }
 }
@@ -46,18 +60,31 @@ pub(super) fn topics(broker: &Broker, names: &[String]) -> proto::DescribeTopics
     let topics = if names.is_empty() {
         image.topics().map(|found| topic(&image, found)).collect()
     } else {
-        names.iter().filter_map(|name| image.topic(name)).map(|found| topic(&image, found)).collect()
+        names
+            .iter()
+            .filter_map(|name| image.topic(name))
+            .map(|found| topic(&image, found))
+            .collect()
     };
     proto::DescribeTopicsResponse { topics }
 }
 
 fn topic(image: &Image, topic: &Topic) -> proto::Topic {
     let has_live_leader = |leader: Option<weir_quorum::BrokerId>| {
-        leader.and_then(|id| image.broker(id)).is_some_and(|broker| !broker.fenced)
+        leader
+            .and_then(|id| image.broker(id))
+            .is_some_and(|broker| !broker.fenced)
     };
-    let offline = topic.partitions.iter().filter(|partition| !has_live_leader(partition.leader)).count();
-    let under_replicated =
-        topic.partitions.iter().filter(|partition| partition.isr.len() < partition.replicas.len()).count();
+    let offline = topic
+        .partitions
+        .iter()
+        .filter(|partition| !has_live_leader(partition.leader))
+        .count();
+    let under_replicated = topic
+        .partitions
+        .iter()
+        .filter(|partition| partition.isr.len() < partition.replicas.len())
+        .count();
     proto::Topic {
         name: topic.name.to_string(),
         id: topic.id.to_string(),

@@ -21,8 +21,18 @@ pub struct Services<A, B> {
 
 impl<A, B> Service<http::Request<Body>> for Services<A, B>
 where
-    A: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible, Future = Answered> + NamedService,
-    B: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible, Future = Answered>,
+    A: Service<
+            http::Request<Body>,
+            Response = http::Response<Body>,
+            Error = Infallible,
+            Future = Answered,
+        > + NamedService,
+    B: Service<
+            http::Request<Body>,
+            Response = http::Response<Body>,
+            Error = Infallible,
+            Future = Answered,
+        >,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
@@ -34,7 +44,15 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Answered {
-        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
-        if service == Some(A::NAME) { self.first.call(request) } else { self.second.call(request) }
+        let service = request
+            .uri()
+            .path()
+            .strip_prefix('/')
+            .and_then(|path| path.split('/').next());
+        if service == Some(A::NAME) {
+            self.first.call(request)
+        } else {
+            self.second.call(request)
+        }
     }
 }

@@ -96,11 +96,24 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(broker: Arc<Broker>, socket: TcpStream, peer: Arc<Peer>, memory: RequestMemory) -> Self {
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        socket: TcpStream,
+        peer: Arc<Peer>,
+        memory: RequestMemory,
+    ) -> Self {
         // A small response must not wait for the acknowledgement of the one before it.
         let _ = socket.set_nodelay(true);
         let reader = FrameReader::new(broker.config.limits.request_bytes, memory);
-        Self { broker, socket, peer, reader, pending: VecDeque::new(), ready: Vec::new(), outbox: Outbox::default() }
+        Self {
+            broker,
+            socket,
+            peer,
+            reader,
+            pending: VecDeque::new(),
+            ready: Vec::new(),
+            outbox: Outbox::default(),
+        }
     }
 
     pub(crate) fn broker(&self) -> &Arc<Broker> {
@@ -173,8 +186,14 @@ impl Connection {
     fn handle(&mut self, Incoming { frame, share }: Incoming) -> Result<(), Ended> {
         let received = Instant::now();
         let peer = &self.peer;
-        let (line, answer) = api::dispatch(&self.broker, peer, frame, received).map_err(Ended::Refused)?;
-        self.pending.push_back(Pending { answer, line, received, _share: share });
+        let (line, answer) =
+            api::dispatch(&self.broker, peer, frame, received).map_err(Ended::Refused)?;
+        self.pending.push_back(Pending {
+            answer,
+            line,
+            received,
+            _share: share,
+        });
         Ok(())
     }
 }
@@ -212,5 +231,9 @@ fn poll_answers(
             Reply::Close(refused) => return Poll::Ready(Err(Ended::Refused(refused))),
         }
     }
-    if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+    if moved {
+        Poll::Ready(Ok(()))
+    } else {
+        Poll::Pending
+    }
 }

@@ -63,7 +63,11 @@ enum Receiving {
     /// A small frame that has its share.
     Shared { length: usize, share: Share },
     /// A frame with a buffer of its own.
-    Large { buffer: BytesMut, length: usize, share: Share },
+    Large {
+        buffer: BytesMut,
+        length: usize,
+        share: Share,
+    },
 }
 
 /// The receiving half of a connection. Every `await` in it may be abandoned: what was read stays here.
@@ -77,11 +81,19 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     pub(crate) fn new(frame_bytes_max: u32, memory: RequestMemory) -> Self {
-        Self { small: BytesMut::new(), receiving: Receiving::Small, frame_bytes_max, memory }
+        Self {
+            small: BytesMut::new(),
+            receiving: Receiving::Small,
+            frame_bytes_max,
+            memory,
+        }
     }
 
     /// The next frame; `None` when the client has closed between two of them.
-    pub(crate) async fn next(&mut self, socket: &TcpStream) -> Result<Option<Incoming>, FrameError> {
+    pub(crate) async fn next(
+        &mut self,
+        socket: &TcpStream,
+    ) -> Result<Option<Incoming>, FrameError> {
         loop {
             if let Some(incoming) = self.next_buffered()? {
                 return Ok(Some(incoming));
@@ -111,30 +123,45 @@ impl FrameReader {
         loop {
             match &mut self.receiving {
                 Receiving::Small => {
-                    let Some(prefix) = self.small.first_chunk::<4>() else { return Ok(None) };
+                    let Some(prefix) = self.small.first_chunk::<4>() else {
+                        return Ok(None);
+                    };
                     let length = i32::from_be_bytes(*prefix);
-                    let allowed = length >= FRAME_BYTES_MIN && length.unsigned_abs() <= self.frame_bytes_max;
+                    let allowed =
+                        length >= FRAME_BYTES_MIN && length.unsigned_abs() <= self.frame_bytes_max;
                     if !allowed {
-                        return Err(FrameError::Length { length, max: self.frame_bytes_max });
+                        return Err(FrameError::Length {
+                            length,
+                            max: self.frame_bytes_max,
+                        });
                     }
                     let _ = self.small.split_to(4);
-                    self.receiving = Receiving::Announced { length: length.unsigned_abs() as usize };
+                    self.receiving = Receiving::Announced {
+                        length: length.unsigned_abs() as usize,
+                    };
                 }
                 Receiving::Announced { length } => {
                     let length = *length;
-                    let Some(share) = self.memory.try_share(length) else { return Ok(None) };
+                    let Some(share) = self.memory.try_share(length) else {
+                        return Ok(None);
+                    };
                     self.begin(length, share);
                 }
                 Receiving::Shared { length, .. } if self.small.len() < *length => return Ok(None),
-                Receiving::Large { buffer, length, .. } if buffer.len() < *length => return Ok(None),
+                Receiving::Large { buffer, length, .. } if buffer.len() < *length => {
+                    return Ok(None);
+                }
                 Receiving::Shared { .. } | Receiving::Large { .. } => {
-                    let (frame, share) = match std::mem::replace(&mut self.receiving, Receiving::Small) {
-                        Receiving::Shared { length, share } => {
-                            (Bytes::copy_from_slice(&self.small.split_to(length)), share)
-                        }
-                        Receiving::Large { buffer, share, .. } => (buffer.freeze(), share),
-                        Receiving::Small | Receiving::Announced { .. } => unreachable!("matched above"),
-                    };
+                    let (frame, share) =
+                        match std::mem::replace(&mut self.receiving, Receiving::Small) {
+                            Receiving::Shared { length, share } => {
+                                (Bytes::copy_from_slice(&self.small.split_to(length)), share)
+                            }
+                            Receiving::Large { buffer, share, .. } => (buffer.freeze(), share),
+                            Receiving::Small | Receiving::Announced { .. } => {
+                                unreachable!("matched above")
+                            }
+                        };
                     if self.small.is_empty() {
                         // An idle connection holds no buffer; a busy one gets it back by `reserve`.
                         self.small = BytesMut::new();
@@ -152,7 +179,11 @@ impl FrameReader {
             let mut buffer = BytesMut::with_capacity(length.min(LARGE_BEGIN_BYTES));
             let here = self.small.len().min(length);
             buffer.extend_from_slice(&self.small.split_to(here));
-            Receiving::Large { buffer, length, share }
+            Receiving::Large {
+                buffer,
+                length,
+                share,
+            }
         };
     }
 
@@ -190,7 +221,9 @@ impl FrameReader {
         match &self.receiving {
             Receiving::Small if self.small.is_empty() => 0,
             Receiving::Small => 4 - self.small.len().min(3),
-            Receiving::Announced { length } | Receiving::Shared { length, .. } => length - self.small.len(),
+            Receiving::Announced { length } | Receiving::Shared { length, .. } => {
+                length - self.small.len()
+            }
             Receiving::Large { buffer, length, .. } => length - buffer.len(),
         }
     }

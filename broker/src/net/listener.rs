@@ -70,7 +70,10 @@ impl KafkaListener {
             };
             broker.metrics.connections_opened.inc();
             broker.metrics.connections.inc();
-            let peer = Arc::new(Peer { address, listener: "kafka" });
+            let peer = Arc::new(Peer {
+                address,
+                listener: "kafka",
+            });
             let connection = Connection::new(Arc::clone(&broker), socket, peer, memory.clone());
             let (stop, abandoned) = (stop.clone(), abandoned.clone());
             connections.spawn(async move {
@@ -86,14 +89,21 @@ impl KafkaListener {
         }
         drop(self.socket);
         connections.close();
-        info!(connections = connections.len(), "no further connections are accepted");
+        info!(
+            connections = connections.len(),
+            "no further connections are accepted"
+        );
         connections.wait().await;
     }
 }
 
 fn report(broker: &Broker, address: SocketAddr, ended: &Ended) {
     if let Some(reason) = ended.reason() {
-        broker.metrics.connections_aborted.with_label_values(&[reason]).inc();
+        broker
+            .metrics
+            .connections_aborted
+            .with_label_values(&[reason])
+            .inc();
         warn!(%address, reason, "connection closed: {ended}");
     } else {
         tracing::debug!(%address, "connection closed: {ended}");

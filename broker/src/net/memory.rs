@@ -28,14 +28,23 @@ impl RequestMemory {
     /// Room for this many bytes.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let units_max = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).max(1);
-        Self { units: Arc::new(Semaphore::new(units_max as usize)), units_max }
+        let units_max = u32::try_from(bytes.div_ceil(UNIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .max(1);
+        Self {
+            units: Arc::new(Semaphore::new(units_max as usize)),
+            units_max,
+        }
     }
 
     /// Waits until a frame of this length fits. One that is larger than everything gets everything.
     pub(crate) async fn share(&self, bytes: usize) -> Share {
-        let permit = Arc::clone(&self.units).acquire_many_owned(self.units_of(bytes)).await;
-        Share { _permit: permit.unwrap_or_else(|_closed| unreachable!("the semaphore is never closed")) }
+        let permit = Arc::clone(&self.units)
+            .acquire_many_owned(self.units_of(bytes))
+            .await;
+        Share {
+            _permit: permit.unwrap_or_else(|_closed| unreachable!("the semaphore is never closed")),
+        }
     }
 
     /// The share of a frame of this length, if it fits now.
@@ -45,7 +54,9 @@ impl RequestMemory {
     }
 
     fn units_of(&self, bytes: usize) -> u32 {
-        u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.units_max)
+        u32::try_from((bytes as u64).div_ceil(UNIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .min(self.units_max)
     }
 
     /// Bytes that are taken.

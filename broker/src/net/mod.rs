@@ -10,8 +10,6 @@ mod frames;
 mod listener;
 mod memory;
 mod outbox;
-#[cfg(test)]
-mod tests;
 
 pub use listener::KafkaListener;
 pub use memory::RequestMemory;

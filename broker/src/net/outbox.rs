@@ -47,7 +47,9 @@ impl Outbox {
     pub(crate) async fn send(&mut self, socket: &TcpStream) -> io::Result<()> {
         loop {
             match self.try_send(socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.writable().await?
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(()),
@@ -70,7 +72,12 @@ impl Outbox {
             }
             Some(Chunk::File(range)) => socket.try_io(Interest::WRITABLE, || {
                 let mut offset = range.offset;
-                Ok(rustix::fs::sendfile(socket, &*range.file, Some(&mut offset), range.len)?)
+                Ok(rustix::fs::sendfile(
+                    socket,
+                    &*range.file,
+                    Some(&mut offset),
+                    range.len,
+                )?)
             })?,
         };
         if sent == 0 {
@@ -84,7 +91,9 @@ impl Outbox {
     fn advance(&mut self, mut sent: usize) {
         self.bytes -= sent;
         while sent > 0 {
-            let Some(chunk) = self.chunks.front_mut() else { return };
+            let Some(chunk) = self.chunks.front_mut() else {
+                return;
+            };
             let step = sent.min(chunk.len());
             match chunk {
                 Chunk::Bytes(bytes) => bytes.advance(step),

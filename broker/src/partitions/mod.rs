@@ -28,8 +28,16 @@ pub(crate) fn log_config(topic: &TopicConfig) -> LogConfig {
         segment_bytes: u64::try_from(topic.segment_bytes).unwrap_or(u64::MAX),
         segment_ms: topic.segment_ms,
         // A compacted topic keeps the last record of each key for ever.
-        retention_ms: topic.cleanup_policy.delete.then_some(topic.retention_ms).filter(|ms| *ms >= 0),
-        retention_bytes: topic.cleanup_policy.delete.then_some(topic.retention_bytes).and_then(unbounded_below_zero),
+        retention_ms: topic
+            .cleanup_policy
+            .delete
+            .then_some(topic.retention_ms)
+            .filter(|ms| *ms >= 0),
+        retention_bytes: topic
+            .cleanup_policy
+            .delete
+            .then_some(topic.retention_bytes)
+            .and_then(unbounded_below_zero),
         index_interval_bytes: u64::try_from(topic.index_interval_bytes).unwrap_or(0),
         timestamp_type: match topic.message_timestamp_type {
             TimestampType::CreateTime => weir_log::TimestampType::CreateTime,

@@ -10,9 +10,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, oneshot};
-use weir_log::{Append, AppendError, Appended, Batches, LogReader, Observer, Opened, PartitionHandle, PartitionKey, ReadError};
-use weir_quorum::image::Topic;
+use weir_log::{
+    Append, AppendError, Appended, Batches, LogReader, Observer, Opened, PartitionHandle,
+    PartitionKey, ReadError,
+};
 use weir_quorum::configs::TopicConfig;
+use weir_quorum::image::Topic;
 use weir_wire::{LeaderEpoch, Offset};
 
 use super::watermark::{WakeGuard, Watermark};
@@ -77,7 +80,16 @@ impl Partition {
     ) -> Self {
         let key = handle.reader().key();
         let is_damaged = report.damage.is_some();
-        Self { key, topic, handle, is_damaged, watermark, config: ArcSwap::new(config), configured_for: ArcSwapOption::empty(), counters }
+        Self {
+            key,
+            topic,
+            handle,
+            is_damaged,
+            watermark,
+            config: ArcSwap::new(config),
+            configured_for: ArcSwapOption::empty(),
+            counters,
+        }
     }
 
     /// Which partition this is.
@@ -117,7 +129,10 @@ impl Partition {
     }
 
     pub(super) fn is_configured_for(&self, topic: &Arc<Topic>) -> bool {
-        self.configured_for.load().as_ref().is_some_and(|seen| Arc::ptr_eq(seen, topic))
+        self.configured_for
+            .load()
+            .as_ref()
+            .is_some_and(|seen| Arc::ptr_eq(seen, topic))
     }
 
     pub(super) fn reconfigure(&self, topic: &Arc<Topic>, config: Arc<TopicConfig>) {
@@ -164,7 +179,11 @@ impl Partition {
                 }),
             ),
         };
-        self.handle.append(Append { batch, leader_epoch, done: Box::new(written) });
+        self.handle.append(Append {
+            batch,
+            leader_epoch,
+            done: Box::new(written),
+        });
     }
 
     /// As [`append`](Self::append), to be awaited. The batch is queued when this is called, not when it is first polled.
@@ -182,13 +201,25 @@ impl Partition {
     }
 
     /// Batches from `from` on, below the high watermark, if they are at hand without waiting for the disk.
-    pub fn try_read(&self, from: Offset, bytes_max: usize, min_one_batch: bool) -> Result<Batches, ReadError> {
-        self.reader().try_read(from, self.high_watermark(), bytes_max, min_one_batch)
+    pub fn try_read(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        min_one_batch: bool,
+    ) -> Result<Batches, ReadError> {
+        self.reader()
+            .try_read(from, self.high_watermark(), bytes_max, min_one_batch)
     }
 
     /// Batches from `from` on, below the high watermark. Waits for the disk.
-    pub fn read(&self, from: Offset, bytes_max: usize, min_one_batch: bool) -> Result<Batches, ReadError> {
-        self.reader().read(from, self.high_watermark(), bytes_max, min_one_batch)
+    pub fn read(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        min_one_batch: bool,
+    ) -> Result<Batches, ReadError> {
+        self.reader()
+            .read(from, self.high_watermark(), bytes_max, min_one_batch)
     }
 
     /// Wakes `wake` once the high watermark is above `offset`, or the partition goes away.

@@ -10,8 +10,8 @@ use tracing::{error, info, warn};
 use weir_log::{
     DataDir, Lanes, OpenError, OpenPartition, Opened, PartitionKey, PartitionMeta, RecoveryReport,
 };
-use weir_quorum::configs::{Settings, TopicConfig};
 use weir_quorum::Image;
+use weir_quorum::configs::{Settings, TopicConfig};
 use weir_quorum::image::Topic;
 use weir_wire::{PartitionIndex, TopicId};
 
@@ -178,27 +178,46 @@ impl Partitions {
     fn apply(self: &Arc<Self>, image: &Image, is_current: bool) {
         let mut wanted = HashMap::new();
         for (topic, index, _) in image.partitions_on(self.me) {
-            let key = PartitionKey { topic_id: TopicId(topic.id.0), partition: PartitionIndex(index) };
+            let key = PartitionKey {
+                topic_id: TopicId(topic.id.0),
+                partition: PartitionIndex(index),
+            };
             wanted.insert(key, topic);
         }
         self.configure(image, &wanted);
         let (mut missing, mut gone) = (Vec::new(), Vec::new());
         {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-            missing.extend(wanted.iter().filter(|(key, _)| !slots.contains_key(key)).map(|(key, topic)| (*key, *topic)));
+            missing.extend(
+                wanted
+                    .iter()
+                    .filter(|(key, _)| !slots.contains_key(key))
+                    .map(|(key, topic)| (*key, *topic)),
+            );
             if is_current {
                 gone.extend(slots.iter().filter_map(|(key, slot)| match slot {
-                    Slot::Open(partition) if !wanted.contains_key(key) => Some(Arc::clone(partition)),
+                    Slot::Open(partition) if !wanted.contains_key(key) => {
+                        Some(Arc::clone(partition))
+                    }
                     _ => None,
                 }));
             }
         }
         for (key, topic) in missing {
             let config = Arc::new(TopicConfig::resolve(image, &self.settings, topic));
-            self.open(PartitionMeta { key, topic: topic.name.to_string() }, config);
+            self.open(
+                PartitionMeta {
+                    key,
+                    topic: topic.name.to_string(),
+                },
+                config,
+            );
         }
         for partition in gone {
-            if image.topic_by_id(weir_quorum::TopicId(partition.key().topic_id.0)).is_none() {
+            if image
+                .topic_by_id(weir_quorum::TopicId(partition.key().topic_id.0))
+                .is_none()
+            {
                 self.delete(&partition);
             }
         }
@@ -207,7 +226,10 @@ impl Partitions {
 
     /// Gives every open partition whose topic has changed the configuration that holds now.
     fn configure(&self, image: &Image, wanted: &HashMap<PartitionKey, &Arc<Topic>>) {
-        let mut cluster_config = self.cluster_config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cluster_config = self
+            .cluster_config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let defaults_changed = *cluster_config != *image.cluster_config();
         if defaults_changed {
             cluster_config.clone_from(image.cluster_config());
@@ -215,7 +237,9 @@ impl Partitions {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let mut resolved: HashMap<TopicId, Arc<TopicConfig>> = HashMap::new();
         for (key, topic) in wanted {
-            let Some(Slot::Open(partition)) = slots.get(key) else { continue };
+            let Some(Slot::Open(partition)) = slots.get(key) else {
+                continue;
+            };
             if partition.is_configured_for(topic) && !defaults_changed {
                 continue;
             }
@@ -248,14 +272,19 @@ impl Partitions {
                     let watermark = Arc::new(Watermark::at(opened.report.log_end));
                     observer.moves(&watermark);
                     let counters = this.counters(&topic);
-                    Slot::Open(Arc::new(Partition::new(topic, opened, watermark, config, counters)))
+                    Slot::Open(Arc::new(Partition::new(
+                        topic, opened, watermark, config, counters,
+                    )))
                 }
                 Err(error) => {
                     error!(%topic, partition = %key.partition, %error, "a partition cannot be opened");
                     Slot::Failed(error.to_string())
                 }
             };
-            this.slots.write().unwrap_or_else(PoisonError::into_inner).insert(key, slot);
+            this.slots
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key, slot);
             this.opening.send_modify(|count| *count -= 1);
             this.changed.notify_one();
         };
@@ -268,7 +297,10 @@ impl Partitions {
 
     fn delete(self: &Arc<Self>, partition: &Arc<Partition>) {
         let key = partition.key();
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(key, Slot::Deleting);
+        self.slots
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, Slot::Deleting);
         info!(topic = %partition.topic(), partition = %key.partition, "deleting a partition whose topic is gone");
         let this = Arc::clone(self);
         partition.handle().delete(move |result| {
@@ -276,7 +308,10 @@ impl Partitions {
                 // It is found again at the next start.
                 warn!(%key, %error, "a deleted partition's files are still there");
             }
-            this.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            this.slots
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&key);
             this.changed.notify_one();
         });
         partition.watermark().abandon();
@@ -292,7 +327,11 @@ impl Partitions {
 
     /// Writes and syncs what is left, and closes everything. Blocks.
     pub fn shutdown(&self) {
-        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lanes = self
+            .lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(lanes) = lanes {
             lanes.shutdown();
         }
@@ -300,7 +339,11 @@ impl Partitions {
 
     fn counters(&self, topic: &Arc<str>) -> Counters {
         let metrics = &self.metrics;
-        let label = if metrics.topics.admits(topic) { topic } else { OTHER_TOPICS };
+        let label = if metrics.topics.admits(topic) {
+            topic
+        } else {
+            OTHER_TOPICS
+        };
         let labels = [label];
         Counters {
             produced_bytes: metrics.topics.produced_bytes.with_label_values(&labels),
@@ -324,10 +367,17 @@ impl Partitions {
             leaders += 1;
             under_replicated += i64::from(partition.isr.len() < partition.replicas.len());
         }
-        let offline = image.partitions().filter(|(_, _, partition)| partition.leader.is_none()).count();
+        let offline = image
+            .partitions()
+            .filter(|(_, _, partition)| partition.leader.is_none())
+            .count();
         self.metrics.partition_leaders.set(leaders);
-        self.metrics.under_replicated_partitions.set(under_replicated);
-        self.metrics.offline_partitions.set(i64::try_from(offline).unwrap_or(i64::MAX));
+        self.metrics
+            .under_replicated_partitions
+            .set(under_replicated);
+        self.metrics
+            .offline_partitions
+            .set(i64::try_from(offline).unwrap_or(i64::MAX));
     }
 }
 

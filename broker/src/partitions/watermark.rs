@@ -41,7 +41,10 @@ impl Watermark {
     /// A watermark that stands at `value`.
     #[must_use]
     pub fn at(value: Offset) -> Self {
-        Self { value: AtomicI64::new(value.0), ..Self::default() }
+        Self {
+            value: AtomicI64::new(value.0),
+            ..Self::default()
+        }
     }
 
     /// The offset below which everything may be seen by consumers.
@@ -60,7 +63,10 @@ impl Watermark {
             self.value.store(end.0, Ordering::Release);
             let count = waiting.passed.partition_point(|(offset, _)| *offset < end);
             let passed: Vec<_> = waiting.passed.drain(..count).collect();
-            let woken: Vec<_> = waiting.readers.extract_if(.., |reader| reader.above < end).collect();
+            let woken: Vec<_> = waiting
+                .readers
+                .extract_if(.., |reader| reader.above < end)
+                .collect();
             (passed, woken)
         };
         for (_, done) in passed {
@@ -77,7 +83,9 @@ impl Watermark {
             let mut waiting = self.lock();
             if offset >= self.get() {
                 // Nearly always at the end; a producer's retry may ask for an offset that others wait for too.
-                let place = waiting.passed.partition_point(|(other, _)| *other <= offset);
+                let place = waiting
+                    .passed
+                    .partition_point(|(other, _)| *other <= offset);
                 waiting.passed.insert(place, (offset, done));
                 return;
             }
@@ -93,9 +101,16 @@ impl Watermark {
         if offset < self.get() {
             wake.notify_one();
         } else {
-            waiting.readers.push(Reader { ticket, above: offset, wake: Arc::clone(wake) });
+            waiting.readers.push(Reader {
+                ticket,
+                above: offset,
+                wake: Arc::clone(wake),
+            });
         }
-        WakeGuard { watermark: Arc::clone(self), ticket }
+        WakeGuard {
+            watermark: Arc::clone(self),
+            ticket,
+        }
     }
 
     /// Gives up on everything that waits: the partition is going away. Acknowledgements are dropped, which their owners
@@ -103,7 +118,10 @@ impl Watermark {
     pub fn abandon(&self) {
         let (passed, readers) = {
             let mut waiting = self.lock();
-            (std::mem::take(&mut waiting.passed), std::mem::take(&mut waiting.readers))
+            (
+                std::mem::take(&mut waiting.passed),
+                std::mem::take(&mut waiting.readers),
+            )
         };
         drop(passed);
         for reader in readers {
@@ -134,7 +152,10 @@ impl Drop for WakeGuard {
     fn drop(&mut self) {
         let mut waiting = self.watermark.lock();
         // Tickets ascend, since readers are kept in the order of their coming.
-        if let Ok(place) = waiting.readers.binary_search_by_key(&self.ticket, |reader| reader.ticket) {
+        if let Ok(place) = waiting
+            .readers
+            .binary_search_by_key(&self.ticket, |reader| reader.ticket)
+        {
             waiting.readers.remove(place);
         }
     }
@@ -147,12 +168,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn acknowledgements_come_in_the_order_of_their_offsets_and_not_before_the_watermark_has_passed() {
+    fn acknowledgements_come_in_the_order_of_their_offsets_and_not_before_the_watermark_has_passed()
+    {
         let watermark = Watermark::at(Offset(10));
         let order = Arc::new(Mutex::new(Vec::new()));
         for offset in [12, 10, 14, 9] {
             let order = Arc::clone(&order);
-            let done = move || order.lock().unwrap_or_else(PoisonError::into_inner).push(offset);
+            let done = move || {
+                order
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(offset)
+            };
             watermark.when_above(Offset(offset), Box::new(done));
         }
         let seen = || order.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -183,7 +210,9 @@ mod tests {
     fn a_reader_that_gave_up_leaves_nothing_behind() {
         let watermark = Arc::new(Watermark::at(Offset(0)));
         let wake = Arc::new(Notify::new());
-        let guards: Vec<_> = (0..3).map(|_| watermark.wake_above(Offset(0), &wake)).collect();
+        let guards: Vec<_> = (0..3)
+            .map(|_| watermark.wake_above(Offset(0), &wake))
+            .collect();
         drop(guards);
         assert!(watermark.lock().readers.is_empty());
     }
@@ -193,9 +222,17 @@ mod tests {
         let watermark = Watermark::at(Offset(0));
         let called = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&called);
-        watermark.when_above(Offset(0), Box::new(move || { count.fetch_add(1, Ordering::Relaxed); }));
+        watermark.when_above(
+            Offset(0),
+            Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }),
+        );
         watermark.abandon();
         watermark.advance(Offset(5));
-        assert_eq!((called.load(Ordering::Relaxed), Arc::strong_count(&called)), (0, 1));
+        assert_eq!(
+            (called.load(Ordering::Relaxed), Arc::strong_count(&called)),
+            (0, 1)
+        );
     }
 }

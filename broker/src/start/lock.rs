@@ -14,7 +14,9 @@ pub struct DirLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("the data directory {dir} is used by another process; stop it, or give this broker a directory of its own")]
+    #[error(
+        "the data directory {dir} is used by another process; stop it, or give this broker a directory of its own"
+    )]
     Taken {
         /// Which.
         dir: PathBuf,
@@ -32,13 +34,22 @@ pub enum LockError {
 impl DirLock {
     /// Takes the directory, making it when it is not there.
     pub fn take(dir: &Path) -> Result<Self, LockError> {
-        let io = |source| LockError::Io { dir: dir.to_owned(), source };
+        let io = |source| LockError::Io {
+            dir: dir.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(io)?;
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"));
+        let open = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join("lock"));
         let file = open.map_err(io)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LockError::Taken { dir: dir.to_owned() }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Taken {
+                dir: dir.to_owned(),
+            }),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
     }

@@ -22,9 +22,9 @@ use weir_log::storage::Storage;
 use weir_log::storage_os::OsStorage;
 use weir_log::{DataDir, Fatal, Lanes, LanesConfig, SystemClock};
 use weir_proto::admin::v1::admin_server::AdminServer;
-use weir_quorum::record::HostPort as Address;
 use weir_quorum::configs::Settings;
 use weir_quorum::quorum::{Blocking, Compaction, Timing};
+use weir_quorum::record::HostPort as Address;
 use weir_quorum::{BrokerId, ClusterId, ControlError};
 
 use crate::Broker;
@@ -126,22 +126,39 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     let abandon = (stop.clone().drop_guard(), stop_clients.clone().drop_guard());
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
 
-    let http = HttpListener::bind(&config.http).await.map_err(bind_error("listeners.http.bind", &config.http))?;
+    let http = HttpListener::bind(&config.http)
+        .await
+        .map_err(bind_error("listeners.http.bind", &config.http))?;
     let kafka = KafkaListener::bind(&config.kafka.bind)
         .await
         .map_err(bind_error("listeners.kafka.bind", &config.kafka.bind))?;
     let (quorum, quorum_address) = bind_quorum(&config.quorum.bind).await?;
-    let addresses = Addresses { kafka: kafka.address(), quorum: quorum_address, http: http.address() };
+    let addresses = Addresses {
+        kafka: kafka.address(),
+        quorum: quorum_address,
+        http: http.address(),
+    };
     tasks.spawn(http.serve(Arc::clone(&health), stop.clone()));
 
     health.step("opening the data directory");
     let storage: Arc<dyn Storage> = Arc::new(OsStorage::new());
-    let member = Member::open(member_options(&config, &settings, addresses), Arc::clone(&storage)).await?;
+    let member = Member::open(
+        member_options(&config, &settings, addresses),
+        Arc::clone(&storage),
+    )
+    .await?;
     let services = Services {
         first: AdminServer::new(AdminService::new(Arc::clone(&health))),
-        second: Services { first: PeersService::server(Arc::clone(&health)), second: member.service() },
+        second: Services {
+            first: PeersService::server(Arc::clone(&health)),
+            second: member.service(),
+        },
     };
-    let grpc = net::server().serve_with_incoming_shutdown(services, quorum, stop.clone().cancelled_owned());
+    let grpc = net::server().serve_with_incoming_shutdown(
+        services,
+        quorum,
+        stop.clone().cancelled_owned(),
+    );
     tasks.spawn(async move {
         if let Err(error) = grpc.await {
             error!(%error, "the listener for brokers and the operator ended");
@@ -150,7 +167,10 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
 
     health.step("recovering logs");
     let log_dir = config.data_dir.join("log");
-    let logs = |source| StartError::Logs { dir: log_dir.clone(), source };
+    let logs = |source| StartError::Logs {
+        dir: log_dir.clone(),
+        source,
+    };
     let dir = DataDir::open(Arc::clone(&storage), &log_dir, DISK_RESERVE_BYTES).map_err(logs)?;
     let metadata = member.metadata();
     let lanes = start_lanes(&config, &metrics, Arc::clone(&on_fatal))?;
@@ -166,7 +186,12 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     info!(partitions = found, ms = millis(began), "logs are recovered");
 
     let coordinators = coordinator_config(&config.groups);
-    let groups = Groups::new(metadata.clone(), Arc::clone(&partitions), coordinators, Arc::new(SystemClock));
+    let groups = Groups::new(
+        metadata.clone(),
+        Arc::clone(&partitions),
+        coordinators,
+        Arc::new(SystemClock),
+    );
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
         config,
@@ -195,7 +220,17 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     clients.spawn(kafka.serve(Arc::clone(&broker), stop_clients.clone()));
     abandon.0.disarm();
     abandon.1.disarm();
-    Ok(Running { broker, member, health, addresses, stop_clients, stop, clients, tasks, _lock: lock })
+    Ok(Running {
+        broker,
+        member,
+        health,
+        addresses,
+        stop_clients,
+        stop,
+        clients,
+        tasks,
+        _lock: lock,
+    })
 }
 
 impl Running {
@@ -225,7 +260,10 @@ impl Running {
         self.stop_clients.cancel();
         self.clients.close();
         let patience = self.broker.config.shutdown_timeout;
-        if tokio::time::timeout(patience, self.clients.wait()).await.is_err() {
+        if tokio::time::timeout(patience, self.clients.wait())
+            .await
+            .is_err()
+        {
             warn!(?patience, "requests were still in flight");
         }
         // While the listener for brokers still answers: goodbye may have to be said to this very process.
@@ -241,21 +279,34 @@ impl Running {
     }
 }
 
-fn start_lanes(config: &Config, metrics: &Arc<Metrics>, on_fatal: OnFatal) -> Result<Lanes, StartError> {
+fn start_lanes(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    on_fatal: OnFatal,
+) -> Result<Lanes, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // A lane mostly waits for its disk: a quarter of the cores is enough to keep one busy, two let one batch gather meanwhile.
-    let lanes = if config.threads.lanes == 0 { (cores / 4).clamp(2, 16) } else { config.threads.lanes };
+    let lanes = if config.threads.lanes == 0 {
+        (cores / 4).clamp(2, 16)
+    } else {
+        config.threads.lanes
+    };
     let fatal_errors = metrics.fatal_errors.clone();
     let report = move |fatal: &Fatal| {
         fatal_errors.inc();
         on_fatal(&fatal.to_string());
     };
-    let config = LanesConfig { lanes, ..LanesConfig::default() };
+    let config = LanesConfig {
+        lanes,
+        ..LanesConfig::default()
+    };
     Lanes::start(config, Arc::new(SystemClock), Arc::new(report)).map_err(StartError::Threads)
 }
 
 fn member_options(config: &Config, settings: &Settings, addresses: Addresses) -> Options {
-    let peers = (0..).zip(&config.peers).map(|(id, address)| (BrokerId(id), address.to_string()));
+    let peers = (0..)
+        .zip(&config.peers)
+        .map(|(id, address)| (BrokerId(id), address.to_string()));
     Options {
         broker_id: BrokerId(config.broker_id),
         data_dir: config.data_dir.clone(),
@@ -309,19 +360,28 @@ async fn keep_retention(partitions: Arc<Partitions>, stop: CancellationToken) {
 async fn bind_quorum(address: &HostPort) -> Result<(TcpIncoming, SocketAddr), StartError> {
     let bind = TcpListener::bind((address.host.as_str(), address.port)).await;
     let listener = bind.map_err(bind_error("listeners.quorum.bind", address))?;
-    let bound = listener.local_addr().map_err(bind_error("listeners.quorum.bind", address))?;
+    let bound = listener
+        .local_addr()
+        .map_err(bind_error("listeners.quorum.bind", address))?;
     Ok((TcpIncoming::from(listener).with_nodelay(Some(true)), bound))
 }
 
 fn bind_error(field: &'static str, address: &HostPort) -> impl Fn(io::Error) -> StartError {
     let address = address.to_string();
-    move |source| StartError::Bind { field, address: address.clone(), source }
+    move |source| StartError::Bind {
+        field,
+        address: address.clone(),
+        source,
+    }
 }
 
 /// What others are told: as configured, with the port that was bound where none was named.
 fn advertised(listener: &Listener, bound: SocketAddr) -> Address {
     let HostPort { host, port } = listener.advertised.clone();
-    Address { host, port: if port == 0 { bound.port() } else { port } }
+    Address {
+        host,
+        port: if port == 0 { bound.port() } else { port },
+    }
 }
 
 fn millis(since: Instant) -> u64 {

@@ -1,0 +1,336 @@
+//! A broker to be tested, and a client that says exactly what it is told to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+use weir_broker::config::{Config, Environment};
+use weir_broker::start::{Running, start};
+use weir_wire::batch::{BatchBuilder, NewRecord};
+use weir_wire::frame::encode_request;
+use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use weir_wire::messages::fetch_response::PartitionData;
+use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use weir_wire::messages::produce_response::PartitionProduceResponse;
+use weir_wire::messages::{
+    CreateTopicsRequest, CreateTopicsResponseView, FetchRequest, FetchResponse, FetchResponseView,
+    MetadataRequest, MetadataResponse, MetadataResponseView, ProduceRequest, ProduceResponse,
+    ProduceResponseView,
+};
+use weir_wire::{MessageView, Records, Request};
+
+/// Far above what anything here takes; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker and its directory.
+pub(crate) struct TestBroker {
+    pub(crate) running: Running,
+    pub(crate) dir: TempDir,
+    settings: String,
+}
+
+impl TestBroker {
+    /// A broker with nothing said about it.
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// A broker with some lines of configuration.
+    pub(crate) async fn start_with(settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let running = run(&dir, settings).await;
+        Self {
+            running,
+            dir,
+            settings: settings.to_owned(),
+        }
+    }
+
+    /// Stops it in good order and starts it again on what it left.
+    pub(crate) async fn restart(self) -> Self {
+        self.running.stop().await;
+        let running = run(&self.dir, &self.settings).await;
+        Self {
+            running,
+            dir: self.dir,
+            settings: self.settings,
+        }
+    }
+
+    /// A connection to it.
+    pub(crate) async fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.running.addresses().kafka)
+            .await
+            .unwrap();
+        Client {
+            stream,
+            correlation_id: 0,
+        }
+    }
+
+    /// What its HTTP port says: the status line and the body.
+    pub(crate) async fn http(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.running.addresses().http)
+            .await
+            .unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+}
+
+/// The configuration of a test's broker.
+pub(crate) fn config(dir: &TempDir, settings: &str) -> Config {
+    let yaml = format!(
+        "data_dir: {}\nlisteners:\n  kafka: {{ bind: \"127.0.0.1:0\" }}\n  quorum: {{ bind: \"127.0.0.1:0\" }}\n  \
+         http: {{ bind: \"127.0.0.1:0\" }}\n{settings}",
+        dir.path().display()
+    );
+    Config::parse(&yaml, &Environment::new(), "test").unwrap()
+}
+
+async fn run(dir: &TempDir, settings: &str) -> Running {
+    let config = config(dir, settings);
+    let starting = start(config, Arc::new(|what: &str| panic!("fatal: {what}")));
+    tokio::time::timeout(PATIENCE, starting)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// A connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Client {
+    /// Sends a request and returns its number.
+    pub(crate) async fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
+        self.correlation_id += 1;
+        let frame = encode_request(version, self.correlation_id, Some("test"), request).unwrap();
+        self.send_bytes(&frame.try_into_bytes().unwrap()).await;
+        self.correlation_id
+    }
+
+    /// Sends whatever it is.
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// The next frame, without its length; `None` when the broker has closed.
+    pub(crate) async fn receive(&mut self) -> Option<Bytes> {
+        let receiving = async {
+            let length = self.stream.read_i32().await.ok()?;
+            let mut frame = vec![0; usize::try_from(length).unwrap()];
+            self.stream.read_exact(&mut frame).await.ok()?;
+            Some(Bytes::from(frame))
+        };
+        tokio::time::timeout(PATIENCE, receiving).await.unwrap()
+    }
+
+    /// The next response, which must be to the request of that number, without its header.
+    pub(crate) async fn answer<R: Request>(&mut self, version: i16, number: i32) -> Bytes {
+        let frame = self
+            .receive()
+            .await
+            .expect("an answer, not a closed connection");
+        assert_eq!(
+            frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id)),
+            Some(number)
+        );
+        // A flexible header ends with its tagged fields, of which there are none.
+        let header = 4 + usize::from(R::KEY.response_header_version(version) > 0);
+        frame.slice(header..)
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) async fn call<R: Request>(&mut self, version: i16, request: &R) -> Bytes {
+        let number = self.send(version, request).await;
+        self.answer::<R>(version, number).await
+    }
+
+    pub(crate) async fn metadata(
+        &mut self,
+        version: i16,
+        request: &MetadataRequest,
+    ) -> MetadataResponse {
+        let body = self.call(version, request).await;
+        MetadataResponseView::decode(&body, version)
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Creates a topic and returns its id.
+    pub(crate) async fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        config: &[(&str, &str)],
+    ) -> Uuid {
+        let configs = config.iter().map(|(name, value)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+        });
+        let topic = CreatableTopic {
+            name: name.to_owned(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            configs: configs.collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..CreateTopicsRequest::default()
+        };
+        let body = self.call(7, &request).await;
+        let response = CreateTopicsResponseView::decode(&body, 7)
+            .unwrap()
+            .to_owned();
+        assert_eq!(
+            response.topics[0].error_code, 0,
+            "{:?}",
+            response.topics[0].error_message
+        );
+        response.topics[0].topic_id
+    }
+
+    pub(crate) async fn fetch(&mut self, version: i16, request: &FetchRequest) -> FetchResponse {
+        let body = self.call(version, request).await;
+        FetchResponseView::decode(&body, version)
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Everything of a partition from an offset on, as far as one fetch gives it.
+    pub(crate) async fn fetch_from(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> PartitionData {
+        self.fetch(12, &fetch(topic, partition, offset))
+            .await
+            .responses
+            .remove(0)
+            .partitions
+            .remove(0)
+    }
+
+    /// Appends a batch to a partition with `acks=all`. A partition that is just being opened is waited for.
+    pub(crate) async fn produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+    ) -> PartitionProduceResponse {
+        loop {
+            let body = self
+                .call(9, &produce(topic, partition, batch.clone()))
+                .await;
+            let mut response = ProduceResponseView::decode(&body, 9).unwrap().to_owned();
+            let answer = response.responses.remove(0).partition_responses.remove(0);
+            // LEADER_NOT_AVAILABLE, as any client would.
+            if answer.error_code != 5 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A produce request of one batch.
+pub(crate) fn produce(topic: &str, index: i32, batch: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData {
+        index,
+        records: Some(Records::from(batch)),
+    };
+    ProduceRequest {
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: vec![TopicProduceData {
+            name: topic.to_owned(),
+            partition_data: vec![data],
+            ..TopicProduceData::default()
+        }],
+        ..ProduceRequest::default()
+    }
+}
+
+/// The partition of a produce response to a request of one batch.
+pub(crate) fn produced(body: &[u8], version: i16) -> PartitionProduceResponse {
+    let mut response: ProduceResponse = ProduceResponseView::decode(body, version)
+        .unwrap()
+        .to_owned();
+    response.responses.remove(0).partition_responses.remove(0)
+}
+
+/// A fetch request of one partition that does not wait.
+pub(crate) fn fetch(topic: &str, partition: i32, fetch_offset: i64) -> FetchRequest {
+    let wanted = FetchPartition {
+        partition,
+        fetch_offset,
+        partition_max_bytes: 1 << 20,
+        ..FetchPartition::default()
+    };
+    FetchRequest {
+        min_bytes: 0,
+        max_bytes: 50 << 20,
+        topics: vec![FetchTopic {
+            topic: topic.to_owned(),
+            partitions: vec![wanted],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    }
+}
+
+/// A batch of these values.
+pub(crate) fn batch(values: &[&str]) -> Bytes {
+    build(BatchBuilder::new(), values)
+}
+
+/// A batch of these values, begun by a builder.
+pub(crate) fn build(mut builder: BatchBuilder, values: &[&str]) -> Bytes {
+    for value in values {
+        let record = NewRecord {
+            timestamp_ms: 1_700_000_000_000,
+            value: Some(value.as_bytes()),
+            ..NewRecord::default()
+        };
+        builder.push(&record).unwrap();
+    }
+    builder.build()
+}
+
+/// The values of records as they were fetched, with their offsets.
+pub(crate) fn values(data: &PartitionData) -> Vec<(i64, String)> {
+    let mut bytes = Vec::new();
+    for part in data.records.iter().flat_map(|records| records.parts()) {
+        let weir_wire::RecordsPart::Bytes(part) = part else {
+            panic!("records in memory wanted")
+        };
+        bytes.extend_from_slice(part);
+    }
+    let mut values = Vec::new();
+    for batch in weir_wire::batch::batches(&bytes) {
+        let batch = batch.unwrap();
+        batch.check().unwrap();
+        for record in batch.records().unwrap() {
+            let record = record.unwrap();
+            values.push((
+                record.offset.0,
+                String::from_utf8(record.value.unwrap_or_default().to_vec()).unwrap(),
+            ));
+        }
+    }
+    values
+}

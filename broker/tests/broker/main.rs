@@ -1,0 +1,16 @@
+//! A whole broker in this process, asked in Kafka's protocol.
+//!
+//! Each test has a broker of its own on ports that the system chooses and a directory that is gone afterwards. Tests named after a trap
+//! of the protocol say which one.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod admin;
+mod client;
+mod fetching;
+mod lifecycle;
+mod producing;
+mod protocol;
+mod topics;

@@ -1,0 +1,263 @@
+//! What may be appended, and what a producer is told.
+
+use bytes::Bytes;
+use weir_wire::batch::{Attributes, BatchBuilder, Compression};
+use weir_wire::messages::{
+    ErrorCode, InitProducerIdRequest, InitProducerIdResponseView, MetadataRequest, ProduceRequest,
+};
+use weir_wire::{MessageView, ProducerEpoch, ProducerId};
+
+use crate::client::{Client, TestBroker, batch, build, fetch, produce, produced, values};
+
+async fn broker_with_topic(config: &[(&str, &str)]) -> (TestBroker, Client) {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("t", 1, config).await;
+    // The partition is open from here on.
+    client.produce("t", 0, batch(&["0"])).await;
+    (broker, client)
+}
+
+#[tokio::test]
+async fn what_was_produced_is_fetched_byte_for_byte_at_its_offsets() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    let answer = client.produce("t", 0, batch(&["1", "2"])).await;
+    assert_eq!((answer.error_code, answer.base_offset), (0, 1));
+    let data = client.fetch_from("t", 0, 0).await;
+    assert_eq!(
+        values(&data),
+        [(0, "0".into()), (1, "1".into()), (2, "2".into())]
+    );
+    assert_eq!(
+        (
+            data.high_watermark,
+            data.last_stable_offset,
+            data.log_start_offset
+        ),
+        (3, 3, 0)
+    );
+}
+
+#[tokio::test]
+async fn trap_3_without_acknowledgement_there_is_no_response_and_an_error_closes() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    let mut request = produce("t", 0, batch(&["1"]));
+    request.acks = 0;
+    client.send(9, &request).await;
+    // The next answer is that of the next request.
+    client.metadata(1, &MetadataRequest::default()).await;
+    let mut request = produce("nowhere", 0, batch(&["1"]));
+    request.acks = 0;
+    client.send(9, &request).await;
+    assert!(client.receive().await.is_none());
+}
+
+#[tokio::test]
+async fn trap_18_a_partition_with_other_than_one_whole_batch_of_version_2_is_refused() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    let good = batch(&["1"]);
+    let twice = Bytes::from([&good[..], &good[..]].concat());
+    let mut old = good.to_vec();
+    old[16] = 1;
+    let mut count = BatchBuilder::new();
+    count = count.attributes(Attributes::default());
+    let mut miscounted = build(count, &["1", "2"]).to_vec();
+    miscounted[60] = 1;
+    // The checksum is over the count too: make it right again, so that only the count is wrong.
+    let crc = crc(&miscounted);
+    miscounted[17..21].copy_from_slice(&crc.to_be_bytes());
+    for (what, bytes) in [
+        ("none", Bytes::new()),
+        ("two", twice),
+        ("magic 1", old.into()),
+        ("half", good.slice(..good.len() - 1)),
+        ("count", miscounted.into()),
+    ] {
+        let answer = client.produce("t", 0, bytes).await;
+        assert_eq!(
+            answer.error_code,
+            ErrorCode::InvalidRecord.code(),
+            "{what}: {:?}",
+            answer.error_message
+        );
+        assert!(answer.error_message.is_some(), "{what}");
+    }
+}
+
+/// CRC32C, bit by bit, so that the test does not trust what it tests.
+fn crc(batch: &[u8]) -> u32 {
+    let mut crc = !0_u32;
+    for byte in &batch[21..] {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
+        }
+    }
+    !crc
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_refused_as_corrupt() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    let mut bytes = batch(&["a value"]).to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let answer = client.produce("t", 0, bytes.into()).await;
+    assert_eq!(answer.error_code, ErrorCode::CorruptMessage.code());
+    assert_eq!(client.fetch_from("t", 0, 0).await.high_watermark, 1);
+}
+
+#[tokio::test]
+async fn trap_18_zstd_before_version_7_is_refused() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    let bits = Attributes::from_bits(i16::from(Compression::Zstd.id())).unwrap();
+    let bytes = build(
+        BatchBuilder::new().attributes(bits),
+        &["not really zstd; nobody looks inside"],
+    );
+    let body = client.call(6, &produce("t", 0, bytes.clone())).await;
+    assert_eq!(
+        produced(&body, 6).error_code,
+        ErrorCode::UnsupportedCompressionType.code()
+    );
+    let body = client.call(7, &produce("t", 0, bytes)).await;
+    assert_eq!(produced(&body, 7).error_code, 0);
+}
+
+#[tokio::test]
+async fn batches_are_held_to_the_topics_configuration() {
+    let (_broker, mut client) = broker_with_topic(&[
+        ("max.message.bytes", "200"),
+        ("message.timestamp.before.max.ms", "99999999999"),
+    ])
+    .await;
+    let answer = client.produce("t", 0, batch(&[&"x".repeat(200)])).await;
+    assert_eq!(answer.error_code, ErrorCode::MessageTooLarge.code());
+    assert!(answer.error_message.unwrap().contains("200"));
+}
+
+#[tokio::test]
+async fn a_compacted_topic_takes_no_record_without_a_key() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client
+        .create_topic("t", 1, &[("cleanup.policy", "compact")])
+        .await;
+    let answer = client.produce("t", 0, batch(&["no key"])).await;
+    assert_eq!(answer.error_code, ErrorCode::InvalidRecord.code());
+}
+
+#[tokio::test]
+async fn too_few_in_sync_replicas_refuse_acks_all_and_only_that() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    client
+        .create_topic("strict", 1, &[("min.insync.replicas", "2")])
+        .await;
+    let answer = client.produce("strict", 0, batch(&["1"])).await;
+    assert_eq!(answer.error_code, ErrorCode::NotEnoughReplicas.code());
+    let mut request = produce("strict", 0, batch(&["1"]));
+    request.acks = 1;
+    let body = client.call(9, &request).await;
+    assert_eq!(produced(&body, 9).error_code, 0);
+    request.acks = 2;
+    let body = client.call(9, &request).await;
+    assert_eq!(
+        produced(&body, 9).error_code,
+        ErrorCode::InvalidRequiredAcks.code()
+    );
+}
+
+fn without_transactions() -> InitProducerIdRequest {
+    InitProducerIdRequest {
+        transactional_id: None,
+        ..InitProducerIdRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn an_idempotent_producers_retry_gets_its_first_offset_and_a_gap_is_an_error() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    let body = client.call(4, &without_transactions()).await;
+    let identity = InitProducerIdResponseView::decode(&body, 4)
+        .unwrap()
+        .to_owned();
+    assert_eq!(identity.error_code, 0);
+    let of_producer = |sequence| {
+        let builder = BatchBuilder::new();
+        build(
+            builder.producer(ProducerId(identity.producer_id), ProducerEpoch(0), sequence),
+            &["v"],
+        )
+    };
+    let first = client.produce("t", 0, of_producer(0)).await;
+    let retry = client.produce("t", 0, of_producer(0)).await;
+    assert_eq!(
+        (retry.error_code, retry.base_offset),
+        (0, first.base_offset)
+    );
+    assert_eq!(client.fetch_from("t", 0, 0).await.high_watermark, 2);
+    let gap = client.produce("t", 0, of_producer(5)).await;
+    assert_eq!(gap.error_code, ErrorCode::OutOfOrderSequenceNumber.code());
+}
+
+#[tokio::test]
+async fn producers_get_different_identities_and_a_transactional_one_gets_none() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let body = client.call(4, &without_transactions()).await;
+        assert!(
+            seen.insert(
+                InitProducerIdResponseView::decode(&body, 4)
+                    .unwrap()
+                    .producer_id
+            )
+        );
+    }
+    let request = InitProducerIdRequest {
+        transactional_id: Some("t".into()),
+        ..InitProducerIdRequest::default()
+    };
+    let body = client.call(4, &request).await;
+    let refused = InitProducerIdResponseView::decode(&body, 4)
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        refused.error_code,
+        ErrorCode::TransactionalIdAuthorizationFailed.code()
+    );
+}
+
+#[tokio::test]
+async fn trap_5_a_topic_is_named_by_its_id_and_an_old_id_is_unknown() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    let id = client.create_topic("t", 1, &[]).await;
+    client.produce("t", 0, batch(&["0"])).await;
+    let by_id = |id| {
+        let mut request: ProduceRequest = produce("", 0, batch(&["1"]));
+        request.topic_data[0].topic_id = id;
+        request
+    };
+    let body = client.call(13, &by_id(id)).await;
+    assert_eq!(produced(&body, 13).base_offset, 1);
+    let body = client.call(13, &by_id(uuid::Uuid::from_u128(7))).await;
+    assert_eq!(
+        produced(&body, 13).error_code,
+        ErrorCode::UnknownTopicId.code()
+    );
+    let mut request = fetch("", 0, 0);
+    request.topics[0].topic_id = id;
+    let data = client
+        .fetch(13, &request)
+        .await
+        .responses
+        .remove(0)
+        .partitions
+        .remove(0);
+    assert_eq!(values(&data).len(), 2);
+}
