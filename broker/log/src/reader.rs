@@ -180,7 +180,25 @@ impl LogReader {
             max_bytes,
             min_one_batch,
         };
-        self.steady(Wait::Yes, || fetch::slice(&self.shared, want))
+        self.steady(Wait::Yes, || fetch::slice(&self.shared, want, Wait::Yes))
+    }
+
+    /// As [`slice`](Self::slice), but fails with [`ReadError::WouldBlock`] instead of waiting for the disk, now or, as far as
+    /// can be seen, when the slice is sent.
+    pub fn try_slice(
+        &self,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<FileSlice, ReadError> {
+        let want = Want {
+            from,
+            up_to,
+            max_bytes,
+            min_one_batch,
+        };
+        self.steady(Wait::No, || fetch::slice(&self.shared, want, Wait::No))
     }
 
     /// The first record below `up_to` whose timestamp is at least `timestamp` (ListOffsets). Waits for the disk.

@@ -3,6 +3,7 @@
 //! One read of the file serves most fetches: it starts at the index entry before the wanted offset, and takes a little more
 //! than was asked for, so that the batches between the two are in it as well.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -287,7 +288,7 @@ impl Window {
     }
 }
 
-pub(super) fn slice(shared: &Shared, mut want: Want) -> Result<FileSlice, ReadError> {
+pub(super) fn slice(shared: &Shared, mut want: Want, wait: Wait) -> Result<FileSlice, ReadError> {
     let Some(Place { segment, file }) = place(shared, &mut want)? else {
         let segments = shared.segments();
         let last = segments.last().ok_or(ReadError::Gone)?;
@@ -303,7 +304,7 @@ pub(super) fn slice(shared: &Shared, mut want: Want) -> Result<FileSlice, ReadEr
     let sought = Sought {
         segment: &segment,
         file: &*file,
-        wait: Wait::Yes,
+        wait,
     };
     let first = shared.find(&sought, want.from)?;
     // The index leads near the end, so that not every header on the way is read.
@@ -326,7 +327,7 @@ pub(super) fn slice(shared: &Shared, mut want: Want) -> Result<FileSlice, ReadEr
         from.position,
         segment.size(),
         from.offset,
-        Wait::Yes,
+        wait,
     );
     let mut end = from;
     while let Some(placed) = walk
@@ -341,6 +342,9 @@ pub(super) fn slice(shared: &Shared, mut want: Want) -> Result<FileSlice, ReadEr
             offset: placed.header.next_offset(),
         };
     }
+    if wait == Wait::No {
+        probe(shared, &sought, begin.position..end.position)?;
+    }
     Ok(FileSlice {
         file: Arc::clone(&file),
         position: begin.position,
@@ -352,4 +356,22 @@ pub(super) fn slice(shared: &Shared, mut want: Want) -> Result<FileSlice, ReadEr
             end.offset
         },
     })
+}
+
+/// Between two looks at whether the page cache has a byte. It takes in and lets go of runs of pages, so that a run that is
+/// missed is short; a look costs less than a thousandth of what sending so much does.
+const PROBE_BYTES: usize = 64 << 10;
+
+/// Whether a range can be sent without waiting for the disk, as far as looks at some of its bytes can tell.
+fn probe(shared: &Shared, sought: &Sought<'_>, range: Range<u64>) -> Result<(), ReadError> {
+    let last = range.end.saturating_sub(1).max(range.start);
+    for position in range.step_by(PROBE_BYTES).chain([last]) {
+        sought
+            .wait
+            .read_at(sought.file, &mut [0], position)
+            .map_err(|error| {
+                FileError::of("reading", &sought.segment.log_path(&shared.path))(error)
+            })?;
+    }
+    Ok(())
 }

@@ -150,8 +150,12 @@ fn a_reader_that_must_not_wait_is_told_so() {
             .try_read(Offset(0), reader.log_end(), 500, true)
             .is_ok()
     );
+    let end = reader.log_end();
+    assert!(reader.try_slice(Offset(0), end, 500, true).is_ok());
     storage.evict_page_cache();
     let cold = reader.try_read(Offset(0), reader.log_end(), 500, true);
+    assert!(matches!(cold, Err(ReadError::WouldBlock)));
+    let cold = reader.try_slice(Offset(0), end, 500, true);
     assert!(matches!(cold, Err(ReadError::WouldBlock)));
     reader.read(Offset(0), reader.log_end(), 500, true).unwrap();
     assert!(
@@ -182,6 +186,11 @@ fn a_slice_of_the_file_holds_the_same_bytes_as_a_read() {
             "{from} {up_to} {max_bytes} {min_one}"
         );
         assert_eq!(slice.next_offset, read.next_offset);
+        let at_hand = reader.try_slice(from, up_to, max_bytes, min_one).unwrap();
+        assert_eq!(
+            (at_hand.position, at_hand.len),
+            (slice.position, slice.len)
+        );
     }
 }
 
@@ -192,7 +201,10 @@ fn an_index_that_lies_is_rebuilt_and_never_believed() {
     let (mut rig, handle) = filled(&storage, &dense(), 200);
     let all = read_all(handle.reader(), 1 << 20);
     rig.close(&handle);
-    let lies: [fn(&mut [u8]); 4] = [
+    let honest: Vec<_> = index_files(&rig).iter().map(|path| contents(&rig, path)).collect();
+    let lies: [fn(&mut [u8]); 5] = [
+        // Says that batches lie further on than they do.
+        |bytes| bytes.chunks_mut(16).for_each(|entry| entry[3] = entry[3].saturating_sub(3)),
         // Jumps ahead, as if thousands of offsets had gone by.
         |bytes| {
             bytes
@@ -206,8 +218,11 @@ fn an_index_that_lies_is_rebuilt_and_never_believed() {
     ];
     for lie in lies {
         let (opened, _) = rig.open(&dense());
-        for path in index_files(&rig) {
-            overwrite(&rig, &path, lie);
+        for (path, honest) in index_files(&rig).iter().zip(&honest) {
+            overwrite(&rig, path, |bytes| {
+                bytes.copy_from_slice(&honest[..bytes.len()]);
+                lie(bytes);
+            });
         }
         let reader = opened.handle.reader();
         for (base, last, body) in &all {
