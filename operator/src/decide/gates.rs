@@ -34,14 +34,18 @@ pub fn first_no<F>(gates: &[Gate<F>], ask: impl Fn(&F) -> Option<String>) -> Opt
     })
 }
 
+type AsksScale = fn(&scale::Case) -> Option<String>;
+type AsksRoll = fn(&roll::Case<'_>) -> Option<String>;
+type AsksTopic = fn(&topic::Case<'_>) -> Option<String>;
+
 /// Changing the number of brokers.
-pub const SCALE: &[Gate<fn(&scale::Case) -> Option<String>>] = &[Gate {
+pub const SCALE: &[Gate<AsksScale>] = &[Gate {
     name: "ScaleDownBlocked",
     blocks: scale::removes_brokers,
 }];
 
 /// Restarting a broker that serves.
-pub const ROLL: &[Gate<fn(&roll::Case<'_>) -> Option<String>>] = &[
+pub const ROLL: &[Gate<AsksRoll>] = &[
     Gate {
         name: "BrokersNotReady",
         blocks: roll::others_not_ready,
@@ -61,7 +65,7 @@ pub const ROLL: &[Gate<fn(&roll::Case<'_>) -> Option<String>>] = &[
 ];
 
 /// Carrying out a `Topic`.
-pub const TOPIC: &[Gate<fn(&topic::Case<'_>) -> Option<String>>] = &[
+pub const TOPIC: &[Gate<AsksTopic>] = &[
     Gate {
         name: "ClusterNotFound",
         blocks: topic::cluster_not_found,

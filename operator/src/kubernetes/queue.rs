@@ -162,15 +162,15 @@ mod tests {
 
     use super::{Next, Queue};
 
-    /// A queue whose work reports each key and waits for a permit before it ends.
-    fn working(
-        outcome: Next,
-    ) -> (
+    type Working = (
         Arc<Queue<&'static str>>,
         mpsc::UnboundedReceiver<&'static str>,
         Arc<Semaphore>,
         tokio::task::JoinHandle<()>,
-    ) {
+    );
+
+    /// A queue whose work reports each key and waits for a permit before it ends.
+    fn working(outcome: Next) -> Working {
         let queue = Arc::new(Queue::default());
         let (sender, receiver) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(0));

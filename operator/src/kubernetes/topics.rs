@@ -210,7 +210,7 @@ fn find<'a>(judged: &'a [Judged], key: &Key) -> Option<&'a weir_crds::Topic> {
     judged
         .iter()
         .map(|judged| &*judged.resource)
-        .find(|resource| key_of(*resource) == *key)
+        .find(|resource| key_of(resource) == *key)
 }
 
 fn key_of(resource: &weir_crds::Topic) -> Key {

@@ -27,7 +27,9 @@ fn config(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn look(topics: &[(&str, u32, &[(&str, &str)])]) -> Look {
+type Has<'a> = (&'a str, u32, &'a [(&'a str, &'a str)]);
+
+fn look(topics: &[Has<'_>]) -> Look {
     Look {
         brokers: (0..3)
             .map(|id| {
@@ -280,12 +282,16 @@ fn deleting_a_resource_deletes_the_topic_only_when_its_policy_says_so() {
         ..topic("orders")
     };
     assert!(matches!(
-        against(&there, &[going.clone()]).steps.as_slice(),
+        against(&there, std::slice::from_ref(&going))
+            .steps
+            .as_slice(),
         [Step::Delete { .. }]
     ));
     // Gone on the brokers: only then is the resource let go.
     assert!(matches!(
-        against(&look(&[]), &[going.clone()]).steps.as_slice(),
+        against(&look(&[]), std::slice::from_ref(&going))
+            .steps
+            .as_slice(),
         [Step::ReleaseFinalizer { .. }]
     ));
     let retained = Topic {
@@ -318,11 +324,16 @@ fn a_finalizer_never_holds_a_namespace_when_there_is_no_cluster_to_clean_up_in()
         ..topic("orders")
     };
     assert!(matches!(
-        plan(ClusterView::Gone, &[going.clone()]).steps.as_slice(),
+        plan(ClusterView::Gone, std::slice::from_ref(&going))
+            .steps
+            .as_slice(),
         [Step::ReleaseFinalizer { .. }]
     ));
     // The brokers may come back; until then a person can let go, and is told how.
-    let waiting = plan(ClusterView::Unseen { paused: false }, &[going.clone()]);
+    let waiting = plan(
+        ClusterView::Unseen { paused: false },
+        std::slice::from_ref(&going),
+    );
     let message = waiting
         .blocked
         .values()
