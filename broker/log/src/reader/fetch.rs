@@ -322,13 +322,7 @@ pub(super) fn slice(shared: &Shared, mut want: Want, wait: Wait) -> Result<FileS
     } else {
         begin
     };
-    let mut walk = Walk::new(
-        &*file,
-        from.position,
-        segment.size(),
-        from.offset,
-        wait,
-    );
+    let mut walk = Walk::new(&*file, from.position, segment.size(), from.offset, wait);
     let mut end = from;
     while let Some(placed) = walk
         .next()

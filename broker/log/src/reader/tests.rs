@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,7 +45,7 @@ fn index_files(rig: &Rig) -> Vec<PathBuf> {
         .collect()
 }
 
-fn overwrite(rig: &Rig, path: &PathBuf, change: impl Fn(&mut [u8])) {
+fn overwrite(rig: &Rig, path: &Path, change: impl Fn(&mut [u8])) {
     let file = rig.storage.open(path, OpenMode::Write).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();
@@ -187,10 +187,7 @@ fn a_slice_of_the_file_holds_the_same_bytes_as_a_read() {
         );
         assert_eq!(slice.next_offset, read.next_offset);
         let at_hand = reader.try_slice(from, up_to, max_bytes, min_one).unwrap();
-        assert_eq!(
-            (at_hand.position, at_hand.len),
-            (slice.position, slice.len)
-        );
+        assert_eq!((at_hand.position, at_hand.len), (slice.position, slice.len));
     }
 }
 
@@ -201,10 +198,17 @@ fn an_index_that_lies_is_rebuilt_and_never_believed() {
     let (mut rig, handle) = filled(&storage, &dense(), 200);
     let all = read_all(handle.reader(), 1 << 20);
     rig.close(&handle);
-    let honest: Vec<_> = index_files(&rig).iter().map(|path| contents(&rig, path)).collect();
+    let honest: Vec<_> = index_files(&rig)
+        .iter()
+        .map(|path| contents(&rig, path))
+        .collect();
     let lies: [fn(&mut [u8]); 5] = [
         // Says that batches lie further on than they do.
-        |bytes| bytes.chunks_mut(16).for_each(|entry| entry[3] = entry[3].saturating_sub(3)),
+        |bytes| {
+            bytes
+                .chunks_mut(16)
+                .for_each(|entry| entry[3] = entry[3].saturating_sub(3))
+        },
         // Jumps ahead, as if thousands of offsets had gone by.
         |bytes| {
             bytes
@@ -268,7 +272,7 @@ fn a_rebuilt_index_is_as_good_as_the_first() {
     }
 }
 
-fn contents(rig: &Rig, path: &PathBuf) -> Vec<u8> {
+fn contents(rig: &Rig, path: &Path) -> Vec<u8> {
     let file = rig.storage.open(path, OpenMode::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();
