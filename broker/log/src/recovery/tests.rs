@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::io::IoSlice;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use weir_wire::{LeaderEpoch, Offset};
 
@@ -50,7 +50,7 @@ fn logs(storage: &SimStorage) -> Vec<PathBuf> {
         .collect()
 }
 
-fn length(storage: &SimStorage, path: &PathBuf) -> u64 {
+fn length(storage: &SimStorage, path: &Path) -> u64 {
     storage.open(path, OpenMode::Read).unwrap().len().unwrap()
 }
 
@@ -129,6 +129,9 @@ fn a_bad_batch_above_the_checkpoint_ends_the_log_and_what_lay_behind_is_counted(
     );
 }
 
+/// Harms a disk, and says which offsets are hurt.
+type Harm<'a> = dyn Fn(&SimStorage) -> std::ops::Range<Offset> + 'a;
+
 /// Losing data 6: what was durable and is missing is damage; nothing is cut, nothing is written over.
 #[test]
 fn damage_below_the_checkpoint_is_reported_and_never_cut() {
@@ -182,7 +185,7 @@ fn damage_below_the_checkpoint_is_reported_and_never_cut() {
             .unwrap();
         Offset(29)..Offset(30)
     };
-    let kinds: [&dyn Fn(&SimStorage) -> std::ops::Range<Offset>; 6] = [
+    let kinds: [&Harm<'_>; 6] = [
         &cut_last,
         &lose_middle,
         &lose_first,
