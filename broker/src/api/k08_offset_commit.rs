@@ -6,7 +6,9 @@ use weir_groups::request::{CommitPartition, CommitRequest, CommitTopic, Committe
 use weir_groups::{Generation, GroupError};
 use weir_quorum::image::Topic;
 use weir_wire::messages::offset_commit_request::OffsetCommitRequestTopicView;
-use weir_wire::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use weir_wire::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
 use weir_wire::messages::{OffsetCommitRequestView, OffsetCommitResponse};
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
@@ -52,16 +54,28 @@ fn to_commit(topic: &OffsetCommitRequestTopicView<'_>, known: &Topic) -> CommitT
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
         metadata: partition.committed_metadata.unwrap_or_default().to_owned(),
     });
-    let topic = TopicRef { name: known.name.to_string(), id: TopicId(known.id.0) };
-    CommitTopic { topic, partitions: partitions.collect() }
+    let topic = TopicRef {
+        name: known.name.to_string(),
+        id: TopicId(known.id.0),
+    };
+    CommitTopic {
+        topic,
+        partitions: partitions.collect(),
+    }
 }
 
-fn answer_for(topic: &OffsetCommitRequestTopicView<'_>, error: Option<ErrorCode>) -> OffsetCommitResponseTopic {
+fn answer_for(
+    topic: &OffsetCommitRequestTopicView<'_>,
+    error: Option<ErrorCode>,
+) -> OffsetCommitResponseTopic {
     let error_code = error.unwrap_or(ErrorCode::None).code();
-    let partitions = topic.partitions.iter().map(|partition| OffsetCommitResponsePartition {
-        partition_index: partition.partition_index,
-        error_code,
-    });
+    let partitions = topic
+        .partitions
+        .iter()
+        .map(|partition| OffsetCommitResponsePartition {
+            partition_index: partition.partition_index,
+            error_code,
+        });
     OffsetCommitResponseTopic {
         name: topic.name.to_owned(),
         topic_id: topic.topic_id,
@@ -70,14 +84,25 @@ fn answer_for(topic: &OffsetCommitRequestTopicView<'_>, error: Option<ErrorCode>
 }
 
 /// Puts the coordinator's word on each topic in its place.
-fn fill(response: &mut OffsetCommitResponse, places: &[usize], outcome: Result<Vec<CommittedTopic>, GroupError>) {
+fn fill(
+    response: &mut OffsetCommitResponse,
+    places: &[usize],
+    outcome: Result<Vec<CommittedTopic>, GroupError>,
+) {
     let mut committed = outcome.map(Vec::into_iter);
     for place in places {
         let partitions = &mut response.topics[*place].partitions;
-        let outcomes = committed.as_mut().map(|topics| topics.next().map(|topic| topic.partitions).unwrap_or_default());
+        let outcomes = committed.as_mut().map(|topics| {
+            topics
+                .next()
+                .map(|topic| topic.partitions)
+                .unwrap_or_default()
+        });
         for (index, partition) in partitions.iter_mut().enumerate() {
             partition.error_code = match &outcomes {
-                Ok(outcomes) => outcomes.get(index).map_or(0, |(_, outcome)| GroupError::code_of(outcome)),
+                Ok(outcomes) => outcomes
+                    .get(index)
+                    .map_or(0, |(_, outcome)| GroupError::code_of(outcome)),
                 Err(error) => error.code().code(),
             };
         }

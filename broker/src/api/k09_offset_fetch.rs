@@ -8,8 +8,8 @@ use weir_groups::request::{CommittedOffset, FetchRequest, FetchedTopic, TopicRef
 use weir_groups::{GroupError, GroupId};
 use weir_quorum::image::Image;
 use weir_wire::messages::offset_fetch_response::{
-    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
-    OffsetFetchResponseTopics,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use weir_wire::messages::{OffsetFetchRequestView, OffsetFetchResponse};
 use weir_wire::{PartitionIndex, TopicId};
@@ -36,7 +36,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let view: OffsetFetchRequestView<'_> = request.decode()?;
     let image = broker.metadata.image();
     let version = request.version;
-    let asked = if version >= 8 { of_groups(&view, &image, version >= 10) } else { vec![of_group(&view, &image)] };
+    let asked = if version >= 8 {
+        of_groups(&view, &image, version >= 10)
+    } else {
+        vec![of_group(&view, &image)]
+    };
     // Every coordinator is asked before the first answer is waited for.
     let asked: Vec<_> = asked
         .into_iter()
@@ -52,7 +56,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         for (asked, answer) in asked {
             groups.push(told(asked, answer.await, version));
         }
-        responder.reply(&if version >= 8 { batch(groups) } else { single(groups, version) })
+        responder.reply(&if version >= 8 {
+            batch(groups)
+        } else {
+            single(groups, version)
+        })
     }))
 }
 
@@ -62,7 +70,11 @@ fn of_groups(view: &OffsetFetchRequestView<'_>, image: &Image, by_id: bool) -> V
         topics: group.topics.map(|topics| {
             let topics = topics.iter().map(|topic| {
                 let partitions = topic.partition_indexes.iter().map(PartitionIndex).collect();
-                if by_id { by_topic_id(image, topic.topic_id, partitions) } else { by_name(image, topic.name, partitions) }
+                if by_id {
+                    by_topic_id(image, topic.topic_id, partitions)
+                } else {
+                    by_name(image, topic.name, partitions)
+                }
             });
             topics.collect()
         }),
@@ -73,22 +85,41 @@ fn of_groups(view: &OffsetFetchRequestView<'_>, image: &Image, by_id: bool) -> V
 fn of_group(view: &OffsetFetchRequestView<'_>, image: &Image) -> Asked {
     let topics = view.topics.map(|topics| {
         let topics = topics.iter().map(|topic| {
-            by_name(image, topic.name, topic.partition_indexes.iter().map(PartitionIndex).collect())
+            by_name(
+                image,
+                topic.name,
+                topic.partition_indexes.iter().map(PartitionIndex).collect(),
+            )
         });
         topics.collect()
     });
-    Asked { group: view.group_id.into(), topics }
+    Asked {
+        group: view.group_id.into(),
+        topics,
+    }
 }
 
 /// A name is asked for whether or not there is such a topic now: its offsets may be there still.
 fn by_name(image: &Image, name: &str, partitions: Vec<PartitionIndex>) -> AskedTopic {
-    let id = image.topic(name).map_or(uuid::Uuid::nil(), |topic| topic.id.0);
-    AskedTopic { name: Some(name.to_owned()), id, partitions }
+    let id = image
+        .topic(name)
+        .map_or(uuid::Uuid::nil(), |topic| topic.id.0);
+    AskedTopic {
+        name: Some(name.to_owned()),
+        id,
+        partitions,
+    }
 }
 
 fn by_topic_id(image: &Image, id: uuid::Uuid, partitions: Vec<PartitionIndex>) -> AskedTopic {
-    let name = image.topic_by_id(weir_quorum::TopicId(id)).map(|topic| topic.name.to_string());
-    AskedTopic { name, id, partitions }
+    let name = image
+        .topic_by_id(weir_quorum::TopicId(id))
+        .map(|topic| topic.name.to_string());
+    AskedTopic {
+        name,
+        id,
+        partitions,
+    }
 }
 
 impl Asked {
@@ -96,28 +127,53 @@ impl Asked {
         let topics = self.topics.as_ref().map(|topics| {
             let known = topics.iter().filter_map(|topic| {
                 let name = topic.name.clone()?;
-                Some((TopicRef { name, id: TopicId(topic.id) }, topic.partitions.clone()))
+                Some((
+                    TopicRef {
+                        name,
+                        id: TopicId(topic.id),
+                    },
+                    topic.partitions.clone(),
+                ))
             });
             known.collect()
         });
-        FetchRequest { group: self.group.clone(), topics }
+        FetchRequest {
+            group: self.group.clone(),
+            topics,
+        }
     }
 }
 
 /// The answer for one group, in the form of version 8 and later.
-fn told(asked: Asked, outcome: Result<Vec<FetchedTopic>, GroupError>, version: i16) -> OffsetFetchResponseGroup {
+fn told(
+    asked: Asked,
+    outcome: Result<Vec<FetchedTopic>, GroupError>,
+    version: i16,
+) -> OffsetFetchResponseGroup {
     let group_id = asked.group.to_string();
     let fetched = match outcome {
         Ok(fetched) => fetched,
         Err(error) => {
             let error_code = error.code().code();
             // Version 1 has room for errors with partitions only.
-            let topics = if version < 2 { unanswered(asked, error_code) } else { Vec::new() };
-            return OffsetFetchResponseGroup { group_id, topics, error_code };
+            let topics = if version < 2 {
+                unanswered(asked, error_code)
+            } else {
+                Vec::new()
+            };
+            return OffsetFetchResponseGroup {
+                group_id,
+                topics,
+                error_code,
+            };
         }
     };
     let topics = match asked.topics {
-        None => fetched.into_iter().filter(|topic| version < 10 || topic.topic.id != TopicId::ZERO).map(topic).collect(),
+        None => fetched
+            .into_iter()
+            .filter(|topic| version < 10 || topic.topic.id != TopicId::ZERO)
+            .map(topic)
+            .collect(),
         Some(asked) => {
             let mut fetched = fetched.into_iter();
             let answers = asked.into_iter().map(|asked| match asked.name {
@@ -127,15 +183,27 @@ fn told(asked: Asked, outcome: Result<Vec<FetchedTopic>, GroupError>, version: i
             answers.collect()
         }
     };
-    OffsetFetchResponseGroup { group_id, topics, error_code: 0 }
+    OffsetFetchResponseGroup {
+        group_id,
+        topics,
+        error_code: 0,
+    }
 }
 
 fn unanswered(asked: Asked, error_code: i16) -> Vec<OffsetFetchResponseTopics> {
-    asked.topics.unwrap_or_default().into_iter().map(|topic| missing(topic, error_code)).collect()
+    asked
+        .topics
+        .unwrap_or_default()
+        .into_iter()
+        .map(|topic| missing(topic, error_code))
+        .collect()
 }
 
 fn missing(asked: AskedTopic, error_code: i16) -> OffsetFetchResponseTopics {
-    let partitions = asked.partitions.into_iter().map(|index| partition(index, None, error_code));
+    let partitions = asked
+        .partitions
+        .into_iter()
+        .map(|index| partition(index, None, error_code));
     OffsetFetchResponseTopics {
         name: asked.name.unwrap_or_default(),
         topic_id: asked.id,
@@ -144,7 +212,10 @@ fn missing(asked: AskedTopic, error_code: i16) -> OffsetFetchResponseTopics {
 }
 
 fn topic(fetched: FetchedTopic) -> OffsetFetchResponseTopics {
-    let partitions = fetched.partitions.into_iter().map(|(index, offset)| partition(index, offset, 0));
+    let partitions = fetched
+        .partitions
+        .into_iter()
+        .map(|(index, offset)| partition(index, offset, 0));
     OffsetFetchResponseTopics {
         name: fetched.topic.name,
         topic_id: fetched.topic.id.0,
@@ -157,8 +228,14 @@ fn partition(
     offset: Option<CommittedOffset>,
     error_code: i16,
 ) -> OffsetFetchResponsePartitions {
-    let (committed_offset, committed_leader_epoch, metadata) = offset
-        .map_or((-1, -1, String::new()), |offset| (offset.offset.0, offset.leader_epoch.0, offset.metadata.into()));
+    let (committed_offset, committed_leader_epoch, metadata) =
+        offset.map_or((-1, -1, String::new()), |offset| {
+            (
+                offset.offset.0,
+                offset.leader_epoch.0,
+                offset.metadata.into(),
+            )
+        });
     OffsetFetchResponsePartitions {
         partition_index: index.0,
         committed_offset,
@@ -169,26 +246,36 @@ fn partition(
 }
 
 fn batch(groups: Vec<OffsetFetchResponseGroup>) -> OffsetFetchResponse {
-    OffsetFetchResponse { groups, ..OffsetFetchResponse::default() }
+    OffsetFetchResponse {
+        groups,
+        ..OffsetFetchResponse::default()
+    }
 }
 
 /// The form of the versions that ask about one group.
 fn single(groups: Vec<OffsetFetchResponseGroup>, version: i16) -> OffsetFetchResponse {
     let group = groups.into_iter().next().unwrap_or_default();
-    let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
-        name: topic.name,
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|partition| OffsetFetchResponsePartition {
-                partition_index: partition.partition_index,
-                committed_offset: partition.committed_offset,
-                committed_leader_epoch: partition.committed_leader_epoch,
-                metadata: partition.metadata,
-                error_code: partition.error_code,
-            })
-            .collect(),
-    });
+    let topics = group
+        .topics
+        .into_iter()
+        .map(|topic| OffsetFetchResponseTopic {
+            name: topic.name,
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|partition| OffsetFetchResponsePartition {
+                    partition_index: partition.partition_index,
+                    committed_offset: partition.committed_offset,
+                    committed_leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.metadata,
+                    error_code: partition.error_code,
+                })
+                .collect(),
+        });
     let error_code = if version < 2 { 0 } else { group.error_code };
-    OffsetFetchResponse { topics: topics.collect(), error_code, ..OffsetFetchResponse::default() }
+    OffsetFetchResponse {
+        topics: topics.collect(),
+        error_code,
+        ..OffsetFetchResponse::default()
+    }
 }

@@ -28,13 +28,21 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         for key in keys {
             coordinators.push(find(&broker, key_type, key).await);
         }
-        responder.reply(&if is_batch { batch(coordinators) } else { single(coordinators) })
+        responder.reply(&if is_batch {
+            batch(coordinators)
+        } else {
+            single(coordinators)
+        })
     }))
 }
 
 async fn find(broker: &Broker, key_type: i8, key: String) -> Coordinator {
     let found = match key_type {
-        GROUP => broker.groups.find(&key).await.map_err(|error| ApiError::new(error.code(), error.to_string())),
+        GROUP => broker
+            .groups
+            .find(&key)
+            .await
+            .map_err(|error| ApiError::new(error.code(), error.to_string())),
         other => {
             let message = format!("key type {other} is not served; allowed: 0 (groups)");
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
@@ -43,7 +51,13 @@ async fn find(broker: &Broker, key_type: i8, key: String) -> Coordinator {
     match found {
         Ok(found) => {
             let at = endpoint(&found);
-            Coordinator { key, node_id: at.id, host: at.host, port: at.port, ..Coordinator::default() }
+            Coordinator {
+                key,
+                node_id: at.id,
+                host: at.host,
+                port: at.port,
+                ..Coordinator::default()
+            }
         }
         Err(error) => Coordinator {
             key,
@@ -57,7 +71,10 @@ async fn find(broker: &Broker, key_type: i8, key: String) -> Coordinator {
 }
 
 fn batch(coordinators: Vec<Coordinator>) -> FindCoordinatorResponse {
-    FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() }
+    FindCoordinatorResponse {
+        coordinators,
+        ..FindCoordinatorResponse::default()
+    }
 }
 
 fn single(coordinators: Vec<Coordinator>) -> FindCoordinatorResponse {

@@ -44,11 +44,14 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
 }
 
 fn told(joined: Joined) -> JoinGroupResponse {
-    let members = joined.members.into_iter().map(|member| JoinGroupResponseMember {
-        member_id: member.member.to_string(),
-        group_instance_id: member.instance.map(|instance| instance.to_string()),
-        metadata: member.metadata,
-    });
+    let members = joined
+        .members
+        .into_iter()
+        .map(|member| JoinGroupResponseMember {
+            member_id: member.member.to_string(),
+            group_instance_id: member.instance.map(|instance| instance.to_string()),
+            metadata: member.metadata,
+        });
     JoinGroupResponse {
         generation_id: joined.generation.0,
         protocol_type: joined.protocol_type,

@@ -20,6 +20,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let responder = request.responder();
     Ok(Answer::later(async move {
         let error_code = GroupError::code_of(&answer.await);
-        responder.reply(&HeartbeatResponse { error_code, ..HeartbeatResponse::default() })
+        responder.reply(&HeartbeatResponse {
+            error_code,
+            ..HeartbeatResponse::default()
+        })
     }))
 }

@@ -20,23 +20,35 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         });
         members.collect()
     } else {
-        vec![Leaving { member: view.member_id.into(), instance: None }]
+        vec![Leaving {
+            member: view.member_id.into(),
+            instance: None,
+        }]
     };
-    let answer = broker.groups.leave(LeaveRequest { group: view.group_id.into(), members });
+    let answer = broker.groups.leave(LeaveRequest {
+        group: view.group_id.into(),
+        members,
+    });
     let responder = request.responder();
     Ok(Answer::later(async move {
         let response = match answer.await {
             Err(error) => refused(error),
             Ok(left) if is_batch => told(left),
             // The only member's outcome is the response's.
-            Ok(left) => left.into_iter().find_map(|left| left.outcome.err()).map_or_else(Default::default, refused),
+            Ok(left) => left
+                .into_iter()
+                .find_map(|left| left.outcome.err())
+                .map_or_else(Default::default, refused),
         };
         responder.reply(&response)
     }))
 }
 
 fn refused(error: GroupError) -> LeaveGroupResponse {
-    LeaveGroupResponse { error_code: error.code().code(), ..LeaveGroupResponse::default() }
+    LeaveGroupResponse {
+        error_code: error.code().code(),
+        ..LeaveGroupResponse::default()
+    }
 }
 
 fn told(left: Vec<Left>) -> LeaveGroupResponse {
@@ -45,5 +57,8 @@ fn told(left: Vec<Left>) -> LeaveGroupResponse {
         group_instance_id: left.instance.map(|instance| instance.to_string()),
         error_code: GroupError::code_of(&left.outcome),
     });
-    LeaveGroupResponse { members: members.collect(), ..LeaveGroupResponse::default() }
+    LeaveGroupResponse {
+        members: members.collect(),
+        ..LeaveGroupResponse::default()
+    }
 }

@@ -12,8 +12,10 @@ use crate::Broker;
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: SyncGroupRequestView<'_> = request.decode()?;
     // Copies: an assignment outlives the frame by its whole generation.
-    let assignments =
-        view.assignments.iter().map(|share| (share.member_id.into(), share.assignment.to_vec().into()));
+    let assignments = view
+        .assignments
+        .iter()
+        .map(|share| (share.member_id.into(), share.assignment.to_vec().into()));
     let answer = broker.groups.sync(SyncRequest {
         group: view.group_id.into(),
         member: view.member_id.into(),
@@ -33,7 +35,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 assignment: synced.assignment,
                 ..SyncGroupResponse::default()
             },
-            Err(error) => SyncGroupResponse { error_code: error.code().code(), ..SyncGroupResponse::default() },
+            Err(error) => SyncGroupResponse {
+                error_code: error.code().code(),
+                ..SyncGroupResponse::default()
+            },
         };
         responder.reply(&response)
     }))

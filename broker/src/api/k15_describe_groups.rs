@@ -17,9 +17,16 @@ const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: DescribeGroupsRequestView<'_> = request.decode()?;
     let groups: Vec<GroupId> = view.groups.iter().map(GroupId::from).collect();
-    let operations = if view.include_authorized_operations { ALL_OPERATIONS } else { i32::MIN };
+    let operations = if view.include_authorized_operations {
+        ALL_OPERATIONS
+    } else {
+        i32::MIN
+    };
     // Every coordinator is asked before the first answer is waited for.
-    let answers: Vec<_> = groups.iter().map(|group| broker.groups.describe(group.clone())).collect();
+    let answers: Vec<_> = groups
+        .iter()
+        .map(|group| broker.groups.describe(group.clone()))
+        .collect();
     let responder = request.responder();
     let version = request.version;
     Ok(Answer::later(async move {
@@ -30,19 +37,25 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 Err(error) => refused(&group, error, version),
             });
         }
-        responder.reply(&DescribeGroupsResponse { groups: described, ..DescribeGroupsResponse::default() })
+        responder.reply(&DescribeGroupsResponse {
+            groups: described,
+            ..DescribeGroupsResponse::default()
+        })
     }))
 }
 
 fn told(group: Description, authorized_operations: i32) -> DescribedGroup {
-    let members = group.members.into_iter().map(|member| DescribedGroupMember {
-        member_id: member.member.to_string(),
-        group_instance_id: member.instance.map(|instance| instance.to_string()),
-        client_id: member.client_id,
-        client_host: member.client_host,
-        member_metadata: member.metadata,
-        member_assignment: member.assignment,
-    });
+    let members = group
+        .members
+        .into_iter()
+        .map(|member| DescribedGroupMember {
+            member_id: member.member.to_string(),
+            group_instance_id: member.instance.map(|instance| instance.to_string()),
+            client_id: member.client_id,
+            client_host: member.client_host,
+            member_metadata: member.metadata,
+            member_assignment: member.assignment,
+        });
     DescribedGroup {
         group_id: group.group.to_string(),
         group_state: group.state.name().to_owned(),
@@ -56,10 +69,26 @@ fn told(group: Description, authorized_operations: i32) -> DescribedGroup {
 
 fn refused(group: &GroupId, error: GroupError, version: i16) -> DescribedGroup {
     let is_missing = error == GroupError::GroupIdNotFound;
-    let described = DescribedGroup { group_id: group.to_string(), ..DescribedGroup::default() };
-    let group_state = if is_missing { GroupState::Dead.name().to_owned() } else { String::new() };
+    let described = DescribedGroup {
+        group_id: group.to_string(),
+        ..DescribedGroup::default()
+    };
+    let group_state = if is_missing {
+        GroupState::Dead.name().to_owned()
+    } else {
+        String::new()
+    };
     // Before version 6 a group that does not exist is a dead one, and no error.
-    let error_code = if is_missing && version < 6 { 0 } else { error.code().code() };
+    let error_code = if is_missing && version < 6 {
+        0
+    } else {
+        error.code().code()
+    };
     let error_message = (version >= 6).then(|| error.to_string());
-    DescribedGroup { error_code, error_message, group_state, ..described }
+    DescribedGroup {
+        error_code,
+        error_message,
+        group_state,
+        ..described
+    }
 }

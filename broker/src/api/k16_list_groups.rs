@@ -25,9 +25,15 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                     group_state: group.state.name().to_owned(),
                     group_type: CLASSIC.to_owned(),
                 });
-                ListGroupsResponse { groups: groups.collect(), ..ListGroupsResponse::default() }
+                ListGroupsResponse {
+                    groups: groups.collect(),
+                    ..ListGroupsResponse::default()
+                }
             }
-            Err(error) => ListGroupsResponse { error_code: error.code().code(), ..ListGroupsResponse::default() },
+            Err(error) => ListGroupsResponse {
+                error_code: error.code().code(),
+                ..ListGroupsResponse::default()
+            },
         };
         responder.reply(&response)
     }))

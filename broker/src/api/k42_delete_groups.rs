@@ -13,15 +13,25 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let view: DeleteGroupsRequestView<'_> = request.decode()?;
     let groups: Vec<GroupId> = view.groups_names.iter().map(GroupId::from).collect();
     // Every coordinator is asked before the first answer is waited for.
-    let answers: Vec<_> = groups.iter().map(|group| broker.groups.delete(group.clone())).collect();
+    let answers: Vec<_> = groups
+        .iter()
+        .map(|group| broker.groups.delete(group.clone()))
+        .collect();
     let responder = request.responder();
     Ok(Answer::later(async move {
         let mut results = Vec::with_capacity(groups.len());
         for (group, answer) in groups.into_iter().zip(answers) {
             let error_code = GroupError::code_of(&answer.await);
             let group_id = group.to_string();
-            results.push(DeletableGroupResult { group_id, error_code, ..DeletableGroupResult::default() });
+            results.push(DeletableGroupResult {
+                group_id,
+                error_code,
+                ..DeletableGroupResult::default()
+            });
         }
-        responder.reply(&DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() })
+        responder.reply(&DeleteGroupsResponse {
+            results,
+            ..DeleteGroupsResponse::default()
+        })
     }))
 }

@@ -5,8 +5,9 @@
 
 use tokio::sync::oneshot;
 use weir_groups::request::{
-    CommitRequest, CommittedTopic, DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic, HeartbeatRequest,
-    JoinRefused, JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing, SyncRequest, Synced,
+    CommitRequest, CommittedTopic, DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic,
+    HeartbeatRequest, JoinRefused, JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing,
+    SyncRequest, Synced,
 };
 use weir_groups::{GroupError, GroupId, Request, Response};
 use weir_wire::TopicId;
@@ -16,20 +17,29 @@ use super::shard::{Call, Inbox};
 
 impl Groups {
     /// Joins a group. The answer comes when the rebalance completes.
-    pub fn join(&self, request: JoinRequest) -> impl Future<Output = Result<Joined, JoinRefused>> + Send + use<> {
+    pub fn join(
+        &self,
+        request: JoinRequest,
+    ) -> impl Future<Output = Result<Joined, JoinRefused>> + Send + use<> {
         let member = request.member.clone();
         let asked = self.ask(&request.group.clone(), Request::Join(request));
         async move {
             match asked.await {
                 Ok(Response::Join(outcome)) => outcome,
-                Ok(other) => Err(JoinRefused { error: unexpected(&other), member }),
+                Ok(other) => Err(JoinRefused {
+                    error: unexpected(&other),
+                    member,
+                }),
                 Err(error) => Err(JoinRefused { error, member }),
             }
         }
     }
 
     /// Asks for a member's assignment. The answer comes when the leader has brought it.
-    pub fn sync(&self, request: SyncRequest) -> impl Future<Output = Result<Synced, GroupError>> + Send + use<> {
+    pub fn sync(
+        &self,
+        request: SyncRequest,
+    ) -> impl Future<Output = Result<Synced, GroupError>> + Send + use<> {
         let asked = self.ask(&request.group.clone(), Request::Sync(request));
         async move {
             match asked.await? {
@@ -40,7 +50,10 @@ impl Groups {
     }
 
     /// Tells that a member is alive.
-    pub fn heartbeat(&self, request: HeartbeatRequest) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
+    pub fn heartbeat(
+        &self,
+        request: HeartbeatRequest,
+    ) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
         let asked = self.ask(&request.group.clone(), Request::Heartbeat(request));
         async move {
             match asked.await? {
@@ -51,7 +64,10 @@ impl Groups {
     }
 
     /// Takes members out of their group.
-    pub fn leave(&self, request: LeaveRequest) -> impl Future<Output = Result<Vec<Left>, GroupError>> + Send + use<> {
+    pub fn leave(
+        &self,
+        request: LeaveRequest,
+    ) -> impl Future<Output = Result<Vec<Left>, GroupError>> + Send + use<> {
         let asked = self.ask(&request.group.clone(), Request::Leave(request));
         async move {
             match asked.await? {
@@ -96,7 +112,9 @@ impl Groups {
                     }
                     let id = topic.topic.id;
                     topic.partitions.retain(|(_, offset)| {
-                        offset.as_ref().is_some_and(|offset| offset.topic_id == TopicId::ZERO || offset.topic_id == id)
+                        offset.as_ref().is_some_and(|offset| {
+                            offset.topic_id == TopicId::ZERO || offset.topic_id == id
+                        })
                     });
                 }
                 topics.retain(|topic| !topic.partitions.is_empty());
@@ -120,7 +138,10 @@ impl Groups {
     }
 
     /// Drops a group without members, and its offsets.
-    pub fn delete(&self, group: GroupId) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
+    pub fn delete(
+        &self,
+        group: GroupId,
+    ) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
         let asked = self.ask(&group.clone(), Request::DeleteGroup(group));
         async move {
             match asked.await? {
@@ -131,7 +152,10 @@ impl Groups {
     }
 
     /// Describes a group.
-    pub fn describe(&self, group: GroupId) -> impl Future<Output = Result<Description, GroupError>> + Send + use<> {
+    pub fn describe(
+        &self,
+        group: GroupId,
+    ) -> impl Future<Output = Result<Description, GroupError>> + Send + use<> {
         let asked = self.ask(&group.clone(), Request::Describe(group));
         async move {
             match asked.await? {
@@ -150,7 +174,10 @@ impl Groups {
         request: &ListRequest,
     ) -> impl Future<Output = Result<Vec<Listing>, GroupError>> + Send + use<> {
         let inboxes = self.shared.shards.all();
-        let asked: Vec<_> = inboxes.into_iter().map(|inbox| hand(Ok(inbox), Request::List(request.clone()))).collect();
+        let asked: Vec<_> = inboxes
+            .into_iter()
+            .map(|inbox| hand(Ok(inbox), Request::List(request.clone())))
+            .collect();
         async move {
             let mut groups = Vec::new();
             for asked in asked {

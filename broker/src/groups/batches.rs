@@ -8,7 +8,11 @@ use weir_wire::batch::{BatchBuilder, BatchError, NewRecord};
 const RECORD_OVERHEAD: usize = 32;
 
 /// The records in batches of at most `bytes_max` each, one record at least.
-pub(super) fn batches(records: &[StoredRecord], now_ms: i64, bytes_max: usize) -> Result<Vec<Bytes>, BatchError> {
+pub(super) fn batches(
+    records: &[StoredRecord],
+    now_ms: i64,
+    bytes_max: usize,
+) -> Result<Vec<Bytes>, BatchError> {
     let mut batches = Vec::new();
     let mut batch = BatchBuilder::new();
     for record in records {
@@ -38,7 +42,10 @@ mod tests {
     #[test]
     fn records_are_cut_into_batches_within_the_bound_and_keep_their_order() {
         let records: Vec<StoredRecord> = (0..100u8)
-            .map(|number| StoredRecord { key: Bytes::from(vec![number; 20]), value: Some(Bytes::from(vec![0; 80])) })
+            .map(|number| StoredRecord {
+                key: Bytes::from(vec![number; 20]),
+                value: Some(Bytes::from(vec![0; 80])),
+            })
             .collect();
         let batches = batches(&records, 5, 1_000).unwrap();
         assert!(batches.len() > 10);
@@ -47,14 +54,21 @@ mod tests {
             assert!(batch.len() <= 1_000);
             let view = only_batch(batch).unwrap();
             view.check_produced().unwrap();
-            keys.extend(view.records().unwrap().map(|record| record.unwrap().key.unwrap()[0]));
+            keys.extend(
+                view.records()
+                    .unwrap()
+                    .map(|record| record.unwrap().key.unwrap()[0]),
+            );
         }
         assert_eq!(keys, (0..100).collect::<Vec<u8>>());
     }
 
     #[test]
     fn a_record_above_the_bound_has_a_batch_of_its_own() {
-        let record = StoredRecord { key: Bytes::from(vec![1; 2_000]), value: None };
+        let record = StoredRecord {
+            key: Bytes::from(vec![1; 2_000]),
+            value: None,
+        };
         let found = batches(&[record.clone(), record], 5, 1_000).unwrap();
         assert_eq!(found.len(), 2);
         assert!(batches(&[], 5, 1_000).unwrap().is_empty());

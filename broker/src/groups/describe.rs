@@ -25,37 +25,62 @@ impl Groups {
     ///
     /// # Errors
     /// When all are asked for and a broker that is alive cannot be asked: the list would be short of its groups.
-    pub async fn describe_with_lag(&self, ids: &[String]) -> Result<Vec<admin::Group>, Unreachable> {
-        let groups = if ids.is_empty() { self.all_groups().await? } else { self.named_groups(ids).await };
+    pub async fn describe_with_lag(
+        &self,
+        ids: &[String],
+    ) -> Result<Vec<admin::Group>, Unreachable> {
+        let groups = if ids.is_empty() {
+            self.all_groups().await?
+        } else {
+            self.named_groups(ids).await
+        };
         let committed = groups.iter().flat_map(|group| &group.committed).cloned();
         let standings = self.standings_of(committed).await;
-        Ok(groups.into_iter().map(|group| self.with_lag(group, &standings)).collect())
+        Ok(groups
+            .into_iter()
+            .map(|group| self.with_lag(group, &standings))
+            .collect())
     }
 
     /// Groups that this broker coordinates itself: those named, or all.
-    pub(super) async fn own_groups(&self, ids: Vec<String>) -> Result<Vec<proto::Group>, GroupError> {
+    pub(super) async fn own_groups(
+        &self,
+        ids: Vec<String>,
+    ) -> Result<Vec<proto::Group>, GroupError> {
         let ids: Vec<GroupId> = match ids.is_empty() {
             false => ids.into_iter().map(GroupId::from).collect(),
-            true => self.list(&weir_groups::request::ListRequest::default()).await?.into_iter().map(|listed| listed.group).collect(),
+            true => self
+                .list(&weir_groups::request::ListRequest::default())
+                .await?
+                .into_iter()
+                .map(|listed| listed.group)
+                .collect(),
         };
         Ok(join_all(ids.into_iter().map(|id| self.own_group(id))).await)
     }
 
     async fn own_group(&self, id: GroupId) -> proto::Group {
-        let offsets = self.fetch(FetchRequest { group: id.clone(), topics: None });
+        let offsets = self.fetch(FetchRequest {
+            group: id.clone(),
+            topics: None,
+        });
         let described = self.describe(id.clone()).await;
         match (described, offsets.await) {
             (Ok(description), Ok(offsets)) => described_group(description, offsets),
-            (Err(GroupError::GroupIdNotFound), _) => {
-                proto::Group { id: id.to_string(), state: GroupState::Dead.name().to_owned(), ..proto::Group::default() }
-            }
+            (Err(GroupError::GroupIdNotFound), _) => proto::Group {
+                id: id.to_string(),
+                state: GroupState::Dead.name().to_owned(),
+                ..proto::Group::default()
+            },
             (Err(error), _) | (_, Err(error)) => failed(id.to_string(), error),
         }
     }
 
     async fn all_groups(&self) -> Result<Vec<proto::Group>, Unreachable> {
         let image = self.shared.metadata.image();
-        let brokers = image.live_brokers().map(|broker| self.groups_at(broker.id, Vec::new()));
+        let brokers = image
+            .live_brokers()
+            .map(|broker| self.groups_at(broker.id, Vec::new()));
         let mut groups = Vec::new();
         for found in join_all(brokers).await {
             groups.extend(found?);
@@ -75,7 +100,9 @@ impl Groups {
             }
         }
         let asked = by_broker.into_iter().map(|(broker, ids)| async move {
-            let groups = self.groups_at(broker, ids.iter().map(|id| (*id).to_owned()).collect()).await;
+            let groups = self
+                .groups_at(broker, ids.iter().map(|id| (*id).to_owned()).collect())
+                .await;
             (ids, groups)
         });
         for (ids, groups) in join_all(asked).await {
@@ -84,12 +111,21 @@ impl Groups {
                 Err(error) => found.extend(ids.into_iter().map(|id| (id, unreachable(id, &error)))),
             }
         }
-        ids.iter().filter_map(|id| found.get(id.as_str()).cloned()).collect()
+        ids.iter()
+            .filter_map(|id| found.get(id.as_str()).cloned())
+            .collect()
     }
 
-    async fn groups_at(&self, broker: BrokerId, ids: Vec<String>) -> Result<Vec<proto::Group>, Unreachable> {
+    async fn groups_at(
+        &self,
+        broker: BrokerId,
+        ids: Vec<String>,
+    ) -> Result<Vec<proto::Group>, Unreachable> {
         if broker == self.shared.metadata.broker_id() {
-            self.own_groups(ids).await.map_err(|error| Unreachable { broker, why: error.to_string() })
+            self.own_groups(ids).await.map_err(|error| Unreachable {
+                broker,
+                why: error.to_string(),
+            })
         } else {
             self.ask_groups(broker, ids).await
         }
@@ -101,7 +137,10 @@ impl Groups {
         let me = self.shared.metadata.broker_id();
         let mut by_leader: BTreeMap<BrokerId, Vec<proto::Committed>> = BTreeMap::new();
         for place in committed {
-            if let Some(leader) = image.partition(&place.topic, place.partition).and_then(|partition| partition.leader) {
+            if let Some(leader) = image
+                .partition(&place.topic, place.partition)
+                .and_then(|partition| partition.leader)
+            {
                 by_leader.entry(leader).or_default().push(place);
             }
         }
@@ -109,23 +148,41 @@ impl Groups {
             let results = match leader == me {
                 true => self.standings(places.clone()).await,
                 // Those that are missing are told of with their groups.
-                false => self.ask_standings(leader, places.clone()).await.unwrap_or_default(),
+                false => self
+                    .ask_standings(leader, places.clone())
+                    .await
+                    .unwrap_or_default(),
             };
             places.into_iter().zip(results)
         });
         let found = join_all(asked).await.into_iter().flatten();
         let known = found.filter_map(|(place, result)| {
-            Some(((place.topic, place.partition, place.offset), result.standing?))
+            Some((
+                (place.topic, place.partition, place.offset),
+                result.standing?,
+            ))
         });
         known.collect()
     }
 
     fn with_lag(&self, group: proto::Group, standings: &Standings) -> admin::Group {
-        let described = admin::Group { id: group.id, ..admin::Group::default() };
+        let described = admin::Group {
+            id: group.id,
+            ..admin::Group::default()
+        };
         if let Some(code) = group.error_code {
-            let code = i16::try_from(code).ok().and_then(ErrorCode::from_code).unwrap_or(ErrorCode::UnknownServerError);
-            let error = admin::Error { code: code.name().to_owned(), message: group.error_message };
-            return admin::Group { error: Some(error), ..described };
+            let code = i16::try_from(code)
+                .ok()
+                .and_then(ErrorCode::from_code)
+                .unwrap_or(ErrorCode::UnknownServerError);
+            let error = admin::Error {
+                code: code.name().to_owned(),
+                message: group.error_message,
+            };
+            return admin::Group {
+                error: Some(error),
+                ..described
+            };
         }
         let image = self.shared.metadata.image();
         let mut lag = Vec::with_capacity(group.committed.len());
@@ -134,12 +191,22 @@ impl Groups {
             if image.partition(&place.topic, place.partition).is_none() {
                 continue;
             }
-            let proto::Committed { topic, partition, offset } = place;
+            let proto::Committed {
+                topic,
+                partition,
+                offset,
+            } = place;
             let key = (topic, partition, offset);
             let Some(standing) = standings.get(&key) else {
-                let message = format!("the end of {}-{partition} cannot be learnt from its leader now", key.0);
+                let message = format!(
+                    "the end of {}-{partition} cannot be learnt from its leader now",
+                    key.0
+                );
                 let code = ErrorCode::LeaderNotAvailable.name().to_owned();
-                return admin::Group { error: Some(admin::Error { code, message }), ..described };
+                return admin::Group {
+                    error: Some(admin::Error { code, message }),
+                    ..described
+                };
             };
             lag.push(admin::PartitionLag {
                 topic: key.0,
@@ -175,12 +242,18 @@ fn described_group(description: Description, offsets: Vec<FetchedTopic>) -> prot
     });
     let committed = offsets.into_iter().flat_map(|topic| {
         let name = topic.topic.name;
-        let known = topic.partitions.into_iter().filter_map(|(partition, offset)| Some((partition, offset?)));
-        let places = known.map(move |(partition, CommittedOffset { offset, .. })| proto::Committed {
-            topic: name.clone(),
-            partition: partition.0,
-            offset: offset.0,
-        });
+        let known = topic
+            .partitions
+            .into_iter()
+            .filter_map(|(partition, offset)| Some((partition, offset?)));
+        let places =
+            known.map(
+                move |(partition, CommittedOffset { offset, .. })| proto::Committed {
+                    topic: name.clone(),
+                    partition: partition.0,
+                    offset: offset.0,
+                },
+            );
         places.collect::<Vec<_>>()
     });
     proto::Group {
@@ -204,5 +277,8 @@ fn failed(id: String, error: GroupError) -> proto::Group {
 
 fn unreachable(id: &str, error: &Unreachable) -> proto::Group {
     let unavailable = failed(id.to_owned(), GroupError::CoordinatorNotAvailable);
-    proto::Group { error_message: error.to_string(), ..unavailable }
+    proto::Group {
+        error_message: error.to_string(),
+        ..unavailable
+    }
 }

@@ -36,9 +36,13 @@ impl Groups {
         if self.shared.metadata.image().topic(OFFSETS_TOPIC).is_some() {
             return Ok(());
         }
-        let command = Command::EnsureInternalTopic { name: OFFSETS_TOPIC.to_owned() };
+        let command = Command::EnsureInternalTopic {
+            name: OFFSETS_TOPIC.to_owned(),
+        };
         let refused = match self.shared.metadata.control(command).await {
-            Ok(Reply::Topics(results)) => results.into_iter().find_map(|result| result.outcome.err()),
+            Ok(Reply::Topics(results)) => {
+                results.into_iter().find_map(|result| result.outcome.err())
+            }
             Ok(_) => None,
             Err(error) => Some(error),
         };
@@ -56,5 +60,8 @@ fn coordinator_of(image: &Image, group: &str) -> Option<Arc<Broker>> {
     let topic = image.topic(OFFSETS_TOPIC)?;
     let partition = partition_for(group, i32::try_from(topic.partitions.len()).ok()?);
     let leader = topic.partition(partition.0)?.leader?;
-    image.broker(leader).filter(|broker| !broker.fenced).cloned()
+    image
+        .broker(leader)
+        .filter(|broker| !broker.fenced)
+        .cloned()
 }

@@ -27,12 +27,21 @@ impl Shards {
     }
 
     fn get(&self, partition: PartitionIndex) -> Option<Inbox> {
-        self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
+        self.inboxes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&partition)
+            .cloned()
     }
 
     /// All shards of this broker.
     pub(super) fn all(&self) -> Vec<Inbox> {
-        self.inboxes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.inboxes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 }
 
@@ -57,7 +66,10 @@ impl Groups {
             if self.shared.metadata.caught_up() {
                 self.run_led(&image, &mut running);
             }
-            self.forget_deleted(&before, &image).await;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.forget_deleted(&before, &image) => {}
+            }
             before = image;
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -87,16 +99,27 @@ impl Groups {
             };
             running.insert(*key, self.start(*key, *epoch, before));
         }
-        let inboxes = led.keys().filter_map(|key| running.get(key).map(|shard| (key.partition, shard.inbox.clone())));
+        let inboxes = led.keys().filter_map(|key| {
+            running
+                .get(key)
+                .map(|shard| (key.partition, shard.inbox.clone()))
+        });
         self.shared.shards.set(inboxes.collect());
     }
 
     fn led(&self, image: &Image) -> BTreeMap<PartitionKey, LeaderEpoch> {
         let me = self.shared.metadata.broker_id();
-        let Some(topic) = image.topic(OFFSETS_TOPIC) else { return BTreeMap::new() };
-        let partitions = (0..).zip(&topic.partitions).filter(|(_, partition)| partition.leader == Some(me));
+        let Some(topic) = image.topic(OFFSETS_TOPIC) else {
+            return BTreeMap::new();
+        };
+        let partitions = (0..)
+            .zip(&topic.partitions)
+            .filter(|(_, partition)| partition.leader == Some(me));
         let led = partitions.map(|(index, partition)| {
-            let key = PartitionKey { topic_id: TopicId(topic.id.0), partition: PartitionIndex(index) };
+            let key = PartitionKey {
+                topic_id: TopicId(topic.id.0),
+                partition: PartitionIndex(index),
+            };
             (key, LeaderEpoch(partition.leader_epoch.0))
         });
         led.collect()
@@ -119,7 +142,12 @@ impl Groups {
             }
             task.await;
         });
-        Running { inbox, epoch, stop, task }
+        Running {
+            inbox,
+            epoch,
+            stop,
+            task,
+        }
     }
 
     /// Drops the offsets of topics that are gone, so that topics of the same names begin anew.
@@ -127,26 +155,41 @@ impl Groups {
         if before.revision() == image.revision() {
             return;
         }
-        let gone = before.topics().filter(|topic| image.topic_by_id(topic.id).is_none());
-        let gone: Vec<TopicRef> =
-            gone.map(|topic| TopicRef { name: topic.name.to_string(), id: TopicId(topic.id.0) }).collect();
+        let gone = before
+            .topics()
+            .filter(|topic| image.topic_by_id(topic.id).is_none());
+        let gone: Vec<TopicRef> = gone
+            .map(|topic| TopicRef {
+                name: topic.name.to_string(),
+                id: TopicId(topic.id.0),
+            })
+            .collect();
         if gone.is_empty() {
             return;
         }
         for inbox in self.shared.shards.all() {
             // Nobody waits for the answer.
             let (answer, _) = oneshot::channel();
-            inbox.send(Call { request: Request::ForgetTopics(gone.clone()), answer }).await;
+            inbox
+                .send(Call {
+                    request: Request::ForgetTopics(gone.clone()),
+                    answer,
+                })
+                .await;
         }
     }
 
     /// The way to a group's shard, if that is here.
     pub(super) fn shard_of(&self, group: &str) -> Result<Inbox, GroupError> {
         let image = self.shared.metadata.image();
-        let topic = image.topic(OFFSETS_TOPIC).ok_or(GroupError::NotCoordinator)?;
+        let topic = image
+            .topic(OFFSETS_TOPIC)
+            .ok_or(GroupError::NotCoordinator)?;
         let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         let partition = partition_for(group, count);
-        let leader = topic.partition(partition.0).and_then(|partition| partition.leader);
+        let leader = topic
+            .partition(partition.0)
+            .and_then(|partition| partition.leader);
         self.shared.shards.get(partition).ok_or({
             if leader == Some(self.shared.metadata.broker_id()) {
                 // Its task is about to start.

@@ -14,45 +14,72 @@ use crate::partitions::Partition;
 impl Groups {
     /// For each place, in order: the end, the lag, and its age. Absent for partitions that this broker does not lead, or
     /// cannot read now: what is not known is not guessed.
-    pub(super) async fn standings(&self, committed: Vec<proto::Committed>) -> Vec<proto::StandingResult> {
-        let places: Vec<_> = committed.iter().map(|place| (self.led_here(place), Offset(place.offset))).collect();
+    pub(super) async fn standings(
+        &self,
+        committed: Vec<proto::Committed>,
+    ) -> Vec<proto::StandingResult> {
+        let places: Vec<_> = committed
+            .iter()
+            .map(|place| (self.led_here(place), Offset(place.offset)))
+            .collect();
         let now_ms = self.shared.clock.now_ms();
         let count = committed.len();
         // Finding the oldest record that was not read may wait for the disk.
         let found = tokio::task::spawn_blocking(move || {
             let standings = places.into_iter().map(|(partition, committed)| {
-                let standing = partition.and_then(|partition| standing(&partition, committed, now_ms).ok());
+                let standing =
+                    partition.and_then(|partition| standing(&partition, committed, now_ms).ok());
                 proto::StandingResult { standing }
             });
             standings.collect()
         });
-        found.await.unwrap_or_else(|_| vec![proto::StandingResult::default(); count])
+        found
+            .await
+            .unwrap_or_else(|_| vec![proto::StandingResult::default(); count])
     }
 
     fn led_here(&self, place: &proto::Committed) -> Option<Arc<Partition>> {
         let image = self.shared.metadata.image();
         let topic = image.topic(&place.topic)?;
         let leader = topic.partition(place.partition)?.leader;
-        let key = PartitionKey { topic_id: TopicId(topic.id.0), partition: PartitionIndex(place.partition) };
+        let key = PartitionKey {
+            topic_id: TopicId(topic.id.0),
+            partition: PartitionIndex(place.partition),
+        };
         let here = self.shared.partitions.get(key).ok()?;
         (leader == Some(self.shared.metadata.broker_id())).then_some(here)
     }
 }
 
-fn standing(partition: &Partition, committed: Offset, now_ms: i64) -> Result<proto::Standing, ReadError> {
+fn standing(
+    partition: &Partition,
+    committed: Offset,
+    now_ms: i64,
+) -> Result<proto::Standing, ReadError> {
     let (start, end) = (partition.reader().log_start(), partition.high_watermark());
     let lag = lag(committed, start, end);
     let lag_ms = match lag {
         0 => 0,
-        _ => oldest_unread(partition, committed.max(start), end)?.map_or(0, |at| now_ms.saturating_sub(at).max(0)),
+        _ => oldest_unread(partition, committed.max(start), end)?
+            .map_or(0, |at| now_ms.saturating_sub(at).max(0)),
     };
-    Ok(proto::Standing { end_offset: end.0, lag, lag_ms })
+    Ok(proto::Standing {
+        end_offset: end.0,
+        lag,
+        lag_ms,
+    })
 }
 
 /// The time of the record at `from`, as closely as its batch tells without being inflated.
-fn oldest_unread(partition: &Partition, from: Offset, end: Offset) -> Result<Option<i64>, ReadError> {
+fn oldest_unread(
+    partition: &Partition,
+    from: Offset,
+    end: Offset,
+) -> Result<Option<i64>, ReadError> {
     let slice = partition.reader().slice(from, end, 1, true)?;
-    let Some(header) = header(&slice) else { return Ok(None) };
+    let Some(header) = header(&slice) else {
+        return Ok(None);
+    };
     let known = |ms: i64| (ms >= 0).then_some(ms);
     if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
         return Ok(known(header.max_timestamp_ms));
@@ -62,9 +89,14 @@ fn oldest_unread(partition: &Partition, from: Offset, end: Offset) -> Result<Opt
         return Ok(known(header.base_timestamp_ms));
     }
     let read = partition.reader().read(from, end, 1, true)?;
-    let within = only_batch(&read.bytes).and_then(|batch| batch.records()).ok().and_then(|records| {
-        records.map_while(Result::ok).find(|record| record.offset >= from)
-    });
+    let within = only_batch(&read.bytes)
+        .and_then(|batch| batch.records())
+        .ok()
+        .and_then(|records| {
+            records
+                .map_while(Result::ok)
+                .find(|record| record.offset >= from)
+        });
     Ok(within.map_or(header.base_timestamp_ms, |record| record.timestamp_ms)).map(known)
 }
 
@@ -73,7 +105,10 @@ fn header(slice: &FileSlice) -> Option<BatchHeader> {
     let mut bytes = [0; HEADER_LEN];
     let mut filled = 0;
     while filled < HEADER_LEN {
-        match slice.file.read_at(&mut bytes[filled..], slice.position + filled as u64) {
+        match slice
+            .file
+            .read_at(&mut bytes[filled..], slice.position + filled as u64)
+        {
             Ok(0) | Err(_) => return None,
             Ok(read) => filled += read,
         }

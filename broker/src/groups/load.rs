@@ -44,7 +44,11 @@ pub(super) async fn load(partition: &Arc<Partition>) -> Result<Loader, LoadError
             wake.notified().await;
         }
         let read = read(partition, next).await?;
-        next = if read.bytes.is_empty() { next } else { read.next_offset };
+        next = if read.bytes.is_empty() {
+            next
+        } else {
+            read.next_offset
+        };
         replay(&mut loader, &read.bytes)?;
         tokio::task::yield_now().await;
     }
@@ -64,7 +68,10 @@ async fn read(partition: &Arc<Partition>, from: Offset) -> Result<Batches, LoadE
 
 fn replay(loader: &mut Loader, bytes: &[u8]) -> Result<(), LoadError> {
     for batch in batches(bytes) {
-        let batch = batch.map_err(|error| LoadError::Batch { at: Offset::NONE, error })?;
+        let batch = batch.map_err(|error| LoadError::Batch {
+            at: Offset::NONE,
+            error,
+        })?;
         let at = batch.header().base_offset;
         let failed = |error| LoadError::Batch { at, error };
         batch.check().map_err(failed)?;
@@ -75,7 +82,10 @@ fn replay(loader: &mut Loader, bytes: &[u8]) -> Result<(), LoadError> {
             let record = record.map_err(failed)?;
             let Some(key) = record.key else { continue };
             let replayed = loader.replay(key, record.value);
-            replayed.map_err(|error| LoadError::Record { at: record.offset, error })?;
+            replayed.map_err(|error| LoadError::Record {
+                at: record.offset,
+                error,
+            })?;
         }
     }
     Ok(())

@@ -21,6 +21,8 @@ mod peers;
 mod serve;
 mod settings;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -65,6 +67,16 @@ impl Groups {
     ) -> Self {
         let shards = Shards::default();
         let (creating, channels) = (Mutex::new(()), Channels::default());
-        Self { shared: Arc::new(Shared { metadata, partitions, config, clock, shards, creating, channels }) }
+        Self {
+            shared: Arc::new(Shared {
+                metadata,
+                partitions,
+                config,
+                clock,
+                shards,
+                creating,
+                channels,
+            }),
+        }
     }
 }

@@ -29,10 +29,19 @@ pub struct Unreachable {
 
 impl Groups {
     /// Groups that another broker coordinates: those named, or all.
-    pub(super) async fn ask_groups(&self, broker: BrokerId, ids: Vec<String>) -> Result<Vec<proto::Group>, Unreachable> {
+    pub(super) async fn ask_groups(
+        &self,
+        broker: BrokerId,
+        ids: Vec<String>,
+    ) -> Result<Vec<proto::Group>, Unreachable> {
         let mut client = self.client(broker)?;
-        let answer = client.describe(request(proto::DescribeRequest { ids })).await;
-        Ok(answer.map_err(|status| unreachable(broker, &status))?.into_inner().groups)
+        let answer = client
+            .describe(request(proto::DescribeRequest { ids }))
+            .await;
+        Ok(answer
+            .map_err(|status| unreachable(broker, &status))?
+            .into_inner()
+            .groups)
     }
 
     /// Where partitions that another broker leads stand.
@@ -42,14 +51,25 @@ impl Groups {
         committed: Vec<proto::Committed>,
     ) -> Result<Vec<proto::StandingResult>, Unreachable> {
         let mut client = self.client(broker)?;
-        let answer = client.standings(request(proto::StandingsRequest { committed })).await;
-        Ok(answer.map_err(|status| unreachable(broker, &status))?.into_inner().results)
+        let answer = client
+            .standings(request(proto::StandingsRequest { committed }))
+            .await;
+        Ok(answer
+            .map_err(|status| unreachable(broker, &status))?
+            .into_inner()
+            .results)
     }
 
     fn client(&self, broker: BrokerId) -> Result<GroupsClient<Channel>, Unreachable> {
         let image = self.shared.metadata.image();
-        let known = image.broker(broker).ok_or_else(|| unreachable(broker, &"it has never registered"))?;
-        let channel = self.shared.channels.to(&known.quorum_address).map_err(|error| unreachable(broker, &error))?;
+        let known = image
+            .broker(broker)
+            .ok_or_else(|| unreachable(broker, &"it has never registered"))?;
+        let channel = self
+            .shared
+            .channels
+            .to(&known.quorum_address)
+            .map_err(|error| unreachable(broker, &error))?;
         Ok(GroupsClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
@@ -63,7 +83,10 @@ fn request<T>(message: T) -> Request<T> {
 }
 
 fn unreachable(broker: BrokerId, why: &dyn std::fmt::Display) -> Unreachable {
-    Unreachable { broker, why: why.to_string() }
+    Unreachable {
+        broker,
+        why: why.to_string(),
+    }
 }
 
 /// Answers other brokers for the groups and partitions of this one.
@@ -82,7 +105,10 @@ impl PeersService {
     }
 
     fn groups(&self) -> Result<&Groups, Status> {
-        let broker = self.health.broker().ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))?;
+        let broker = self
+            .health
+            .broker()
+            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))?;
         Ok(&broker.groups)
     }
 }
@@ -102,7 +128,10 @@ impl groups_server::Groups for PeersService {
         &self,
         request: Request<proto::StandingsRequest>,
     ) -> Result<Response<proto::StandingsResponse>, Status> {
-        let results = self.groups()?.standings(request.into_inner().committed).await;
+        let results = self
+            .groups()?
+            .standings(request.into_inner().committed)
+            .await;
         Ok(Response::new(proto::StandingsResponse { results }))
     }
 }

@@ -13,7 +13,9 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use weir_groups::{CallId, Coordinator, Loader, MonoMs, Now, Position, Response, StoredRecord, WallMs};
+use weir_groups::{
+    CallId, Coordinator, Loader, MonoMs, Now, Position, Response, StoredRecord, WallMs,
+};
 use weir_log::AppendError;
 use weir_wire::encode::EncodeError;
 
@@ -60,7 +62,10 @@ pub(super) struct Serving<'s> {
 impl<'s> Serving<'s> {
     pub(super) fn new(shard: &'s Shard, partition: Arc<Partition>, loader: Loader) -> Self {
         let started = Instant::now();
-        let now = Now { mono: MonoMs(0), wall: WallMs(shard.clock.now_ms()) };
+        let now = Now {
+            mono: MonoMs(0),
+            wall: WallMs(shard.clock.now_ms()),
+        };
         Self {
             shard,
             partition,
@@ -125,7 +130,10 @@ impl<'s> Serving<'s> {
         let now = self.now();
         let mut next = Some(first);
         for _ in 0..TURN {
-            let Some(Call { request, answer }) = next.take().or_else(|| inbox.try_recv().ok()) else { return };
+            let Some(Call { request, answer }) = next.take().or_else(|| inbox.try_recv().ok())
+            else {
+                return;
+            };
             self.calls_so_far += 1;
             let call = CallId(self.calls_so_far);
             self.calls.insert(call, answer);
@@ -154,19 +162,26 @@ impl<'s> Serving<'s> {
             }
         }
         self.position = effects.position;
-        self.pending_bytes += effects.records.iter().map(StoredRecord::bytes).sum::<usize>();
+        self.pending_bytes += effects
+            .records
+            .iter()
+            .map(StoredRecord::bytes)
+            .sum::<usize>();
         self.pending.extend(effects.records);
         effects.broken
     }
 
     /// Hands everything that waits to the log, in order, and follows what becomes of it.
     fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
-        let bytes_max = usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
+        let bytes_max =
+            usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
         let batches = batches(&self.pending, self.shard.clock.now_ms(), bytes_max)?;
         self.pending.clear();
         self.pending_bytes = 0;
         let epoch = self.shard.epoch;
-        let queued = batches.into_iter().map(|batch| self.partition.append_and_wait(batch, epoch));
+        let queued = batches
+            .into_iter()
+            .map(|batch| self.partition.append_and_wait(batch, epoch));
         let queued: Vec<_> = queued.collect();
         let position = self.position;
         self.appends.push_back(Box::pin(async move {
@@ -182,11 +197,16 @@ impl<'s> Serving<'s> {
 
     fn now(&self) -> Now {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { mono: MonoMs(elapsed), wall: WallMs(self.shard.clock.now_ms()) }
+        Now {
+            mono: MonoMs(elapsed),
+            wall: WallMs(self.shard.clock.now_ms()),
+        }
     }
 
     fn deadline(&self) -> Instant {
         let MonoMs(ms) = self.coordinator.next_deadline();
-        self.started.checked_add(Duration::from_millis(ms)).unwrap_or_else(|| Instant::now() + DAY)
+        self.started
+            .checked_add(Duration::from_millis(ms))
+            .unwrap_or_else(|| Instant::now() + DAY)
     }
 }

@@ -16,7 +16,8 @@ pub fn coordinator_config(groups: &GroupConfig) -> Config {
         session_timeout_ms_min: i32_ms(groups.session_timeout_min),
         session_timeout_ms_max: i32_ms(groups.session_timeout_max),
         group_size_max: usize::try_from(groups.members_max).unwrap_or(usize::MAX),
-        offsets_retention_ms: i64::try_from(groups.offsets_retention.as_millis()).unwrap_or(i64::MAX),
+        offsets_retention_ms: i64::try_from(groups.offsets_retention.as_millis())
+            .unwrap_or(i64::MAX),
         ..Config::default()
     }
 }

@@ -77,7 +77,13 @@ impl Shard {
     pub(super) fn start(self) -> (Inbox, impl Future<Output = ()> + Send) {
         let (calls, inbox) = mpsc::channel(INBOX);
         let is_loaded = Arc::new(AtomicBool::new(false));
-        (Inbox { calls, is_loaded: Arc::clone(&is_loaded) }, self.run(inbox, is_loaded))
+        (
+            Inbox {
+                calls,
+                is_loaded: Arc::clone(&is_loaded),
+            },
+            self.run(inbox, is_loaded),
+        )
     }
 
     async fn run(self, mut inbox: mpsc::Receiver<Call>, is_loaded: Arc<AtomicBool>) {
@@ -102,7 +108,10 @@ impl Shard {
                 Err(why) => why,
             };
             warn!(shard = %self.key.partition, why = %failure, "groups are not coordinated; loading again");
-            if tokio::time::timeout(wait, self.stop.cancelled()).await.is_ok() {
+            if tokio::time::timeout(wait, self.stop.cancelled())
+                .await
+                .is_ok()
+            {
                 return;
             }
             wait = (wait * 2).min(RETRY_MAX);
@@ -116,7 +125,9 @@ impl Shard {
                 Ok(partition) => break partition,
                 Err(error @ PartitionError::Failed(_)) => return Err(error.to_string()),
                 // The metadata is ahead of the logs by some milliseconds.
-                Err(PartitionError::NotYet | PartitionError::NotHere) => tokio::time::sleep(RETRY_MIN).await,
+                Err(PartitionError::NotYet | PartitionError::NotHere) => {
+                    tokio::time::sleep(RETRY_MIN).await
+                }
             }
         };
         let loader = load(&partition).await.map_err(|error| error.to_string())?;

@@ -1,0 +1,120 @@
+//! Shards that load, serve, fail and move.
+
+use std::time::Duration;
+
+use weir_groups::request::{JoinRequest, ListRequest, SyncRequest};
+use weir_groups::{Generation, GroupError, OFFSETS_TOPIC};
+
+use super::{GROUP, House, PAUSE, TOPIC, join};
+
+#[tokio::test]
+async fn committed_offsets_survive_a_coordinator_reload() {
+    let mut house = House::new().await;
+    for offset in 1..=5 {
+        house.commit(offset).await.unwrap();
+        house.reload().await;
+        assert_eq!(house.committed().await, Some(offset));
+    }
+}
+
+#[tokio::test]
+async fn an_append_that_fails_loads_the_shard_anew_and_callers_come_back() {
+    let house = House::new().await;
+    house.commit(7).await.unwrap();
+    house.storage.fill_up_after(0);
+    assert_eq!(house.commit(8).await, Err(GroupError::NotCoordinator));
+    assert_eq!(
+        house.committed().await,
+        Some(7),
+        "what was not written is not known"
+    );
+    house.storage.set_capacity(u64::MAX);
+    while house.commit(9).await.is_err() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert_eq!(house.committed().await, Some(9));
+}
+
+#[tokio::test]
+async fn who_waits_in_a_group_is_let_go_when_its_coordinator_ends() {
+    let mut house = House::new().await;
+    house.commit(1).await.unwrap();
+    house.groups.join(join("")).await.unwrap();
+    // The first is to join again, and does not.
+    let waiting = house.groups.join(JoinRequest {
+        unique: "2".to_owned(),
+        ..join("")
+    });
+    house.reload().await;
+    assert_eq!(waiting.await.unwrap_err().error, GroupError::NotCoordinator);
+}
+
+#[tokio::test]
+async fn a_group_lives_through_a_reload_with_its_members_and_assignments() {
+    let mut house = House::new().await;
+    house.commit(1).await.unwrap();
+    let joined = house.groups.join(join("")).await.unwrap();
+    let sync = SyncRequest {
+        group: GROUP.into(),
+        member: joined.member.clone(),
+        instance: None,
+        generation: joined.generation,
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![(joined.member.clone(), "all".into())],
+    };
+    assert_eq!(
+        house.groups.sync(sync.clone()).await.unwrap().assignment,
+        "all"
+    );
+    house.reload().await;
+    house.committed().await;
+    let again = SyncRequest {
+        assignments: Vec::new(),
+        ..sync
+    };
+    assert_eq!(house.groups.sync(again).await.unwrap().assignment, "all");
+    assert_eq!(joined.generation, Generation(1));
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_has_no_offsets() {
+    let house = House::new().await;
+    house.commit(41).await.unwrap();
+    house.delete(TOPIC).await;
+    house.create(TOPIC, 1).await;
+    assert_eq!(house.committed().await, None);
+    // The old ones are not only hidden: the group had nothing else, and is gone.
+    let gone = async {
+        while !house
+            .groups
+            .list(&ListRequest::default())
+            .await
+            .is_ok_and(|groups| groups.is_empty())
+        {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_offsets_topic_is_made_when_someone_asks_for_a_coordinator() {
+    let house = House::new().await;
+    let topic = house.image().topic(OFFSETS_TOPIC).cloned().unwrap();
+    assert_eq!(topic.partitions.len(), 3);
+    assert_eq!(house.groups.find("any").await.unwrap().id.0, 0);
+}
+
+#[tokio::test]
+async fn many_commits_at_once_are_all_answered() {
+    let house = House::new().await;
+    house.commit(0).await.unwrap();
+    let commits = (1..=200).map(|offset| house.commit(offset));
+    for outcome in futures::future::join_all(commits).await {
+        outcome.unwrap();
+    }
+    assert!(house.committed().await.is_some());
+}
