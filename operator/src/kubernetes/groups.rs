@@ -22,6 +22,8 @@ use crate::world::{GroupSeen, Key, Refusal};
 const CONCURRENCY: usize = 4;
 /// Lag changes all the time; this often it is looked at.
 const LOOK: Duration = Duration::from_secs(15);
+/// A coordinator that has just moved, or was never needed before, is there soon.
+const AGAIN: Duration = Duration::from_secs(3);
 /// A resource without its cluster waits for the cluster, which announces itself.
 const LOST: Duration = Duration::from_secs(60);
 
@@ -91,7 +93,12 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         };
         write(context, resource, &outcome).await?;
     }
-    Ok(Next::After(if found { LOOK } else { LOST }))
+    let all_seen = answers.is_ok_and(|answers| answers.values().all(Result::is_ok));
+    Ok(Next::After(match (found, all_seen) {
+        (true, true) => LOOK,
+        (true, false) => AGAIN,
+        (false, _) => LOST,
+    }))
 }
 
 async fn write(

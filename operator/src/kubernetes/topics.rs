@@ -27,6 +27,8 @@ use crate::world::{Key, Look};
 const CONCURRENCY: usize = 4;
 /// Changes made behind our back are repaired this soon.
 const DRIFT: Duration = Duration::from_secs(60);
+/// What was changed is looked at once more, since another broker may answer from older metadata.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Brokers that did not answer are asked again this soon.
 const UNSEEN: Duration = Duration::from_secs(5);
 /// Writes to the API server at a time, so that a thousand topics do not wait for each other and the server is not flooded.
@@ -133,11 +135,11 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     .await?;
     Ok(if unseen.is_some() {
         Next::After(UNSEEN)
-    } else if plan.steps.is_empty() || resource.is_none() {
+    } else if acted.changed.is_empty() {
+        // What the brokers refuse is asked again with the rest, or when somebody changes it.
         Next::After(DRIFT)
     } else {
-        // What was changed is looked at once more, since another broker may have answered from older metadata.
-        Next::After(Duration::from_secs(1))
+        Next::After(SETTLE)
     })
 }
 

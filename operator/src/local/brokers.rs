@@ -24,6 +24,9 @@ use crate::world::{BrokerId, Process};
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// A broker that catches up with new metadata for a moment is still ready.
+const UNREADY: Duration = Duration::from_secs(1);
+
 /// The processes of a cluster.
 pub(super) struct Brokers {
     name: String,
@@ -129,13 +132,20 @@ impl Brokers {
                     "Broker {id} is ready on 127.0.0.1:{kafka} ({took:.1} s after its start)."
                 ))?;
                 self.waiting.remove(&id);
+                broker.ready = true;
             } else if !ready && broker.ready {
+                let since = *broker.unready_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < UNREADY {
+                    continue;
+                }
+                broker.ready = false;
+                let log = self.directory.file(id, "log");
                 say.line(&format!(
                     "Broker {id} is not ready any more; see {}.",
-                    self.directory.file(id, "log").display()
+                    log.display()
                 ))?;
             }
-            broker.ready = ready;
+            broker.unready_since = None;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 use super::LocalError;
 use super::directory::Directory;
@@ -30,6 +31,8 @@ pub(super) struct Broker {
     pub(super) hash: String,
     /// It has answered that it is ready, and not otherwise since.
     pub(super) ready: bool,
+    /// It was ready, and has not said so since then.
+    pub(super) unready_since: Option<Instant>,
 }
 
 /// The broker's program.
@@ -95,6 +98,7 @@ impl Broker {
             child,
             hash,
             ready: false,
+            unready_since: None,
         })
     }
 

@@ -31,10 +31,18 @@ pub(super) async fn run(binary: &Path, bootstrap: &str) -> Result<String, LocalE
         .output()
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    let last = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes)
+            .lines()
+            .last()
+            .map(|line| line.trim().to_owned())
+    };
+    let said = last(&output.stdout)
+        .or_else(|| last(&output.stderr))
+        .unwrap_or_default();
     if output.status.success() {
-        Ok(text(&output.stdout))
+        Ok(said.trim_start_matches("weir-broker: ").to_owned())
     } else {
-        Err(failed(text(&output.stderr)))
+        Err(failed(said))
     }
 }
