@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use weir_broker::config::{Config, LogFormat};
 use weir_broker::probe::{self, ProbeOptions};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log_events(config.log_format);
+    raise_open_files();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.threads.network > 0 {
         runtime.worker_threads(config.threads.network);
@@ -67,6 +69,19 @@ fn main() -> ExitCode {
             error!(%error, "threads cannot be started");
             ExitCode::from(EXIT_START)
         }
+    }
+}
+
+/// Every connection and every segment of a log is an open file: as many as the system lets a process have.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => info!(files = ?limit.maximum, "open files at most"),
+        Err(error) => warn!(%error, files = ?limit.current, "the limit of open files stays low"),
     }
 }
 

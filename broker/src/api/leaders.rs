@@ -8,7 +8,7 @@ use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
 
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
-use crate::partitions::Partition;
+use crate::partitions::{Partition, PartitionError};
 
 /// A partition that this broker leads.
 #[derive(Clone, Debug)]
@@ -91,7 +91,11 @@ pub(super) fn led(
         topic_id: TopicId(topic.id.0),
         partition: PartitionIndex(index),
     };
-    let partition = broker.partitions.get(key).map_err(ApiError::from)?;
+    let partition = broker.partitions.get(key).map_err(|error| match error {
+        // The metadata has it here, and the log is on its way: clients ask again.
+        PartitionError::NotHere => PartitionError::NotYet.into(),
+        other => ApiError::from(other),
+    })?;
     Ok(Led {
         partition,
         epoch: LeaderEpoch(epoch),

@@ -201,7 +201,7 @@ fn size(bytes: u64) -> String {
     ];
     let unit = UNITS
         .iter()
-        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     unit.map_or_else(
         || bytes.to_string(),
         |(name, factor)| format!("{}{name}", bytes / factor),

@@ -26,6 +26,9 @@ use crate::api::{self, Answer, Peer, Refused, Reply};
 /// Frames that are handled before anything else is looked at, so that one client's burst does not keep its responses waiting.
 const FRAMES_PER_TURN: usize = 16;
 
+/// How long a connection that is closed for a mistake may take to deliver earlier responses.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A request that is being answered.
 struct Pending {
     answer: Answer,
@@ -123,8 +126,20 @@ impl Connection {
     /// Serves the client until one side ends it.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Ended {
         match self.serve(&stop).await {
-            Ok(ended) | Err(ended) => ended,
+            Ok(ended) => ended,
+            Err(ended) => {
+                // What was answered before the mistake still leaves, if the socket takes it.
+                let _ = tokio::time::timeout(LAST_WORDS, self.send_all()).await;
+                ended
+            }
         }
+    }
+
+    async fn send_all(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            self.outbox.send(&self.socket).await?;
+        }
+        Ok(())
     }
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<Ended, Ended> {

@@ -296,9 +296,15 @@ fn start_lanes(
         fatal_errors.inc();
         on_fatal(&fatal.to_string());
     };
+    // All that clients may have in memory may be queued at one lane, and what coordinators write besides: whoever was let in with a
+    // batch is not turned away for want of room.
+    let queue_bytes_max = usize::try_from(config.limits.request_memory_bytes).unwrap_or(usize::MAX);
+    let defaults = LanesConfig::default();
+    let queue_bytes_max = queue_bytes_max.saturating_add(defaults.queue_bytes_max);
     let config = LanesConfig {
         lanes,
-        ..LanesConfig::default()
+        queue_bytes_max,
+        ..defaults
     };
     Lanes::start(config, Arc::new(SystemClock), Arc::new(report)).map_err(StartError::Threads)
 }

@@ -64,13 +64,7 @@ impl TestBroker {
 
     /// A connection to it.
     pub(crate) async fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.running.addresses().kafka)
-            .await
-            .unwrap();
-        Client {
-            stream,
-            correlation_id: 0,
-        }
+        Client::connect(self.running.addresses().kafka).await
     }
 
     /// What its HTTP port says: the status line and the body.
@@ -113,6 +107,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A connection to a broker's Kafka listener.
+    pub(crate) async fn connect(address: std::net::SocketAddr) -> Self {
+        Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            correlation_id: 0,
+        }
+    }
+
     /// Sends a request and returns its number.
     pub(crate) async fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.correlation_id += 1;

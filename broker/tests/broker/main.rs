@@ -9,6 +9,7 @@
 
 mod admin;
 mod client;
+mod cluster;
 mod fetching;
 mod lifecycle;
 mod producing;

@@ -1,0 +1,323 @@
+//! Which fields there are, what they may hold, and what they are when nobody says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use weir_quorum::{ControlError, configs};
+
+use super::reader::{ConfigError, Environment, Section};
+use super::values::{HostPort, bytes, duration, host_port, name, number, text, truth, word};
+use super::{
+    ClusterConfig, Config, GroupConfig, Limits, Listener, LogFormat, Threads, TopicDefaults,
+};
+
+impl Config {
+    /// Reads the file and the process's environment. Without a file the environment and the defaults decide.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let yaml = match file {
+            None => String::new(),
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                })?
+            }
+        };
+        let environment = std::env::vars()
+            .filter(|(name, _)| name.starts_with("WEIR_"))
+            .collect();
+        let host_name = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        Self::parse(&yaml, &environment, &host_name)
+    }
+
+    /// Reads a configuration from a text, an environment and the host's name.
+    pub fn parse(
+        yaml: &str,
+        environment: &Environment,
+        host_name: &str,
+    ) -> Result<Self, ConfigError> {
+        let mut document = Section::document(yaml, environment)?;
+
+        let mut section = document.section("broker")?;
+        let broker_id = section.or("id", 0, |text| broker_id(text, host_name))?;
+        let rack = section.optional("rack", name)?;
+        section.finish()?;
+
+        let numbered = |value: &str| value.replace("{id}", &broker_id.to_string());
+        let data_dir = document.required("data_dir", "the path of a directory", text)?;
+
+        let mut listeners = document.section("listeners")?;
+        let kafka = listener(&mut listeners, "kafka", 9092, numbered)?;
+        let quorum = listener(&mut listeners, "quorum", 9094, numbered)?;
+        let mut section = listeners.section("http")?;
+        let http = section.or("bind", any_interface(9600), |value| {
+            host_port(&numbered(value))
+        })?;
+        section.finish()?;
+        listeners.finish()?;
+
+        let peers = document.list("peers", host_port)?;
+        let config = Self {
+            cluster: cluster(document.section("cluster")?, peers.len())?,
+            broker_id,
+            rack,
+            data_dir: PathBuf::from(numbered(&data_dir)),
+            kafka,
+            quorum,
+            http,
+            peers,
+            topics: topics(document.section("topics")?)?,
+            groups: groups(document.section("groups")?)?,
+            limits: limits(document.section("limits")?)?,
+            threads: threads(document.section("threads")?)?,
+            log_format: document.or("log_format", LogFormat::Text, {
+                word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            })?,
+            // An hour: longer than any grace period that one gives a pod.
+            shutdown_timeout: document.or(
+                "shutdown_timeout",
+                SECOND * 20,
+                duration(Duration::ZERO..=SECOND * 3600),
+            )?,
+        };
+        document.finish()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// The configuration, if the parts of it that several say agree.
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        let invalid = |field: &str, found: String, allowed: String| {
+            Err(ConfigError::Invalid {
+                field: field.to_owned(),
+                found,
+                allowed,
+            })
+        };
+        let peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
+        if peers > self.cluster.brokers {
+            let allowed = format!(
+                "at most cluster.brokers ({}) addresses",
+                self.cluster.brokers
+            );
+            return invalid("peers", format!("a list of {peers}"), allowed);
+        }
+        if self.groups.session_timeout_min > self.groups.session_timeout_max {
+            let allowed = format!(
+                "at most groups.session_timeout_max ({:?})",
+                self.groups.session_timeout_max
+            );
+            return invalid(
+                "groups.session_timeout_min",
+                format!("{:?}", self.groups.session_timeout_min),
+                allowed,
+            );
+        }
+        match self.settings() {
+            Ok(_) => Ok(self),
+            Err(error) => invalid("topics", error.name.to_string(), error.message),
+        }
+    }
+
+    /// What the file says, by the names that Kafka gives to brokers' configurations.
+    pub fn settings(&self) -> Result<configs::Settings, ControlError> {
+        let ms = |duration: Duration| duration.as_millis().to_string();
+        let mut values = BTreeMap::from(
+            [
+                ("num.partitions", self.topics.num_partitions.to_string()),
+                (
+                    "default.replication.factor",
+                    self.topics.replication_factor.to_string(),
+                ),
+                (
+                    "auto.create.topics.enable",
+                    self.topics.auto_create.to_string(),
+                ),
+                (
+                    "group.initial.rebalance.delay.ms",
+                    ms(self.groups.initial_rebalance_delay),
+                ),
+                (
+                    "group.min.session.timeout.ms",
+                    ms(self.groups.session_timeout_min),
+                ),
+                (
+                    "group.max.session.timeout.ms",
+                    ms(self.groups.session_timeout_max),
+                ),
+                ("group.max.size", self.groups.members_max.to_string()),
+                (
+                    "offsets.retention.minutes",
+                    (self.groups.offsets_retention.as_secs() / 60).to_string(),
+                ),
+                (
+                    "offsets.topic.num.partitions",
+                    self.groups.offsets_partitions.to_string(),
+                ),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        for (name, value) in &self.topics.config {
+            if let Some(name) = configs::topic_def(name)?.cluster_name {
+                values.insert(name.to_owned(), value.clone());
+            }
+        }
+        configs::Settings::new(values)
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Broker ids: what a StatefulSet can number, and far below what a Kafka client's arrays are made for.
+const BROKER_ID_MAX: i32 = 99_999;
+
+fn broker_id(text: &str, host_name: &str) -> Result<i32, String> {
+    if text.trim() != "hostname" {
+        return number(0..=BROKER_ID_MAX)(text)
+            .map_err(|allowed| format!("{allowed}, or 'hostname'"));
+    }
+    let ordinal = host_name.rsplit_once('-').map(|(_, ordinal)| ordinal);
+    ordinal.and_then(|ordinal| number(0..=BROKER_ID_MAX)(ordinal).ok()).ok_or_else(|| {
+        format!("'hostname' on a host whose name ends in '-' and a number (this one is {host_name:?}), or a number")
+    })
+}
+
+fn any_interface(port: u16) -> HostPort {
+    HostPort {
+        host: "0.0.0.0".into(),
+        port,
+    }
+}
+
+fn listener(
+    listeners: &mut Section<'_>,
+    which: &str,
+    port: u16,
+    numbered: impl Fn(&str) -> String,
+) -> Result<Listener, ConfigError> {
+    let mut section = listeners.section(which)?;
+    let bind = section.or("bind", any_interface(port), |value| {
+        host_port(&numbered(value))
+    })?;
+    let advertised = section.optional("advertised", |value| host_port(&numbered(value)))?;
+    section.finish()?;
+    // Bound to every interface and told nothing else, only this machine can be sure to reach it.
+    let everywhere = matches!(bind.host.as_str(), "0.0.0.0" | "::");
+    let host = if everywhere {
+        "localhost".into()
+    } else {
+        bind.host.clone()
+    };
+    let advertised = advertised.unwrap_or(HostPort {
+        host,
+        port: bind.port,
+    });
+    Ok(Listener { bind, advertised })
+}
+
+fn cluster(mut section: Section<'_>, peers: usize) -> Result<ClusterConfig, ConfigError> {
+    // 1000: every broker knows every other one; far above what one metadata quorum should serve.
+    let brokers = section.or(
+        "brokers",
+        u32::try_from(peers.max(1)).unwrap_or(1),
+        number(1..=1000),
+    )?;
+    let config = ClusterConfig {
+        name: section.optional("name", name)?,
+        id: section.optional("id", name)?,
+        brokers,
+    };
+    section.finish()?;
+    Ok(config)
+}
+
+fn topics(mut section: Section<'_>) -> Result<TopicDefaults, ConfigError> {
+    let defaults = TopicDefaults {
+        // 10,000: more than one broker is meant to lead for one topic.
+        num_partitions: section.or("num.partitions", 1, number(1..=10_000))?,
+        replication_factor: section.or("default.replication.factor", 1, number(1..=9))?,
+        auto_create: section.or("auto.create.topics.enable", false, truth)?,
+        config: section.rest(&topic_config_names(), check_topic_config)?,
+    };
+    section.finish()?;
+    Ok(defaults)
+}
+
+fn topic_config_names() -> Vec<&'static str> {
+    configs::TOPIC.iter().map(|def| def.name).collect()
+}
+
+fn check_topic_config(name: &str, value: &str) -> Result<(), String> {
+    let checked = configs::topic_def(name).and_then(|def| def.check(value));
+    checked.map_err(|error| error.message)
+}
+
+fn groups(mut section: Section<'_>) -> Result<GroupConfig, ConfigError> {
+    let half_hour = SECOND * 1800;
+    let config = GroupConfig {
+        initial_rebalance_delay: section.or(
+            "initial_rebalance_delay",
+            SECOND * 3,
+            duration(Duration::ZERO..=SECOND * 300),
+        )?,
+        session_timeout_min: section.or(
+            "session_timeout_min",
+            SECOND * 6,
+            duration(SECOND..=half_hour),
+        )?,
+        session_timeout_max: section.or(
+            "session_timeout_max",
+            half_hour,
+            duration(SECOND..=DAY),
+        )?,
+        // Each member's assignment is sent to all; the group's metadata is one record.
+        members_max: section.or("members_max", 10_000, number(1..=100_000))?,
+        offsets_retention: section.or(
+            "offsets_retention",
+            DAY * 7,
+            duration(SECOND * 60..=DAY * 36_500),
+        )?,
+        offsets_partitions: section.or("offsets_partitions", 16, number(1..=1_000))?,
+    };
+    section.finish()?;
+    Ok(config)
+}
+
+fn limits(mut section: Section<'_>) -> Result<Limits, ConfigError> {
+    const MIB: u64 = 1 << 20;
+    // 100 MiB is Kafka's own default, above which no client expects an answer.
+    let request_bytes = section.or("request_bytes", 100 * MIB, bytes(64 << 10..=1 << 30))?;
+    let limits = Limits {
+        connections: section.or("connections", 10_000, number(1..=1_000_000))?,
+        request_bytes: u32::try_from(request_bytes).unwrap_or(u32::MAX),
+        // At least one request of the greatest size, or it could never be received.
+        request_memory_bytes: section.or(
+            "request_memory",
+            (256 * MIB).max(request_bytes),
+            bytes(request_bytes..=1 << 40),
+        )?,
+        requests_in_flight: section.or("requests_in_flight", 128, number(1..=10_000))?,
+        fetch_bytes: {
+            let fetch_bytes = section.or("fetch_bytes", 55 * MIB, bytes(1 << 10..=1 << 30))?;
+            u32::try_from(fetch_bytes).unwrap_or(u32::MAX)
+        },
+        idle: section.or("idle", SECOND * 600, duration(SECOND..=DAY * 365))?,
+    };
+    section.finish()?;
+    Ok(limits)
+}
+
+fn threads(mut section: Section<'_>) -> Result<Threads, ConfigError> {
+    let threads = Threads {
+        network: section.or("network", 0, number(0..=256))?,
+        lanes: section.or("lanes", 0, number(0..=256))?,
+    };
+    section.finish()?;
+    Ok(threads)
+}

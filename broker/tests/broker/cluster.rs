@@ -1,0 +1,161 @@
+//! Three brokers in one process.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use weir_broker::config::{Config, Environment};
+use weir_broker::start::{Running, start};
+use weir_wire::MessageView;
+use weir_wire::messages::{ErrorCode, FetchResponseView, MetadataRequest, ProduceResponseView};
+
+use crate::client::{Client, PATIENCE, batch, fetch, produce, values};
+
+/// Three brokers that form one cluster.
+async fn cluster() -> (Vec<Running>, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    // Peers are named before they listen, so their ports are chosen here.
+    let taken: Vec<TcpListener> = (0..3)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let quorum: Vec<String> = taken
+        .iter()
+        .map(|socket| socket.local_addr().unwrap().to_string())
+        .collect();
+    drop(taken);
+    let mut starting = JoinSet::new();
+    for (id, address) in quorum.iter().enumerate() {
+        let yaml = format!(
+            "broker: {{ id: {id} }}\ndata_dir: {}/{{id}}\npeers: {quorum:?}\nlisteners:\n  kafka: {{ bind: \"127.0.0.1:0\" }}\n  \
+             quorum: {{ bind: \"{address}\" }}\n  http: {{ bind: \"127.0.0.1:0\" }}\n",
+            dir.path().display()
+        );
+        let config = Config::parse(&yaml, &Environment::new(), "test").unwrap();
+        starting.spawn(async move {
+            (
+                id,
+                start(config, Arc::new(|what: &str| panic!("fatal: {what}")))
+                    .await
+                    .unwrap(),
+            )
+        });
+    }
+    let started = tokio::time::timeout(PATIENCE, starting.join_all())
+        .await
+        .unwrap();
+    let by_id: BTreeMap<_, _> = started.into_iter().collect();
+    (by_id.into_values().collect(), dir)
+}
+
+/// Waits until a broker knows the topic's partitions and all three brokers.
+async fn knows(client: &mut Client, partitions: usize) -> BTreeMap<i32, i32> {
+    loop {
+        let response = client
+            .metadata(
+                9,
+                &MetadataRequest {
+                    topics: None,
+                    ..MetadataRequest::default()
+                },
+            )
+            .await;
+        let topic = response.topics.first();
+        if response.brokers.len() == 3
+            && topic.is_some_and(|topic| topic.partitions.len() == partitions)
+        {
+            let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
+            return partitions
+                .map(|partition| (partition.partition_index, partition.leader_id))
+                .collect();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn trap_15_a_client_at_the_wrong_broker_is_told_who_leads_and_where() {
+    let (brokers, _dir) = cluster().await;
+    let mut clients = Vec::new();
+    for broker in &brokers {
+        clients.push(Client::connect(broker.addresses().kafka).await);
+    }
+    clients[2].create_topic("t", 3, &[]).await;
+    let leaders = knows(&mut clients[0], 3).await;
+    let (&partition, &leader) = leaders.iter().find(|(_, leader)| **leader != 0).unwrap();
+    let port = i32::from(
+        brokers[usize::try_from(leader).unwrap()]
+            .addresses()
+            .kafka
+            .port(),
+    );
+
+    let body = clients[0]
+        .call(10, &produce("t", partition, batch(&["a"])))
+        .await;
+    let response = ProduceResponseView::decode(&body, 10).unwrap().to_owned();
+    let refused = &response.responses[0].partition_responses[0];
+    assert_eq!(refused.error_code, ErrorCode::NotLeaderOrFollower.code());
+    assert_eq!(refused.current_leader.leader_id, leader);
+    let named: Vec<_> = response
+        .node_endpoints
+        .iter()
+        .map(|node| (node.node_id, node.port))
+        .collect();
+    assert_eq!(named, [(leader, port)]);
+    // Versions that have no room for the hint are answered without it.
+    let body = clients[0]
+        .call(9, &produce("t", partition, batch(&["a"])))
+        .await;
+    let response = ProduceResponseView::decode(&body, 9).unwrap().to_owned();
+    assert_eq!(
+        response.responses[0].partition_responses[0].error_code,
+        ErrorCode::NotLeaderOrFollower.code()
+    );
+
+    let at_leader = &mut clients[usize::try_from(leader).unwrap()];
+    knows(at_leader, 3).await;
+    assert_eq!(
+        at_leader
+            .produce("t", partition, batch(&["a"]))
+            .await
+            .error_code,
+        0
+    );
+    assert_eq!(
+        values(&at_leader.fetch_from("t", partition, 0).await),
+        [(0, "a".into())]
+    );
+
+    let mut request = fetch("t", partition, 0);
+    for version in [4, 11, 12] {
+        let body = clients[0].call(version, &request).await;
+        let response = FetchResponseView::decode(&body, version)
+            .unwrap()
+            .to_owned();
+        assert_eq!(
+            response.responses[0].partitions[0].error_code,
+            ErrorCode::NotLeaderOrFollower.code()
+        );
+    }
+    request.topics[0].topic_id = brokers[0]
+        .broker()
+        .metadata
+        .image()
+        .topic("t")
+        .unwrap()
+        .id
+        .0;
+    request.topics[0].topic.clear();
+    let body = clients[0].call(16, &request).await;
+    let response = FetchResponseView::decode(&body, 16).unwrap().to_owned();
+    assert_eq!(
+        response.responses[0].partitions[0].current_leader.leader_id,
+        leader
+    );
+    assert_eq!(response.node_endpoints[0].port, port);
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
