@@ -147,10 +147,8 @@ pub(crate) fn dispatch(
             correlation_id,
             ..
         }) => {
-            return Ok((
-                line_of(ApiKey::ApiVersions).unwrap_or_default(),
-                unknown_api_versions(correlation_id)?,
-            ));
+            let line = line_of(ApiKey::ApiVersions).unwrap_or_default();
+            return Ok((line, unknown_api_versions(&APIS[line], correlation_id)?));
         }
         Err(error @ FrameError::Header(_)) => return Err(Refused::Malformed(error.to_string())),
         Err(error) => return Err(Refused::Unsupported(error.to_string())),
@@ -161,7 +159,7 @@ pub(crate) fn dispatch(
     let api = &APIS[line];
     if !api.versions.contains(&version) {
         if key == ApiKey::ApiVersions {
-            return Ok((line, unknown_api_versions(correlation_id)?));
+            return Ok((line, unknown_api_versions(api, correlation_id)?));
         }
         return Err(not_served());
     }
@@ -186,8 +184,8 @@ pub(crate) fn dispatch(
 }
 
 /// A client that speaks a newer ApiVersions than this broker is told so in version 0, never by closing (KIP-511).
-fn unknown_api_versions(correlation_id: i32) -> Result<Answer, Refused> {
-    let frame = refuse_api_versions(correlation_id)
+fn unknown_api_versions(api: &Api, correlation_id: i32) -> Result<Answer, Refused> {
+    let frame = refuse_api_versions(correlation_id, &api.versions)
         .map_err(|error| Refused::Unanswerable(error.to_string()))?;
     Ok(Answer::Now(Reply::Send(frame)))
 }

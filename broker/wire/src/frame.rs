@@ -3,6 +3,8 @@
 //! On the wire a frame is four bytes of length, a header, a body. The listener has read the length and checked it against
 //! its limit before it buffered anything; what comes here is what follows.
 
+use std::ops::RangeInclusive;
+
 use crate::array::Element;
 use crate::decode::{DecodeError, Reader};
 use crate::encode::EncodeError;
@@ -169,16 +171,18 @@ pub fn encode_request<R: Request>(
     )
 }
 
-/// The answer to an ApiVersions request of a version that we do not have: version 0, UNSUPPORTED_VERSION, and the range for
-/// ApiVersions itself, so that the client asks again (KIP-511).
-pub fn refuse_api_versions(correlation_id: i32) -> Result<Frame, EncodeError> {
-    let versions = ApiKey::ApiVersions.versions();
+/// The answer to an ApiVersions request of a version that is not `served`: version 0, UNSUPPORTED_VERSION, and the range for
+/// ApiVersions itself, so that the client asks again within it (KIP-511).
+pub fn refuse_api_versions(
+    correlation_id: i32,
+    served: &RangeInclusive<i16>,
+) -> Result<Frame, EncodeError> {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.code(),
         api_keys: vec![ApiVersion {
             api_key: ApiKey::ApiVersions.key(),
-            min_version: *versions.start(),
-            max_version: *versions.end(),
+            min_version: *served.start(),
+            max_version: *served.end(),
         }],
         ..ApiVersionsResponse::default()
     };
