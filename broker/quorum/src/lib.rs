@@ -3,9 +3,11 @@
 //!
 //! A [`Record`] is one change. The quorum's log is a list of batches of them; every broker applies committed batches to
 //! its [`Image`]. A [`Command`] asks the controller, which is the quorum's leader, for a change: [`controller::decide`]
-//! says, purely, which records it comes to and what is answered.
+//! says, purely, which records it comes to and what is answered. [`quorum::Quorum`] is one node of the quorum; who votes
+//! is decided in [`members`], who forms a cluster in [`forming`], and what a disk is in [`identity`].
 //!
-//! No network and no files of its own: both come through seams ([`weir_log::storage`], and the transport).
+//! No network and no files of its own: both come through seams ([`weir_log::storage`] and [`transport`]); so do time,
+//! which callers pass in, and randomness ([`quorum::seed_thread`], [`controller::View::entropy`]).
 
 pub mod command;
 pub mod configs;

@@ -23,7 +23,7 @@ pub fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
         .tcp_nodelay(true)
         // A peer whose machine vanished sends no reset: notice within some seconds, and connect anew.
         .http2_keep_alive_interval(Duration::from_secs(2))
-        .keep_alive_timeout(Duration::from_secs(2));
+        .keep_alive_timeout(Duration::from_secs(5));
     Ok(endpoint.connect_lazy())
 }
 

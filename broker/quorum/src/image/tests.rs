@@ -22,7 +22,7 @@ fn created(number: u8, partitions: i32) -> Vec<Record> {
     };
     let mut records = vec![Record::TopicCreated(topic)];
     // One record for all, and one for each, alike.
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let brokers = || (0..partitions).map(|index| BrokerId(index % 3));
         records.push(Record::PartitionsAdded(PartitionsAdded {
             topic: topic_id(number),

@@ -69,7 +69,11 @@ pub(super) fn follow(
             tokio::select! {
                 () = sender.closed() => return,
                 changed = metrics.changed() => if changed.is_err() {
-                    let ended = read(me, &metrics.borrow());
+                    let mut ended = read(me, &metrics.borrow());
+                    // One that stops in good order says so; this one has panicked.
+                    if metrics.borrow().running_state.is_ok() {
+                        ended.failed = Some("the quorum's node ended unexpectedly".to_owned());
+                    }
                     sender.send_replace(ended);
                     return;
                 }

@@ -231,3 +231,24 @@ async fn a_broker_that_restarts_while_the_quorum_is_away_has_its_last_metadata()
     cluster.start(2, 1).await;
     assert_eq!(cluster.quorum(2).image().cluster_config()["k"], "1");
 }
+
+#[tokio::test]
+async fn nothing_that_was_applied_is_lost_when_all_voters_lose_power_again_and_again() {
+    let mut cluster = Cluster::of(3).await;
+    for round in 0..6_u64 {
+        for number in 0..5 {
+            cluster
+                .propose(&[set(&format!("k{round}-{number}"), "v")])
+                .await;
+        }
+        cluster
+            .power_cut(weir_log::storage_sim::Unsynced::Mixed(round))
+            .await;
+        for id in 0..3 {
+            cluster.start(id, 1).await;
+        }
+        let leader = cluster.leader().await;
+        let applied = cluster.quorum(leader).image().cluster_config().len() as u64;
+        assert_eq!(applied, (round + 1) * 5);
+    }
+}

@@ -42,11 +42,24 @@ pub(crate) fn read(storage: &dyn Storage, path: &Path) -> io::Result<Option<Vec<
     Ok(Some(bytes))
 }
 
-/// Makes a directory and makes it durable.
+/// Makes a directory and those above it that are missing, durably.
 pub(crate) fn make_dir(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    let mut made = vec![path];
+    for above in path.ancestors().skip(1) {
+        if above.as_os_str().is_empty() || storage.exists(above)? {
+            break;
+        }
+        made.push(above);
+    }
     storage.create_dir_all(path)?;
-    if let Some(parent) = path.parent() {
-        storage.sync_dir(parent)?;
+    // An entry lasts when the directory that holds it is synced. The last one's also when it was there before: whoever
+    // made it may have been killed in between.
+    for parent in made.into_iter().filter_map(Path::parent) {
+        storage.sync_dir(if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        })?;
     }
     storage.sync_dir(path)
 }

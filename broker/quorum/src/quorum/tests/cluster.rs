@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::select_all;
 use uuid::Uuid;
-use weir_log::storage_sim::SimStorage;
+use weir_log::storage_sim::{SimStorage, Unsynced};
 
 use crate::controller;
 use crate::ids::{BrokerId, ClusterId, Incarnation, NodeId};
@@ -136,6 +136,17 @@ impl Cluster {
         quorum.shutdown().await;
     }
 
+    /// Takes the power from all brokers at once.
+    pub(super) async fn power_cut(&mut self, unsynced: Unsynced) {
+        let all = std::mem::take(&mut *self.net.nodes.lock().unwrap());
+        for disk in self.disks.values_mut() {
+            *disk = disk.power_cut(unsynced);
+        }
+        for quorum in all.into_values() {
+            quorum.shutdown().await;
+        }
+    }
+
     pub(super) fn wipe(&mut self, id: usize) {
         self.disks.remove(&id);
     }
@@ -167,7 +178,8 @@ impl Cluster {
                     if quorum.ensure_leading().await.is_ok() {
                         return quorum.node().broker.0 as usize;
                     }
-                    status.changed().await.unwrap();
+                    // Its followers may only be starting.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             })
         });
