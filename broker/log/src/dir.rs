@@ -20,6 +20,7 @@ mod layout;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,7 @@ use weir_wire::{Offset, PartitionIndex, TopicId};
 
 use crate::error::OpenError;
 use crate::files::{self, FileError, OpenFiles, SYNCING};
-use crate::storage::Storage;
+use crate::storage::{File, OpenMode, Storage};
 pub(crate) use layout::{
     DELETED_SUFFIX, LOG_START_FILE, METADATA_FILE, TEMPORARY_SUFFIX, index_name, log_name,
     offset_of, snapshot_name,
@@ -108,8 +109,9 @@ pub struct DataDir {
     known: Mutex<BTreeMap<PartitionKey, Known>>,
     /// Open partitions that do not sync what they write.
     unsynced_writers: AtomicUsize,
-    /// Held while the checkpoint is written, so that an older state never replaces a newer one.
-    writing: Mutex<()>,
+    /// A checksum of the checkpoint that is on disk, when that is known. Held while one is written, so that an older state
+    /// never replaces a newer one.
+    writing: Mutex<Option<u64>>,
 }
 
 impl DataDir {
@@ -157,7 +159,7 @@ impl DataDir {
             open_files: OpenFiles::default(),
             known: Mutex::new(known),
             unsynced_writers: AtomicUsize::new(0),
-            writing: Mutex::new(()),
+            writing: Mutex::new(None),
         };
         dir.finish_deletions()?;
         dir.write_checkpoint(false)?;
@@ -194,21 +196,15 @@ impl DataDir {
                 continue;
             };
             let path = self.path.join(name).join(METADATA_FILE);
-            if let Some(bytes) = files::read_whole(&*self.storage, &path)? {
-                found.push(layout::parse_metadata(&bytes, key).ok_or_else(|| {
-                    OpenError::Unreadable {
-                        path,
-                        found: "not a partition's metadata, or that of another".to_owned(),
-                    }
-                })?);
-            }
+            let bytes = files::read_whole(&*self.storage, &path)?;
+            found.extend(bytes.and_then(|bytes| layout::parse_metadata(&bytes, key)));
         }
         Ok(found)
     }
 
     /// Writes the checkpoint now. Never on the way to an acknowledgement: lanes have it done in the background.
     pub(crate) fn write_checkpoint(&self, clean: bool) -> Result<(), FileError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let marks: Vec<_> = self
             .known()
             .iter()
@@ -217,7 +213,15 @@ impl DataDir {
                 Known::Open(mark) => (*key, mark.get()),
             })
             .collect();
-        checkpoint::write(&*self.storage, &self.path, clean, &marks)
+        // An idle broker does not write.
+        let contents = checkpoint::contents(clean, &marks);
+        if *written == Some(crc_fast::crc64_nvme(contents.as_bytes())) {
+            return Ok(());
+        }
+        *written = None;
+        checkpoint::write(&*self.storage, &self.path, &contents)?;
+        *written = Some(crc_fast::crc64_nvme(contents.as_bytes()));
+        Ok(())
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<PartitionKey, Known>> {
@@ -300,21 +304,27 @@ impl DataDir {
         })
     }
 
-    /// Makes a partition's directory with its metadata, durably.
-    pub(crate) fn make_partition(&self, meta: &PartitionMeta) -> Result<PathBuf, FileError> {
+    /// Makes a partition's directory with its metadata. Neither is durable: the partition's first sync sees to that, so that
+    /// thousands of partitions are made without thousands of syncs. Returns the metadata's file.
+    pub(crate) fn make_partition(&self, meta: &PartitionMeta) -> Result<Arc<dyn File>, FileError> {
         let path = self.partition_path(meta.key);
         self.storage
             .create_dir_all(&path)
             .map_err(FileError::of("making", &path))?;
-        files::replace(
-            &*self.storage,
-            &path,
-            METADATA_FILE,
-            &layout::metadata(meta),
-        )?;
-        self.storage
-            .sync_dir(&self.path)
-            .map_err(FileError::of(SYNCING, &self.path))?;
-        Ok(path)
+        let path = path.join(METADATA_FILE);
+        let write = || {
+            let file = self.storage.open(&path, OpenMode::Create)?;
+            file.set_len(0)?;
+            file.write_all_vectored_at(&[IoSlice::new(&layout::metadata(meta))], 0)?;
+            Ok(file)
+        };
+        write().map_err(FileError::of("writing", &path))
+    }
+
+    /// Whether the partition's directory and its metadata are there and whole.
+    pub(crate) fn is_made(&self, meta: &PartitionMeta) -> Result<bool, FileError> {
+        let path = self.partition_path(meta.key).join(METADATA_FILE);
+        let bytes = files::read_whole(&*self.storage, &path)?;
+        Ok(bytes.is_some_and(|bytes| layout::parse_metadata(&bytes, meta.key).is_some()))
     }
 }

@@ -87,6 +87,8 @@ pub(crate) struct PartitionLog {
     /// How many segments were begun, and at how many the directory was last synced.
     rolls: u64,
     rolls_synced: u64,
+    /// The metadata's file of a partition that was made in this life, until it is synced.
+    made: Option<Arc<dyn File>>,
     bytes_since_index: u64,
     bytes_since_snapshot: u64,
     /// Offsets of the state snapshots on disk, oldest first.
@@ -100,6 +102,10 @@ pub(crate) struct Found {
     pub(crate) active_file: Arc<dyn File>,
     pub(crate) producers: Producers,
     pub(crate) snapshots: Vec<Offset>,
+    /// The metadata's file, when the partition's directory was made just now.
+    pub(crate) made: Option<Arc<dyn File>>,
+    /// The first segment was made just now.
+    pub(crate) fresh: bool,
 }
 
 impl PartitionLog {
@@ -109,6 +115,8 @@ impl PartitionLog {
             active_file,
             producers,
             snapshots,
+            made,
+            fresh,
         } = found;
         let active = Arc::clone(shared.segments().last()?);
         active.set_active(Some(Arc::clone(&active_file)));
@@ -126,8 +134,9 @@ impl PartitionLog {
             latest_epoch,
             unsynced_closed: Vec::new(),
             unindexed_closed: Vec::new(),
-            rolls: 0,
+            rolls: u64::from(fresh || made.is_some()),
             rolls_synced: 0,
+            made,
             // The first batch of this life gets an entry.
             bytes_since_index: config.index_interval_bytes,
             bytes_since_snapshot: 0,

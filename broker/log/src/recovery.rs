@@ -100,6 +100,8 @@ pub(crate) fn open(
         active_file,
         producers,
         snapshots: inventory.snapshots,
+        made: inventory.made,
+        fresh,
     };
     let log = PartitionLog::new(found, config, now_ms).ok_or(OpenError::Stopped)?;
     Ok((log, report))

@@ -216,3 +216,42 @@ fn everything_is_there_after_a_clean_restart_and_after_a_kill() {
         }
     }
 }
+
+/// Bytes of memory that this process has in use.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4_096
+}
+
+/// Speed 7: an idle partition is to stay under 16 KiB.
+#[test]
+fn an_idle_partition_costs_less_than_16_kib() {
+    let disk = tempfile::tempdir().unwrap();
+    let lanes = lanes();
+    let dir = data_dir(disk.path());
+    let fill = |partition| {
+        let (opened, observer) = open(&lanes, &dir, partition, &LogConfig::default());
+        append(&opened, batch(1, 0, 1));
+        observer.wait_for(1);
+        opened
+    };
+    // What is needed once is there after the first ones.
+    let mut all: Vec<_> = (0..100).map(fill).collect();
+    let before = resident_bytes();
+    all.extend((100..500).map(fill));
+    let each = (resident_bytes() - before) / 400;
+    assert!(each < 16 << 10, "{each} bytes for each partition");
+    println_for_people(each);
+    lanes.shutdown();
+    drop(all);
+}
+
+/// Shown with `--nocapture`.
+#[allow(
+    clippy::print_stdout,
+    reason = "the number is what one runs this test by hand for"
+)]
+fn println_for_people(each: u64) {
+    println!("{each} bytes for each idle partition");
+}

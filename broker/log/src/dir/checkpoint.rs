@@ -25,12 +25,8 @@ pub(super) struct Checkpoint {
     pub(super) marks: Vec<(PartitionKey, Mark)>,
 }
 
-pub(super) fn write(
-    storage: &dyn Storage,
-    dir: &Path,
-    clean: bool,
-    marks: &[(PartitionKey, Mark)],
-) -> Result<(), FileError> {
+/// The file for these marks.
+pub(super) fn contents(clean: bool, marks: &[(PartitionKey, Mark)]) -> String {
     let mut text = format!("{HEADER}\nclean {clean}\n");
     for (key, mark) in marks {
         // Writing to a String does not fail.
@@ -45,7 +41,11 @@ pub(super) fn write(
         "crc32c {:08x}",
         crc_fast::crc32_iscsi(text.as_bytes())
     );
-    files::replace(storage, dir, FILE, text.as_bytes())
+    text
+}
+
+pub(super) fn write(storage: &dyn Storage, dir: &Path, contents: &str) -> Result<(), FileError> {
+    files::replace(storage, dir, FILE, contents.as_bytes())
 }
 
 pub(super) fn read(storage: &dyn Storage, dir: &Path) -> Result<Checkpoint, OpenError> {

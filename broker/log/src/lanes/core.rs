@@ -279,13 +279,13 @@ impl LaneCore {
     }
 
     fn shut_down(&mut self, done: Done<()>, now_ms: i64) {
-        let slots: Vec<Slot> = self.partitions.keys().copied().collect();
-        let mut result = Ok(());
-        for slot in slots {
+        let mut result = self
+            .sync_everything(now_ms)
+            .map_err(TruncationFailed::Fatal);
+        while result.is_ok()
+            && let Some(slot) = self.partitions.keys().next().copied()
+        {
             result = self.close(slot, now_ms);
-            if result.is_err() {
-                break;
-            }
         }
         self.finished = true;
         self.queue.stop();

@@ -46,6 +46,8 @@ fn all_that_is_queued_is_written_and_synced_once() {
     let storage = SimStorage::new();
     let mut rig = Rig::new(&storage);
     let (opened, recorder) = rig.open(&LogConfig::default());
+    // The first sync takes the partition's directory with it.
+    rig.append(&opened.handle, &batch(1)).unwrap();
     let before = (storage.changes(), storage.syncs());
     let outcomes: Vec<_> = (0..50)
         .map(|_| rig.send(&opened.handle, &batch(1)))
@@ -58,8 +60,8 @@ fn all_that_is_queued_is_written_and_synced_once() {
     );
     assert_eq!(storage.syncs().files - before.1.files, 1);
     assert_eq!(storage.changes() - before.0, 2, "one write and one sync");
-    assert_eq!(recorder.durable_end(), Offset(50));
-    assert_eq!(recorder.reports(), 1);
+    assert_eq!(recorder.durable_end(), Offset(51));
+    assert_eq!(recorder.reports(), 2);
 }
 
 #[test]
@@ -553,4 +555,74 @@ fn a_truncation_is_durable_before_the_next_append() {
     rig.settle();
     assert!(old.lock().unwrap().take().unwrap().unwrap().duplicate);
     assert!(!next.lock().unwrap().take().unwrap().unwrap().duplicate);
+}
+
+#[test]
+fn partitions_are_made_without_a_sync_for_each() {
+    let storage = SimStorage::new();
+    let mut rig = Rig::new(&storage);
+    let before = storage.syncs();
+    let opened: Vec<_> = (0..50)
+        .map(|number| rig.try_open(number, &LogConfig::default()).unwrap())
+        .collect();
+    assert_eq!(storage.syncs(), before);
+    for (opened, _) in &opened {
+        rig.send(&opened.handle, &batch(1));
+    }
+    rig.settle();
+    let mut rig = Rig::new(&storage.power_cut(Unsynced::Lost));
+    assert_eq!(rig.dir.partitions().unwrap().len(), 50);
+    assert!((0..50).all(|number| {
+        rig.try_open(number, &LogConfig::default())
+            .unwrap()
+            .0
+            .report
+            .log_end
+            == Offset(1)
+    }));
+}
+
+#[test]
+fn a_partition_that_was_made_and_never_written_may_go_with_the_power_and_comes_back_empty() {
+    for seed in 0..20 {
+        let storage = SimStorage::new();
+        let mut rig = Rig::new(&storage);
+        rig.open(&LogConfig::default());
+        let mut rig = Rig::new(&storage.power_cut(Unsynced::Mixed(seed)));
+        rig.dir.partitions().unwrap();
+        let (opened, recorder) = rig.open(&LogConfig::default());
+        assert_eq!(
+            (opened.report.damage, opened.report.log_end),
+            (None, Offset(0))
+        );
+        rig.append(&opened.handle, &batch(1)).unwrap();
+        assert_eq!(recorder.durable_end(), Offset(1));
+        assert_eq!(rig.dir.partitions().unwrap().len(), 1);
+    }
+}
+
+/// Speed 5: what was written is let go of, and does not pin the request it came in.
+#[test]
+fn a_written_batch_is_let_go() {
+    let mut rig = Rig::new(&SimStorage::new());
+    let (opened, _) = rig.open(&LogConfig::default());
+    let mine = batch(1);
+    assert!(mine.is_unique());
+    rig.append(&opened.handle, &mine).unwrap();
+    assert!(mine.is_unique());
+}
+
+#[test]
+fn an_idle_broker_does_not_write_checkpoints() {
+    let storage = SimStorage::new();
+    let mut rig = Rig::new(&storage);
+    let (opened, _) = rig.open(&LogConfig::default());
+    rig.append(&opened.handle, &batch(1)).unwrap();
+    rig.lanes.write_checkpoints();
+    let before = storage.changes();
+    rig.lanes.write_checkpoints();
+    assert_eq!(storage.changes(), before);
+    rig.append(&opened.handle, &batch(1)).unwrap();
+    rig.lanes.write_checkpoints();
+    assert!(storage.changes() > before + 2);
 }

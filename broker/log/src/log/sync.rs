@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_wire::Offset;
 
 use super::PartitionLog;
-use crate::dir::Mark;
+use crate::dir::{METADATA_FILE, Mark};
 use crate::files::{FileError, SYNCING};
 use crate::shared::Shared;
 use crate::storage::File;
@@ -17,6 +17,8 @@ pub(crate) struct SyncWork {
     files: Vec<(PathBuf, Arc<dyn File>)>,
     /// New segments have no durable names yet.
     directory: bool,
+    /// Nor has the partition's directory.
+    parent: bool,
     shared: Arc<Shared>,
     mark: Mark,
     rolls: u64,
@@ -26,7 +28,7 @@ pub(crate) struct SyncWork {
 impl SyncWork {
     /// How many files would be synced one by one.
     pub(crate) fn file_count(&self) -> usize {
-        self.files.len() + usize::from(self.directory)
+        self.files.len() + usize::from(self.directory) + usize::from(self.parent)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -40,6 +42,14 @@ impl SyncWork {
         }
         if self.directory {
             let path = &self.shared.path;
+            self.shared
+                .dir
+                .storage()
+                .sync_dir(path)
+                .map_err(FileError::of(SYNCING, path))?;
+        }
+        if self.parent {
+            let path = self.shared.dir.path();
             self.shared
                 .dir
                 .storage()
@@ -67,9 +77,13 @@ impl PartitionLog {
             self.active.log_path(&self.shared.path),
             Arc::clone(&self.active_file),
         ));
+        if let Some(metadata) = &self.made {
+            files.push((self.shared.path.join(METADATA_FILE), Arc::clone(metadata)));
+        }
         Some(SyncWork {
             files,
             directory,
+            parent: self.made.is_some(),
             shared: Arc::clone(&self.shared),
             mark: Mark {
                 end,
@@ -88,6 +102,9 @@ impl PartitionLog {
             return self.shared.synced_end();
         }
         self.rolls_synced = self.rolls_synced.max(work.rolls);
+        if work.parent {
+            self.made = None;
+        }
         if work.mark.end > self.shared.synced_end() {
             self.shared.set_synced_end(work.mark.end);
         }

@@ -228,6 +228,13 @@ impl PartitionLog {
             };
             return Err(TruncationFailed::Refused(error));
         }
+        if self.made.is_some()
+            && let Some(work) = self.sync_work()
+        {
+            // The directory that the start is written to has no durable name yet.
+            work.run()?;
+            self.synced(&work);
+        }
         store_log_start(&self.shared, start).map_err(|error| match error.is_failed_sync() {
             true => TruncationFailed::Fatal(error.into()),
             false => TruncationFailed::Refused(error.into()),

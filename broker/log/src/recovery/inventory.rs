@@ -6,14 +6,14 @@ use std::sync::Arc;
 use weir_wire::Offset;
 
 use crate::dir::{
-    DELETED_SUFFIX, DataDir, LOG_START_FILE, METADATA_FILE, Mark, PartitionMeta, TEMPORARY_SUFFIX,
-    index_name, log_name, offset_of, snapshot_name,
+    DELETED_SUFFIX, DataDir, LOG_START_FILE, Mark, PartitionMeta, TEMPORARY_SUFFIX, index_name,
+    log_name, offset_of, snapshot_name,
 };
 use crate::error::OpenError;
 use crate::files::{FileError, SYNCING, read_whole};
 use crate::segment::Segment;
 use crate::shared::{Segments, Shared};
-use crate::storage::OpenMode;
+use crate::storage::{File, OpenMode};
 
 /// A segment's files.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,8 @@ struct SegmentFiles {
 #[derive(Debug)]
 pub(super) struct Inventory {
     path: PathBuf,
+    /// The metadata's file, when the directory was made just now.
+    pub(super) made: Option<Arc<dyn File>>,
     segments: Vec<SegmentFiles>,
     pub(super) log_start: Offset,
     pub(super) snapshots: Vec<Offset>,
@@ -37,15 +39,14 @@ impl Inventory {
     pub(super) fn take(dir: &DataDir, meta: &PartitionMeta) -> Result<Self, OpenError> {
         let path = dir.partition_path(meta.key);
         let storage = &**dir.storage();
-        let metadata = path.join(METADATA_FILE);
-        if !storage
-            .exists(&metadata)
-            .map_err(FileError::of("looking for", &metadata))?
-        {
-            dir.make_partition(meta)?;
-        }
+        let made = if dir.is_made(meta)? {
+            None
+        } else {
+            Some(dir.make_partition(meta)?)
+        };
         let mut inventory = Self {
             path,
+            made,
             segments: Vec::new(),
             log_start: Offset::ZERO,
             snapshots: Vec::new(),
@@ -137,7 +138,7 @@ impl Inventory {
             .map_or(self.log_start, |segment| segment.base)
     }
 
-    /// Makes the first segment when there is none. Says whether it did.
+    /// Makes the first segment when there is none, not durably. Says whether it did.
     pub(super) fn ensure_segment(&mut self, dir: &DataDir) -> Result<bool, OpenError> {
         if !self.segments.is_empty() {
             return Ok(false);
@@ -147,9 +148,6 @@ impl Inventory {
         dir.storage()
             .open(&path, OpenMode::Create)
             .map_err(FileError::of("making", &path))?;
-        dir.storage()
-            .sync_dir(&self.path)
-            .map_err(FileError::of(SYNCING, &self.path))?;
         self.segments.push(SegmentFiles {
             base,
             len: 0,

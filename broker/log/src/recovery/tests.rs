@@ -378,9 +378,11 @@ fn offsets_of_deleted_records_are_not_used_again_after_a_power_cut_took_them() {
     };
     let storage = SimStorage::new();
     let mut rig = Rig::new(&storage);
-    let (opened, _) = rig.open(&config);
-    // Too few for a second segment, so that nothing was ever synced.
-    fill(&mut rig, &opened.handle, 4);
+    let (opened, _) = rig.open(&small());
+    rig.append(&opened.handle, &batch(1)).unwrap();
+    opened.handle.update_config(config.clone());
+    // Too few for a second segment, so that none of these is ever synced.
+    fill(&mut rig, &opened.handle, 3);
     rig.delete_records(&opened.handle, 3);
     let mut rig = Rig::new(&storage.power_cut(Unsynced::Lost));
     let (opened, _) = rig.open(&config);

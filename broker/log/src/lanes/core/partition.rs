@@ -133,6 +133,11 @@ impl Partition {
             .filter(|_| self.durability() == Durability::Fsync)
     }
 
+    /// All that is to be synced.
+    pub(super) fn sync_work(&self) -> Option<SyncWork> {
+        self.log.sync_work()
+    }
+
     pub(super) fn synced(&mut self, work: &SyncWork) {
         self.log.synced(work);
         if self.durability() == Durability::Fsync {
