@@ -13,6 +13,14 @@ use crate::names;
 use crate::objects::Child;
 use crate::world::Key;
 
+/// An error in the API server's own words; the error itself repeats them with everything around.
+pub(super) fn plain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Ours wins over what others wrote into the same fields; the rest of the object stays theirs.
 fn force() -> PatchParams {
     PatchParams::apply(names::FIELD_MANAGER).force()

@@ -51,7 +51,7 @@ pub(super) async fn work(context: &Arc<Context>) {
 /// Why a pass stopped.
 #[derive(Debug, thiserror::Error)]
 enum PassError {
-    #[error(transparent)]
+    #[error("{}", apply::plain(.0))]
     Kubernetes(#[from] kube::Error),
     #[error(transparent)]
     Build(#[from] crate::objects::BuildError),
@@ -77,7 +77,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     let mut observed = match observe::cluster(&context.client, key).await {
         Ok(observed) => observed,
         Err(error) => {
-            report(context, &resource, &Outcome::Unread(error.to_string())).await?;
+            report(context, &resource, &Outcome::Unread(apply::plain(&error))).await?;
             return Err(error.into());
         }
     };
@@ -157,7 +157,13 @@ async fn act(
             Step::Apply { child, change } => {
                 apply::child(&context.client, &key.namespace, child)
                     .await
-                    .map_err(|error| format!("{} could not be applied: {error}", child.title()))?;
+                    .map_err(|error| {
+                        format!(
+                            "{} could not be applied: {}",
+                            child.title(),
+                            apply::plain(&error)
+                        )
+                    })?;
                 tracing::info!(cluster = %key, object = child.title(), change, "applied");
                 // A new cluster is told once, not once for each of its objects.
                 if change != "missing" || child.resource.kind == "StatefulSet" {
@@ -220,7 +226,7 @@ async fn restart(
         Ok(_) => Ok(()),
         // Gone already, or another one by now.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(apply::plain(&error)),
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     .metrics
                     .pass("groups", began.elapsed(), result.is_ok());
                 result.unwrap_or_else(|error| {
-                    tracing::warn!(cluster = %key, %error, "a pass over groups failed");
+                    tracing::warn!(cluster = %key, error = apply::plain(&error), "a pass over groups failed");
                     Next::Failed
                 })
             }

@@ -47,7 +47,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     .metrics
                     .pass("topics", began.elapsed(), result.is_ok());
                 result.unwrap_or_else(|error| {
-                    tracing::warn!(cluster = %key, %error, "a pass over topics failed");
+                    tracing::warn!(cluster = %key, error = apply::plain(&error), "a pass over topics failed");
                     Next::Failed
                 })
             }

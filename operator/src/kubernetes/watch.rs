@@ -23,9 +23,9 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use weir_crds::{Cluster, ConsumerGroup, Topic};
 
-use super::RunError;
 use super::context::Context;
 use super::observe;
+use super::{RunError, apply};
 use crate::names;
 use crate::world::Key;
 
@@ -98,7 +98,7 @@ pub(super) async fn check_resources(
     let first = namespaces.first();
     let one = ListParams::default().limit(1);
     let error = |kind: &str, error: kube::Error| {
-        RunError::Resources(format!("{kind} cannot be listed: {error}"))
+        RunError::Resources(format!("{kind} cannot be listed: {}", apply::plain(&error)))
     };
     scoped::<Cluster>(client, first)
         .list_metadata(&one)
