@@ -8,6 +8,7 @@
 //! staged is either written or taken back before anything else happens.
 
 mod retention;
+mod staging;
 mod state;
 mod sync;
 #[cfg(test)]
@@ -17,45 +18,27 @@ mod truncation;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tracing::debug;
-use weir_wire::batch::{
-    BatchHeader, BatchView, HEADER_LEN, PATCHED_LEN, PatchedHeader, TimestampType,
-};
+use weir_wire::batch::BatchHeader;
 use weir_wire::{LeaderEpoch, Offset};
 
 use crate::config::LogConfig;
 use crate::error::{AppendError, Fatal};
 use crate::files::{FileError, Wait};
-use crate::lanes::Appended;
-use crate::producers::{Producers, Undo, Verdict};
+use crate::producers::Producers;
 use crate::seek::{Sought, entry_for};
-use crate::segment::{NO_TIMESTAMP, Newest, Segment};
+use crate::segment::{Newest, Segment};
 use crate::shared::Shared;
 use crate::storage::{File, OpenMode};
 use crate::walk::Placed;
 pub(crate) use retention::RetentionJob;
+use staging::Staged;
 pub(crate) use state::{SnapshotJob, rebuild as rebuild_state};
 pub(crate) use sync::SyncWork;
 pub(crate) use truncation::TruncationFailed;
 
 /// Positions and offsets within a segment are 32 bits in its index, and Kafka's `segment.bytes` is an `i32`.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-
-/// Where the checksum lies, and what it covers begins.
-const CRC_AT: usize = 17;
-const CRC_FROM: usize = 21;
-
-/// A batch that has its offsets and waits to be written.
-#[derive(Debug)]
-struct Staged {
-    /// What is written instead of the batch's first bytes: 16 of them, or the whole header when the time is the log's.
-    head: [u8; HEADER_LEN],
-    head_len: usize,
-    batch: Bytes,
-    header: BatchHeader,
-    undo: Option<Undo>,
-}
 
 /// Why what was staged is not in the log. It has been taken back.
 #[derive(Debug)]
@@ -178,63 +161,6 @@ impl PartitionLog {
         self.shared
             .set_index_interval_bytes(config.index_interval_bytes);
         self.config = config;
-    }
-
-    /// Judges one batch and assigns its offsets. Nothing is written yet.
-    pub(crate) fn stage(
-        &mut self,
-        batch: Bytes,
-        epoch: LeaderEpoch,
-        now_ms: i64,
-    ) -> Result<Appended, AppendError> {
-        if let Some(damage) = self.shared.damage() {
-            return Err(AppendError::Damaged(damage.clone()));
-        }
-        if let Some(latest) = self.latest_epoch.filter(|latest| epoch < *latest) {
-            return Err(AppendError::StaleEpoch { got: epoch, latest });
-        }
-        let mut header = whole_batch(&batch)?;
-        let log_start_offset = self.shared.log_start();
-        if let Verdict::Duplicate {
-            base_offset,
-            last_offset,
-        } = self.producers.check(&header)?
-        {
-            return Ok(Appended {
-                base_offset,
-                last_offset,
-                log_append_time: None,
-                log_start_offset,
-                duplicate: true,
-            });
-        }
-        header.base_offset = self.staged_end;
-        header.leader_epoch = epoch;
-        let log_append_time =
-            (self.config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
-        let (head, head_len) = match log_append_time {
-            Some(time) => (stamp(&mut header, &batch, time), HEADER_LEN),
-            None => (patch(&header), PATCHED_LEN),
-        };
-        let undo = self
-            .producers
-            .remember(&header, now_ms, self.config.producers_max);
-        self.latest_epoch = Some(epoch);
-        self.staged_end = header.next_offset();
-        self.staged.push(Staged {
-            head,
-            head_len,
-            batch,
-            header,
-            undo,
-        });
-        Ok(Appended {
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            log_append_time,
-            log_start_offset,
-            duplicate: false,
-        })
     }
 
     /// Bytes of what is staged.
@@ -431,44 +357,4 @@ impl PartitionLog {
         self.shared.set_segments(segments);
         Ok(())
     }
-}
-
-fn whole_batch(batch: &Bytes) -> Result<BatchHeader, AppendError> {
-    let malformed = |found: String| AppendError::Malformed(found);
-    let (view, rest) =
-        BatchView::split_first(batch).map_err(|error| malformed(error.to_string()))?;
-    if !rest.is_empty() {
-        return Err(malformed(format!("{} bytes behind the batch", rest.len())));
-    }
-    let header = *view.header();
-    if header.last_offset_delta < 0 {
-        return Err(malformed(format!(
-            "last offset delta {}",
-            header.last_offset_delta
-        )));
-    }
-    Ok(header)
-}
-
-fn patch(header: &BatchHeader) -> [u8; HEADER_LEN] {
-    let mut head = [0; HEADER_LEN];
-    head[..PATCHED_LEN].copy_from_slice(
-        &PatchedHeader::assign(header, header.base_offset, header.leader_epoch).to_bytes(),
-    );
-    head
-}
-
-/// The header with the log's time in it. Its checksum covers the records too, so they are read once for it.
-fn stamp(header: &mut BatchHeader, batch: &Bytes, now_ms: i64) -> [u8; HEADER_LEN] {
-    header.max_timestamp_ms = now_ms.max(NO_TIMESTAMP + 1);
-    header.attributes = header
-        .attributes
-        .with_timestamp_type(TimestampType::LogAppendTime);
-    let mut head = header.to_bytes();
-    let mut checksum = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    checksum.update(&head[CRC_FROM..]);
-    checksum.update(&batch[HEADER_LEN..]);
-    header.crc = checksum.finalize() as u32;
-    head[CRC_AT..CRC_FROM].copy_from_slice(&header.crc.to_be_bytes());
-    head
 }
