@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use std::time::Instant;
 
 #[tokio::test]
-async fn when_the_leading_operator_is_killed_the_other_takes_over() {
+async fn when_the_leading_operator_goes_the_other_takes_over() {
     let stage = Stage::open("leader").await;
     stage.cluster("shop", 1).await;
     stage.topic("shop", "before", 1).await;
@@ -39,7 +39,7 @@ async fn when_the_leading_operator_is_killed_the_other_takes_over() {
     let began = Instant::now();
     pods.delete(killed, &DeleteParams::default().grace_period(0))
         .await
-        .expect("the pod is killed");
+        .expect("the pod goes");
     let next = until(&leases, operator::DEPLOYMENT, "another leads", |lease| {
         holder(lease).is_some_and(|now| now != leader)
     });

@@ -247,6 +247,8 @@ fn stories(name: &str, filter: &str) -> Outcome<Command> {
             "--",
         ])
         .args(["--test-threads=1", "--nocapture", filter])
+        // What a story says when it fails is what matters, not the frames of its runtime.
+        .env("RUST_BACKTRACE", "0")
         .env("WEIR_FLIGHTS", clients::flights()?)
         .env("WEIR_PYTHON", clients::python()?);
     Ok(tests)
