@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+use weir_groups::request::ListRequest;
 
 use crate::Broker;
 use crate::config::HostPort;
@@ -159,6 +160,7 @@ async fn observe(broker: &Broker) {
     metrics
         .request_memory
         .set(gauge(broker.request_memory.held_bytes()));
+    observe_groups(broker).await;
     if let Some(space) = broker.disk_space().await {
         metrics
             .disk_available_bytes
@@ -167,6 +169,21 @@ async fn observe(broker: &Broker) {
     }
     if let Some(bytes) = resident_memory_bytes() {
         metrics.resident_memory.set(gauge(bytes));
+    }
+}
+
+/// How many groups are in which state. While a shard is loading, what is known of the others would look like groups that are gone.
+async fn observe_groups(broker: &Broker) {
+    let Ok(groups) = broker.groups.list(&ListRequest::default()).await else {
+        return;
+    };
+    broker.metrics.groups.reset();
+    for group in groups {
+        broker
+            .metrics
+            .groups
+            .with_label_values(&[group.state.name()])
+            .inc();
     }
 }
 

@@ -24,15 +24,24 @@ async fn trap_1_an_unknown_version_of_api_versions_is_answered_in_version_0_and_
  {
     let broker = TestBroker::start().await;
     let mut client = broker.connect().await;
-    client.send_bytes(&header(18, 99, 7)).await;
-    let frame = client.receive().await.unwrap();
-    assert_eq!(frame[..4], 7_i32.to_be_bytes());
-    let response = ApiVersionsResponseView::decode(&frame[4..], 0)
-        .unwrap()
-        .to_owned();
-    assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
-    assert_eq!(response.api_keys.len(), 1);
-    assert_eq!(response.api_keys[0].api_key, ApiKey::ApiVersions.key());
+    // 5 is known to the codec, though not served; 99 to no one.
+    for version in [5, 99] {
+        client.send_bytes(&header(18, version, 7)).await;
+        let frame = client.receive().await.unwrap();
+        assert_eq!(frame[..4], 7_i32.to_be_bytes());
+        let response = ApiVersionsResponseView::decode(&frame[4..], 0)
+            .unwrap()
+            .to_owned();
+        assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
+        let ranges = response
+            .api_keys
+            .iter()
+            .map(|api| (api.api_key, api.min_version, api.max_version));
+        assert_eq!(
+            ranges.collect::<Vec<_>>(),
+            [(ApiKey::ApiVersions.key(), 0, 4)]
+        );
+    }
     client.metadata(1, &MetadataRequest::default()).await;
 }
 
