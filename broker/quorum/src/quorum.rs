@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::error::RaftError;
@@ -37,6 +38,9 @@ pub use crate::raft::runtime::seed_thread;
 
 /// How far a node may be behind and still be made a voter: it catches up within a message or two.
 const NEAR_ENTRIES: u64 = 200;
+
+/// How long stopping a node may hold up the end of the process: it has one write to finish at most.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One node of the quorum. Clones are the same node.
 #[derive(Clone)]
@@ -317,10 +321,16 @@ impl Quorum {
         answer.map_err(malformed)
     }
 
-    /// Stops the node. What it has promised is on its disk.
+    /// Stops the node. What it has promised is on its disk, so one that does not stop in time is left behind.
     pub async fn shutdown(&self) {
-        if let Err(error) = self.raft.shutdown().await {
-            tracing::error!(%error, "the quorum's node did not stop in good order");
+        match tokio::time::timeout(SHUTDOWN_PATIENCE, self.raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the quorum's node did not stop in good order")
+            }
+            Err(_) => {
+                tracing::error!("the quorum's node did not stop within {SHUTDOWN_PATIENCE:?}")
+            }
         }
     }
 

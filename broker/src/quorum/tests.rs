@@ -114,9 +114,10 @@ impl Broker {
     async fn start(&self) -> Result<(), MemberError> {
         let member = self.member.clone();
         let runtime = self.runtime.as_ref().unwrap().handle().clone();
-        runtime
-            .spawn(async move { member.start().await })
+        let started = runtime.spawn(async move { member.start().await });
+        tokio::time::timeout(PATIENCE, started)
             .await
+            .expect("started in time")
             .unwrap()
     }
 
@@ -343,7 +344,9 @@ async fn a_wiped_voter_comes_back_as_another_disk_and_holds_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_says_goodbye_is_fenced_at_once() {
     let (_, brokers) = cluster(3).await;
-    brokers[2].member.shutdown().await;
+    tokio::time::timeout(PATIENCE, brokers[2].member.shutdown())
+        .await
+        .expect("stopped in time");
     // Well within its session, which would otherwise have to end first.
     let image = brokers[0]
         .metadata
@@ -428,7 +431,9 @@ async fn a_crash_at_any_moment_of_forming_leaves_one_cluster_that_forms() {
                 .await
                 .unwrap();
             known = started.ok().and_then(|()| member.metadata().cluster_id());
-            member.shutdown_at_once().await;
+            tokio::time::timeout(PATIENCE, member.shutdown_at_once())
+                .await
+                .expect("stopped in time");
         }
         let disk = disk.power_cut(Unsynced::Mixed(at));
         let again = open(options, listeners.remove(0), disk).await;
