@@ -1,7 +1,11 @@
 //! Generates the gRPC code. `protox` compiles the definitions, so no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["weir/admin/v1/admin.proto", "weir/groups/v1/groups.proto", "weir/quorum/v1/quorum.proto"];
+    let files = [
+        "weir/admin/v1/admin.proto",
+        "weir/groups/v1/groups.proto",
+        "weir/quorum/v1/quorum.proto",
+    ];
     println!("cargo:rerun-if-changed=weir");
     let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
