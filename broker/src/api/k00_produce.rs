@@ -55,6 +55,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         for data in topic.partition_data {
             let checked = match &found {
                 Err(code) => Err(NotLed::from(*code)),
+                // Only coordinators write there: what a client put there would be taken for groups and offsets.
+                Ok(topic) if topic.is_internal() => {
+                    Err(NotLed::from(ErrorCode::InvalidTopicException))
+                }
                 Ok(topic) => leaders::led(broker, topic, data.index, -1).and_then(|led| {
                     check(&led, &data, rules)
                         .map(|()| led)

@@ -173,14 +173,15 @@ impl Groups {
         &self,
         request: &ListRequest,
     ) -> impl Future<Output = Result<Vec<Listing>, GroupError>> + Send + use<> {
-        let inboxes = self.shared.shards.all();
-        let asked: Vec<_> = inboxes
-            .into_iter()
-            .map(|inbox| hand(Ok(inbox), Request::List(request.clone())))
-            .collect();
+        let asked = self.own_shards().map(|inboxes| {
+            let asked = inboxes
+                .into_iter()
+                .map(|inbox| hand(Ok(inbox), Request::List(request.clone())));
+            asked.collect::<Vec<_>>()
+        });
         async move {
             let mut groups = Vec::new();
-            for asked in asked {
+            for asked in asked? {
                 match asked.await {
                     Ok(Response::List(listed)) => groups.extend(listed),
                     Ok(other) => return Err(unexpected(&other)),

@@ -179,6 +179,20 @@ impl Groups {
         }
     }
 
+    /// The ways to all shards that this broker is to coordinate.
+    ///
+    /// # Errors
+    /// While the task of one of them is yet to start.
+    pub(super) fn own_shards(&self) -> Result<Vec<Inbox>, GroupError> {
+        let led = self.led(&self.shared.metadata.image());
+        let inboxes = led
+            .into_keys()
+            .map(|key| self.shared.shards.get(key.partition));
+        inboxes
+            .map(|inbox| inbox.ok_or(GroupError::CoordinatorLoadInProgress))
+            .collect()
+    }
+
     /// The way to a group's shard, if that is here.
     pub(super) fn shard_of(&self, group: &str) -> Result<Inbox, GroupError> {
         let image = self.shared.metadata.image();

@@ -97,7 +97,9 @@ fn oldest_unread(
                 .map_while(Result::ok)
                 .find(|record| record.offset >= from)
         });
-    Ok(within.map_or(header.base_timestamp_ms, |record| record.timestamp_ms)).map(known)
+    Ok(known(within.map_or(header.base_timestamp_ms, |record| {
+        record.timestamp_ms
+    })))
 }
 
 /// The header of the first batch of a slice.

@@ -14,20 +14,21 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use weir_groups::request::{
-    CommitPartition, CommitRequest, CommitTopic, FetchRequest, JoinRequest, Protocol, TopicRef,
+    CommitPartition, CommitRequest, CommitTopic, FetchRequest, JoinRequest, ListRequest, Protocol,
+    TopicRef,
 };
 use weir_groups::{Config, Generation, GroupError};
 use weir_log::storage_sim::SimStorage;
-use weir_log::{DataDir, Lanes, LanesConfig, SystemClock};
+use weir_log::{DataDir, Lanes, LanesConfig, PartitionKey, SystemClock};
 use weir_quorum::command::{Command, CreateTopics, DeleteTopics, NewTopic, TopicRef as Named};
 use weir_quorum::configs::Settings;
 use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, Image};
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
-use super::Groups;
+use super::{Groups, Unreachable};
 use crate::metrics::Metrics;
-use crate::partitions::Partitions;
+use crate::partitions::{Partition, Partitions};
 use crate::quorum::Metadata;
 
 const GROUP: &str = "shop";
@@ -51,6 +52,7 @@ impl House {
         let house = Self::empty().await;
         house.create(TOPIC, 1).await;
         house.groups.find(GROUP).await.unwrap();
+        house.loaded().await;
         house
     }
 
@@ -109,6 +111,13 @@ impl House {
             .spawn(self.groups.clone().follow(self.serving.clone()));
     }
 
+    /// Waits until every shard is loaded.
+    async fn loaded(&self) {
+        while self.groups.list(&ListRequest::default()).await.is_err() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// The coordinators end, and others take their place, as when leadership goes and comes back.
     async fn reload(&mut self) {
         self.serving.cancel();
@@ -117,6 +126,7 @@ impl House {
         self.tasks.reopen();
         self.groups = coordinators(&self.metadata, &self.partitions);
         self.serve();
+        self.loaded().await;
     }
 
     async fn create(&self, name: &str, partitions: i32) {
@@ -185,6 +195,30 @@ impl House {
             match self.groups.commit(request.clone()).await {
                 Err(GroupError::CoordinatorLoadInProgress) => tokio::time::sleep(PAUSE).await,
                 answer => return answer.and_then(|topics| topics[0].partitions[0].1),
+            }
+        }
+    }
+
+    /// All groups, once this broker's own shards are loaded.
+    async fn describe_all(&self) -> Result<Vec<weir_proto::admin::v1::Group>, Unreachable> {
+        loop {
+            match self.groups.describe_with_lag(&[]).await {
+                Err(error) if error.broker == BrokerId(0) => tokio::time::sleep(PAUSE).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// A partition of the topic, once it is open here.
+    async fn partition(&self, index: i32) -> Arc<Partition> {
+        let key = PartitionKey {
+            topic_id: self.topic().id,
+            partition: PartitionIndex(index),
+        };
+        loop {
+            match self.partitions.get(key) {
+                Ok(partition) => return partition,
+                Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }

@@ -18,6 +18,7 @@ use weir_wire::messages::offset_delete_request::{
 use weir_wire::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
+use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use weir_wire::messages::*;
 use weir_wire::{MessageView, Request};
 
@@ -443,4 +444,22 @@ async fn heartbeats_do_not_starve_behind_a_join_that_waits() {
             .generation_id,
         2
     );
+}
+
+#[tokio::test]
+async fn clients_cannot_write_where_coordinators_keep_their_state() {
+    let client = Client::new().await;
+    let topic = TopicProduceData {
+        name: weir_groups::OFFSETS_TOPIC.to_owned(),
+        partition_data: vec![PartitionProduceData::default()],
+        ..TopicProduceData::default()
+    };
+    let request = ProduceRequest {
+        acks: -1,
+        topic_data: vec![topic],
+        ..ProduceRequest::default()
+    };
+    let body = client.ask(9, &request).await;
+    let response = ProduceResponseView::decode(&body, 9).unwrap().to_owned();
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 17);
 }

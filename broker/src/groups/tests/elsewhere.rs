@@ -134,6 +134,7 @@ async fn any_broker_describes_every_group() {
     let (mine, theirs) = (house.group_at(0).await, house.group_at(1).await);
     // Of the group here, a partition there; of the group there, a partition here.
     let (here, there) = (house.partition_at(0), house.partition_at(1));
+    house.partition(here).await;
     *other.partition.lock().unwrap() = here;
     house.commit_to(&mine, there, 90).await.unwrap();
     let asked = [theirs.clone(), mine.clone()];
@@ -163,7 +164,7 @@ async fn any_broker_describes_every_group() {
         ),
         (here, 0, 0)
     );
-    let all = house.groups.describe_with_lag(&[]).await.unwrap();
+    let all = house.describe_all().await.unwrap();
     let all: Vec<&str> = all.iter().map(|group| group.id.as_str()).collect();
     assert_eq!(all, [mine.as_str(), "zebra"]);
 }
@@ -189,13 +190,5 @@ async fn what_cannot_be_learnt_is_an_error_and_not_a_guess() {
         .map(|group| group.error.as_ref().unwrap().code.as_str())
         .collect();
     assert_eq!(codes, ["LEADER_NOT_AVAILABLE", "COORDINATOR_NOT_AVAILABLE"]);
-    assert_eq!(
-        house
-            .groups
-            .describe_with_lag(&[])
-            .await
-            .unwrap_err()
-            .broker,
-        BrokerId(1)
-    );
+    assert_eq!(house.describe_all().await.unwrap_err().broker, BrokerId(1));
 }

@@ -1,7 +1,5 @@
 //! Exact lag.
 
-use weir_log::PartitionKey;
-use weir_wire::PartitionIndex;
 use weir_wire::batch::{BatchBuilder, NewRecord};
 
 use super::{GROUP, House};
@@ -9,16 +7,7 @@ use super::{GROUP, House};
 impl House {
     /// Appends a batch of records with these timestamps to the topic.
     async fn produce(&self, timestamps_ms: &[i64]) {
-        let key = PartitionKey {
-            topic_id: self.topic().id,
-            partition: PartitionIndex(0),
-        };
-        let partition = loop {
-            match self.partitions.get(key) {
-                Ok(partition) => break partition,
-                Err(_) => tokio::time::sleep(super::PAUSE).await,
-            }
-        };
+        let partition = self.partition(0).await;
         let mut batch = BatchBuilder::new();
         for timestamp_ms in timestamps_ms {
             batch
@@ -67,7 +56,7 @@ async fn lag_is_exact_in_offsets_and_in_time() {
             "{found:?}"
         );
     }
-    let all = house.groups.describe_with_lag(&[]).await.unwrap();
+    let all = house.describe_all().await.unwrap();
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].state, "Empty");
 }
