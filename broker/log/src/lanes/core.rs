@@ -96,7 +96,7 @@ impl LaneCore {
         self.queue.is_over()
     }
 
-    /// When the next turn is due though nothing may be queued: for the syncs that [`Durability::Replicated`] promises.
+    /// When the next turn is due though nothing may be queued: for the syncs that [`Durability::Replicated`](crate::Durability::Replicated) promises.
     #[must_use]
     pub fn wake_at_ms(&self) -> Option<i64> {
         self.sync_due_ms.values().copied().min()
