@@ -46,6 +46,16 @@ pub struct FileSlice {
     pub next_offset: Offset,
 }
 
+impl FileSlice {
+    /// The bytes, when they can be read without waiting for the disk.
+    #[must_use]
+    pub fn try_bytes(&self) -> Option<Bytes> {
+        let mut bytes = vec![0; usize::try_from(self.len).ok()?];
+        let read = self.file.try_read_at(&mut bytes, self.position).ok()?;
+        (read == bytes.len()).then(|| Bytes::from(bytes))
+    }
+}
+
 /// An offset found by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimestampOffset {

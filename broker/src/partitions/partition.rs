@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, oneshot};
 use weir_log::{
-    Append, AppendError, Appended, Batches, LogReader, Observer, Opened, PartitionHandle,
-    PartitionKey, ReadError,
+    Append, AppendError, Appended, Batches, FileSlice, LogReader, Observer, Opened,
+    PartitionHandle, PartitionKey, ReadError,
 };
 use weir_quorum::configs::TopicConfig;
 use weir_quorum::image::Topic;
@@ -198,6 +198,17 @@ impl Partition {
             let _ = sender.send(result);
         });
         async move { receiver.await.unwrap_or(Err(AppendError::Closed)) }
+    }
+
+    /// Where batches from `from` on, below the high watermark, lie, if they are at hand without waiting for the disk.
+    pub fn try_slice(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        min_one_batch: bool,
+    ) -> Result<FileSlice, ReadError> {
+        self.reader()
+            .try_slice(from, self.high_watermark(), bytes_max, min_one_batch)
     }
 
     /// Batches from `from` on, below the high watermark, if they are at hand without waiting for the disk.
