@@ -43,36 +43,36 @@ func producer(s settings, more ...kgo.Opt) (*kgo.Client, error) {
 	}, more...)...)
 }
 
-// EnsureTopic makes the topic unless it is there, and waits until every partition has a leader.
+// EnsureTopic makes the topic unless it is there, and waits until every partition of it serves.
 func ensureTopic(ctx context.Context, client *kgo.Client, name string, partitions int) error {
 	admin := kadm.NewClient(client)
 	_, err := admin.CreateTopic(ctx, int32(partitions), -1, nil, name)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return err
 	}
+	return untilServing(ctx, admin, partitions, name)
+}
+
+// UntilServing waits until the leaders of so many partitions answer for them; that metadata names a leader is not enough.
+func untilServing(ctx context.Context, admin *kadm.Client, partitions int, names ...string) error {
 	for {
-		topics, err := admin.ListTopics(ctx, name)
-		if err != nil {
-			return err
-		}
-		if led(topics) >= partitions {
+		ends, err := admin.ListEndOffsets(ctx, names...)
+		serving := 0
+		ends.Each(func(end kadm.ListedOffset) {
+			if end.Err == nil {
+				serving++
+			}
+		})
+		if serving >= partitions {
 			return nil
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+		if err != nil && !kerr.IsRetriable(err) {
+			return err
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
-}
-
-// Led counts partitions that have a leader.
-func led(topics kadm.TopicDetails) int {
-	count := 0
-	topics.EachPartition(func(p kadm.PartitionDetail) {
-		if p.Err == nil && p.Leader >= 0 {
-			count++
-		}
-	})
-	return count
 }
 
 func remove(ctx context.Context, s settings) (answer, error) {

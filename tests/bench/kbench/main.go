@@ -7,7 +7,7 @@
 //	consume     reads -count records from the start of a topic, and checks that each is there once and in order
 //	end-to-end  open loop: sends -rate records a second; each carries the time at which it was due, so that a stall is
 //	            charged to every record that it delayed
-//	create      makes -topics topics and waits until every partition has a leader
+//	create      makes -topics topics and waits until every partition serves
 //	delete      deletes a topic
 //	first       waits until one record in each partition of a topic is acknowledged by a broker that is only starting
 //

@@ -33,18 +33,10 @@ func create(ctx context.Context, s settings) (answer, error) {
 			return nil, err
 		}
 	}
-	for {
-		topics, err := admin.ListTopics(ctx, names...)
-		if err != nil {
-			return nil, err
-		}
-		if led(topics) == len(names)*s.partitions {
-			return clock.stop(0, 0), nil
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return nil, err
-		}
+	if err := untilServing(ctx, admin, len(names)*s.partitions, names...); err != nil {
+		return nil, err
 	}
+	return clock.stop(0, 0), nil
 }
 
 // First tries often, so that what it adds to the time that the broker takes is a few milliseconds.
@@ -65,7 +57,7 @@ func first(ctx context.Context, s settings) (answer, error) {
 		if err == nil {
 			return answer{}, nil
 		}
-		if ctx.Err() != nil {
+		if pause(ctx, often) != nil {
 			return nil, err
 		}
 	}

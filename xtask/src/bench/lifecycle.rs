@@ -34,7 +34,7 @@ pub(super) const ROWS: [(&str, &str); 12] = [
     ("killed-memory", "resident memory after that, MiB"),
     (
         "partitions",
-        "making the partitions until all have a leader, s",
+        "making the partitions until all serve, s",
     ),
     ("partitions-produce", "producing to all of them, MB/s"),
     ("partitions-memory", "resident memory after that, MiB"),
