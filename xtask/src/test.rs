@@ -160,6 +160,10 @@ pub(crate) fn run(only: &[String], filter: &str) -> Outcome {
         println!("{error}");
         tally.failed = tally.failed.max(1);
     }
+    if outcome.is_ok() && tally.passed == 0 {
+        outcome = Err(format!("no test has {filter:?} in its name").into());
+        tally.failed = 1;
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     outcome.map_err(|_: Box<dyn std::error::Error>| "the tests failed".into())
 }
