@@ -156,13 +156,12 @@ pub(crate) fn run(only: &[String], filter: &str) -> Outcome {
     }
     println!("\n==== {} s in all", start.elapsed().as_secs());
     report.iter().for_each(|line| println!("{line}"));
+    if outcome.is_ok() && tally.passed == 0 {
+        outcome = Err(format!("no test has {filter:?} in its name").into());
+    }
     if let Err(error) = &outcome {
         println!("{error}");
         tally.failed = tally.failed.max(1);
-    }
-    if outcome.is_ok() && tally.passed == 0 {
-        outcome = Err(format!("no test has {filter:?} in its name").into());
-        tally.failed = 1;
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     outcome.map_err(|_: Box<dyn std::error::Error>| "the tests failed".into())
@@ -241,15 +240,7 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
 fn stories(name: &str, filter: &str) -> Outcome<Command> {
     let mut tests = cargo("test");
     tests
-        .args([
-            "-p",
-            "weir-tests",
-            "--locked",
-            "--quiet",
-            "--test",
-            name,
-            "--",
-        ])
+        .args(["-p", "weir-tests", "--locked", "--test", name, "--"])
         .args(["--test-threads=1", "--nocapture", filter])
         // What a story says when it fails is what matters, not the frames of its runtime.
         .env("RUST_BACKTRACE", "0")
