@@ -36,7 +36,7 @@ async fn cluster() -> (Vec<Running>, TempDir) {
         starting.spawn(async move {
             (
                 id,
-                start(config, Arc::new(|what: &str| panic!("fatal: {what}")))
+                start(config, Arc::new(|what: &str| eprintln!("fatal: {what}")))
                     .await
                     .unwrap(),
             )
