@@ -32,10 +32,7 @@ pub(super) const ROWS: [(&str, &str); 12] = [
         "start after `kill -9` under load to an acknowledged message in every partition, s",
     ),
     ("killed-memory", "resident memory after that, MiB"),
-    (
-        "partitions",
-        "making the partitions until all serve, s",
-    ),
+    ("partitions", "making the partitions until all serve, s"),
     ("partitions-produce", "producing to all of them, MB/s"),
     ("partitions-memory", "resident memory after that, MiB"),
     ("partitions-stop", "stopping with them, s"),
