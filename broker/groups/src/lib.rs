@@ -33,6 +33,7 @@ mod outbox;
 mod placement;
 mod rebalance;
 pub mod request;
+pub mod share;
 mod stored;
 mod subscription;
 mod sync;

@@ -1,0 +1,23 @@
+//! Share groups (KIP-932): records that are handed out one by one, acknowledged one by one, and handed out again.
+//!
+//! - [`SharePartition`] is the acquisition engine: which records of one partition one group has out, with whom and until
+//!   when. Whatever is to be built on acknowledgement of single records builds on it.
+//! - [`Overlay`] is how states of ranges of offsets lie over one another; it is what is persisted of a share-partition.
+//!
+//! No I/O anywhere: the broker's `share` module carries things out.
+
+mod acknowledge;
+mod acquire;
+mod overlay;
+mod partition;
+mod runs;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use acknowledge::{AckBatch, AckError, AckType};
+pub use acquire::{Acquire, AcquireMode, Acquired, Fetched};
+pub use overlay::{DeliveryState, Overlay, StateBatch};
+pub use partition::{Departure, ShareConfig, SharePartition};
+pub use write::{Restored, Ticket, Write, Written};

@@ -1,0 +1,292 @@
+//! Random lives of a share-partition, held against the model and against what members may expect.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::model::Model;
+use super::*;
+use crate::share::partition::Departure;
+use crate::share::write::Write;
+
+const MEMBERS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Acquire {
+        member: usize,
+        records_max: i64,
+        batch_size: i64,
+        is_strict: bool,
+        reach: usize,
+    },
+    /// What it has, from a place on, in ways.
+    Acknowledge {
+        member: usize,
+        skip: usize,
+        ways: Vec<i8>,
+    },
+    /// Offsets as they come, whoever has them.
+    Guess {
+        member: usize,
+        first: i64,
+        ways: Vec<i8>,
+    },
+    Leave(usize, bool),
+    Wait(u64),
+    Write(bool),
+    Retain(i64),
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let member = 0..MEMBERS;
+    let ways = || proptest::collection::vec(0i8..=4, 1..6);
+    let step = prop_oneof![
+        8 => (member.clone(), 1i64..12, 1i64..8, any::<bool>(), 1usize..5).prop_map(
+            |(member, records_max, batch_size, is_strict, reach)| Step::Acquire {
+                member, records_max, batch_size, is_strict, reach
+            }
+        ),
+        8 => (member.clone(), 0usize..6, ways()).prop_map(|(member, skip, ways)| Step::Acknowledge { member, skip, ways }),
+        2 => (member.clone(), 0i64..60, ways()).prop_map(|(member, first, ways)| Step::Guess { member, first, ways }),
+        1 => (member, any::<bool>()).prop_map(|(member, orderly)| Step::Leave(member, orderly)),
+        3 => (0u64..700).prop_map(Step::Wait),
+        8 => proptest::bool::weighted(0.8).prop_map(Step::Write),
+        1 => (0i64..40).prop_map(Step::Retain),
+        1 => Just(Step::Crash),
+    ];
+    proptest::collection::vec(step, 1..150)
+}
+
+/// A log: lengths of batches, gaps before them, and whether they are for consumers.
+fn logs() -> impl Strategy<Value = Vec<Fetched>> {
+    let one = (
+        1i64..7,
+        prop_oneof![4 => Just(0i64), 1 => 1i64..5],
+        proptest::bool::weighted(0.8),
+    );
+    proptest::collection::vec(one, 1..60).prop_map(|parts| {
+        let mut next = 0;
+        let batches = parts.into_iter().map(|(len, gap, is_for_consumers)| {
+            let base = next + gap;
+            next = base + len;
+            Fetched {
+                is_for_consumers,
+                ..batch(base, next - 1)
+            }
+        });
+        batches.collect()
+    })
+}
+
+struct Life {
+    log: Vec<Fetched>,
+    members: Vec<MemberId>,
+    partition: SharePartition,
+    model: Model,
+    now: u64,
+    /// What was acknowledged for good, and stored.
+    done: BTreeSet<i64>,
+    /// The write that is under way.
+    writing: Option<Write>,
+}
+
+impl Life {
+    fn new(log: Vec<Fetched>) -> Self {
+        Self {
+            log,
+            members: (0..MEMBERS).map(|n| member(&format!("m{n}"))).collect(),
+            partition: fresh(),
+            model: Model::new(),
+            now: 0,
+            done: BTreeSet::new(),
+            writing: None,
+        }
+    }
+
+    fn acquire(&mut self, who: usize, (max, size, strict): (i64, i64, bool), reach: usize) {
+        let Some(from) = self.partition.next_fetch() else {
+            return;
+        };
+        let mode = if strict {
+            AcquireMode::RecordLimit
+        } else {
+            AcquireMode::BatchOptimized
+        };
+        let first = self.log.partition_point(|batch| batch.last < from);
+        let read: Vec<_> = self.log[first..].iter().take(reach).copied().collect();
+        let want = Acquire {
+            member: &self.members[who],
+            records_max: max,
+            batch_size: size,
+            mode,
+            from,
+            batches: &read,
+        };
+        let ranges = self.partition.acquire(want, MonoMs(self.now));
+        let expected = self
+            .model
+            .acquire(who, (max, mode), from.0, &read, self.now);
+        let mut got = BTreeMap::new();
+        let mut before = -1;
+        for range in &ranges {
+            assert!(
+                before < range.first.0 && range.first <= range.last,
+                "{ranges:?}"
+            );
+            before = range.last.0;
+            for offset in range.first.0..=range.last.0 {
+                got.insert(offset, range.deliveries);
+                assert!(!self.done.contains(&offset), "{offset} was done with");
+                assert!(range.deliveries <= CONFIG.deliveries_max);
+            }
+        }
+        assert_eq!(got, expected);
+        if strict {
+            assert!(i64::try_from(got.len()).unwrap() <= max);
+        }
+    }
+
+    fn acknowledge(&mut self, who: usize, first: i64, ways: &[i8]) {
+        let types: Vec<_> = ways
+            .iter()
+            .map(|way| AckType::from_id(*way).unwrap())
+            .collect();
+        let last = first + i64::try_from(types.len()).unwrap() - 1;
+        let said = (first..).zip(types.iter().copied()).collect();
+        let batch = AckBatch {
+            first: Offset(first),
+            last: Offset(last),
+            types,
+        };
+        let answer = self
+            .partition
+            .acknowledge(&self.members[who], &[batch], MonoMs(self.now));
+        let allowed = self.model.acknowledge(who, &said, self.now);
+        assert_eq!(answer.is_ok(), allowed, "{answer:?}");
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Acquire {
+                member,
+                records_max,
+                batch_size,
+                is_strict,
+                reach,
+            } => {
+                self.acquire(member, (records_max, batch_size, is_strict), reach);
+            }
+            Step::Acknowledge { member, skip, ways } => {
+                if let Some(first) = self.model.held_by(member).get(skip) {
+                    self.acknowledge(member, *first, &ways);
+                }
+            }
+            Step::Guess {
+                member,
+                first,
+                ways,
+            } => self.acknowledge(member, first, &ways),
+            Step::Leave(who, is_orderly) => {
+                let departure = if is_orderly {
+                    Departure::Orderly
+                } else {
+                    Departure::Lost
+                };
+                self.partition.release(&self.members[who], departure);
+                self.model.give_back(|holder, _| holder == who, departure);
+            }
+            Step::Wait(ms) => {
+                self.now += ms;
+                let now = self.now;
+                self.partition.tick(MonoMs(now));
+                self.model
+                    .give_back(|_, until| until <= now, Departure::Lost);
+            }
+            Step::Write(is_stored) => self.write(is_stored),
+            Step::Retain(at) => {
+                self.partition.log_start_moved(Offset(at));
+                self.model.log_start(at);
+            }
+            Step::Crash => {
+                self.model.crash();
+                let (start, stored) = &self.model.stored;
+                let batches =
+                    stored
+                        .iter()
+                        .map(|(at, (state, deliveries))| crate::share::StateBatch {
+                            first: Offset(*at),
+                            last: Offset(*at),
+                            state: *state,
+                            deliveries: *deliveries,
+                        });
+                let restored = Restored {
+                    state_epoch: 0,
+                    start: Offset(*start),
+                    batches: batches.collect(),
+                };
+                self.partition = SharePartition::restore(CONFIG, restored);
+                // It may have come through or not; here it has not.
+                self.writing = None;
+            }
+        }
+    }
+
+    /// Begins a write, or ends the one under way.
+    fn write(&mut self, is_stored: bool) {
+        if let Some(write) = self.writing.take() {
+            return self.written(&write, is_stored);
+        }
+        let would_be = self.model.as_if_stored();
+        let Some(write) = self.partition.take_write() else {
+            assert!(
+                self.model.unsaved.is_empty(),
+                "{:?} are to be stored",
+                self.model.unsaved
+            );
+            return;
+        };
+        assert_eq!((write.start.0, i64::from(write.complete_count)), would_be);
+        let unsaved = std::mem::take(&mut self.model.unsaved).split_off(&write.start.0);
+        let mut told = BTreeMap::new();
+        for batch in &write.batches {
+            for offset in batch.first.0..=batch.last.0 {
+                let said = (batch.state, batch.deliveries);
+                assert_eq!(told.insert(offset, said), None, "batches overlap");
+            }
+        }
+        assert_eq!(told, unsaved);
+        self.model.gathering += 1;
+        self.writing = Some(write);
+    }
+
+    fn written(&mut self, write: &Write, is_stored: bool) {
+        let outcome = if is_stored {
+            Written::Stored
+        } else {
+            Written::Failed
+        };
+        self.partition.written(outcome);
+        self.model.settle(write, is_stored);
+        if is_stored {
+            self.done.extend(0..write.start.0);
+            for batch in write.batches.iter().filter(|batch| batch.state.is_final()) {
+                self.done.extend(batch.first.0..=batch.last.0);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn the_engine_does_what_a_state_for_each_record_would(log in logs(), steps in steps()) {
+        let mut life = Life::new(log);
+        for step in steps {
+            life.step(step);
+            life.model.check(&mut life.partition, &life.members);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is stored of a share-partition, and what happens when it is.
+//!
+//! One write is under way at a time; whatever is acknowledged meanwhile gathers into the next, so that many
+//! acknowledgements cost one write, and writes arrive in order.
+
+use weir_wire::Offset;
+
+use super::overlay::StateBatch;
+use super::partition::SharePartition;
+use super::runs::State;
+
+/// Names a write. Later ones are greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A share-partition as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Of this initialisation of the state.
+    pub state_epoch: i32,
+    /// Every record before it is done with.
+    pub start: Offset,
+    /// What is known of records from there on.
+    pub batches: Vec<StateBatch>,
+}
+
+/// To be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Its name.
+    pub ticket: Ticket,
+    /// The epoch that the state must have.
+    pub state_epoch: i32,
+    /// Every record before it is done with, once this is stored.
+    pub start: Offset,
+    /// Records from there on that are done with, once this is stored.
+    pub complete_count: i32,
+    /// What has changed, in order and without overlap.
+    pub batches: Vec<StateBatch>,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is stored.
+    Stored,
+    /// It is not, and will not be: everything is as before the acknowledgements in it.
+    Failed,
+}
+
+impl SharePartition {
+    /// What is to be stored now, if anything is, and nothing is being stored. Tell the outcome with
+    /// [`written`](SharePartition::written).
+    pub fn take_write(&mut self) -> Option<Write> {
+        if self.writing.is_some() || !self.has_unsaved {
+            return None;
+        }
+        let open = self
+            .runs
+            .states()
+            .find(|(_, _, state)| !state.will_be_over());
+        let start = open.map_or(self.end, |(first, _, _)| first);
+        let complete = self
+            .runs
+            .states_from(start)
+            .filter(|(first, _, state)| *first >= start && state.will_be_over());
+        let complete: i64 = complete.map(|(first, last, _)| last - first + 1).sum();
+        let mut unsaved = std::mem::take(&mut self.unsaved);
+        unsaved.drop_below(Offset(start));
+        let ticket = self.gathering;
+        self.writing = Some(ticket);
+        self.gathering = Ticket(ticket.0 + 1);
+        self.has_unsaved = false;
+        Some(Write {
+            ticket,
+            state_epoch: self.state_epoch,
+            start: Offset(start),
+            complete_count: i32::try_from(complete).unwrap_or(i32::MAX),
+            batches: unsaved.batches().collect(),
+        })
+    }
+
+    pub(super) fn settle(&mut self, outcome: Written) {
+        let Some(ticket) = self.writing.take() else {
+            return;
+        };
+        let leaving: Vec<_> = self
+            .runs
+            .iter()
+            .filter(|run| {
+                matches!(&run.state, State::Acquired { becoming: Some(becoming), .. } if becoming.ticket == ticket)
+            })
+            .collect();
+        for run in leaving {
+            let State::Acquired {
+                member,
+                deliveries,
+                until,
+                becoming: Some(becoming),
+            } = run.state
+            else {
+                continue;
+            };
+            match outcome {
+                Written::Stored => self.enter(StateBatch {
+                    first: Offset(run.first),
+                    last: Offset(run.last),
+                    state: becoming.state,
+                    deliveries,
+                }),
+                Written::Failed => {
+                    let kept = State::Acquired {
+                        member,
+                        deliveries,
+                        until,
+                        becoming: None,
+                    };
+                    self.runs.set(run.first, run.last, kept);
+                    // Its lock may have been passed over meanwhile.
+                    self.earliest_expiry = Some(
+                        self.earliest_expiry
+                            .map_or(until, |before| before.min(until)),
+                    );
+                }
+            }
+        }
+        self.advance_start();
+    }
+}
