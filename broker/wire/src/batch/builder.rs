@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::error::BatchError;
 use super::header::{Attributes, BatchHeader, CRC_FROM, HEADER_LEN, PREFIX_LEN};
 use super::record::ControlRecord;
-use super::varint;
+use super::varint::{self, nullable_len, put_nullable};
 use super::view::crc32c;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
@@ -210,21 +210,4 @@ pub fn control_batch(
         headers: &[],
     })?;
     Ok(builder.build())
-}
-
-fn nullable_len(bytes: Option<&[u8]>) -> usize {
-    match bytes {
-        None => varint::len(-1),
-        Some(bytes) => varint::len(bytes.len() as i64) + bytes.len(),
-    }
-}
-
-fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    match bytes {
-        None => varint::put(out, -1),
-        Some(bytes) => {
-            varint::put(out, bytes.len() as i64);
-            out.extend_from_slice(bytes);
-        }
-    }
 }

@@ -168,6 +168,18 @@ impl Attributes {
         )
     }
 
+    /// The same, with the base timestamp being a delete horizon or not.
+    #[must_use]
+    pub const fn with_delete_horizon(self, horizon: bool) -> Self {
+        self.with(Self::DELETE_HORIZON, horizon)
+    }
+
+    /// The same, with records compressed in that way.
+    #[must_use]
+    pub const fn with_compression(self, codec: Compression) -> Self {
+        Self((self.0 & !Self::CODEC) | codec.id() as i16)
+    }
+
     const fn with(self, bit: i16, set: bool) -> Self {
         Self(if set { self.0 | bit } else { self.0 & !bit })
     }

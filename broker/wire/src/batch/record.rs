@@ -54,6 +54,11 @@ impl<'a> Headers<'a> {
         self.count == 0
     }
 
+    /// As they lie in the record, without their count.
+    pub(super) const fn encoded(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The headers in their order.
     pub fn iter(&self) -> impl Iterator<Item = HeaderView<'a>> + use<'a> {
         let mut cursor = Cursor {
@@ -78,20 +83,29 @@ pub struct RecordsIter<'a> {
 }
 
 impl<'a> RecordsIter<'a> {
-    /// `body` is what follows the batch's header.
+    /// `batch` is the whole batch.
     pub(super) fn new(header: &BatchHeader, batch: &'a [u8]) -> Result<Self, BatchError> {
-        let left = batch.len() - HEADER_LEN;
+        Self::over(header, batch, HEADER_LEN)
+    }
+
+    /// The records begin at `from` in `bytes`.
+    pub(super) fn over(
+        header: &BatchHeader,
+        bytes: &'a [u8],
+        from: usize,
+    ) -> Result<Self, BatchError> {
+        let left = bytes.len() - from;
         let count = header.record_count;
         if count < 0 || count as usize > left / RECORD_LEN_MIN {
             return Err(BatchError::TooMany {
                 count: count.into(),
                 left,
-                position: HEADER_LEN,
+                position: from,
             });
         }
         let cursor = Cursor {
-            bytes: batch,
-            position: HEADER_LEN,
+            bytes,
+            position: from,
         };
         Ok(Self {
             header: *header,

@@ -412,3 +412,81 @@ proptest! {
         prop_assert_eq!(varint::get(&out[..out.len() - 1]), None);
     }
 }
+
+mod rewriting {
+    use super::*;
+
+    fn compressed(codec: Compression) -> Bytes {
+        let bytes = three_records();
+        let batch = only_batch(&bytes).unwrap();
+        batch.inflated().unwrap().recompress(codec, None).unwrap()
+    }
+
+    const CODECS: [Compression; 5] = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+
+    #[test]
+    fn another_codec_changes_nothing_but_the_codec() {
+        let plain = three_records();
+        let plain = only_batch(&plain).unwrap();
+        for codec in CODECS {
+            let bytes = compressed(codec);
+            let batch = only_batch(&bytes).unwrap();
+            batch.check_produced().unwrap();
+            assert_eq!(batch.header().attributes.compression(), codec);
+            let inflated = batch.inflated().unwrap();
+            let records: Vec<_> = inflated.iter().unwrap().map(Result::unwrap).collect();
+            let expected: Vec<_> = plain.records().unwrap().map(Result::unwrap).collect();
+            assert_eq!(records, expected);
+        }
+    }
+
+    #[test]
+    fn records_that_stay_keep_offsets_times_and_bytes_and_the_batch_its_place() {
+        for codec in CODECS {
+            let bytes = compressed(codec);
+            let batch = only_batch(&bytes).unwrap();
+            let inflated = batch.inflated().unwrap();
+            let records: Vec<_> = inflated.iter().unwrap().map(Result::unwrap).collect();
+            for horizon in [None, Some(77_000)] {
+                let mut rewrite = Rewrite::of(batch.header(), horizon);
+                rewrite.keep(&records[1]);
+                rewrite.keep(&records[2]);
+                let rewritten = rewrite.build().unwrap();
+                let rewritten = only_batch(&rewritten).unwrap();
+                rewritten.check().unwrap();
+                let (before, after) = (batch.header(), rewritten.header());
+                assert_eq!(after.attributes.has_delete_horizon(), horizon.is_some());
+                assert_eq!(after.last_offset(), before.last_offset());
+                assert_eq!(after.last_sequence(), before.last_sequence());
+                assert_eq!(after.attributes.compression(), codec);
+                assert_eq!(after.max_timestamp_ms, 1500);
+                let kept = rewritten.inflated().unwrap();
+                let kept: Vec<_> = kept.iter().unwrap().map(Result::unwrap).collect();
+                assert_eq!(kept, records[1..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_of_which_nothing_stays_says_whose_it_was_and_a_filler_does_not() {
+        let bytes = compressed(Compression::Zstd);
+        let header = *only_batch(&bytes).unwrap().header();
+        let empty = Rewrite::of(&header, None).build().unwrap();
+        let empty = only_batch(&empty).unwrap();
+        empty.check().unwrap();
+        assert_eq!(empty.bytes().len(), HEADER_LEN);
+        assert_eq!(empty.header().last_sequence(), header.last_sequence());
+        assert_eq!(empty.records().unwrap().count(), 0);
+        let filler = filler(&header, Offset(1000));
+        let filler = only_batch(&filler).unwrap();
+        filler.check().unwrap();
+        assert_eq!(filler.header().last_offset(), Offset(1000));
+        assert_eq!(filler.header().producer_id, ProducerId::NONE);
+    }
+}

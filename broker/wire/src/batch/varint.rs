@@ -32,3 +32,22 @@ pub(super) fn get(bytes: &[u8]) -> Option<(i64, usize)> {
     }
     None
 }
+
+/// How many bytes [`put_nullable`] would append.
+pub(super) fn nullable_len(bytes: Option<&[u8]>) -> usize {
+    match bytes {
+        None => len(-1),
+        Some(bytes) => len(bytes.len() as i64) + bytes.len(),
+    }
+}
+
+/// Appends bytes behind their length, or -1 for none.
+pub(super) fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => put(out, -1),
+        Some(bytes) => {
+            put(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
