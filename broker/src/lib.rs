@@ -5,6 +5,7 @@
 //! - [`api`]: one table of the Kafka APIs, and a file for each.
 //! - [`partitions`]: the partitions that this broker leads, as the metadata says; appending, reading, waiting.
 //! - [`quorum`]: the metadata facade: the image, commands to the controller, the Raft transport.
+//! - [`shards`]: coordinators over the partitions of an internal topic: their input and output, whatever they coordinate.
 //! - [`groups`]: the group coordinators' input and output.
 //! - [`grpc`]: what the operator asks.
 //! - [`http`]: metrics and health.
@@ -32,6 +33,7 @@ pub mod partitions;
 pub mod probe;
 pub mod producer_ids;
 pub mod quorum;
+pub mod shards;
 pub mod start;
 
 pub use broker::Broker;

@@ -10,13 +10,10 @@
 //! - Every call is answered exactly once.
 //! - Everything is bounded: [`Config`] has each bound with its reason.
 //!
-//! The caller (the broker's `groups` module) reads the shard's partition from its start into a [`Loader`], which gives
-//! the [`Coordinator`]. Then for each request: [`Coordinator::handle`], and after one or many,
-//! [`Coordinator::take_effects`]: append the records in their order, send the replies. When an append is durable, call
-//! [`Coordinator::durable`]; at [`Coordinator::next_deadline`], call [`Coordinator::tick`]; after both take the effects
-//! again. When an append fails, or leadership goes, drop the coordinator and answer all calls that are open with
-//! [`GroupError::NotCoordinator`]: what was not durable was told to nobody.
+//! The caller (the broker's `shards` module) reads the shard's partition from its start into a [`Loader`], which gives the
+//! [`Coordinator`]; [`Machine`] says how it is run.
 
+mod as_machine;
 mod config;
 mod coordinator;
 mod describe;
@@ -27,6 +24,7 @@ mod join;
 mod lag;
 mod leave;
 mod loader;
+mod machine;
 mod member;
 mod offsets;
 mod outbox;
@@ -47,6 +45,7 @@ pub use coordinator::Coordinator;
 pub use error::GroupError;
 pub use lag::lag;
 pub use loader::Loader;
+pub use machine::{Entry, Machine, Marker, Outcome, Producer, Replayed};
 pub use outbox::Effects;
 pub use placement::{OFFSETS_TOPIC, partition_for};
 pub use request::{Reply, Request, Response};

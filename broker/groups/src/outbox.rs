@@ -4,55 +4,81 @@
 //! every record emitted before it is durable, so nobody is told what a crash could take back.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use weir_wire::encode::EncodeError;
 
 use crate::config::Config;
+use crate::machine::Entry;
 use crate::request::{Reply, Response};
 use crate::stored::StoredRecord;
 use crate::types::{CallId, Now, Position};
 
 /// What is to be carried out since the last time it was asked for.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// To append in this order. Tell [`Coordinator::durable`](crate::Coordinator::durable) with `position` when the
-    /// last of them is durable; if they cannot be appended, unload the shard and load it again.
-    pub records: Vec<StoredRecord>,
-    /// The position after the last record that the coordinator has emitted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Effects<R = Response, A = Infallible> {
+    /// To append in this order. Tell [`Machine::durable`](crate::Machine::durable) with `position` when the last of them
+    /// is durable; if they cannot be appended, unload the shard and load it again.
+    pub entries: Vec<Entry>,
+    /// The position after the last entry that the coordinator has emitted.
     pub position: Position,
     /// To send now.
-    pub replies: Vec<Reply>,
+    pub replies: Vec<Reply<R>>,
+    /// To carry out now.
+    pub actions: Vec<A>,
     /// A record could not be written in the stored format. To be treated as an append that failed: nothing emitted from
     /// there on will ever be durable.
     pub broken: Option<EncodeError>,
 }
 
-/// Collects effects.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    durable: Position,
-    effects: Effects,
-    /// In order of position, for a reply is never queued behind less than was emitted when the one before it was.
-    deferred: VecDeque<(Position, Reply)>,
+impl<R, A> Default for Effects<R, A> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            position: Position::default(),
+            replies: Vec::new(),
+            actions: Vec::new(),
+            broken: None,
+        }
+    }
 }
 
-impl Outbox {
-    /// Appends `record` to the shard's log.
-    pub(crate) fn emit(&mut self, record: Result<StoredRecord, EncodeError>) {
+/// Collects effects.
+#[derive(Debug)]
+pub(crate) struct Outbox<R = Response, A = Infallible> {
+    durable: Position,
+    effects: Effects<R, A>,
+    /// In order of position, for nothing is queued behind less than was emitted when the one before it was.
+    deferred: VecDeque<(Position, Reply<R>)>,
+}
+
+impl<R, A> Default for Outbox<R, A> {
+    fn default() -> Self {
+        Self {
+            durable: Position::default(),
+            effects: Effects::default(),
+            deferred: VecDeque::new(),
+        }
+    }
+}
+
+impl<R, A> Outbox<R, A> {
+    /// Appends `entry` to the shard's log.
+    pub(crate) fn emit(&mut self, entry: Result<impl Into<Entry>, EncodeError>) {
         self.effects.position.0 += 1;
-        match record {
-            Ok(record) => self.effects.records.push(record),
+        match entry {
+            Ok(entry) => self.effects.entries.push(entry.into()),
             Err(error) => self.effects.broken = Some(error),
         }
     }
 
     /// Replies without regard to what is stored: for what no crash can make untrue.
-    pub(crate) fn reply(&mut self, call: CallId, response: Response) {
+    pub(crate) fn reply(&mut self, call: CallId, response: R) {
         self.effects.replies.push(Reply { call, response });
     }
 
     /// Replies once everything emitted so far is durable.
-    pub(crate) fn reply_when_durable(&mut self, call: CallId, response: Response) {
+    pub(crate) fn reply_when_durable(&mut self, call: CallId, response: R) {
         if self.effects.position <= self.durable {
             self.reply(call, response);
         } else {
@@ -86,7 +112,7 @@ impl Outbox {
     }
 
     /// Hands over what has gathered.
-    pub(crate) fn take(&mut self) -> Effects {
+    pub(crate) fn take(&mut self) -> Effects<R, A> {
         let position = self.effects.position;
         std::mem::replace(
             &mut self.effects,

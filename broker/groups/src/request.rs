@@ -64,11 +64,11 @@ pub enum Response {
 
 /// A reply, due now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reply<R = Response> {
     /// Whose.
     pub call: CallId,
     /// What.
-    pub response: Response,
+    pub response: R,
 }
 
 /// A topic by name, and by id where the request or the broker's metadata knows it ([`TopicId::ZERO`] otherwise).

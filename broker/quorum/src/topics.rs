@@ -31,28 +31,51 @@ impl InternalTopic {
 /// The group coordinators' topic.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
-/// The brokers' own topics, which are created when first needed.
-pub const INTERNAL_TOPICS: [InternalTopic; 1] = [InternalTopic {
-    name: CONSUMER_OFFSETS,
-    partitions_config: "offsets.topic.num.partitions",
-    // Small segments, as Kafka's, so that compaction finds something to do and a coordinator loads quickly.
-    config: &[
-        ("cleanup.policy", "compact"),
-        ("compression.type", "producer"),
-        ("segment.bytes", "104857600"),
-    ],
-}];
+/// The transaction coordinators' topic.
+pub const TRANSACTION_STATE: &str = "__transaction_state";
 
-/// Names that are the brokers' own, whether or not this version creates them.
-const RESERVED: [&str; 3] = [
-    CONSUMER_OFFSETS,
-    "__transaction_state",
-    "__share_group_state",
+/// The share coordinators' topic.
+pub const SHARE_GROUP_STATE: &str = "__share_group_state";
+
+// Small segments in each, as Kafka's, so that compaction finds something to do and a coordinator loads quickly.
+
+/// The brokers' own topics, which are created when first needed.
+pub const INTERNAL_TOPICS: [InternalTopic; 3] = [
+    InternalTopic {
+        name: CONSUMER_OFFSETS,
+        partitions_config: "offsets.topic.num.partitions",
+        config: &[
+            ("cleanup.policy", "compact"),
+            ("compression.type", "producer"),
+            ("segment.bytes", "104857600"),
+        ],
+    },
+    InternalTopic {
+        name: TRANSACTION_STATE,
+        partitions_config: "transaction.state.log.num.partitions",
+        config: &[
+            ("cleanup.policy", "compact"),
+            ("compression.type", "uncompressed"),
+            ("segment.bytes", "104857600"),
+            ("unclean.leader.election.enable", "false"),
+        ],
+    },
+    // Its coordinator deletes what it needs no more.
+    InternalTopic {
+        name: SHARE_GROUP_STATE,
+        partitions_config: "share.coordinator.state.topic.num.partitions",
+        config: &[
+            ("cleanup.policy", "delete"),
+            ("compression.type", "producer"),
+            ("retention.ms", "-1"),
+            ("segment.bytes", "104857600"),
+        ],
+    },
 ];
 
 /// Whether a topic is the brokers' own.
 pub fn is_internal(name: &str) -> bool {
-    RESERVED.contains(&name)
+    INTERNAL_TOPICS.iter().any(|internal| internal.name == name)
 }
 
 /// Kafka's rules for a topic's name.

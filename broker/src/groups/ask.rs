@@ -3,19 +3,39 @@
 //! Each hands its request over when it is called, so in the order of the calls, and returns a future for the answer. A
 //! request that no coordinator here can take is answered with where to go, or when to come back.
 
-use tokio::sync::oneshot;
+use std::sync::Arc;
+
 use weir_groups::request::{
     CommitRequest, CommittedTopic, DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic,
     HeartbeatRequest, JoinRefused, JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing,
     SyncRequest, Synced,
 };
 use weir_groups::{GroupError, GroupId, Request, Response};
+use weir_quorum::image::Broker;
 use weir_wire::TopicId;
 
 use super::Groups;
-use super::shard::{Call, Inbox};
+use crate::shards::Refused;
+
+impl From<Refused> for GroupError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotHere => Self::NotCoordinator,
+            Refused::Loading => Self::CoordinatorLoadInProgress,
+            Refused::NotAvailable => Self::CoordinatorNotAvailable,
+        }
+    }
+}
 
 impl Groups {
+    /// The broker that coordinates the group. Makes the offsets topic when there is none.
+    ///
+    /// # Errors
+    /// [`GroupError::CoordinatorNotAvailable`] while there is no such broker alive; clients ask again.
+    pub async fn find(&self, group: &str) -> Result<Arc<Broker>, GroupError> {
+        Ok(self.shared.shards.find(group).await?)
+    }
+
     /// Joins a group. The answer comes when the rebalance completes.
     pub fn join(
         &self,
@@ -173,21 +193,16 @@ impl Groups {
         &self,
         request: &ListRequest,
     ) -> impl Future<Output = Result<Vec<Listing>, GroupError>> + Send + use<> {
-        let asked = self.own_shards().map(|inboxes| {
-            let asked = inboxes
-                .into_iter()
-                .map(|inbox| hand(Ok(inbox), Request::List(request.clone())));
-            asked.collect::<Vec<_>>()
-        });
+        let asked = self
+            .shared
+            .shards
+            .ask_own(&|| Request::List(request.clone()));
         async move {
             let mut groups = Vec::new();
-            for asked in asked? {
-                match asked.await {
-                    Ok(Response::List(listed)) => groups.extend(listed),
-                    Ok(other) => return Err(unexpected(&other)),
-                    // It is another broker's by now, which lists it.
-                    Err(GroupError::NotCoordinator) => {}
-                    Err(error) => return Err(error),
+            for answer in asked.await? {
+                match answer {
+                    Response::List(listed) => groups.extend(listed),
+                    other => return Err(unexpected(&other)),
                 }
             }
             Ok(groups)
@@ -199,19 +214,8 @@ impl Groups {
         group: &GroupId,
         request: Request,
     ) -> impl Future<Output = Result<Response, GroupError>> + Send + use<> {
-        hand(self.shard_of(group.as_str()), request)
-    }
-}
-
-fn hand(
-    inbox: Result<Inbox, GroupError>,
-    request: Request,
-) -> impl Future<Output = Result<Response, GroupError>> + Send + use<> {
-    let (answer, answered) = oneshot::channel();
-    let handed = inbox.and_then(|inbox| inbox.try_send(Call { request, answer }));
-    async move {
-        handed?;
-        answered.await.map_err(|_| GroupError::NotCoordinator)
+        let asked = self.shared.shards.ask(group.as_str(), request);
+        async move { Ok(asked.await?) }
     }
 }
 

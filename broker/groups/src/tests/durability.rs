@@ -4,7 +4,7 @@ use weir_wire::Offset;
 
 use super::{GROUP, Shard, commit, fetch, join, sync};
 use crate::request::{CommitRequest, Response};
-use crate::{Generation, GroupError, Loader, Request, StoredError};
+use crate::{Entry, Generation, GroupError, Loader, Request, StoredError};
 
 #[test]
 fn committed_offsets_survive_a_coordinator_reload() {
@@ -135,7 +135,9 @@ fn records_of_other_features_are_passed_over_and_damaged_ones_are_refused() {
     ));
     let mut shard = Shard::new();
     shard.commit(commit("orders", 1)).unwrap();
-    let record = &shard.log[0];
+    let Entry::Record(record) = &shard.log[0] else {
+        panic!("outside of transactions");
+    };
     let value = record.value.as_ref().unwrap();
     for cut in 0..value.len() {
         assert!(

@@ -20,8 +20,8 @@ use crate::request::{
     Protocol, SyncRequest, Synced, TopicRef,
 };
 use crate::{
-    CallId, Config, Coordinator, Generation, GroupError, Loader, MonoMs, Now, Position, Request,
-    Response, StoredRecord, WallMs, subscription,
+    CallId, Config, Coordinator, Entry, Generation, GroupError, Loader, Machine, MonoMs, Now,
+    Position, Request, Response, StoredRecord, WallMs, subscription,
 };
 
 pub(crate) const GROUP: &str = "shop";
@@ -31,7 +31,7 @@ pub(crate) struct Shard {
     pub(crate) config: Config,
     pub(crate) coordinator: Coordinator,
     /// Everything that was appended since the beginning of time.
-    pub(crate) log: Vec<StoredRecord>,
+    pub(crate) log: Vec<Entry>,
     /// How much of the log was there when the coordinator was loaded.
     loaded: usize,
     /// How much of the log is durable.
@@ -82,7 +82,7 @@ impl Shard {
     pub(crate) fn carry(&mut self) {
         let effects = self.coordinator.take_effects();
         assert_eq!(effects.broken, None);
-        self.log.extend(effects.records);
+        self.log.extend(effects.entries);
         assert_eq!(
             Position((self.log.len() - self.loaded) as u64),
             effects.position
@@ -97,6 +97,14 @@ impl Shard {
         if self.syncs && self.durable < self.log.len() {
             self.sync_to(self.log.len());
         }
+    }
+
+    /// The durable records of the log.
+    pub(crate) fn durable_records(&self) -> impl Iterator<Item = &StoredRecord> {
+        self.log[..self.durable].iter().map(|entry| match entry {
+            Entry::Record(record) => record,
+            other => panic!("outside of transactions: {other:?}"),
+        })
     }
 
     /// The first `length` records of the log become durable.
@@ -138,8 +146,8 @@ impl Shard {
     /// What another broker would load from the log as it is.
     pub(crate) fn replayed(&self) -> Coordinator {
         let mut loader = Loader::default();
-        for record in &self.log {
-            loader.replay(&record.key, record.value.as_deref()).unwrap();
+        for entry in &self.log {
+            Coordinator::replay(&mut loader, entry.replayed()).unwrap();
         }
         loader.finish(self.config.clone(), self.now)
     }

@@ -339,6 +339,14 @@ pub const BROKER: &[ConfigDef] = &[
         "How many partitions `__consumer_offsets` is created with.",
     ),
     def(
+        "share.coordinator.state.topic.num.partitions",
+        Int,
+        "50",
+        Between(1, 10_000),
+        None,
+        "How many partitions `__share_group_state` is created with.",
+    ),
+    def(
         "transaction.state.log.num.partitions",
         Int,
         "50",

@@ -21,21 +21,20 @@ impl World {
             self.newest
         );
         self.newest = generation;
-        let stored =
-            self.shard.log[..self.shard.durable].iter().any(|record| {
-                match Stored::decode(&record.key, record.value.as_deref()).unwrap() {
-                    Stored::Group {
-                        value: Some(group), ..
-                    } => {
-                        group.generation == generation
-                            && group
-                                .members
-                                .iter()
-                                .any(|member| member.assignment == *assignment)
-                    }
-                    _ => false,
+        let stored = self.shard.durable_records().any(|record| {
+            match Stored::decode(&record.key, record.value.as_deref()).unwrap() {
+                Stored::Group {
+                    value: Some(group), ..
+                } => {
+                    group.generation == generation
+                        && group
+                            .members
+                            .iter()
+                            .any(|member| member.assignment == *assignment)
                 }
-            });
+                _ => false,
+            }
+        });
         assert!(
             stored,
             "an assignment of {generation:?} left before it was durable"
@@ -65,7 +64,7 @@ impl World {
 
     pub(super) fn durable_offset(&self, topic: usize) -> i64 {
         let mut offset = 0;
-        for record in &self.shard.log[..self.shard.durable] {
+        for record in self.shard.durable_records() {
             if let Stored::Offset {
                 topic: of,
                 value: Some(value),

@@ -7,7 +7,7 @@ use crate::command::{
 use crate::configs::Settings;
 use crate::error::ErrorName;
 use crate::ids::{BrokerId, TopicId};
-use crate::topics::CONSUMER_OFFSETS;
+use crate::topics::{CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE};
 
 fn topic(name: &str) -> NewTopic {
     NewTopic {
@@ -263,6 +263,12 @@ fn the_brokers_own_topics_are_made_as_they_have_to_be_once() {
     );
     assert!(world.image.topic(CONSUMER_OFFSETS).unwrap().is_internal());
     assert_eq!(world.topics(ensure()).remove(0).id, first.id);
+    for name in [TRANSACTION_STATE, SHARE_GROUP_STATE] {
+        let made = world
+            .topics(Command::EnsureInternalTopic { name: name.into() })
+            .remove(0);
+        assert_eq!(made.outcome.unwrap().partitions, 50, "{name}");
+    }
     let other = world
         .topics(Command::EnsureInternalTopic {
             name: "mine".into(),

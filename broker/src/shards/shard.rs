@@ -1,7 +1,7 @@
 //! The task of one shard: loads it, serves it, and begins anew when an append has failed.
 //!
 //! What always holds: no appends are under way when the log is read again or the task ends; so whoever reads the log next
-//! reads all that this task will ever have written. After an append that failed the coordinator is dropped and loaded
+//! reads all that this task will ever have written. After an append that failed the machine is dropped and loaded
 //! anew: what it knew may be more than what the log has.
 
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use weir_groups::{Config, GroupError, Request, Response};
-use weir_log::{Clock, PartitionKey};
+use weir_groups::Machine;
+use weir_log::PartitionKey;
 use weir_wire::LeaderEpoch;
 
 use super::load::load;
 use super::serve::{Ended, Serving};
-use crate::partitions::{PartitionError, Partitions};
+use super::{Refused, Shared};
+use crate::partitions::PartitionError;
 
 /// Calls that may wait for the task: what it handles within some milliseconds. More come only when it cannot keep up,
 /// and clients that are refused come back later.
@@ -28,70 +29,78 @@ const RETRY_MIN: Duration = Duration::from_millis(20);
 /// Before later attempts: often enough for clients' patience, and next to no work.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// A request, and where its answer goes. When that is dropped, this broker does not coordinate the group any more.
+/// A request, and where its answer goes. When that is dropped, this broker does not serve the shard any more.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) request: Request,
-    pub(super) answer: oneshot::Sender<Response>,
+pub struct Call<M: Machine> {
+    /// What is asked.
+    pub request: M::Request,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<M::Response>,
 }
 
 /// The way to a shard's task.
-#[derive(Clone, Debug)]
-pub(super) struct Inbox {
-    calls: mpsc::Sender<Call>,
+#[derive(Debug)]
+pub struct Inbox<M: Machine> {
+    calls: mpsc::Sender<Call<M>>,
     is_loaded: Arc<AtomicBool>,
 }
 
-impl Inbox {
+impl<M: Machine> Clone for Inbox<M> {
+    fn clone(&self) -> Self {
+        Self {
+            calls: self.calls.clone(),
+            is_loaded: Arc::clone(&self.is_loaded),
+        }
+    }
+}
+
+impl<M: Machine> Inbox<M> {
     /// Hands a call over without waiting. A shard that is loading, or has too much to do, asks to come back later.
-    pub(super) fn try_send(&self, call: Call) -> Result<(), GroupError> {
+    ///
+    /// # Errors
+    /// [`Refused::Loading`] or [`Refused::NotHere`].
+    pub fn try_send(&self, call: Call<M>) -> Result<(), Refused> {
         if !self.is_loaded.load(Ordering::Acquire) {
-            return Err(GroupError::CoordinatorLoadInProgress);
+            return Err(Refused::Loading);
         }
         self.calls.try_send(call).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => GroupError::CoordinatorLoadInProgress,
-            mpsc::error::TrySendError::Closed(_) => GroupError::NotCoordinator,
+            mpsc::error::TrySendError::Full(_) => Refused::Loading,
+            mpsc::error::TrySendError::Closed(_) => Refused::NotHere,
         })
     }
 
     /// Hands a call over when there is room, loaded or not: for what the broker itself must not lose.
-    pub(super) async fn send(&self, call: Call) {
+    pub async fn send(&self, call: Call<M>) {
         // A shard that has ended is loaded elsewhere, from what its log has.
         let _ = self.calls.send(call).await;
     }
 }
 
 /// What a shard's task is made of.
-#[derive(Debug)]
-pub(super) struct Shard {
+pub(super) struct Shard<M: Machine> {
     pub(super) key: PartitionKey,
     pub(super) epoch: LeaderEpoch,
-    pub(super) partitions: Arc<Partitions>,
-    pub(super) config: Config,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) shared: Arc<Shared<M>>,
     pub(super) stop: CancellationToken,
 }
 
-impl Shard {
+impl<M: Machine> Shard<M> {
     /// The way to the task, and the task, which runs until its `stop`.
-    pub(super) fn start(self) -> (Inbox, impl Future<Output = ()> + Send) {
+    pub(super) fn start(self) -> (Inbox<M>, impl Future<Output = ()> + Send) {
         let (calls, inbox) = mpsc::channel(INBOX);
         let is_loaded = Arc::new(AtomicBool::new(false));
-        (
-            Inbox {
-                calls,
-                is_loaded: Arc::clone(&is_loaded),
-            },
-            self.run(inbox, is_loaded),
-        )
+        let way = Inbox { calls, is_loaded };
+        // A task that had a way to itself would never see that all others are gone; but what ends it is `stop` alone.
+        (way.clone(), self.run(inbox, way))
     }
 
-    async fn run(self, mut inbox: mpsc::Receiver<Call>, is_loaded: Arc<AtomicBool>) {
+    async fn run(self, mut inbox: mpsc::Receiver<Call<M>>, way: Inbox<M>) {
+        let is_loaded = Arc::clone(&way.is_loaded);
         let mut wait = RETRY_MIN;
         loop {
             let loaded = tokio::select! {
                 () = self.stop.cancelled() => return,
-                loaded = self.load() => loaded,
+                loaded = self.load(&way) => loaded,
             };
             let failure = match loaded {
                 Ok(mut serving) => {
@@ -107,7 +116,7 @@ impl Shard {
                 }
                 Err(why) => why,
             };
-            warn!(shard = %self.key.partition, why = %failure, "groups are not coordinated; loading again");
+            warn!(shard = %self.key.partition, why = %failure, "{} are not coordinated; loading again", M::DUTY);
             if tokio::time::timeout(wait, self.stop.cancelled())
                 .await
                 .is_ok()
@@ -118,10 +127,10 @@ impl Shard {
         }
     }
 
-    async fn load(&self) -> Result<Serving<'_>, String> {
+    async fn load(&self, way: &Inbox<M>) -> Result<Serving<'_, M>, String> {
         let started = Instant::now();
         let partition = loop {
-            match self.partitions.get(self.key) {
+            match self.shared.partitions.get(self.key) {
                 Ok(partition) => break partition,
                 Err(error @ PartitionError::Failed(_)) => return Err(error.to_string()),
                 // The metadata is ahead of the logs by some milliseconds.
@@ -130,10 +139,12 @@ impl Shard {
                 }
             }
         };
-        let loader = load(&partition).await.map_err(|error| error.to_string())?;
-        let serving = Serving::new(self, partition, loader);
+        let loader = load::<M>(&partition)
+            .await
+            .map_err(|error| error.to_string())?;
+        let serving = Serving::new(self, partition, loader, way.clone());
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        info!(shard = %self.key.partition, groups = serving.group_count(), ms, "coordinating groups");
+        info!(shard = %self.key.partition, count = serving.count(), ms, "coordinating {}", M::DUTY);
         Ok(serving)
     }
 }

@@ -1,6 +1,6 @@
 //! A loaded shard at work: calls in, records out to the log, answers when they are due.
 //!
-//! Owns the coordinator, its open calls and its appends. What always holds: records are appended in the order in which
+//! Owns the machine, its open calls and its appends. What always holds: records are appended in the order in which
 //! they were emitted; everything emitted while appends are under way gathers into the next batch, so that many calls cost
 //! one sync; an open call whose answer is dropped was answered by that.
 
@@ -13,14 +13,14 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use weir_groups::{
-    CallId, Coordinator, Loader, MonoMs, Now, Position, Response, StoredRecord, WallMs,
-};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use weir_groups::{CallId, Entry, Machine, MonoMs, Now, Position, WallMs};
 use weir_log::AppendError;
 use weir_wire::encode::EncodeError;
 
+use super::Acting;
 use super::batches::batches;
-use super::shard::{Call, Shard};
+use super::shard::{Call, Inbox, Shard};
 use crate::partitions::Partition;
 
 /// Calls that are handled before effects are carried out: together they make one batch.
@@ -29,10 +29,10 @@ const TURN: usize = 256;
 const APPENDS: usize = 4;
 /// Bytes of records that may wait for their append; above it no more calls are taken.
 const PENDING_BYTES: usize = 8 << 20;
-/// Further than this nobody looks: a coordinator without deadlines is looked at once a day.
+/// Further than this nobody looks: a machine without deadlines is looked at once a day.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Why a coordinator is to be dropped.
+/// Why a machine is to be dropped.
 pub(super) enum Ended {
     /// The shard is another broker's, or the process ends.
     Stopped,
@@ -43,33 +43,47 @@ pub(super) enum Ended {
 type Appending = BoxFuture<'static, (Position, Result<(), AppendError>)>;
 
 /// A loaded shard.
-pub(super) struct Serving<'s> {
-    shard: &'s Shard,
+pub(super) struct Serving<'s, M: Machine> {
+    shard: &'s Shard<M>,
     partition: Arc<Partition>,
-    coordinator: Coordinator,
-    calls: HashMap<CallId, oneshot::Sender<Response>>,
+    machine: M,
+    acting: Acting<M>,
+    /// Ends what the machine has set about.
+    _ended: DropGuard,
+    calls: HashMap<CallId, oneshot::Sender<M::Response>>,
     calls_so_far: u64,
     /// Emitted, not yet on their way to the log.
-    pending: Vec<StoredRecord>,
+    pending: Vec<Entry>,
     pending_bytes: usize,
-    /// Of the last record emitted.
+    /// Of the last entry emitted.
     position: Position,
     appends: FuturesOrdered<Appending>,
-    /// The zero of the coordinator's clock.
+    /// The zero of the machine's clock.
     started: Instant,
 }
 
-impl<'s> Serving<'s> {
-    pub(super) fn new(shard: &'s Shard, partition: Arc<Partition>, loader: Loader) -> Self {
+impl<'s, M: Machine> Serving<'s, M> {
+    pub(super) fn new(
+        shard: &'s Shard<M>,
+        partition: Arc<Partition>,
+        loader: M::Loader,
+        inbox: Inbox<M>,
+    ) -> Self {
         let started = Instant::now();
         let now = Now {
             mono: MonoMs(0),
-            wall: WallMs(shard.clock.now_ms()),
+            wall: WallMs(shard.shared.clock.now_ms()),
         };
+        let ended = CancellationToken::new();
         Self {
             shard,
             partition,
-            coordinator: loader.finish(shard.config.clone(), now),
+            machine: M::load(loader, &shard.shared.config, shard.epoch, now),
+            acting: Acting {
+                inbox,
+                ended: ended.clone(),
+            },
+            _ended: ended.drop_guard(),
             calls: HashMap::new(),
             calls_so_far: 0,
             pending: Vec::new(),
@@ -80,12 +94,12 @@ impl<'s> Serving<'s> {
         }
     }
 
-    pub(super) fn group_count(&self) -> usize {
-        self.coordinator.group_count()
+    pub(super) fn count(&self) -> usize {
+        self.machine.count()
     }
 
     /// Serves until the shard is stopped or an append fails.
-    pub(super) async fn run(&mut self, inbox: &mut mpsc::Receiver<Call>) -> Ended {
+    pub(super) async fn run(&mut self, inbox: &mut mpsc::Receiver<Call<M>>) -> Ended {
         loop {
             if let Err(why) = self.carry() {
                 return Ended::Failed(why);
@@ -96,7 +110,7 @@ impl<'s> Serving<'s> {
                 biased;
                 () = self.shard.stop.cancelled() => return Ended::Stopped,
                 Some((position, appended)) = self.appends.next() => match appended {
-                    Ok(()) => self.coordinator.durable(position),
+                    Ok(()) => self.machine.durable(position),
                     Err(error) => return Ended::Failed(error.to_string()),
                 },
                 call = inbox.recv(), if has_room => match call {
@@ -106,8 +120,8 @@ impl<'s> Serving<'s> {
                 () = tokio::time::sleep_until(deadline) => {}
             }
             let now = self.now();
-            if self.coordinator.next_deadline() <= now.mono {
-                self.coordinator.tick(now);
+            if self.machine.next_deadline() <= now.mono {
+                self.machine.tick(now);
             }
         }
     }
@@ -119,14 +133,14 @@ impl<'s> Serving<'s> {
         while let Some((position, appended)) = self.appends.next().await {
             is_whole &= appended.is_ok();
             if is_whole {
-                self.coordinator.durable(position);
+                self.machine.durable(position);
             }
         }
         self.reply();
     }
 
     /// Handles a call, and those that wait behind it.
-    fn take(&mut self, first: Call, inbox: &mut mpsc::Receiver<Call>) {
+    fn take(&mut self, first: Call<M>, inbox: &mut mpsc::Receiver<Call<M>>) {
         let now = self.now();
         let mut next = Some(first);
         for _ in 0..TURN {
@@ -137,11 +151,11 @@ impl<'s> Serving<'s> {
             self.calls_so_far += 1;
             let call = CallId(self.calls_so_far);
             self.calls.insert(call, answer);
-            self.coordinator.handle(call, request, now);
+            self.machine.handle(call, request, now);
         }
     }
 
-    /// Carries out what the coordinator wants.
+    /// Carries out what the machine wants.
     fn carry(&mut self) -> Result<(), String> {
         if let Some(error) = self.reply() {
             return Err(error.to_string());
@@ -152,22 +166,21 @@ impl<'s> Serving<'s> {
         Ok(())
     }
 
-    /// Sends the answers that are due, and takes over the records to append. Tells when one of those cannot be written.
+    /// Sends the answers and begins the actions that are due, and takes over the entries to append. Tells when one of those cannot be written.
     fn reply(&mut self) -> Option<EncodeError> {
-        let effects = self.coordinator.take_effects();
+        let effects = self.machine.take_effects();
         for reply in effects.replies {
             if let Some(answer) = self.calls.remove(&reply.call) {
                 // The client may have gone.
                 let _ = answer.send(reply.response);
             }
         }
+        for action in effects.actions {
+            (self.shard.shared.act)(action, &self.acting);
+        }
         self.position = effects.position;
-        self.pending_bytes += effects
-            .records
-            .iter()
-            .map(StoredRecord::bytes)
-            .sum::<usize>();
-        self.pending.extend(effects.records);
+        self.pending_bytes += effects.entries.iter().map(Entry::bytes).sum::<usize>();
+        self.pending.extend(effects.entries);
         effects.broken
     }
 
@@ -175,7 +188,7 @@ impl<'s> Serving<'s> {
     fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
         let bytes_max =
             usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
-        let batches = batches(&self.pending, self.shard.clock.now_ms(), bytes_max)?;
+        let batches = batches(&self.pending, self.shard.shared.clock.now_ms(), bytes_max)?;
         self.pending.clear();
         self.pending_bytes = 0;
         let epoch = self.shard.epoch;
@@ -199,12 +212,12 @@ impl<'s> Serving<'s> {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now {
             mono: MonoMs(elapsed),
-            wall: WallMs(self.shard.clock.now_ms()),
+            wall: WallMs(self.shard.shared.clock.now_ms()),
         }
     }
 
     fn deadline(&self) -> Instant {
-        let MonoMs(ms) = self.coordinator.next_deadline();
+        let MonoMs(ms) = self.machine.next_deadline();
         self.started
             .checked_add(Duration::from_millis(ms))
             .unwrap_or_else(|| Instant::now() + DAY)
