@@ -151,6 +151,7 @@ fn imports(body: &str) -> String {
                 "put_array",
                 "put_bytes",
                 "put_nullable_struct",
+                "put_tagged_struct",
                 "put_records",
                 "put_string",
             ],

@@ -6,12 +6,13 @@
 //! moved, or an append failed) its caller answers those that are left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::classic::{Classic, nobody_left, refuse};
+use crate::cluster::{Cluster, NoCluster};
 use crate::config::Config;
 use crate::error::GroupError;
 use crate::group::Group;
-use crate::join::refuse;
-use crate::leave::nobody_left;
 use crate::offsets::{nothing_committed, refuse_commit};
 use crate::outbox::{Effects, Outbox, Turn};
 use crate::request::{CommitRequest, JoinRequest, ListRequest, Request, Response, TopicRef};
@@ -21,6 +22,7 @@ use crate::types::{CallId, Generation, GroupId, InstanceId, MonoMs, Now, Positio
 #[derive(Debug)]
 pub struct Coordinator {
     config: Config,
+    cluster: Arc<dyn Cluster>,
     groups: BTreeMap<GroupId, Group>,
     wakes: BTreeSet<(MonoMs, GroupId)>,
     next_check: MonoMs,
@@ -34,15 +36,21 @@ impl Coordinator {
         let ids: Vec<GroupId> = groups.keys().cloned().collect();
         let mut coordinator = Self {
             config,
+            cluster: Arc::new(NoCluster),
             groups,
             wakes: BTreeSet::new(),
             next_check,
             out: Outbox::default(),
         };
         for id in ids {
-            coordinator.with(&id, now, |group, turn| group.resume(turn));
+            coordinator.with(&id, now, |group, turn| group.kind.resume(turn));
         }
         coordinator
+    }
+
+    /// What is known of the cluster from now on. Costs nothing: to be called before each batch of requests.
+    pub fn set_cluster(&mut self, cluster: Arc<dyn Cluster>) {
+        self.cluster = cluster;
     }
 
     /// Handles a request. The answer comes with some later [`Coordinator::take_effects`].
@@ -51,7 +59,7 @@ impl Coordinator {
             Request::Join(request) => self.join(call, request, now),
             Request::Commit(request) => self.commit(call, request, now),
             Request::Sync(request) => {
-                let known = |group: &mut Group, turn: &mut Turn<'_>, request| {
+                let known = |group: &mut Classic, turn: &mut Turn<'_>, request| {
                     group.sync(turn, call, request)
                 };
                 self.of_member(&request.group.clone(), now, request, known, |error| {
@@ -59,7 +67,7 @@ impl Coordinator {
                 });
             }
             Request::Heartbeat(request) => {
-                let known = |group: &mut Group, turn: &mut Turn<'_>, request| {
+                let known = |group: &mut Classic, turn: &mut Turn<'_>, request| {
                     group.heartbeat(turn, call, &request)
                 };
                 self.of_member(&request.group.clone(), now, request, known, |error| {
@@ -72,7 +80,9 @@ impl Coordinator {
             }
             Request::Leave(request) => match self.groups.contains_key(&request.group) {
                 true => self.with(&request.group.clone(), now, |group, turn| {
-                    group.leave(turn, call, request)
+                    if let Some(group) = group.classic() {
+                        group.leave(turn, call, request);
+                    }
                 }),
                 false => self.out.reply(call, nobody_left(request)),
             },
@@ -98,7 +108,7 @@ impl Coordinator {
                 let found = self
                     .groups
                     .get(&id)
-                    .map(Group::describe)
+                    .map(|group| group.kind.describe())
                     .ok_or(GroupError::GroupIdNotFound);
                 self.out.reply_when_durable(call, Response::Describe(found));
             }
@@ -122,7 +132,7 @@ impl Coordinator {
             if let Some(group) = self.groups.get_mut(&id) {
                 group.listed_at = None;
             }
-            self.with(&id, now, |group, turn| group.tick(turn));
+            self.with(&id, now, |group, turn| group.kind.tick(turn));
         }
         if self.next_check <= now.mono {
             self.expire(now);
@@ -178,7 +188,11 @@ impl Coordinator {
         };
         match problem {
             Some(error) => refuse(&mut self.out, call, request.member, error),
-            None => self.with(&id, now, |group, turn| group.join(turn, call, request)),
+            None => self.with(&id, now, |group, turn| {
+                if let Some(group) = group.classic() {
+                    group.join(turn, call, request);
+                }
+            }),
         }
     }
 
@@ -270,7 +284,7 @@ impl Coordinator {
         id: &GroupId,
         now: Now,
         request: R,
-        known: impl FnOnce(&mut Group, &mut Turn<'_>, R),
+        known: impl FnOnce(&mut Classic, &mut Turn<'_>, R),
         refused: impl FnOnce(GroupError) -> (CallId, Response),
     ) {
         let error = if id.is_empty() {
@@ -279,7 +293,11 @@ impl Coordinator {
             GroupError::UnknownMember
         };
         if self.groups.contains_key(id) && !id.is_empty() {
-            self.with(id, now, |group, turn| known(group, turn, request));
+            self.with(id, now, |group, turn| {
+                if let Some(group) = group.classic() {
+                    known(group, turn, request);
+                }
+            });
         } else {
             let (call, response) = refused(error);
             self.out.reply(call, response);
@@ -295,6 +313,7 @@ impl Coordinator {
             group,
             &mut Turn {
                 config: &self.config,
+                cluster: &*self.cluster,
                 now,
                 out: &mut self.out,
             },
@@ -302,14 +321,15 @@ impl Coordinator {
         if group.is_blank() {
             return self.forget(id);
         }
-        if group.listed_at != group.wake_at {
+        let wake_at = group.kind.wake_at();
+        if group.listed_at != wake_at {
             if let Some(at) = group.listed_at {
                 self.wakes.remove(&(at, id.clone()));
             }
-            if let Some(at) = group.wake_at {
+            if let Some(at) = wake_at {
                 self.wakes.insert((at, id.clone()));
             }
-            group.listed_at = group.wake_at;
+            group.listed_at = wake_at;
         }
     }
 

@@ -5,21 +5,9 @@
 
 use weir_wire::PartitionIndex;
 
-use crate::group::{Group, Phase};
+use crate::group::{Group, Since};
 use crate::outbox::Turn;
 use crate::request::CommittedOffset;
-use crate::stored::StoredRecord;
-
-/// From when the retention of a group's offsets counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
-    /// They do not expire now.
-    Never,
-    /// From each offset's commit.
-    Commit,
-    /// From the moment at which the group became empty, in milliseconds since 1970.
-    Moment(i64),
-}
 
 impl Group {
     /// Drops what has expired, up to `budget` offsets, and what is left of a group that has nothing. True when the group
@@ -30,10 +18,9 @@ impl Group {
         for (topic, partition) in expired {
             self.drop_offset(turn, &topic, partition);
         }
-        let is_over =
-            self.phase == Phase::Empty && self.pending.is_empty() && self.offsets.is_empty();
-        if is_over && self.stored {
-            turn.out.emit(StoredRecord::group_tombstone(&self.id));
+        let is_over = self.kind.is_deserted() && self.offsets.is_empty();
+        if is_over && self.kind.is_stored() {
+            self.kind.end(turn);
         }
         is_over
     }
@@ -44,7 +31,7 @@ impl Group {
         retention_ms: i64,
         at_most: usize,
     ) -> Vec<(String, PartitionIndex)> {
-        let since = self.retained_since();
+        let since = self.kind.retained_since();
         let is_expired = |offset: &CommittedOffset| match (offset.expires_at_ms, since) {
             (_, Since::Never) => false,
             (Some(at), _) => now_ms >= at,
@@ -54,7 +41,7 @@ impl Group {
         let unread = self
             .offsets
             .topics()
-            .filter(|(topic, _)| !self.is_subscribed_to(topic));
+            .filter(|(topic, _)| !self.kind.is_subscribed_to(topic));
         let offsets = unread.flat_map(|(topic, partitions)| {
             partitions
                 .iter()
@@ -65,17 +52,5 @@ impl Group {
             .take(at_most)
             .map(|(topic, partition, _)| (topic.to_owned(), partition))
             .collect()
-    }
-
-    fn retained_since(&self) -> Since {
-        match (&self.protocol_type, self.phase) {
-            // It never had members: each offset counts for itself.
-            (None, _) => Since::Commit,
-            (Some(_), Phase::Empty) => self
-                .phase_since
-                .map_or(Since::Commit, |since| Since::Moment(since.0)),
-            (Some(_), Phase::Stable { .. }) if self.knows_subscriptions() => Since::Commit,
-            (Some(_), _) => Since::Never,
-        }
     }
 }

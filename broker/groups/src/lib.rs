@@ -1,6 +1,6 @@
-//! The group coordinator: consumer groups and their offsets as a state machine.
+//! The group coordinator: groups of every type and their offsets as a state machine.
 //!
-//! Owns Kafka's classic group protocol and the offsets that groups commit, and does no I/O: `(request, now) → effects`.
+//! Owns Kafka's group protocols and the offsets that groups commit, and does no I/O: `(request, now) → effects`.
 //! A [`Coordinator`] holds the groups of one partition of `__consumer_offsets` (a *shard*). What always holds:
 //!
 //! - A reply that tells of stored state leaves only when that state is durable, so a coordinator that is killed and
@@ -14,38 +14,37 @@
 //! [`Coordinator`]; [`Machine`] says how it is run.
 
 mod as_machine;
+mod classic;
+mod cluster;
 mod config;
 mod coordinator;
 mod describe;
 mod error;
 mod expiry;
 mod group;
-mod join;
 mod lag;
-mod leave;
 mod loader;
 mod machine;
-mod member;
+mod modern;
 mod offsets;
 mod outbox;
 mod placement;
-mod rebalance;
 pub mod request;
 pub mod share;
 mod stored;
-mod subscription;
-mod sync;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{Cluster, NoCluster, TopicInfo};
 pub use config::Config;
 pub use coordinator::Coordinator;
 pub use error::GroupError;
 pub use lag::lag;
 pub use loader::Loader;
 pub use machine::{Entry, Machine, Marker, Outcome, Producer, Replayed};
+pub use modern::{Epoch, Partitions, TopicPartition, by_topic};
 pub use outbox::Effects;
 pub use placement::{OFFSETS_TOPIC, partition_for};
 pub use request::{Reply, Request, Response};

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::classic::Classic;
 use crate::config::Config;
 use crate::coordinator::Coordinator;
-use crate::group::{Group, Phase};
+use crate::group::{Group, Kind};
 use crate::stored::{Stored, StoredError};
 use crate::types::{GroupId, Now};
 
@@ -43,7 +44,11 @@ impl Loader {
             Stored::Group {
                 group,
                 value: Some(stored),
-            } => self.group(group).restore(stored),
+            } => {
+                let mut classic = Classic::new(group.clone());
+                classic.restore(stored);
+                self.group(group).kind = Kind::Classic(classic);
+            }
             Stored::Group { group, value: None } => self.end(group),
             Stored::Other => {}
         }
@@ -64,14 +69,10 @@ impl Loader {
 
     /// The group has ended; offsets that were committed outside of it stay.
     fn end(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id) else {
-            return;
-        };
-        let offsets = std::mem::take(&mut group.offsets);
-        *group = Group {
-            offsets,
-            phase: Phase::Empty,
-            ..Group::new(id)
-        };
+        if let Some(group) = self.groups.get_mut(&id)
+            && group.classic().is_some()
+        {
+            group.kind = Kind::Classic(Classic::new(id));
+        }
     }
 }

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use weir_wire::{PartitionIndex, TopicId};
 
 use crate::error::GroupError;
-use crate::group::{Group, Phase};
+use crate::group::Group;
 use crate::outbox::Turn;
 use crate::request::{
     CommitPartition, CommitRequest, CommittedOffset, CommittedTopic, DeleteOffsetsRequest,
     FetchRequest, FetchedTopic, Response, TopicRef,
 };
 use crate::stored::StoredRecord;
-use crate::types::{CallId, Generation};
+use crate::types::CallId;
 
 /// Committed offsets by topic and partition.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -74,12 +74,8 @@ impl Offsets {
 impl Group {
     /// Handles one OffsetCommit.
     pub(crate) fn commit(&mut self, turn: &mut Turn<'_>, call: CallId, request: CommitRequest) {
-        if let Err(error) = self.check_commit(&request) {
+        if let Err(error) = self.kind.check_commit(turn, &request) {
             return turn.out.reply(call, refuse_commit(request, error));
-        }
-        if !request.member.is_empty() {
-            // Old consumers take a commit for a sign of life.
-            self.touch(&request.member, turn.now.mono);
         }
         let expires_at_ms = request
             .retention_ms
@@ -102,27 +98,6 @@ impl Group {
         }
         turn.out
             .reply_when_durable(call, Response::Commit(committed));
-    }
-
-    fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
-        let outside = request.generation < Generation(0);
-        if outside && self.phase == Phase::Empty {
-            // An administrator, or a consumer that keeps its offsets here and assigns its partitions itself.
-            return Ok(());
-        }
-        if outside && request.member.is_empty() && request.instance.is_none() {
-            return Err(GroupError::UnknownMember);
-        }
-        self.check_member(
-            &request.member,
-            request.instance.as_ref(),
-            request.generation,
-        )?;
-        match self.phase {
-            // It knows the generation, so it has joined, and cannot know yet what it owns.
-            Phase::Completing { .. } => Err(GroupError::RebalanceInProgress),
-            Phase::Empty | Phase::Preparing { .. } | Phase::Stable { .. } => Ok(()),
-        }
     }
 
     fn commit_one(
@@ -195,14 +170,13 @@ impl Group {
         call: CallId,
         request: DeleteOffsetsRequest,
     ) {
-        let by_consumers = self.protocol_type.as_deref() == Some("consumer");
-        if self.phase != Phase::Empty && !by_consumers {
+        if !self.kind.may_delete_offsets() {
             let refused = Response::DeleteOffsets(Err(GroupError::NonEmptyGroup));
             return turn.out.reply(call, refused);
         }
         let mut deleted = Vec::with_capacity(request.topics.len());
         for (topic, partitions) in request.topics {
-            let outcome = match self.is_subscribed_to(&topic.name) {
+            let outcome = match self.kind.is_subscribed_to(&topic.name) {
                 true => Err(GroupError::GroupSubscribedToTopic),
                 false => Ok(()),
             };

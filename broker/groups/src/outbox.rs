@@ -8,6 +8,7 @@ use std::convert::Infallible;
 
 use weir_wire::encode::EncodeError;
 
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::machine::Entry;
 use crate::request::{Reply, Response};
@@ -127,6 +128,11 @@ impl<R, A> Outbox<R, A> {
 /// What a group needs to know and may do while it handles one request or one timer.
 pub(crate) struct Turn<'a> {
     pub(crate) config: &'a Config,
+    #[allow(
+        dead_code,
+        reason = "the groups that use it come with the next commits"
+    )]
+    pub(crate) cluster: &'a dyn Cluster,
     pub(crate) now: Now,
     pub(crate) out: &'a mut Outbox,
 }

@@ -329,8 +329,31 @@ pub struct DeleteOffsetsRequest {
 pub struct ListRequest {
     /// Names of states, in any case.
     pub states: Vec<String>,
-    /// Names of types, in any case: there is `classic`.
+    /// Names of types, in any case.
     pub types: Vec<String>,
+}
+
+/// The protocol that a group's members follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupType {
+    /// Members assign; also of a group that only keeps offsets.
+    Classic,
+    /// The coordinator assigns (KIP-848).
+    Consumer,
+    /// Members share partitions (KIP-932).
+    Share,
+}
+
+impl GroupType {
+    /// Kafka's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+            Self::Share => "share",
+        }
+    }
 }
 
 /// State of a group, as Kafka names it.
@@ -342,6 +365,10 @@ pub enum GroupState {
     PreparingRebalance,
     /// Waiting for the leader's assignment.
     CompletingRebalance,
+    /// The coordinator is to compute an assignment.
+    Assigning,
+    /// Members are on their way to their assignment.
+    Reconciling,
     /// Every member can know what it owns.
     Stable,
     /// There is no such group.
@@ -356,6 +383,8 @@ impl GroupState {
             Self::Empty => "Empty",
             Self::PreparingRebalance => "PreparingRebalance",
             Self::CompletingRebalance => "CompletingRebalance",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
             Self::Stable => "Stable",
             Self::Dead => "Dead",
         }
@@ -367,6 +396,8 @@ impl GroupState {
 pub struct Description {
     /// The group.
     pub group: GroupId,
+    /// Its type.
+    pub kind: GroupType,
     /// Its state.
     pub state: GroupState,
     /// Empty for a group that only keeps offsets.
@@ -399,11 +430,10 @@ pub struct MemberDescription {
 pub struct Listing {
     /// The group.
     pub group: GroupId,
+    /// Its type.
+    pub kind: GroupType,
     /// Empty for a group that only keeps offsets.
     pub protocol_type: String,
     /// Its state.
     pub state: GroupState,
 }
-
-/// The type of every group so far, as Kafka names it.
-pub const CLASSIC: &str = "classic";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_groups::request::{CLASSIC, ListRequest};
+use weir_groups::request::ListRequest;
 use weir_wire::messages::list_groups_response::ListedGroup;
 use weir_wire::messages::{ListGroupsRequestView, ListGroupsResponse};
 
@@ -23,7 +23,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                     group_id: group.group.to_string(),
                     protocol_type: group.protocol_type,
                     group_state: group.state.name().to_owned(),
-                    group_type: CLASSIC.to_owned(),
+                    group_type: group.kind.name().to_owned(),
                 });
                 ListGroupsResponse {
                     groups: groups.collect(),

@@ -200,6 +200,17 @@ pub fn put_nullable_struct<S: Sink, T: Encode>(
     }
 }
 
+/// Writes the content of a tagged field that is a struct or null.
+pub fn put_tagged_struct<S: Sink, T: Encode>(
+    sink: &mut S,
+    version: Version,
+    value: Option<&T>,
+    field: &'static str,
+) -> Result<(), EncodeError> {
+    sink.put_unsigned_varint(u32::from(value.is_some()));
+    value.map_or(Ok(()), |value| value.write(sink, version, field))
+}
+
 /// A tagged field's content, gathered because its length goes before it. Tagged fields are few and small.
 #[derive(Debug, Default)]
 pub struct TagContent(BytesMut);

@@ -226,6 +226,9 @@ fn write_field(message: &Message, item: &Struct, field: &Field, sink: &str) -> S
             let value = some(".as_deref()", &format!("{here}.as_slice()"));
             format!("put_array({sink}, version, {nullable}, {value}, {label})?;")
         }
+        _ if field.is_tagged_nullable_struct() => {
+            format!("put_tagged_struct({sink}, version, {here}.as_ref(), {label})?;")
+        }
         _ => {
             format!("put_nullable_struct({sink}, version, {nullable}, {here}.as_ref(), {label})?;")
         }

@@ -126,9 +126,16 @@ impl Field {
             .filter(|default| *default != "null" && !default.is_empty())
     }
 
+    /// Whether it is a struct in a tagged field that may be null. Kafka's generator takes no notice of its default, so that
+    /// an absent one is the empty struct, and marks null within the field, by a varint.
+    pub(super) fn is_tagged_nullable_struct(&self) -> bool {
+        self.tag.is_some() && self.is_nullable() && matches!(self.kind, Type::Struct(_))
+    }
+
     /// Whether it is null unless set.
     pub(super) fn is_null_by_default(&self) -> bool {
         self.is_nullable()
+            && !self.is_tagged_nullable_struct()
             && (self.default.as_deref() == Some("null") || self.kind == Type::Records)
     }
 
@@ -274,12 +281,8 @@ impl Message {
                         return wrong("an element that takes no bytes");
                     }
                 }
-                match (field.tag, inner) {
-                    (Some(_), Type::Records) => return wrong("records in a tagged field"),
-                    (Some(_), Type::Struct(_)) if field.is_nullable() => {
-                        return wrong("a nullable struct in a tagged field");
-                    }
-                    _ => {}
+                if field.tag.is_some() && *inner == Type::Records {
+                    return wrong("records in a tagged field");
                 }
             }
         }

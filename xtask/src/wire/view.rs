@@ -181,6 +181,9 @@ fn read_field(message: &Message, item: &Struct, field: &Field) -> String {
         (Type::Array(_), false) => format!("reader.array(version, {label})?"),
         (Type::Array(_), true) => format!("reader.nullable_array(version, {nullable}, {label})?"),
         (Type::Struct(name), false) => format!("{name}View::read(reader, version, {label})?"),
+        (Type::Struct(name), true) if field.is_tagged_nullable_struct() => format!(
+            "if reader.unsigned_varint({label})? > 0 {{ Some({name}View::read(reader, version, {label})?) }} else {{ None }}"
+        ),
         (Type::Struct(name), true) => format!(
             "if reader.is_present({nullable}, {label})? {{ Some({name}View::read(reader, version, {label})?) }} else {{ None }}"
         ),

@@ -169,7 +169,7 @@ fn a_group_whose_members_all_expire_is_empty() {
     shard.advance(70_000);
     assert_eq!(shard.state(), GroupState::Empty);
     assert_eq!(
-        shard.replayed().groups_for_tests()[GROUP].state(),
+        shard.replayed().groups_for_tests()[GROUP].kind.state(),
         GroupState::Empty
     );
 }

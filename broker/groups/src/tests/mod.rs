@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
+use crate::classic::{Classic, subscription};
+use crate::group::Kind;
 use crate::request::{
     CommitPartition, CommitRequest, CommitTopic, CommittedOffset, Description, FetchRequest,
     GroupState, HeartbeatRequest, JoinRefused, JoinRequest, Joined, LeaveRequest, Leaving, Left,
@@ -21,7 +23,7 @@ use crate::request::{
 };
 use crate::{
     CallId, Config, Coordinator, Entry, Generation, GroupError, Loader, Machine, MonoMs, Now,
-    Position, Request, Response, StoredRecord, WallMs, subscription,
+    Position, Request, Response, StoredRecord, WallMs,
 };
 
 pub(crate) const GROUP: &str = "shop";
@@ -272,12 +274,19 @@ impl Shard {
         (ids, generation)
     }
 
+    /// The group, which is a classic one.
+    pub(crate) fn classic(&self) -> &Classic {
+        classic_of(&self.coordinator)
+    }
+
     fn joined_leader(&self) -> String {
-        self.coordinator.groups_for_tests()[GROUP]
-            .leader
-            .as_ref()
-            .unwrap()
-            .to_string()
+        self.classic().leader.as_ref().unwrap().to_string()
+    }
+}
+
+pub(crate) fn classic_of(coordinator: &Coordinator) -> &Classic {
+    match &coordinator.groups_for_tests()[GROUP].kind {
+        Kind::Classic(group) => group,
     }
 }
 

@@ -25,10 +25,24 @@ mod any;
 mod api_key;
 pub mod api_versions_request;
 pub mod api_versions_response;
+pub mod consumer_group_current_member_assignment_key;
+pub mod consumer_group_current_member_assignment_value;
 pub mod consumer_group_describe_request;
 pub mod consumer_group_describe_response;
 pub mod consumer_group_heartbeat_request;
 pub mod consumer_group_heartbeat_response;
+pub mod consumer_group_member_metadata_key;
+pub mod consumer_group_member_metadata_value;
+pub mod consumer_group_metadata_key;
+pub mod consumer_group_metadata_value;
+pub mod consumer_group_partition_metadata_key;
+pub mod consumer_group_partition_metadata_value;
+pub mod consumer_group_regular_expression_key;
+pub mod consumer_group_regular_expression_value;
+pub mod consumer_group_target_assignment_member_key;
+pub mod consumer_group_target_assignment_member_value;
+pub mod consumer_group_target_assignment_metadata_key;
+pub mod consumer_group_target_assignment_metadata_value;
 pub mod consumer_protocol_assignment;
 pub mod consumer_protocol_subscription;
 pub mod create_acls_request;
@@ -148,10 +162,22 @@ pub mod share_acknowledge_request;
 pub mod share_acknowledge_response;
 pub mod share_fetch_request;
 pub mod share_fetch_response;
+pub mod share_group_current_member_assignment_key;
+pub mod share_group_current_member_assignment_value;
 pub mod share_group_describe_request;
 pub mod share_group_describe_response;
 pub mod share_group_heartbeat_request;
 pub mod share_group_heartbeat_response;
+pub mod share_group_member_metadata_key;
+pub mod share_group_member_metadata_value;
+pub mod share_group_metadata_key;
+pub mod share_group_metadata_value;
+pub mod share_group_state_partition_metadata_key;
+pub mod share_group_state_partition_metadata_value;
+pub mod share_group_target_assignment_member_key;
+pub mod share_group_target_assignment_member_value;
+pub mod share_group_target_assignment_metadata_key;
+pub mod share_group_target_assignment_metadata_value;
 pub mod streams_group_describe_request;
 pub mod streams_group_describe_response;
 pub mod streams_group_heartbeat_request;
@@ -213,6 +239,12 @@ pub use any::{RequestView, ResponseView};
 pub use api_key::ApiKey;
 pub use api_versions_request::{ApiVersionsRequest, ApiVersionsRequestView};
 pub use api_versions_response::{ApiVersionsResponse, ApiVersionsResponseView};
+pub use consumer_group_current_member_assignment_key::{
+    ConsumerGroupCurrentMemberAssignmentKey, ConsumerGroupCurrentMemberAssignmentKeyView,
+};
+pub use consumer_group_current_member_assignment_value::{
+    ConsumerGroupCurrentMemberAssignmentValue, ConsumerGroupCurrentMemberAssignmentValueView,
+};
 pub use consumer_group_describe_request::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeRequestView,
 };
@@ -224,6 +256,40 @@ pub use consumer_group_heartbeat_request::{
 };
 pub use consumer_group_heartbeat_response::{
     ConsumerGroupHeartbeatResponse, ConsumerGroupHeartbeatResponseView,
+};
+pub use consumer_group_member_metadata_key::{
+    ConsumerGroupMemberMetadataKey, ConsumerGroupMemberMetadataKeyView,
+};
+pub use consumer_group_member_metadata_value::{
+    ConsumerGroupMemberMetadataValue, ConsumerGroupMemberMetadataValueView,
+};
+pub use consumer_group_metadata_key::{ConsumerGroupMetadataKey, ConsumerGroupMetadataKeyView};
+pub use consumer_group_metadata_value::{
+    ConsumerGroupMetadataValue, ConsumerGroupMetadataValueView,
+};
+pub use consumer_group_partition_metadata_key::{
+    ConsumerGroupPartitionMetadataKey, ConsumerGroupPartitionMetadataKeyView,
+};
+pub use consumer_group_partition_metadata_value::{
+    ConsumerGroupPartitionMetadataValue, ConsumerGroupPartitionMetadataValueView,
+};
+pub use consumer_group_regular_expression_key::{
+    ConsumerGroupRegularExpressionKey, ConsumerGroupRegularExpressionKeyView,
+};
+pub use consumer_group_regular_expression_value::{
+    ConsumerGroupRegularExpressionValue, ConsumerGroupRegularExpressionValueView,
+};
+pub use consumer_group_target_assignment_member_key::{
+    ConsumerGroupTargetAssignmentMemberKey, ConsumerGroupTargetAssignmentMemberKeyView,
+};
+pub use consumer_group_target_assignment_member_value::{
+    ConsumerGroupTargetAssignmentMemberValue, ConsumerGroupTargetAssignmentMemberValueView,
+};
+pub use consumer_group_target_assignment_metadata_key::{
+    ConsumerGroupTargetAssignmentMetadataKey, ConsumerGroupTargetAssignmentMetadataKeyView,
+};
+pub use consumer_group_target_assignment_metadata_value::{
+    ConsumerGroupTargetAssignmentMetadataValue, ConsumerGroupTargetAssignmentMetadataValueView,
 };
 pub use consumer_protocol_assignment::{
     ConsumerProtocolAssignment, ConsumerProtocolAssignmentView,
@@ -424,6 +490,12 @@ pub use share_acknowledge_request::{ShareAcknowledgeRequest, ShareAcknowledgeReq
 pub use share_acknowledge_response::{ShareAcknowledgeResponse, ShareAcknowledgeResponseView};
 pub use share_fetch_request::{ShareFetchRequest, ShareFetchRequestView};
 pub use share_fetch_response::{ShareFetchResponse, ShareFetchResponseView};
+pub use share_group_current_member_assignment_key::{
+    ShareGroupCurrentMemberAssignmentKey, ShareGroupCurrentMemberAssignmentKeyView,
+};
+pub use share_group_current_member_assignment_value::{
+    ShareGroupCurrentMemberAssignmentValue, ShareGroupCurrentMemberAssignmentValueView,
+};
 pub use share_group_describe_request::{ShareGroupDescribeRequest, ShareGroupDescribeRequestView};
 pub use share_group_describe_response::{
     ShareGroupDescribeResponse, ShareGroupDescribeResponseView,
@@ -433,6 +505,32 @@ pub use share_group_heartbeat_request::{
 };
 pub use share_group_heartbeat_response::{
     ShareGroupHeartbeatResponse, ShareGroupHeartbeatResponseView,
+};
+pub use share_group_member_metadata_key::{
+    ShareGroupMemberMetadataKey, ShareGroupMemberMetadataKeyView,
+};
+pub use share_group_member_metadata_value::{
+    ShareGroupMemberMetadataValue, ShareGroupMemberMetadataValueView,
+};
+pub use share_group_metadata_key::{ShareGroupMetadataKey, ShareGroupMetadataKeyView};
+pub use share_group_metadata_value::{ShareGroupMetadataValue, ShareGroupMetadataValueView};
+pub use share_group_state_partition_metadata_key::{
+    ShareGroupStatePartitionMetadataKey, ShareGroupStatePartitionMetadataKeyView,
+};
+pub use share_group_state_partition_metadata_value::{
+    ShareGroupStatePartitionMetadataValue, ShareGroupStatePartitionMetadataValueView,
+};
+pub use share_group_target_assignment_member_key::{
+    ShareGroupTargetAssignmentMemberKey, ShareGroupTargetAssignmentMemberKeyView,
+};
+pub use share_group_target_assignment_member_value::{
+    ShareGroupTargetAssignmentMemberValue, ShareGroupTargetAssignmentMemberValueView,
+};
+pub use share_group_target_assignment_metadata_key::{
+    ShareGroupTargetAssignmentMetadataKey, ShareGroupTargetAssignmentMetadataKeyView,
+};
+pub use share_group_target_assignment_metadata_value::{
+    ShareGroupTargetAssignmentMetadataValue, ShareGroupTargetAssignmentMetadataValueView,
 };
 pub use streams_group_describe_request::{
     StreamsGroupDescribeRequest, StreamsGroupDescribeRequestView,

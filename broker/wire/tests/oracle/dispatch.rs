@@ -59,6 +59,12 @@ pub(crate) fn ours(name: &str, version: i16, bytes: &[u8]) -> Bytes {
         }
         "ApiVersionsRequest" => round_trip::<ours::ApiVersionsRequestView<'_>>(bytes, version),
         "ApiVersionsResponse" => round_trip::<ours::ApiVersionsResponseView<'_>>(bytes, version),
+        "ConsumerGroupCurrentMemberAssignmentKey" => {
+            round_trip::<ours::ConsumerGroupCurrentMemberAssignmentKeyView<'_>>(bytes, version)
+        }
+        "ConsumerGroupCurrentMemberAssignmentValue" => {
+            round_trip::<ours::ConsumerGroupCurrentMemberAssignmentValueView<'_>>(bytes, version)
+        }
         "ConsumerGroupDescribeRequest" => {
             round_trip::<ours::ConsumerGroupDescribeRequestView<'_>>(bytes, version)
         }
@@ -70,6 +76,42 @@ pub(crate) fn ours(name: &str, version: i16, bytes: &[u8]) -> Bytes {
         }
         "ConsumerGroupHeartbeatResponse" => {
             round_trip::<ours::ConsumerGroupHeartbeatResponseView<'_>>(bytes, version)
+        }
+        "ConsumerGroupMemberMetadataKey" => {
+            round_trip::<ours::ConsumerGroupMemberMetadataKeyView<'_>>(bytes, version)
+        }
+        "ConsumerGroupMemberMetadataValue" => {
+            round_trip::<ours::ConsumerGroupMemberMetadataValueView<'_>>(bytes, version)
+        }
+        "ConsumerGroupMetadataKey" => {
+            round_trip::<ours::ConsumerGroupMetadataKeyView<'_>>(bytes, version)
+        }
+        "ConsumerGroupMetadataValue" => {
+            round_trip::<ours::ConsumerGroupMetadataValueView>(bytes, version)
+        }
+        "ConsumerGroupPartitionMetadataKey" => {
+            round_trip::<ours::ConsumerGroupPartitionMetadataKeyView<'_>>(bytes, version)
+        }
+        "ConsumerGroupPartitionMetadataValue" => {
+            round_trip::<ours::ConsumerGroupPartitionMetadataValueView<'_>>(bytes, version)
+        }
+        "ConsumerGroupRegularExpressionKey" => {
+            round_trip::<ours::ConsumerGroupRegularExpressionKeyView<'_>>(bytes, version)
+        }
+        "ConsumerGroupRegularExpressionValue" => {
+            round_trip::<ours::ConsumerGroupRegularExpressionValueView<'_>>(bytes, version)
+        }
+        "ConsumerGroupTargetAssignmentMemberKey" => {
+            round_trip::<ours::ConsumerGroupTargetAssignmentMemberKeyView<'_>>(bytes, version)
+        }
+        "ConsumerGroupTargetAssignmentMemberValue" => {
+            round_trip::<ours::ConsumerGroupTargetAssignmentMemberValueView<'_>>(bytes, version)
+        }
+        "ConsumerGroupTargetAssignmentMetadataKey" => {
+            round_trip::<ours::ConsumerGroupTargetAssignmentMetadataKeyView<'_>>(bytes, version)
+        }
+        "ConsumerGroupTargetAssignmentMetadataValue" => {
+            round_trip::<ours::ConsumerGroupTargetAssignmentMetadataValueView>(bytes, version)
         }
         "ConsumerProtocolAssignment" => {
             round_trip::<ours::ConsumerProtocolAssignmentView<'_>>(bytes, version)
@@ -321,6 +363,12 @@ pub(crate) fn ours(name: &str, version: i16, bytes: &[u8]) -> Bytes {
         }
         "ShareFetchRequest" => round_trip::<ours::ShareFetchRequestView<'_>>(bytes, version),
         "ShareFetchResponse" => round_trip::<ours::ShareFetchResponseView<'_>>(bytes, version),
+        "ShareGroupCurrentMemberAssignmentKey" => {
+            round_trip::<ours::ShareGroupCurrentMemberAssignmentKeyView<'_>>(bytes, version)
+        }
+        "ShareGroupCurrentMemberAssignmentValue" => {
+            round_trip::<ours::ShareGroupCurrentMemberAssignmentValueView<'_>>(bytes, version)
+        }
         "ShareGroupDescribeRequest" => {
             round_trip::<ours::ShareGroupDescribeRequestView<'_>>(bytes, version)
         }
@@ -332,6 +380,36 @@ pub(crate) fn ours(name: &str, version: i16, bytes: &[u8]) -> Bytes {
         }
         "ShareGroupHeartbeatResponse" => {
             round_trip::<ours::ShareGroupHeartbeatResponseView<'_>>(bytes, version)
+        }
+        "ShareGroupMemberMetadataKey" => {
+            round_trip::<ours::ShareGroupMemberMetadataKeyView<'_>>(bytes, version)
+        }
+        "ShareGroupMemberMetadataValue" => {
+            round_trip::<ours::ShareGroupMemberMetadataValueView<'_>>(bytes, version)
+        }
+        "ShareGroupMetadataKey" => {
+            round_trip::<ours::ShareGroupMetadataKeyView<'_>>(bytes, version)
+        }
+        "ShareGroupMetadataValue" => {
+            round_trip::<ours::ShareGroupMetadataValueView>(bytes, version)
+        }
+        "ShareGroupStatePartitionMetadataKey" => {
+            round_trip::<ours::ShareGroupStatePartitionMetadataKeyView<'_>>(bytes, version)
+        }
+        "ShareGroupStatePartitionMetadataValue" => {
+            round_trip::<ours::ShareGroupStatePartitionMetadataValueView<'_>>(bytes, version)
+        }
+        "ShareGroupTargetAssignmentMemberKey" => {
+            round_trip::<ours::ShareGroupTargetAssignmentMemberKeyView<'_>>(bytes, version)
+        }
+        "ShareGroupTargetAssignmentMemberValue" => {
+            round_trip::<ours::ShareGroupTargetAssignmentMemberValueView<'_>>(bytes, version)
+        }
+        "ShareGroupTargetAssignmentMetadataKey" => {
+            round_trip::<ours::ShareGroupTargetAssignmentMetadataKeyView<'_>>(bytes, version)
+        }
+        "ShareGroupTargetAssignmentMetadataValue" => {
+            round_trip::<ours::ShareGroupTargetAssignmentMetadataValueView>(bytes, version)
         }
         "StreamsGroupDescribeRequest" => {
             round_trip::<ours::StreamsGroupDescribeRequestView<'_>>(bytes, version)

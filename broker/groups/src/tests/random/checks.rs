@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::{TOPICS, World};
 use crate::Generation;
-use crate::group::{Group, Phase};
+use crate::classic::{Classic, Phase};
+use crate::group::{Group, Kind};
 use crate::stored::Stored;
 
 impl World {
@@ -81,7 +82,8 @@ impl World {
     pub(super) fn check(&self) {
         let live = self.shard.coordinator.groups_for_tests();
         let mut held = self.shard.coordinator.deferred();
-        for group in live.values() {
+        for Group { kind, .. } in live.values() {
+            let Kind::Classic(group) = kind;
             check_group(group);
             let members = group.members.values();
             held += members
@@ -94,15 +96,17 @@ impl World {
         assert_eq!(held, self.open.len(), "every open call is held once");
         let replayed = self.shard.replayed();
         let replayed = replayed.groups_for_tests();
-        for (id, group) in live {
+        for (id, of) in live {
+            let Kind::Classic(group) = &of.kind;
             let Some(other) = replayed.get(id) else {
                 assert!(
-                    !group.stored && group.offsets.is_empty(),
+                    !group.stored && of.offsets.is_empty(),
                     "the log knows nothing of {group:?}"
                 );
                 continue;
             };
-            assert_eq!(group.offsets, other.offsets);
+            assert_eq!(of.offsets, other.offsets);
+            let Kind::Classic(other) = &other.kind;
             if group.stored && matches!(group.phase, Phase::Empty | Phase::Stable { .. }) {
                 assert_eq!(persistent(group), persistent(other));
             }
@@ -110,7 +114,7 @@ impl World {
     }
 }
 
-fn check_group(group: &Group) {
+fn check_group(group: &Classic) {
     assert_eq!(group.leader.is_some(), !group.members.is_empty());
     assert!(
         group
@@ -146,7 +150,7 @@ fn check_group(group: &Group) {
 }
 
 /// What a coordinator elsewhere must find as it was.
-fn persistent(group: &Group) -> impl PartialEq + std::fmt::Debug {
+fn persistent(group: &Classic) -> impl PartialEq + std::fmt::Debug {
     let members = group.members.values().map(|member| {
         let metadata = member.metadata(group.protocol.as_deref());
         (

@@ -3,13 +3,13 @@
 //! What always holds: a member that has left owns nothing from the moment the answer goes out, for the rebalance has
 //! begun; whoever waited under its id gets an answer.
 
+use super::Classic;
 use crate::error::GroupError;
-use crate::group::Group;
 use crate::outbox::Turn;
 use crate::request::{LeaveRequest, Leaving, Left, Response};
 use crate::types::CallId;
 
-impl Group {
+impl Classic {
     /// Handles one LeaveGroup.
     pub(crate) fn leave(&mut self, turn: &mut Turn<'_>, call: CallId, request: LeaveRequest) {
         let members_before = self.members.len();

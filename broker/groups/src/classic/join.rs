@@ -5,15 +5,15 @@
 
 use std::collections::BTreeSet;
 
+use super::member::Member;
+use super::subscription;
+use super::{Classic, Phase};
 use crate::error::GroupError;
-use crate::group::{Group, Phase};
-use crate::member::Member;
 use crate::outbox::{Outbox, Turn, fits};
 use crate::request::{JoinRefused, JoinRequest, Joined, Protocol, Response};
-use crate::subscription;
 use crate::types::{CallId, InstanceId, MemberId};
 
-impl Group {
+impl Classic {
     /// Handles one JoinGroup.
     pub(crate) fn join(&mut self, turn: &mut Turn<'_>, call: CallId, request: JoinRequest) {
         let member = request.member.clone();

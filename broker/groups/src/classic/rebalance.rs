@@ -5,13 +5,13 @@
 
 use bytes::Bytes;
 
+use super::{Classic, InitialDelay, Phase};
 use crate::error::GroupError;
-use crate::group::{Group, InitialDelay, Phase};
 use crate::outbox::Turn;
 use crate::request::{JoinRefused, Joined, JoinedMember, Response, Synced};
 use crate::types::{MemberId, MonoMs};
 
-impl Group {
+impl Classic {
     /// Starts a rebalance, or completes the one that runs if nobody is waited for any more.
     pub(crate) fn rebalance(&mut self, turn: &mut Turn<'_>) {
         match self.phase {

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::{Classic, Phase};
 use crate::error::GroupError;
-use crate::group::{Group, Phase};
 use crate::outbox::{Turn, fits};
 use crate::request::{HeartbeatRequest, Response, SyncRequest};
 use crate::types::{CallId, Generation, InstanceId, MemberId};
 
-impl Group {
+impl Classic {
     /// Handles one SyncGroup.
     pub(crate) fn sync(&mut self, turn: &mut Turn<'_>, call: CallId, request: SyncRequest) {
         if let Err(error) = self.check_sync(&request) {

@@ -1,0 +1,71 @@
+//! What a coordinator knows of the cluster: topics and the settings of groups.
+//!
+//! The broker's metadata is an immutable image that is swapped when something changes. The coordinator is given each one
+//! ([`crate::Coordinator::set_cluster`]) and keeps it until the next: it asks it in the middle of a decision, so nothing is
+//! copied and nothing waits. What always holds: everything that a coordinator decides in one call is decided on one
+//! image.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use weir_wire::TopicId;
+
+/// A topic as groups see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Tells it from an earlier one of the same name.
+    pub id: TopicId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many partitions it has; they are numbered from 0.
+    pub partitions: i32,
+}
+
+/// An image of the cluster's metadata. It never changes.
+pub trait Cluster: Debug + Send + Sync {
+    /// Grows whenever anything in the image changes; two images of one revision are the same.
+    fn revision(&self) -> u64;
+
+    /// The topic of this name.
+    fn topic(&self, name: &str) -> Option<TopicInfo>;
+
+    /// The topic of this id.
+    fn topic_by_id(&self, id: TopicId) -> Option<TopicInfo>;
+
+    /// Calls `each` with the name of every topic, in the order of names.
+    fn each_name(&self, each: &mut dyn FnMut(&str));
+
+    /// The racks of a partition's replicas, sorted, each once; those of unknown racks are left out.
+    fn racks(&self, topic: TopicId, partition: i32) -> Vec<Arc<str>>;
+
+    /// A setting of the resource `GROUP`, as an administrator has set it for this group.
+    fn group_setting(&self, group: &str, name: &str) -> Option<String>;
+}
+
+/// A cluster of which nothing is known yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCluster;
+
+impl Cluster for NoCluster {
+    fn revision(&self) -> u64 {
+        0
+    }
+
+    fn topic(&self, _: &str) -> Option<TopicInfo> {
+        None
+    }
+
+    fn topic_by_id(&self, _: TopicId) -> Option<TopicInfo> {
+        None
+    }
+
+    fn each_name(&self, _: &mut dyn FnMut(&str)) {}
+
+    fn racks(&self, _: TopicId, _: i32) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    fn group_setting(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+}
