@@ -2,7 +2,7 @@
 //!
 //! Handlers turn an error into an [`ApiError`] with `into`, and put its code and message where their response has them.
 
-use weir_log::{AppendError, ReadError, SequenceError};
+use weir_log::{AppendError, ReadError, SequenceError, TransactionError};
 use weir_quorum::ControlError;
 pub use weir_wire::ErrorCode;
 use weir_wire::batch::BatchError;
@@ -89,6 +89,12 @@ impl From<AppendError> for ApiError {
                 ErrorCode::OutOfOrderSequenceNumber
             }
             AppendError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
+            AppendError::Transaction(
+                TransactionError::NotOngoing { .. } | TransactionError::NotTransactional { .. },
+            ) => ErrorCode::InvalidTxnState,
+            AppendError::Transaction(TransactionError::CoordinatorFenced { .. }) => {
+                ErrorCode::TransactionCoordinatorFenced
+            }
             _ => ErrorCode::UnknownServerError,
         };
         Self::new(code, error.to_string())

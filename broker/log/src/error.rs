@@ -53,6 +53,9 @@ pub enum AppendError {
     /// An idempotent producer's batch does not follow the one before.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// A batch or a marker does not fit the state of its producer's transaction.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
     /// The disk refused, in a way that leaves the log as it was, such as too many open files. Retriable.
     #[error("{doing} {path}: {found}")]
     Io {
@@ -87,6 +90,34 @@ pub enum SequenceError {
         got: ProducerEpoch,
         /// The greatest epoch seen.
         current: ProducerEpoch,
+    },
+}
+
+/// Why a batch or a marker does not fit its producer's transaction.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum TransactionError {
+    /// `INVALID_TXN_STATE` 48: a transactional batch of a producer that has no transaction open here, which no coordinator has
+    /// vouched for since the producer's last marker (KIP-890).
+    #[error("producer {producer}: the batch is not part of an ongoing transaction")]
+    NotOngoing {
+        /// Whose batch.
+        producer: ProducerId,
+    },
+    /// `INVALID_TXN_STATE` 48: a batch outside of the transaction that its producer has open here.
+    #[error("producer {producer}: a batch that is not transactional in the midst of a transaction")]
+    NotTransactional {
+        /// Whose batch.
+        producer: ProducerId,
+    },
+    /// `TRANSACTION_COORDINATOR_FENCED` 52: a marker of a coordinator that has been replaced.
+    #[error("producer {producer}: coordinator epoch {got} is fenced by {current}")]
+    CoordinatorFenced {
+        /// Whose transaction.
+        producer: ProducerId,
+        /// The marker's coordinator epoch.
+        got: i32,
+        /// The greatest one seen.
+        current: i32,
     },
 }
 

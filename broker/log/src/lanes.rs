@@ -24,6 +24,7 @@ pub use self::threads::Lanes;
 use crate::config::LogConfig;
 use crate::dir::{DataDir, PartitionMeta};
 use crate::error::{AppendError, Damage};
+use crate::producers::{Origin, Verified};
 
 /// How many lanes there are and how much they may hold.
 #[derive(Clone, Debug)]
@@ -57,6 +58,10 @@ pub struct Append {
     pub batch: Bytes,
     /// The epoch under which the caller leads.
     pub leader_epoch: LeaderEpoch,
+    /// Whose batch it is.
+    pub origin: Origin,
+    /// A coordinator's word for the first batch of a transaction.
+    pub verified: Option<Verified>,
     /// Called once, on the lane's thread, when the batch is written (or refused): before it is durable. Must not block.
     pub done: Box<dyn FnOnce(Result<Appended, AppendError>) + Send>,
 }

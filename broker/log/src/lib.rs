@@ -34,14 +34,18 @@ mod segment;
 mod shared;
 #[cfg(test)]
 mod testing;
+mod transactions;
 mod walk;
 
 pub use clock::{Clock, SystemClock};
 pub use config::{Durability, LogConfig, TimestampType};
 pub use dir::{DataDir, PartitionKey, PartitionMeta};
-pub use error::{AppendError, Damage, Fatal, LaneError, OpenError, ReadError, SequenceError};
+pub use error::{
+    AppendError, Damage, Fatal, LaneError, OpenError, ReadError, SequenceError, TransactionError,
+};
 pub use lanes::{
     Append, Appended, Job, LaneCore, Lanes, LanesConfig, Observer, OpenPartition, Opened,
     PartitionHandle, RecoveryReport,
 };
+pub use producers::{Origin, ProducerState, Verified};
 pub use reader::{Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

@@ -25,7 +25,7 @@ use weir_wire::{LeaderEpoch, Offset};
 use crate::config::LogConfig;
 use crate::error::{AppendError, Fatal};
 use crate::files::{FileError, Wait};
-use crate::producers::Producers;
+use crate::producers::{ProducerState, Producers};
 use crate::seek::{Sought, entry_for};
 use crate::segment::{Newest, Segment};
 use crate::shared::Shared;
@@ -33,7 +33,7 @@ use crate::storage::{File, OpenMode};
 use crate::walk::Placed;
 pub(crate) use retention::RetentionJob;
 use staging::Staged;
-pub(crate) use state::{SnapshotJob, rebuild as rebuild_state};
+pub(crate) use state::{SnapshotJob, State, rebuild as rebuild_state};
 pub(crate) use sync::SyncWork;
 pub(crate) use truncation::TruncationFailed;
 
@@ -163,6 +163,11 @@ impl PartitionLog {
         self.config = config;
     }
 
+    /// What is known of the producers.
+    pub(crate) fn producers(&self) -> Vec<ProducerState> {
+        self.producers.describe()
+    }
+
     /// Bytes of what is staged.
     pub(crate) fn staged_bytes(&self) -> u64 {
         self.staged
@@ -197,6 +202,7 @@ impl PartitionLog {
             self.active_since_ms.get_or_insert(now_ms);
             rest = later;
         }
+        self.producers.trim(self.config.producers_max);
         Ok(())
     }
 
@@ -285,6 +291,14 @@ impl PartitionLog {
             epochs.assign(header.leader_epoch, header.base_offset);
         }
         drop(epochs);
+        let mut steps = run
+            .iter()
+            .filter_map(|staged| staged.remembered?.step)
+            .peekable();
+        if steps.peek().is_some() {
+            let mut transactions = self.shared.transactions();
+            steps.for_each(|step| transactions.apply(&step));
+        }
         self.active.publish(position, last.header.next_offset());
         self.shared.set_log_end(last.header.next_offset());
     }
@@ -311,8 +325,8 @@ impl PartitionLog {
     /// Takes back what could not be written, the last first.
     fn take_back(&mut self, staged: &[Staged]) {
         for one in staged.iter().rev() {
-            if let Some(undo) = one.undo {
-                self.producers.undo(undo);
+            if let Some(remembered) = one.remembered {
+                self.producers.undo(remembered.undo);
             }
         }
         self.staged_end = self.shared.log_end();

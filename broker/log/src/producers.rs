@@ -1,90 +1,30 @@
-//! What a partition remembers of its idempotent producers (KIP-98): the last five batches of each.
+//! What a partition remembers of its idempotent and transactional producers (KIP-98, KIP-890): epochs, the last five batches of
+//! each, and where the transaction began that a producer has open.
 //!
 //! Pure: (state, batch) → verdict, and nothing else. A batch that was seen before is a duplicate and gets its first offsets
-//! back; one that leaves a gap, or is of a fenced epoch, is refused. The state is bounded: the producers that have been
-//! silent for longest give way. It is rebuilt from a snapshot and the log's headers.
+//! back; one that leaves a gap, is of a fenced epoch, or belongs to no ongoing transaction is refused. The state is bounded: the
+//! producers that have been silent for longest give way, but for those with an open transaction: nothing but a marker may end
+//! that. It is rebuilt from a snapshot and the log's headers and markers.
 
+mod producer;
+mod rules;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use weir_wire::batch::BatchHeader;
+use weir_wire::batch::EndTransactionMarker;
 use weir_wire::{Offset, ProducerEpoch, ProducerId};
 
-use crate::error::SequenceError;
+pub(crate) use producer::Producer;
+use producer::SeenBatch;
+pub(crate) use rules::{Arriving, Verdict};
+pub use rules::{Origin, Verified};
 pub(crate) use snapshot::{Snapshot, decode, encode};
-
-/// How many batches of a producer are remembered: as many as a client may have in flight
-/// (`max.in.flight.requests.per.connection` of at most 5).
-const BATCHES_KEPT: usize = 5;
 
 /// When the table is full, this part of it gives way at once, so that the search for the silent ones pays off.
 const EVICTED_PART: usize = 8;
-
-/// A batch as its producer's retry would name it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SeenBatch {
-    base_sequence: i32,
-    last_offset_delta: i32,
-    base_offset: Offset,
-}
-
-impl SeenBatch {
-    fn last_sequence(self) -> i32 {
-        last_sequence(self.base_sequence, self.last_offset_delta)
-    }
-}
-
-/// One producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Producer {
-    epoch: ProducerEpoch,
-    last_seen_ms: i64,
-    /// The last batches, oldest first; the first `count` of them are there.
-    batches: [SeenBatch; BATCHES_KEPT],
-    count: u8,
-}
-
-impl Producer {
-    fn new(epoch: ProducerEpoch, now_ms: i64) -> Self {
-        Self {
-            epoch,
-            last_seen_ms: now_ms,
-            batches: [SeenBatch::default(); BATCHES_KEPT],
-            count: 0,
-        }
-    }
-
-    fn batches(&self) -> &[SeenBatch] {
-        self.batches
-            .get(..usize::from(self.count))
-            .unwrap_or(&self.batches)
-    }
-
-    fn push(&mut self, batch: SeenBatch) {
-        if usize::from(self.count) == BATCHES_KEPT {
-            self.batches.rotate_left(1);
-            self.batches[BATCHES_KEPT - 1] = batch;
-        } else {
-            self.batches[usize::from(self.count)] = batch;
-            self.count += 1;
-        }
-    }
-}
-
-/// What is to be done with a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Append it.
-    Append,
-    /// It is in the log already, at these offsets.
-    Duplicate {
-        base_offset: Offset,
-        last_offset: Offset,
-    },
-}
 
 /// What a table was like before a batch, for one that could not be written.
 #[derive(Clone, Copy, Debug)]
@@ -93,10 +33,61 @@ pub(crate) struct Undo {
     before: Option<Producer>,
 }
 
+/// One producer, as DescribeProducers tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    /// Who.
+    pub producer_id: ProducerId,
+    /// The greatest epoch seen.
+    pub producer_epoch: ProducerEpoch,
+    /// The sequence of the last record of that epoch, or -1.
+    pub last_sequence: i32,
+    /// The greatest timestamp of the last batch or marker.
+    pub last_timestamp_ms: i64,
+    /// Of the coordinator whose marker came last, or -1.
+    pub coordinator_epoch: i32,
+    /// Where the transaction begins that is open.
+    pub transaction_start: Option<Offset>,
+}
+
+/// What a batch did to its producer's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is open, from `first` on.
+    Open {
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        first: Offset,
+    },
+    /// It has ended.
+    Ended(Ended),
+}
+
+/// A transaction and the marker that ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) id: ProducerId,
+    pub(crate) first: Offset,
+    pub(crate) marker: Offset,
+    pub(crate) is_commit: bool,
+    /// Everything below was decided once the marker was written: where the first transaction begins that is still open, or the
+    /// offset after the marker.
+    pub(crate) decided_to: Offset,
+}
+
+/// A batch as it was remembered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remembered {
+    pub(crate) undo: Undo,
+    pub(crate) step: Option<Step>,
+}
+
 /// All producers of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
+    /// Open transactions by their first offsets.
+    open: BTreeMap<Offset, ProducerId>,
 }
 
 impl Producers {
@@ -104,102 +95,121 @@ impl Producers {
         self.by_id.is_empty()
     }
 
-    /// Judges a batch. Nothing changes.
-    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Verdict, SequenceError> {
-        let Some(known) = self
-            .by_id
-            .get(&header.producer_id)
-            .filter(|_| is_idempotent(header))
-        else {
-            // Of an unknown producer any sequence may come: its state may have expired, or gone with old segments.
-            return Ok(Verdict::Append);
+    /// All of them, by id.
+    pub(crate) fn describe(&self) -> Vec<ProducerState> {
+        let state = |(id, producer): (&ProducerId, &Producer)| ProducerState {
+            producer_id: *id,
+            producer_epoch: producer.epoch,
+            last_sequence: producer.last_sequence(),
+            last_timestamp_ms: producer.last_timestamp_ms,
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction_start: producer.transaction,
         };
-        let producer = header.producer_id;
-        if header.producer_epoch < known.epoch {
-            return Err(SequenceError::Fenced {
-                producer,
-                got: header.producer_epoch,
-                current: known.epoch,
-            });
-        }
-        if header.producer_epoch > known.epoch {
-            return in_order(producer, 0, header.base_sequence);
-        }
-        let duplicate = known.batches().iter().find(|seen| {
-            seen.base_sequence == header.base_sequence
-                && seen.last_offset_delta == header.last_offset_delta
-        });
-        if let Some(seen) = duplicate {
-            let last_offset = seen
-                .base_offset
-                .saturating_add(i64::from(seen.last_offset_delta));
-            return Ok(Verdict::Duplicate {
-                base_offset: seen.base_offset,
-                last_offset,
-            });
-        }
-        match known.batches().last() {
-            Some(last) => in_order(
-                producer,
-                next_sequence(last.last_sequence()),
-                header.base_sequence,
-            ),
-            None => Ok(Verdict::Append),
-        }
+        self.by_id.iter().map(state).collect()
+    }
+
+    /// Open transactions: whose, and where they begin.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (ProducerId, ProducerEpoch, Offset)> {
+        self.open.iter().filter_map(|(first, id)| {
+            let producer = self.by_id.get(id)?;
+            Some((*id, producer.epoch, *first))
+        })
     }
 
     /// Remembers a batch that is appended, as `header` says with its assigned base offset.
-    pub(crate) fn remember(
-        &mut self,
-        header: &BatchHeader,
-        now_ms: i64,
-        producers_max: usize,
-    ) -> Option<Undo> {
-        if !is_idempotent(header) {
+    pub(crate) fn remember(&mut self, arriving: &Arriving, now_ms: i64) -> Option<Remembered> {
+        let header = &arriving.header;
+        let id = header.producer_id;
+        let is_marker = header.attributes.is_control();
+        if id.0 < 0 || is_marker && arriving.marker.is_none() {
             return None;
         }
-        let id = header.producer_id;
         let before = self.by_id.get(&id).copied();
-        if before.is_none() && self.by_id.len() >= producers_max {
-            self.evict(producers_max);
-        }
-        let producer = self
-            .by_id
-            .entry(id)
-            .or_insert_with(|| Producer::new(header.producer_epoch, now_ms));
-        if producer.epoch != header.producer_epoch {
-            *producer = Producer::new(header.producer_epoch, now_ms);
-        }
+        let mut producer = before.unwrap_or_else(|| Producer::new(header.producer_epoch));
+        producer.enter(header.producer_epoch);
         producer.last_seen_ms = now_ms;
-        producer.push(SeenBatch {
-            base_sequence: header.base_sequence,
-            last_offset_delta: header.last_offset_delta,
-            base_offset: header.base_offset,
-        });
-        Some(Undo { id, before })
+        producer.last_timestamp_ms = header.max_timestamp_ms;
+        let opened = producer.transaction;
+        match arriving.marker {
+            Some(EndTransactionMarker {
+                coordinator_epoch, ..
+            }) => {
+                producer.coordinator_epoch = coordinator_epoch;
+                producer.transaction = None;
+                producer.last_marker = header.base_offset;
+            }
+            None => {
+                if header.base_sequence >= 0 {
+                    producer.push(SeenBatch::of(header));
+                }
+                if header.attributes.is_transactional() {
+                    producer.transaction.get_or_insert(header.base_offset);
+                }
+            }
+        }
+        self.put(id, Some(producer));
+        let step = match (arriving.marker, opened) {
+            (Some(marker), Some(first)) => Some(Step::Ended(Ended {
+                id,
+                first,
+                marker: header.base_offset,
+                is_commit: marker.is_commit,
+                decided_to: self.first_open().unwrap_or(header.next_offset()),
+            })),
+            (Some(_), None) => None,
+            (None, _) => step_of_data(id, before.as_ref(), &producer),
+        };
+        Some(Remembered {
+            undo: Undo { id, before },
+            step,
+        })
     }
 
     /// Takes a batch back that was not written. In reverse order of what was remembered.
     pub(crate) fn undo(&mut self, undo: Undo) {
-        match undo.before {
-            Some(before) => self.by_id.insert(undo.id, before),
-            None => self.by_id.remove(&undo.id),
+        self.put(undo.id, undo.before);
+    }
+
+    fn first_open(&self) -> Option<Offset> {
+        self.open.keys().next().copied()
+    }
+
+    fn put(&mut self, id: ProducerId, producer: Option<Producer>) {
+        let opened = producer.and_then(|producer| producer.transaction);
+        let before = match producer {
+            Some(producer) => self.by_id.insert(id, producer),
+            None => self.by_id.remove(&id),
         };
+        if let Some(first) = before.and_then(|before| before.transaction) {
+            self.open.remove(&first);
+        }
+        if let Some(first) = opened {
+            self.open.insert(first, id);
+        }
     }
 
-    /// Forgets who has been silent since before `deadline_ms`.
+    /// Forgets who has been silent since before `deadline_ms`, but for those with an open transaction.
     pub(crate) fn expire(&mut self, deadline_ms: i64) {
-        self.by_id
-            .retain(|_, producer| producer.last_seen_ms >= deadline_ms);
+        self.by_id.retain(|_, producer| {
+            producer.transaction.is_some() || producer.last_seen_ms >= deadline_ms
+        });
     }
 
-    fn evict(&mut self, producers_max: usize) {
+    /// Brings the table down to its bound: the producers give way that have been silent for longest and have no transaction
+    /// open. Nothing may be staged, or it could not be taken back.
+    pub(crate) fn trim(&mut self, producers_max: usize) {
+        if self.by_id.len() <= producers_max {
+            return;
+        }
+        let idle = |producer: &Producer| producer.transaction.is_none();
         let mut seen: Vec<i64> = self
             .by_id
             .values()
+            .filter(|producer| idle(producer))
             .map(|producer| producer.last_seen_ms)
             .collect();
-        let evicted = (producers_max / EVICTED_PART).max(1).min(seen.len());
+        let surplus = self.by_id.len() - producers_max;
+        let evicted = (surplus + producers_max / EVICTED_PART).min(seen.len());
         if evicted == 0 {
             return;
         }
@@ -207,34 +217,21 @@ impl Producers {
         let youngest_evicted = *youngest_evicted;
         let mut left = evicted;
         self.by_id.retain(|_, producer| {
-            let goes = left > 0 && producer.last_seen_ms <= youngest_evicted;
+            let goes = left > 0 && idle(producer) && producer.last_seen_ms <= youngest_evicted;
             left -= usize::from(goes);
             !goes
         });
     }
 }
 
-fn is_idempotent(header: &BatchHeader) -> bool {
-    header.producer_id.0 >= 0 && header.base_sequence >= 0 && !header.attributes.is_control()
-}
-
-fn in_order(producer: ProducerId, expected: i32, got: i32) -> Result<Verdict, SequenceError> {
-    if expected == got {
-        Ok(Verdict::Append)
-    } else {
-        Err(SequenceError::OutOfOrder {
-            producer,
-            expected,
-            got,
-        })
-    }
-}
-
-/// Sequences wrap from the greatest `i32` to 0.
-fn last_sequence(base_sequence: i32, last_offset_delta: i32) -> i32 {
-    base_sequence.wrapping_add(last_offset_delta) & i32::MAX
-}
-
-fn next_sequence(sequence: i32) -> i32 {
-    last_sequence(sequence, 1)
+/// What a batch of records did: it began a transaction, or went on with one under a new epoch.
+fn step_of_data(id: ProducerId, before: Option<&Producer>, now: &Producer) -> Option<Step> {
+    let first = now.transaction?;
+    let is_news =
+        before.is_none_or(|before| before.transaction.is_none() || before.epoch != now.epoch);
+    is_news.then_some(Step::Open {
+        id,
+        epoch: now.epoch,
+        first,
+    })
 }

@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_wire::{LeaderEpoch, Offset};
+use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 use crate::dir::PartitionKey;
 use crate::error::{Damage, ReadError};
@@ -244,6 +244,27 @@ impl LogReader {
     #[must_use]
     pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.shared.epochs().epoch_of(offset)
+    }
+
+    /// The last stable offset: everything below it is decided, by a marker that is below the high watermark itself. The high
+    /// watermark is the caller's and must never go back; the result does not either.
+    #[must_use]
+    pub fn last_stable(&self, high_watermark: Offset) -> Offset {
+        let stable = self.shared.transactions().last_stable(high_watermark);
+        // Of a transaction whose beginning was deleted only the rest is left.
+        stable.max(self.shared.log_start()).min(high_watermark)
+    }
+
+    /// Whether a producer has a transaction open here under this epoch.
+    #[must_use]
+    pub fn is_transaction_open(&self, producer: ProducerId, epoch: ProducerEpoch) -> bool {
+        self.shared.transactions().is_ongoing(producer, epoch)
+    }
+
+    /// How many transactions are open.
+    #[must_use]
+    pub fn open_transactions(&self) -> usize {
+        self.shared.transactions().open_count()
     }
 
     /// Runs `attempt` so that its result is of one moment: again when the log was truncated meanwhile, or when a segment

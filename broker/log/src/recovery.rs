@@ -24,8 +24,7 @@ use crate::epochs::Epochs;
 use crate::error::{Damage, OpenError, ReadError};
 use crate::files::{FileError, SYNCING, Wait};
 use crate::lanes::RecoveryReport;
-use crate::log::{Found, PartitionLog, rebuild_state};
-use crate::producers::Producers;
+use crate::log::{Found, PartitionLog, State, rebuild_state};
 use crate::seek::Sought;
 use crate::segment::Segment;
 use crate::shared::{Bounds, Shared};
@@ -74,7 +73,11 @@ pub(crate) fn open(
     let (shared, mut inventory) = (opening.shared, opening.inventory);
     let end = shared.log_end();
     inventory.drop_snapshots_beyond(dir, end)?;
-    let (epochs, producers) = match rebuild_state(
+    let State {
+        epochs,
+        producers,
+        transactions,
+    } = match rebuild_state(
         &shared,
         &inventory.snapshots,
         end,
@@ -84,11 +87,12 @@ pub(crate) fn open(
         Ok(state) => state,
         Err(ReadError::Corrupt(damage)) => {
             shared.set_damage(damage);
-            (Epochs::default(), Producers::default())
+            State::default()
         }
         Err(error) => return Err(unreadable(&shared, error)),
     };
     *shared.epochs() = epochs;
+    *shared.transactions() = transactions;
     report.damage = shared.damage().cloned();
     report.log_start = shared.log_start();
     report.log_end = end;

@@ -14,6 +14,7 @@ use crate::dir::{DataDir, PartitionKey, SharedMark};
 use crate::epochs::Epochs;
 use crate::error::Damage;
 use crate::segment::Segment;
+use crate::transactions::Transactions;
 
 /// The segments of a partition by their first offsets; never empty.
 pub(crate) type Segments = Vec<Arc<Segment>>;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     truncations: AtomicU64,
     gone: AtomicBool,
     epochs: Mutex<Epochs>,
+    transactions: Mutex<Transactions>,
     damage: OnceLock<Damage>,
     /// The log's start as it is on disk. Locked while it is written, so that an older one never replaces a newer.
     stored_log_start: Mutex<Offset>,
@@ -70,6 +72,7 @@ impl Shared {
             truncations: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             epochs: Mutex::new(epochs),
+            transactions: Mutex::default(),
             damage: OnceLock::new(),
             stored_log_start: Mutex::new(bounds.start),
             index_interval_bytes: AtomicU64::new(4096),
@@ -135,6 +138,12 @@ impl Shared {
 
     pub(crate) fn epochs(&self) -> MutexGuard<'_, Epochs> {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn transactions(&self) -> MutexGuard<'_, Transactions> {
+        self.transactions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn damage(&self) -> Option<&Damage> {

@@ -14,7 +14,7 @@ use weir_wire::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, 
 use crate::storage::Storage;
 use crate::{
     Append, AppendError, Appended, Clock, DataDir, Fatal, LaneCore, Lanes, LanesConfig, LogConfig,
-    LogReader, Observer, OpenError, OpenPartition, Opened, PartitionHandle, PartitionKey,
+    LogReader, Observer, OpenError, OpenPartition, Opened, Origin, PartitionHandle, PartitionKey,
     PartitionMeta,
 };
 
@@ -294,6 +294,8 @@ pub(crate) fn send(
     handle.append(Append {
         batch: batch.clone(),
         leader_epoch,
+        origin: Origin::Client,
+        verified: None,
         done,
     });
     outcome

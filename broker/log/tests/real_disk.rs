@@ -11,7 +11,7 @@ use uuid::Uuid;
 use weir_log::storage_os::OsStorage;
 use weir_log::{
     Append, AppendError, Appended, DataDir, Durability, Lanes, LanesConfig, LogConfig, Observer,
-    OpenPartition, Opened, PartitionKey, PartitionMeta, ReadError, SystemClock,
+    OpenPartition, Opened, Origin, PartitionKey, PartitionMeta, ReadError, SystemClock,
 };
 use weir_wire::batch::{BatchBuilder, NewRecord, batches};
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
@@ -98,6 +98,8 @@ fn append(opened: &Opened, batch: Bytes) -> Receiver<Result<Appended, AppendErro
     opened.handle.append(Append {
         batch,
         leader_epoch: LeaderEpoch(0),
+        origin: Origin::Client,
+        verified: None,
         done: done_fn,
     });
     done

@@ -19,17 +19,18 @@ use weir_wire::messages::{FetchRequestView, FetchResponse};
 use weir_wire::{FileRange, LeaderEpoch, Offset, Records};
 
 use super::leaders::{self, Led, NotLed};
+use super::request::isolation;
 use super::{Answer, Refused, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
-use crate::partitions::{Partition, WakeGuard};
+use crate::partitions::{Isolation, Partition, WakeGuard};
 
 /// A whole request, free of its frame.
 struct Fetch {
     topics: Vec<WantedTopic>,
     bytes_min: usize,
     bytes_max: usize,
-    is_read_committed: bool,
+    isolation: Isolation,
     version: i16,
 }
 
@@ -59,7 +60,7 @@ struct Look {
     response: FetchResponse,
     bytes: usize,
     has_error: bool,
-    /// Partitions that more may come to, and the high watermark that was seen.
+    /// Partitions that more may come to, and up to where they could be read.
     waiting: Vec<(Arc<Partition>, Offset)>,
 }
 
@@ -77,7 +78,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         topics: view.topics.iter().map(WantedTopic::of).collect(),
         bytes_min: of_client(view.min_bytes),
         bytes_max: of_client(view.max_bytes).min(broker.config.limits.fetch_bytes as usize),
-        is_read_committed: view.isolation_level == 1,
+        isolation: isolation(view.isolation_level),
         version: request.version,
     };
     let patience = Duration::from_millis(u64::try_from(view.max_wait_ms).unwrap_or(0));
@@ -102,7 +103,7 @@ impl Fetch {
             let _places: Vec<WakeGuard> = look
                 .waiting
                 .iter()
-                .map(|(partition, seen)| partition.wake_above(*seen, &wake))
+                .map(|(partition, seen)| partition.wake_readable(*seen, self.isolation, &wake))
                 .collect();
             // What is held while waiting is only the places in line.
             drop(look);
@@ -161,14 +162,23 @@ impl Fetch {
         look: &mut Look,
     ) -> Result<PartitionData, NotLed> {
         let reader = led.partition.reader();
+        // In this order, since the one never passes the other.
+        let last_stable = led.partition.last_stable_offset();
         let high_watermark = led.partition.high_watermark();
+        let readable = match self.isolation {
+            Isolation::ReadUncommitted => high_watermark,
+            Isolation::ReadCommitted => last_stable,
+        };
         let from = Offset(wanted.fetch_offset);
         let mut data = PartitionData {
             partition_index: wanted.partition,
             high_watermark: high_watermark.0,
-            last_stable_offset: high_watermark.0,
+            last_stable_offset: last_stable.0,
             log_start_offset: reader.log_start().0,
-            aborted_transactions: self.is_read_committed.then(Vec::new),
+            aborted_transactions: match self.isolation {
+                Isolation::ReadUncommitted => None,
+                Isolation::ReadCommitted => Some(Vec::new()),
+            },
             preferred_read_replica: -1,
             records: Some(Records::empty()),
             ..PartitionData::default()
@@ -196,8 +206,8 @@ impl Fetch {
         let bytes_max = partition_max.min(self.bytes_max.saturating_sub(look.bytes));
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
-        if from < high_watermark && (bytes_max > 0 || is_first) {
-            let records = read_batches(&led.partition, from, bytes_max, is_first)
+        if from < readable && (bytes_max > 0 || is_first) {
+            let records = read_batches(&led.partition, from, self.isolation, bytes_max, is_first)
                 .await
                 .map_err(ApiError::from)?;
             look.bytes += records.len();
@@ -207,8 +217,7 @@ impl Fetch {
                 .inc_by(records.len() as u64);
             data.records = Some(records);
         }
-        look.waiting
-            .push((Arc::clone(&led.partition), high_watermark));
+        look.waiting.push((Arc::clone(&led.partition), readable));
         Ok(data)
     }
 
@@ -243,10 +252,11 @@ const SENT_FROM_FILE_BYTES: u64 = 32 << 10;
 async fn read_batches(
     partition: &Arc<Partition>,
     from: Offset,
+    isolation: Isolation,
     bytes_max: usize,
     min_one_batch: bool,
 ) -> Result<Records, ReadError> {
-    let slice = match partition.try_slice(from, bytes_max, min_one_batch) {
+    let slice = match partition.try_slice(from, isolation, bytes_max, min_one_batch) {
         Err(ReadError::WouldBlock) => None,
         slice => Some(slice?),
     };
@@ -263,7 +273,9 @@ async fn read_batches(
         }
     }
     let partition = Arc::clone(partition);
-    let read = tokio::task::spawn_blocking(move || partition.read(from, bytes_max, min_one_batch));
+    let read = tokio::task::spawn_blocking(move || {
+        partition.read_as(from, isolation, bytes_max, min_one_batch)
+    });
     // The runtime is going away, and with it the partition.
     let batches = read.await.unwrap_or(Err(ReadError::Gone))?;
     Ok(Records::from(batches.bytes))

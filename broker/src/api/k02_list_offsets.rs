@@ -11,9 +11,11 @@ use weir_wire::messages::list_offsets_response::{
 use weir_wire::messages::{ListOffsetsRequest, ListOffsetsRequestView, ListOffsetsResponse};
 
 use super::leaders::{self, Led, NotLed};
+use super::request::isolation;
 use super::{Answer, Refused, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
+use crate::partitions::Isolation;
 
 /// What is asked for instead of a time, by the numbers that stand for it.
 mod special {
@@ -57,6 +59,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
 
 fn answer(broker: &Broker, request: &ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let image = broker.metadata.image();
+    let isolation = isolation(request.isolation_level);
     let mut response = ListOffsetsResponse::default();
     for topic in &request.topics {
         let found = leaders::topic(&image, &topic.name, uuid::Uuid::nil());
@@ -66,7 +69,9 @@ fn answer(broker: &Broker, request: &ListOffsetsRequest, version: i16) -> ListOf
             let offset = match found {
                 Err(code) => Err(NotLed::from(code)),
                 Ok(topic) => leaders::led(broker, topic, index, partition.current_leader_epoch)
-                    .and_then(|led| offset(&led, partition.timestamp).map_err(NotLed::from)),
+                    .and_then(|led| {
+                        offset(&led, partition.timestamp, isolation).map_err(NotLed::from)
+                    }),
             };
             partitions.push(match offset {
                 Ok(found) => ListOffsetsPartitionResponse {
@@ -120,9 +125,9 @@ impl Found {
     }
 }
 
-fn offset(led: &Led, timestamp: i64) -> Result<Found, ApiError> {
+fn offset(led: &Led, timestamp: i64, isolation: Isolation) -> Result<Found, ApiError> {
     let reader = led.partition.reader();
-    let up_to = led.partition.high_watermark();
+    let up_to = led.partition.readable(isolation);
     let at = |offset, epoch: Option<LeaderEpoch>| Found {
         offset,
         timestamp: -1,
@@ -135,7 +140,13 @@ fn offset(led: &Led, timestamp: i64) -> Result<Found, ApiError> {
             Ok(at(start.0, reader.epoch_of(start)))
         }
         special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(Found::NOTHING),
-        special::MAX_TIMESTAMP => Ok(Found::by_time(reader.max_timestamp(up_to)?)),
+        special::MAX_TIMESTAMP => {
+            // Kafka does not look for another when this one is not decided yet.
+            let newest = reader.max_timestamp(led.partition.high_watermark())?;
+            Ok(Found::by_time(
+                newest.filter(|newest| newest.offset < up_to),
+            ))
+        }
         0.. => Ok(Found::by_time(
             reader.offset_for_timestamp(timestamp, up_to)?,
         )),

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use weir_wire::frame::encode_response;
 use weir_wire::{ApiKey, Frame, MessageView, Response};
 
+use crate::partitions::Isolation;
+
 /// Who is at the other end of a connection, the same for all of its requests.
 #[derive(Debug)]
 pub struct Peer {
@@ -131,6 +133,14 @@ impl fmt::Debug for Answer {
             Self::Now(reply) => f.debug_tuple("Now").field(reply).finish(),
             Self::Later(_) => f.write_str("Later"),
         }
+    }
+}
+
+/// What a consumer may read, by its number on the wire; Kafka takes every number but 1 for reading all.
+pub(super) const fn isolation(level: i8) -> Isolation {
+    match level {
+        1 => Isolation::ReadCommitted,
+        _ => Isolation::ReadUncommitted,
     }
 }
 

@@ -7,11 +7,13 @@
 
 mod partition;
 mod registry;
+mod transactions;
 mod watermark;
 
 pub use partition::{Counters, Partition};
 pub use registry::{PartitionError, Partitions};
-pub use watermark::{WakeGuard, Watermark};
+pub use transactions::Marker;
+pub use watermark::{Isolation, WakeGuard, Watermark};
 
 use weir_log::LogConfig;
 use weir_quorum::configs::{Durability, TimestampType, TopicConfig};

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, oneshot};
 use weir_log::{
-    Append, AppendError, Appended, Batches, FileSlice, LogReader, Observer, Opened,
-    PartitionHandle, PartitionKey, ReadError,
+    Append, AppendError, Appended, Batches, FileSlice, LogReader, Observer, Opened, Origin,
+    PartitionHandle, PartitionKey, ReadError, Verified,
 };
 use weir_quorum::configs::TopicConfig;
 use weir_quorum::image::Topic;
 use weir_wire::{LeaderEpoch, Offset};
 
-use super::watermark::{WakeGuard, Watermark};
+use super::watermark::{Isolation, WakeGuard, Watermark};
 
 /// What is counted for a partition's topic.
 #[derive(Clone, Debug)]
@@ -52,20 +52,28 @@ pub struct Partition {
 /// Carries a log's progress to the watermark. It exists before the log is open, so the watermark comes later.
 #[derive(Debug, Default)]
 pub(super) struct DurableEnd {
-    watermark: OnceLock<Arc<Watermark>>,
+    opened: OnceLock<(Arc<Watermark>, LogReader)>,
 }
 
 impl DurableEnd {
-    pub(super) fn moves(&self, watermark: &Arc<Watermark>) {
+    pub(super) fn moves(&self, watermark: &Arc<Watermark>, reader: &LogReader) {
         // Set once, by whoever opened the log.
-        let _ = self.watermark.set(Arc::clone(watermark));
+        let _ = self.opened.set((Arc::clone(watermark), reader.clone()));
     }
 }
 
 impl Observer for DurableEnd {
     fn durable(&self, end: Offset) {
-        if let Some(watermark) = self.watermark.get() {
-            watermark.advance(end);
+        if let Some((watermark, reader)) = self.opened.get() {
+            watermark.advance(end, reader.last_stable(end));
+        }
+    }
+
+    fn log_start(&self, _start: Offset) {
+        if let Some((watermark, reader)) = self.opened.get() {
+            // The beginning of an open transaction may have been deleted.
+            let end = watermark.get();
+            watermark.advance(end, reader.last_stable(end));
         }
     }
 }
@@ -151,19 +159,43 @@ impl Partition {
         &self.watermark
     }
 
-    /// The offset below which consumers may read. The last stable offset is the same until there are transactions.
+    /// The offset below which consumers may read.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         self.watermark.get()
     }
 
-    /// Queues one checked batch. Batches are appended in the order of the calls. `done` is called once, on a lane's thread or
+    /// The offset below which all transactions are decided: where consumers stop that read only what is committed.
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        self.watermark.stable()
+    }
+
+    /// Up to where a consumer of this kind may read.
+    #[must_use]
+    pub fn readable(&self, isolation: Isolation) -> Offset {
+        self.watermark.readable(isolation)
+    }
+
+    /// Queues one checked batch, which must not be transactional. Batches are appended in the order of the calls. `done` is called once, on a lane's thread or
     /// here, when the high watermark has passed the batch, or when it was refused; it is dropped uncalled when the
     /// partition goes away meanwhile. It must not block.
     pub fn append(
         &self,
         batch: Bytes,
         leader_epoch: LeaderEpoch,
+        done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
+    ) {
+        self.append_as(batch, leader_epoch, Origin::Client, None, done);
+    }
+
+    /// As [`append`](Self::append), for a batch of any kind and origin.
+    pub fn append_as(
+        &self,
+        batch: Bytes,
+        leader_epoch: LeaderEpoch,
+        origin: Origin,
+        verified: Option<Verified>,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
     ) {
         let watermark = Arc::clone(&self.watermark);
@@ -182,6 +214,8 @@ impl Partition {
         self.handle.append(Append {
             batch,
             leader_epoch,
+            origin,
+            verified,
             done: Box::new(written),
         });
     }
@@ -200,15 +234,16 @@ impl Partition {
         async move { receiver.await.unwrap_or(Err(AppendError::Closed)) }
     }
 
-    /// Where batches from `from` on, below the high watermark, lie, if they are at hand without waiting for the disk.
+    /// Where batches from `from` on lie that a consumer of this kind may read, if they are at hand without waiting for the disk.
     pub fn try_slice(
         &self,
         from: Offset,
+        isolation: Isolation,
         bytes_max: usize,
         min_one_batch: bool,
     ) -> Result<FileSlice, ReadError> {
         self.reader()
-            .try_slice(from, self.high_watermark(), bytes_max, min_one_batch)
+            .try_slice(from, self.readable(isolation), bytes_max, min_one_batch)
     }
 
     /// Batches from `from` on, below the high watermark, if they are at hand without waiting for the disk.
@@ -229,13 +264,35 @@ impl Partition {
         bytes_max: usize,
         min_one_batch: bool,
     ) -> Result<Batches, ReadError> {
+        self.read_as(from, Isolation::ReadUncommitted, bytes_max, min_one_batch)
+    }
+
+    /// Batches from `from` on that a consumer of this kind may read. Waits for the disk.
+    pub fn read_as(
+        &self,
+        from: Offset,
+        isolation: Isolation,
+        bytes_max: usize,
+        min_one_batch: bool,
+    ) -> Result<Batches, ReadError> {
         self.reader()
-            .read(from, self.high_watermark(), bytes_max, min_one_batch)
+            .read(from, self.readable(isolation), bytes_max, min_one_batch)
     }
 
     /// Wakes `wake` once the high watermark is above `offset`, or the partition goes away.
     #[must_use = "dropping the guard gives up the place"]
     pub fn wake_above(&self, offset: Offset, wake: &Arc<Notify>) -> WakeGuard {
-        self.watermark.wake_above(offset, wake)
+        self.wake_readable(offset, Isolation::ReadUncommitted, wake)
+    }
+
+    /// Wakes `wake` once a consumer of this kind may read beyond `offset`, or the partition goes away.
+    #[must_use = "dropping the guard gives up the place"]
+    pub fn wake_readable(
+        &self,
+        offset: Offset,
+        isolation: Isolation,
+        wake: &Arc<Notify>,
+    ) -> WakeGuard {
+        self.watermark.wake_above(offset, isolation, wake)
     }
 }

@@ -269,8 +269,10 @@ impl Partitions {
             let slot = match result {
                 Ok(opened) => {
                     report_recovery(&topic, key, &opened.report);
-                    let watermark = Arc::new(Watermark::at(opened.report.log_end));
-                    observer.moves(&watermark);
+                    let reader = opened.handle.reader();
+                    let end = opened.report.log_end;
+                    let watermark = Arc::new(Watermark::at(end, reader.last_stable(end)));
+                    observer.moves(&watermark, reader);
                     let counters = this.counters(&topic);
                     Slot::Open(Arc::new(Partition::new(
                         topic, opened, watermark, config, counters,

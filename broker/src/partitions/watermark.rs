@@ -1,6 +1,7 @@
-//! One partition's high watermark, and who waits for it.
+//! One partition's high watermark and last stable offset, and who waits for them.
 //!
-//! The watermark only grows. Whoever moves it (a lane's thread) wakes acknowledgements in the order of their offsets and readers in the
+//! Both only grow, and they move together: what ends a transaction is a marker in the log, which counts once the high watermark has
+//! passed it. Whoever moves it (a lane's thread) wakes acknowledgements in the order of their offsets and readers in the
 //! order in which they came; wakers run after the lock is released, and nothing awaits while it is held. The number of waiters
 //! is bounded by the requests in flight, which each connection bounds.
 
@@ -19,6 +20,8 @@ type Passed = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 pub struct Watermark {
     value: AtomicI64,
+    /// At most `value`.
+    stable: AtomicI64,
     waiting: Mutex<Waiting>,
 }
 
@@ -26,23 +29,35 @@ pub struct Watermark {
 struct Waiting {
     /// Sorted by offset: what is to be done when the watermark is above it.
     passed: VecDeque<(Offset, Passed)>,
-    /// In the order of their coming: whom to wake when the watermark is above an offset.
+    /// In the order of their coming: whom to wake when what they may read is above an offset.
     readers: Vec<Reader>,
     next_ticket: u64,
 }
 
 struct Reader {
     ticket: u64,
+    isolation: Isolation,
     above: Offset,
     wake: Arc<Notify>,
 }
 
+/// What a consumer may read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything below the high watermark.
+    #[default]
+    ReadUncommitted,
+    /// Everything below the last stable offset.
+    ReadCommitted,
+}
+
 impl Watermark {
-    /// A watermark that stands at `value`.
+    /// A watermark that stands at `value`, and a last stable offset at `stable`.
     #[must_use]
-    pub fn at(value: Offset) -> Self {
+    pub fn at(value: Offset, stable: Offset) -> Self {
         Self {
             value: AtomicI64::new(value.0),
+            stable: AtomicI64::new(stable.0),
             ..Self::default()
         }
     }
@@ -53,19 +68,40 @@ impl Watermark {
         Offset(self.value.load(Ordering::Acquire))
     }
 
-    /// Moves the watermark up to `end` and wakes whoever waited for that. One that stands there already stays.
-    pub fn advance(&self, end: Offset) {
+    /// The offset below which all transactions are decided.
+    #[must_use]
+    pub fn stable(&self) -> Offset {
+        Offset(self.stable.load(Ordering::Acquire))
+    }
+
+    /// Up to where a consumer of this kind may read.
+    #[must_use]
+    pub fn readable(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.get(),
+            Isolation::ReadCommitted => self.stable(),
+        }
+    }
+
+    /// Moves the watermark up to `end` and the last stable offset up to `stable`, and wakes whoever waited for that. One that
+    /// stands there already stays.
+    pub fn advance(&self, end: Offset, stable: Offset) {
         let (passed, woken) = {
             let mut waiting = self.lock();
-            if end.0 <= self.value.load(Ordering::Relaxed) {
+            let grown = self.value.fetch_max(end.0, Ordering::AcqRel) < end.0;
+            // Second, so that whoever reads it never sees it above the watermark.
+            let settled = self.stable.fetch_max(stable.0, Ordering::AcqRel) < stable.0;
+            if !(grown || settled) {
                 return;
             }
-            self.value.store(end.0, Ordering::Release);
-            let count = waiting.passed.partition_point(|(offset, _)| *offset < end);
+            let value = self.get();
+            let count = waiting
+                .passed
+                .partition_point(|(offset, _)| *offset < value);
             let passed: Vec<_> = waiting.passed.drain(..count).collect();
             let woken: Vec<_> = waiting
                 .readers
-                .extract_if(.., |reader| reader.above < end)
+                .extract_if(.., |reader| reader.above < self.readable(reader.isolation))
                 .collect();
             (passed, woken)
         };
@@ -93,16 +129,23 @@ impl Watermark {
         done();
     }
 
-    /// Wakes `wake` once the watermark is above `offset`, unless the returned guard is dropped before. Wakes at once when it is.
-    pub fn wake_above(self: &Arc<Self>, offset: Offset, wake: &Arc<Notify>) -> WakeGuard {
+    /// Wakes `wake` once a consumer of this kind may read beyond `offset`, unless the returned guard is dropped before. Wakes at
+    /// once when it may.
+    pub fn wake_above(
+        self: &Arc<Self>,
+        offset: Offset,
+        isolation: Isolation,
+        wake: &Arc<Notify>,
+    ) -> WakeGuard {
         let mut waiting = self.lock();
         let ticket = waiting.next_ticket;
         waiting.next_ticket += 1;
-        if offset < self.get() {
+        if offset < self.readable(isolation) {
             wake.notify_one();
         } else {
             waiting.readers.push(Reader {
                 ticket,
+                isolation,
                 above: offset,
                 wake: Arc::clone(wake),
             });
@@ -170,7 +213,7 @@ mod tests {
     #[test]
     fn acknowledgements_come_in_the_order_of_their_offsets_and_not_before_the_watermark_has_passed()
     {
-        let watermark = Watermark::at(Offset(10));
+        let watermark = Watermark::at(Offset(10), Offset(10));
         let order = Arc::new(Mutex::new(Vec::new()));
         for offset in [12, 10, 14, 9] {
             let order = Arc::clone(&order);
@@ -184,34 +227,52 @@ mod tests {
         }
         let seen = || order.lock().unwrap_or_else(PoisonError::into_inner).clone();
         assert_eq!(seen(), [9]);
-        watermark.advance(Offset(12));
+        watermark.advance(Offset(12), Offset(12));
         assert_eq!(seen(), [9, 10]);
-        watermark.advance(Offset(15));
+        watermark.advance(Offset(15), Offset(15));
         assert_eq!(seen(), [9, 10, 12, 14]);
     }
 
     #[test]
     fn the_watermark_never_goes_back() {
-        let watermark = Watermark::at(Offset(10));
-        watermark.advance(Offset(7));
+        let watermark = Watermark::at(Offset(10), Offset(10));
+        watermark.advance(Offset(7), Offset(7));
         assert_eq!(watermark.get(), Offset(10));
     }
 
     #[tokio::test]
     async fn a_reader_is_woken_when_the_watermark_passes_its_offset() {
-        let watermark = Arc::new(Watermark::at(Offset(3)));
+        let watermark = Arc::new(Watermark::at(Offset(3), Offset(3)));
         let wake = Arc::new(Notify::new());
-        let _guard = watermark.wake_above(Offset(3), &wake);
-        watermark.advance(Offset(4));
+        let _guard = watermark.wake_above(Offset(3), Isolation::ReadUncommitted, &wake);
+        watermark.advance(Offset(4), Offset(4));
         wake.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_what_is_committed_waits_for_the_last_stable_offset() {
+        let watermark = Arc::new(Watermark::at(Offset(3), Offset(3)));
+        let (committed, any) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let _first = watermark.wake_above(Offset(3), Isolation::ReadCommitted, &committed);
+        let _second = watermark.wake_above(Offset(3), Isolation::ReadUncommitted, &any);
+        watermark.advance(Offset(5), Offset(3));
+        any.notified().await;
+        assert_eq!(watermark.lock().readers.len(), 1);
+        assert_eq!(
+            (watermark.get(), watermark.stable()),
+            (Offset(5), Offset(3))
+        );
+        watermark.advance(Offset(5), Offset(5));
+        committed.notified().await;
+        assert!(watermark.lock().readers.is_empty());
     }
 
     #[test]
     fn a_reader_that_gave_up_leaves_nothing_behind() {
-        let watermark = Arc::new(Watermark::at(Offset(0)));
+        let watermark = Arc::new(Watermark::at(Offset(0), Offset(0)));
         let wake = Arc::new(Notify::new());
         let guards: Vec<_> = (0..3)
-            .map(|_| watermark.wake_above(Offset(0), &wake))
+            .map(|_| watermark.wake_above(Offset(0), Isolation::ReadUncommitted, &wake))
             .collect();
         drop(guards);
         assert!(watermark.lock().readers.is_empty());
@@ -219,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_is_abandoned_is_dropped_and_never_called() {
-        let watermark = Watermark::at(Offset(0));
+        let watermark = Watermark::at(Offset(0), Offset(0));
         let called = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&called);
         watermark.when_above(
@@ -229,7 +290,7 @@ mod tests {
             }),
         );
         watermark.abandon();
-        watermark.advance(Offset(5));
+        watermark.advance(Offset(5), Offset(5));
         assert_eq!(
             (called.load(Ordering::Relaxed), Arc::strong_count(&called)),
             (0, 1)

@@ -20,7 +20,9 @@ pub use header::{
     Attributes, BatchHeader, Compression, HEADER_LEN, PATCHED_LEN, PREFIX_LEN, PatchedHeader,
     TimestampType,
 };
-pub use record::{ControlRecord, HeaderView, Headers, RecordView, RecordsIter};
+pub use record::{
+    ControlRecord, EndTransactionMarker, HeaderView, Headers, RecordView, RecordsIter,
+};
 pub use rewrite::{Inflated, Rewrite, RewriteError, filler};
 pub use view::{BatchView, Batches, batches, only_batch};
 

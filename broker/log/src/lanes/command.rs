@@ -6,6 +6,7 @@ use super::background::JobDone;
 use super::{Append, OpenPartition, Opened};
 use crate::config::LogConfig;
 use crate::error::{AppendError, LaneError, OpenError};
+use crate::producers::ProducerState;
 
 /// A partition's number in its lane, for as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     TruncateTo(Slot, Offset, Done<Offset>),
     DeleteRecords(Slot, Offset, Done<Offset>),
     Retain(Slot, Offset),
+    Producers(Slot, Done<Vec<ProducerState>>),
     Close(Slot, Done<()>),
     Delete(Slot, Done<()>),
     /// Background work of the lane's own came to an end.
@@ -49,6 +51,7 @@ impl Command {
             })),
             Self::Open(_, done) => done(Err(OpenError::Stopped)),
             Self::TruncateTo(_, _, done) | Self::DeleteRecords(_, _, done) => done(Err(why.into())),
+            Self::Producers(_, done) => done(Err(why.into())),
             Self::Close(_, done) | Self::Delete(_, done) | Self::Shutdown(done) => {
                 done(Err(why.into()))
             }

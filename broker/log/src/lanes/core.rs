@@ -139,6 +139,10 @@ impl LaneCore {
                 self.answer(result, done);
             }
             Command::Retain(slot, up_to) => self.retain(slot, up_to, now_ms),
+            Command::Producers(slot, done) => {
+                let result = self.act(slot, now_ms, |partition| Ok(partition.producers()));
+                self.answer(result, done);
+            }
             Command::Close(slot, done) => {
                 let result = self.close(slot, now_ms);
                 self.answer(result, done);

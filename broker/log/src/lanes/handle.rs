@@ -9,6 +9,7 @@ use super::command::{Command, Slot};
 use super::queue::Queue;
 use crate::config::LogConfig;
 use crate::error::LaneError;
+use crate::producers::ProducerState;
 use crate::reader::LogReader;
 
 /// The writing side of one partition: sends commands to its lane. Cheap to clone. Never blocks.
@@ -65,6 +66,15 @@ impl PartitionHandle {
     /// Deletes segments that retention no longer keeps and that lie below `up_to` (the high watermark) as a whole.
     pub fn retain(&self, up_to: Offset) {
         self.queue.push(Command::Retain(self.slot, up_to));
+    }
+
+    /// What is known of the partition's producers, when what was queued before is written.
+    pub fn producers(
+        &self,
+        done: impl FnOnce(Result<Vec<ProducerState>, LaneError>) + Send + 'static,
+    ) {
+        self.queue
+            .push(Command::Producers(self.slot, Box::new(done)));
     }
 
     /// Writes what is left to write, so that the next open is quick, and lets go of the partition.

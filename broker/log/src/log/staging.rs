@@ -9,7 +9,7 @@ use weir_wire::batch::{
 use super::PartitionLog;
 use crate::error::AppendError;
 use crate::lanes::Appended;
-use crate::producers::{Undo, Verdict};
+use crate::producers::{Arriving, Origin, Remembered, Verdict, Verified};
 use crate::segment::NO_TIMESTAMP;
 
 /// Where the checksum lies, and what it covers begins.
@@ -24,7 +24,7 @@ pub(super) struct Staged {
     pub(super) head_len: usize,
     pub(super) batch: Bytes,
     pub(super) header: BatchHeader,
-    pub(super) undo: Option<Undo>,
+    pub(super) remembered: Option<Remembered>,
 }
 
 impl PartitionLog {
@@ -33,6 +33,8 @@ impl PartitionLog {
         &mut self,
         batch: Bytes,
         epoch: LeaderEpoch,
+        origin: Origin,
+        verified: Option<Verified>,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         if let Some(damage) = self.shared.damage() {
@@ -41,12 +43,24 @@ impl PartitionLog {
         if let Some(latest) = self.latest_epoch.filter(|latest| epoch < *latest) {
             return Err(AppendError::StaleEpoch { got: epoch, latest });
         }
-        let mut header = whole_batch(&batch)?;
+        let Arriving { mut header, marker } = whole_batch(&batch)?;
+        if matches!(origin, Origin::Marker { .. }) != marker.is_some()
+            || header.attributes.is_control() != marker.is_some()
+        {
+            let found = "control batches are markers, and markers control batches".to_owned();
+            return Err(AppendError::Malformed(found));
+        }
         let log_start_offset = self.shared.log_start();
+        let verdict = self.producers.check(
+            &Arriving { header, marker },
+            origin,
+            verified,
+            self.config.producers_max,
+        )?;
         if let Verdict::Duplicate {
             base_offset,
             last_offset,
-        } = self.producers.check(&header)?
+        } = verdict
         {
             return Ok(Appended {
                 base_offset,
@@ -64,9 +78,9 @@ impl PartitionLog {
             Some(time) => (stamp(&mut header, &batch, time), HEADER_LEN),
             None => (patch(&header), PATCHED_LEN),
         };
-        let undo = self
+        let remembered = self
             .producers
-            .remember(&header, now_ms, self.config.producers_max);
+            .remember(&Arriving { header, marker }, now_ms);
         self.latest_epoch = Some(epoch);
         self.staged_end = header.next_offset();
         self.staged.push(Staged {
@@ -74,7 +88,7 @@ impl PartitionLog {
             head_len,
             batch,
             header,
-            undo,
+            remembered,
         });
         Ok(Appended {
             base_offset: header.base_offset,
@@ -86,7 +100,7 @@ impl PartitionLog {
     }
 }
 
-fn whole_batch(batch: &Bytes) -> Result<BatchHeader, AppendError> {
+fn whole_batch(batch: &Bytes) -> Result<Arriving, AppendError> {
     let malformed = |found: String| AppendError::Malformed(found);
     let (view, rest) =
         BatchView::split_first(batch).map_err(|error| malformed(error.to_string()))?;
@@ -100,7 +114,10 @@ fn whole_batch(batch: &Bytes) -> Result<BatchHeader, AppendError> {
             header.last_offset_delta
         )));
     }
-    Ok(header)
+    let marker = view
+        .end_transaction()
+        .map_err(|error| malformed(error.to_string()))?;
+    Ok(Arriving { header, marker })
 }
 
 fn patch(header: &BatchHeader) -> [u8; HEADER_LEN] {

@@ -5,20 +5,25 @@ use std::sync::Arc;
 
 use tracing::warn;
 use weir_wire::Offset;
+use weir_wire::batch::BatchView;
 
 use super::PartitionLog;
 use crate::dir::snapshot_name;
 use crate::epochs::Epochs;
 use crate::error::ReadError;
 use crate::files::{FileError, Wait, read_whole};
-use crate::producers::{self, Producers, Snapshot};
+use crate::producers::{self, Arriving, Producers, Snapshot};
 use crate::seek::Sought;
 use crate::shared::{Shared, segment_at};
 use crate::storage::OpenMode;
-use crate::walk::Walk;
+use crate::transactions::Transactions;
+use crate::walk::{Placed, Walk, WalkError};
 
 /// Snapshots that are kept: the newest may be torn or beyond what a recovery keeps, the one before it is not.
 const SNAPSHOTS_KEPT: usize = 2;
+
+/// A marker has one record of some 20 bytes; a control batch that is larger is none.
+const MARKER_BYTES_MAX: usize = 1024;
 
 /// A snapshot to be written in the background.
 #[derive(Debug)]
@@ -84,6 +89,14 @@ impl PartitionLog {
     }
 }
 
+/// What follows from a log.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) epochs: Epochs,
+    pub(crate) producers: Producers,
+    pub(crate) transactions: Transactions,
+}
+
 /// What a log's batches below `end` say of producers and epochs: from the newest snapshot that is whole and not beyond
 /// `end`, and the headers after it.
 pub(crate) fn rebuild(
@@ -92,7 +105,7 @@ pub(crate) fn rebuild(
     end: Offset,
     now_ms: i64,
     producers_max: usize,
-) -> Result<(Epochs, Producers), ReadError> {
+) -> Result<State, ReadError> {
     let mut state = newest_snapshot(shared, snapshots, end)?.unwrap_or_else(|| {
         let segments = shared.segments();
         let first = segments.get(segment_at(&segments, shared.log_start()));
@@ -101,10 +114,14 @@ pub(crate) fn rebuild(
             ..Snapshot::default()
         }
     });
-    replay(shared, &mut state, end, now_ms, producers_max)?;
+    let transactions = replay(shared, &mut state, end, now_ms, producers_max)?;
     state.epochs.cut(end);
     state.epochs.begin_at(shared.log_start());
-    Ok((state.epochs, state.producers))
+    Ok(State {
+        epochs: state.epochs,
+        producers: state.producers,
+        transactions,
+    })
 }
 
 fn newest_snapshot(
@@ -139,7 +156,8 @@ fn replay(
     end: Offset,
     now_ms: i64,
     producers_max: usize,
-) -> Result<(), ReadError> {
+) -> Result<Transactions, ReadError> {
+    let mut transactions = Transactions::of(&state.producers);
     let segments = shared.segments();
     for segment in &segments[segment_at(&segments, state.at)..] {
         let from = state.at.max(segment.base);
@@ -170,10 +188,48 @@ fn replay(
             }
             if header.base_offset >= state.at {
                 state.epochs.assign(header.leader_epoch, header.base_offset);
+                let arriving = arriving(shared, &sought, &placed)?;
                 // Not judged again: what is in the log was judged when it came.
-                let _ = state.producers.remember(&header, now_ms, producers_max);
+                let remembered = state.producers.remember(&arriving, now_ms);
+                if let Some(step) = remembered.and_then(|remembered| remembered.step) {
+                    transactions.apply(&step);
+                }
+                state.producers.trim(producers_max);
             }
         }
     }
-    Ok(())
+    Ok(transactions)
+}
+
+/// The batch as its producer's state sees it: of a marker, what it says.
+fn arriving(shared: &Shared, sought: &Sought<'_>, placed: &Placed) -> Result<Arriving, ReadError> {
+    let header = placed.header;
+    let mut arriving = Arriving {
+        header,
+        marker: None,
+    };
+    if !header.attributes.is_control() || header.total_len() > MARKER_BYTES_MAX {
+        return Ok(arriving);
+    }
+    let mut bytes = vec![0; header.total_len()];
+    let path = sought.segment.log_path(&shared.path);
+    let read = sought
+        .wait
+        .read_at(sought.file, &mut bytes, placed.position)
+        .map_err(FileError::of("reading", &path))?;
+    let marker = BatchView::split_first(bytes.get(..read).unwrap_or_default())
+        .and_then(|(batch, _)| batch.end_transaction());
+    arriving.marker = marker.map_err(|error| {
+        let (position, expected) = (placed.position, header.base_offset);
+        let found = error.to_string();
+        shared.walk_error(
+            sought.segment,
+            WalkError::Bad {
+                position,
+                expected,
+                found,
+            },
+        )
+    })?;
+    Ok(arriving)
 }

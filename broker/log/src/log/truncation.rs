@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use weir_wire::Offset;
 
-use super::{PartitionLog, state};
+use super::PartitionLog;
+use super::state::{self, State};
 use crate::dir::{LOG_START_FILE, Mark, snapshot_name};
 use crate::error::{Fatal, LaneError, ReadError};
 use crate::files::{FileError, SYNCING, Wait, replace};
@@ -198,7 +199,11 @@ impl PartitionLog {
             now_ms,
             self.config.producers_max,
         );
-        let (epochs, producers) = rebuilt.map_err(|error| {
+        let State {
+            epochs,
+            producers,
+            transactions,
+        } = rebuilt.map_err(|error| {
             let source = Arc::new(std::io::Error::other(error));
             TruncationFailed::Fatal(Fatal {
                 doing: "reading",
@@ -208,6 +213,7 @@ impl PartitionLog {
         })?;
         self.latest_epoch = epochs.latest();
         *self.shared.epochs() = epochs;
+        *self.shared.transactions() = transactions;
         self.producers = producers;
         self.staged_end = end;
         Ok(())

@@ -1,18 +1,20 @@
 //! State snapshots: producers and leader epochs as of an offset, so that a start reads few headers.
 //!
-//! Derived from the log, like an index: a snapshot that is missing, torn or of another offset is as good as none. All
-//! numbers big-endian: `"WEIRSNP1"`, offset, count and (epoch, start) of epochs, count and producers (id, epoch, last seen,
-//! count of batches, each base sequence, last offset delta, base offset), CRC32C of all before.
+//! Derived from the log, like an index: a snapshot that is missing, torn, of another offset or of an older form is as good as
+//! none. All numbers big-endian: `"WEIRSNP2"`, offset, count and (epoch, start) of epochs, count and producers (id, epoch,
+//! coordinator epoch, last seen, last timestamp, start of the open transaction or -1, last marker or -1, count of batches, each
+//! base sequence, last offset delta, base offset), CRC32C of all before.
 
 use bytes::{Buf, BufMut};
 use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
-use super::{BATCHES_KEPT, Producer, Producers, SeenBatch};
+use super::producer::{BATCHES_KEPT, SeenBatch};
+use super::{Producer, Producers};
 use crate::epochs::Epochs;
 
-const MAGIC: &[u8; 8] = b"WEIRSNP1";
+const MAGIC: &[u8; 8] = b"WEIRSNP2";
 const EPOCH_LEN: usize = 12;
-const PRODUCER_LEN_MIN: usize = 19;
+const PRODUCER_LEN_MIN: usize = 47;
 const BATCH_LEN: usize = 16;
 
 /// The state of a partition just before the batch at `at`.
@@ -36,8 +38,12 @@ pub(crate) fn encode(at: Offset, epochs: &Epochs, producers: &Producers) -> Vec<
     for (id, producer) in &producers.by_id {
         bytes.put_i64(id.0);
         bytes.put_i16(producer.epoch.0);
+        bytes.put_i32(producer.coordinator_epoch);
         bytes.put_i64(producer.last_seen_ms);
-        bytes.put_u8(producer.count);
+        bytes.put_i64(producer.last_timestamp_ms);
+        bytes.put_i64(producer.transaction.unwrap_or(Offset::NONE).0);
+        bytes.put_i64(producer.last_marker.0);
+        bytes.put_u8(producer.batches().len() as u8);
         for batch in producer.batches() {
             bytes.put_i32(batch.base_sequence);
             bytes.put_i32(batch.last_offset_delta);
@@ -83,22 +89,30 @@ fn decode_producers(rest: &mut &[u8]) -> Option<Producers> {
     let mut producers = Producers::default();
     for _ in 0..counted(rest, PRODUCER_LEN_MIN)? {
         let id = ProducerId(rest.try_get_i64().ok()?);
-        let epoch = ProducerEpoch(rest.try_get_i16().ok()?);
-        let mut producer = Producer::new(epoch, rest.try_get_i64().ok()?);
-        let count = usize::from(rest.try_get_u8().ok()?);
-        if count > BATCHES_KEPT || rest.len() < count * BATCH_LEN {
-            return None;
-        }
-        for _ in 0..count {
-            producer.push(SeenBatch {
-                base_sequence: rest.get_i32(),
-                last_offset_delta: rest.get_i32(),
-                base_offset: Offset(rest.get_i64()),
-            });
-        }
-        producers.by_id.insert(id, producer);
+        producers.put(id, Some(decode_producer(rest)?));
     }
     Some(producers)
+}
+
+fn decode_producer(rest: &mut &[u8]) -> Option<Producer> {
+    let mut producer = Producer::new(ProducerEpoch(rest.try_get_i16().ok()?));
+    producer.coordinator_epoch = rest.try_get_i32().ok()?;
+    producer.last_seen_ms = rest.try_get_i64().ok()?;
+    producer.last_timestamp_ms = rest.try_get_i64().ok()?;
+    producer.transaction = Some(Offset(rest.try_get_i64().ok()?)).filter(|first| first.0 >= 0);
+    producer.last_marker = Offset(rest.try_get_i64().ok()?);
+    let count = usize::from(rest.try_get_u8().ok()?);
+    if count > BATCHES_KEPT || rest.len() < count * BATCH_LEN {
+        return None;
+    }
+    for _ in 0..count {
+        producer.push(SeenBatch {
+            base_sequence: rest.get_i32(),
+            last_offset_delta: rest.get_i32(),
+            base_offset: Offset(rest.get_i64()),
+        });
+    }
+    Some(producer)
 }
 
 /// A count of things that take at least so many bytes each.

@@ -10,6 +10,7 @@ use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 use super::*;
 use crate::epochs::Epochs;
+use crate::error::{AppendError, SequenceError};
 
 const MAX: usize = 100;
 
@@ -36,14 +37,26 @@ fn header(
     }
 }
 
+fn data(header: BatchHeader) -> Arriving {
+    Arriving {
+        header,
+        marker: None,
+    }
+}
+
+/// What is said of a client's batch.
+fn judge(producers: &Producers, header: &BatchHeader) -> Result<Verdict, AppendError> {
+    producers.check(&data(*header), Origin::Client, None, MAX)
+}
+
 /// A table that has seen these batches, one after the other from offset 0.
 fn table(batches: &[(i64, i16, i32, i32)]) -> Producers {
     let mut producers = Producers::default();
     let mut offset = 0;
     for (producer, epoch, sequence, records) in batches {
         let header = header(*producer, *epoch, *sequence, *records, offset);
-        assert_eq!(producers.check(&header), Ok(Verdict::Append));
-        producers.remember(&header, 0, MAX);
+        assert_eq!(judge(&producers, &header), Ok(Verdict::Append));
+        producers.remember(&data(header), 0);
         offset += i64::from(*records);
     }
     producers
@@ -52,7 +65,7 @@ fn table(batches: &[(i64, i16, i32, i32)]) -> Producers {
 #[test]
 fn a_retry_gets_its_first_offsets() {
     let producers = table(&[(1, 0, 0, 3), (1, 0, 3, 2), (2, 0, 0, 1)]);
-    let verdict = producers.check(&header(1, 0, 3, 2, 99));
+    let verdict = judge(&producers, &header(1, 0, 3, 2, 99));
     assert_eq!(
         verdict,
         Ok(Verdict::Duplicate {
@@ -70,70 +83,83 @@ fn only_the_last_five_batches_are_remembered() {
             .collect::<Vec<_>>(),
     );
     assert!(matches!(
-        producers.check(&header(1, 0, 1, 1, 9)),
+        judge(&producers, &header(1, 0, 1, 1, 9)),
         Ok(Verdict::Duplicate { .. })
     ));
-    let forgotten = producers.check(&header(1, 0, 0, 1, 9));
+    let forgotten = judge(&producers, &header(1, 0, 0, 1, 9));
     assert_eq!(
         forgotten,
         Err(SequenceError::OutOfOrder {
             producer: ProducerId(1),
             expected: 6,
             got: 0
-        })
+        }
+        .into())
     );
 }
 
 #[test]
 fn a_gap_is_out_of_order() {
     let producers = table(&[(1, 0, 0, 3)]);
-    let verdict = producers.check(&header(1, 0, 4, 1, 3));
+    let verdict = judge(&producers, &header(1, 0, 4, 1, 3));
     assert_eq!(
         verdict,
         Err(SequenceError::OutOfOrder {
             producer: ProducerId(1),
             expected: 3,
             got: 4
-        })
+        }
+        .into())
     );
 }
 
 #[test]
 fn sequences_wrap_at_the_greatest_number() {
     let producers = table(&[(1, 0, i32::MAX - 1, 2)]);
-    assert_eq!(producers.check(&header(1, 0, 0, 1, 2)), Ok(Verdict::Append));
+    assert_eq!(
+        judge(&producers, &header(1, 0, 0, 1, 2)),
+        Ok(Verdict::Append)
+    );
     let producers = table(&[(1, 0, i32::MAX, 3)]);
-    assert_eq!(producers.check(&header(1, 0, 2, 1, 3)), Ok(Verdict::Append));
+    assert_eq!(
+        judge(&producers, &header(1, 0, 2, 1, 3)),
+        Ok(Verdict::Append)
+    );
 }
 
 #[test]
 fn an_older_epoch_is_fenced_and_a_newer_one_begins_at_zero() {
     let producers = table(&[(1, 3, 0, 1)]);
-    let fenced = producers.check(&header(1, 2, 1, 1, 1));
+    let fenced = judge(&producers, &header(1, 2, 1, 1, 1));
     assert_eq!(
         fenced,
         Err(SequenceError::Fenced {
             producer: ProducerId(1),
             got: ProducerEpoch(2),
             current: ProducerEpoch(3)
-        })
+        }
+        .into())
     );
-    assert_eq!(producers.check(&header(1, 4, 0, 1, 1)), Ok(Verdict::Append));
-    let late = producers.check(&header(1, 4, 1, 1, 1));
+    assert_eq!(
+        judge(&producers, &header(1, 4, 0, 1, 1)),
+        Ok(Verdict::Append)
+    );
+    let late = judge(&producers, &header(1, 4, 1, 1, 1));
     assert_eq!(
         late,
         Err(SequenceError::OutOfOrder {
             producer: ProducerId(1),
             expected: 0,
             got: 1
-        })
+        }
+        .into())
     );
 }
 
 #[test]
 fn a_producer_that_is_not_known_may_go_on_anywhere() {
     assert_eq!(
-        Producers::default().check(&header(1, 5, 77, 1, 0)),
+        judge(&Producers::default(), &header(1, 5, 77, 1, 0)),
         Ok(Verdict::Append)
     );
 }
@@ -141,8 +167,8 @@ fn a_producer_that_is_not_known_may_go_on_anywhere() {
 #[test]
 fn the_silent_ones_are_forgotten() {
     let mut producers = Producers::default();
-    producers.remember(&header(1, 0, 0, 1, 0), 10, MAX);
-    producers.remember(&header(2, 0, 0, 1, 1), 20, MAX);
+    producers.remember(&data(header(1, 0, 0, 1, 0)), 10);
+    producers.remember(&data(header(2, 0, 0, 1, 1)), 20);
     producers.expire(20);
     assert_eq!(
         producers.by_id.keys().copied().collect::<Vec<_>>(),
@@ -154,7 +180,8 @@ fn the_silent_ones_are_forgotten() {
 fn the_table_is_bounded_and_the_silent_ones_give_way() {
     let mut producers = Producers::default();
     for producer in 0..1_000 {
-        producers.remember(&header(producer, 0, 0, 1, producer), producer, 64);
+        producers.remember(&data(header(producer, 0, 0, 1, producer)), producer);
+        producers.trim(64);
         assert!(producers.by_id.len() <= 64);
     }
     assert!(producers.by_id.contains_key(&ProducerId(999)));
@@ -171,6 +198,8 @@ fn a_snapshot_that_was_changed_is_none() {
         assert_eq!(decode(&bytes[..at]), None);
     }
 }
+
+mod transactions;
 
 /// Everything ever appended, and the rule spelled out over it.
 #[derive(Default)]
@@ -238,11 +267,12 @@ proptest! {
         let mut offset = 0;
         for (producer, epoch, sequence, records, undone) in attempts {
             let header = header(producer, epoch, sequence, records, offset);
-            let verdict = producers.check(&header);
-            prop_assert_eq!(verdict.map_err(|_| ()), naive.check(&header));
+            let verdict = judge(&producers, &header);
+            let verdict = verdict.map_err(|_| ());
+            prop_assert_eq!(verdict, naive.check(&header));
             if verdict == Ok(Verdict::Append) {
                 let before = producers.clone();
-                let undo = producers.remember(&header, 0, MAX).unwrap();
+                let undo = producers.remember(&data(header), 0).unwrap().undo;
                 if undone {
                     producers.undo(undo);
                     prop_assert_eq!(&producers, &before);

@@ -213,6 +213,47 @@ impl ControlRecord {
     }
 }
 
+/// The end of a producer's transaction, as the single record of a marker tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndTransactionMarker {
+    /// Committed, or aborted.
+    pub is_commit: bool,
+    /// Of the coordinator that decided: a greater one fences the lesser.
+    pub coordinator_epoch: i32,
+}
+
+impl EndTransactionMarker {
+    /// Reads key and value of a control record; `None` when it is of another kind. Later versions of the value may say more.
+    pub(super) fn from_record(record: &RecordView<'_>) -> Result<Option<Self>, BatchError> {
+        let is_commit = match record.key.and_then(ControlRecord::from_key) {
+            Some(ControlRecord::Commit) => true,
+            Some(ControlRecord::Abort) => false,
+            Some(ControlRecord::Other(_)) | None => return Ok(None),
+        };
+        let value = record.value.and_then(<[u8]>::first_chunk::<6>);
+        let Some(&[_, _, b0, b1, b2, b3]) = value else {
+            return Err(BatchError::Record {
+                field: "marker",
+                position: HEADER_LEN,
+            });
+        };
+        Ok(Some(Self {
+            is_commit,
+            coordinator_epoch: i32::from_be_bytes([b0, b1, b2, b3]),
+        }))
+    }
+
+    /// The kind of control record that it is.
+    #[must_use]
+    pub const fn kind(self) -> ControlRecord {
+        if self.is_commit {
+            ControlRecord::Commit
+        } else {
+            ControlRecord::Abort
+        }
+    }
+}
+
 /// Reads forward through a batch; never beyond its end.
 #[derive(Clone, Debug)]
 struct Cursor<'a> {

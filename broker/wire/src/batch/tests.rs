@@ -304,7 +304,18 @@ fn markers_say_commit_or_abort() {
         assert!(batch.header().attributes.is_transactional());
         let record = batch.records().unwrap().next().unwrap().unwrap();
         assert_eq!(record.value, Some([0, 0, 0, 0, 0, 12].as_slice()));
+        let marker = batch.end_transaction().unwrap().unwrap();
+        assert_eq!((marker.kind(), marker.coordinator_epoch), (kind, 12));
     }
+    let other = control_batch(
+        ControlRecord::Other(2),
+        12,
+        ProducerId(4),
+        ProducerEpoch(2),
+        77,
+    )
+    .unwrap();
+    assert_eq!(only_batch(&other).unwrap().end_transaction().unwrap(), None);
     assert_eq!(
         only_batch(&three_records()).unwrap().control().unwrap(),
         None

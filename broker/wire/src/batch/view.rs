@@ -2,7 +2,7 @@
 
 use super::error::BatchError;
 use super::header::{BatchHeader, CRC_FROM, PATCHED_LEN};
-use super::record::{ControlRecord, RecordsIter};
+use super::record::{ControlRecord, EndTransactionMarker, RecordsIter};
 
 /// One whole batch: its header is decoded and its length is right. [`check`](Self::check) tells whether its content is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,6 +103,17 @@ impl<'a> BatchView<'a> {
             return Ok(None);
         };
         Ok(record.key.and_then(ControlRecord::from_key))
+    }
+
+    /// The end of a transaction, when the batch is a marker that says so; compaction may have left it without its record.
+    pub fn end_transaction(&self) -> Result<Option<EndTransactionMarker>, BatchError> {
+        if !self.header.attributes.is_control() {
+            return Ok(None);
+        }
+        match self.records()?.next().transpose()? {
+            Some(record) => EndTransactionMarker::from_record(&record),
+            None => Ok(None),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::{AppendError, Fatal};
 use crate::log::{
     PartitionLog, RetentionJob, SnapshotJob, SyncWork, TruncationFailed, WriteFailed,
 };
+use crate::producers::ProducerState;
 
 /// Somebody who waits for a batch to be written, and what was decided about it.
 struct Waiting {
@@ -71,9 +72,13 @@ impl Partition {
         let Append {
             batch,
             leader_epoch,
+            origin,
+            verified,
             done,
         } = append;
-        let decided = self.log.stage(batch, leader_epoch, now_ms);
+        let decided = self
+            .log
+            .stage(batch, leader_epoch, origin, verified, now_ms);
         self.waiting.push(Waiting { done, decided });
     }
 
@@ -189,6 +194,10 @@ impl Partition {
 
     pub(super) fn flush_index(&mut self) {
         self.log.flush_index(false);
+    }
+
+    pub(super) fn producers(&self) -> Vec<ProducerState> {
+        self.log.producers()
     }
 
     pub(super) fn truncate_to(
