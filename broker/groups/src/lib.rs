@@ -1,4 +1,4 @@
-//! The group coordinator: groups of every type and their offsets as a state machine.
+//! The coordinators: groups of every type and their offsets, and [`transactions`], as state machines.
 //!
 //! Owns Kafka's group protocols and the offsets that groups commit, and does no I/O: `(request, now) → effects`.
 //! A [`Coordinator`] holds the groups of one partition of `__consumer_offsets` (a *shard*). What always holds:
@@ -32,6 +32,7 @@ mod placement;
 pub mod request;
 pub mod share;
 mod stored;
+pub mod transactions;
 mod types;
 
 #[cfg(test)]
@@ -49,4 +50,7 @@ pub use outbox::Effects;
 pub use placement::{OFFSETS_TOPIC, partition_for};
 pub use request::{Reply, Request, Response};
 pub use stored::{StoredError, StoredRecord};
-pub use types::{CallId, Generation, GroupId, InstanceId, MemberId, MonoMs, Now, Position, WallMs};
+pub use types::{
+    CallId, Generation, GroupId, InstanceId, MemberId, MonoMs, Now, Position, TransactionalId,
+    WallMs,
+};

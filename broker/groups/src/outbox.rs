@@ -44,13 +44,20 @@ impl<R, A> Default for Effects<R, A> {
     }
 }
 
+/// What waits for the disk.
+#[derive(Debug)]
+enum Deferred<R, A> {
+    Reply(Reply<R>),
+    Action(A),
+}
+
 /// Collects effects.
 #[derive(Debug)]
 pub(crate) struct Outbox<R = Response, A = Infallible> {
     durable: Position,
     effects: Effects<R, A>,
     /// In order of position, for nothing is queued behind less than was emitted when the one before it was.
-    deferred: VecDeque<(Position, Reply<R>)>,
+    deferred: VecDeque<(Position, Deferred<R, A>)>,
 }
 
 impl<R, A> Default for Outbox<R, A> {
@@ -80,11 +87,26 @@ impl<R, A> Outbox<R, A> {
 
     /// Replies once everything emitted so far is durable.
     pub(crate) fn reply_when_durable(&mut self, call: CallId, response: R) {
+        self.when_durable(Deferred::Reply(Reply { call, response }));
+    }
+
+    /// Acts once everything emitted so far is durable.
+    pub(crate) fn act_when_durable(&mut self, action: A) {
+        self.when_durable(Deferred::Action(action));
+    }
+
+    fn when_durable(&mut self, what: Deferred<R, A>) {
         if self.effects.position <= self.durable {
-            self.reply(call, response);
+            self.release(what);
         } else {
-            self.deferred
-                .push_back((self.effects.position, Reply { call, response }));
+            self.deferred.push_back((self.effects.position, what));
+        }
+    }
+
+    fn release(&mut self, what: Deferred<R, A>) {
+        match what {
+            Deferred::Reply(reply) => self.effects.replies.push(reply),
+            Deferred::Action(action) => self.effects.actions.push(action),
         }
     }
 
@@ -100,8 +122,8 @@ impl<R, A> Outbox<R, A> {
             .front()
             .is_some_and(|(needed, _)| *needed <= self.durable)
         {
-            if let Some((_, reply)) = self.deferred.pop_front() {
-                self.effects.replies.push(reply);
+            if let Some((_, what)) = self.deferred.pop_front() {
+                self.release(what);
             }
         }
     }

@@ -45,6 +45,12 @@ pub enum StoredError {
         /// How many bytes there were.
         found: usize,
     },
+    /// In a state that nobody writes.
+    #[error("a transaction's state wanted, {found} found")]
+    State {
+        /// What was there.
+        found: i8,
+    },
     /// Of a known kind, and not decodable.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -259,7 +265,11 @@ fn group_key(group: &GroupId) -> Result<Bytes, EncodeError> {
     )
 }
 
-fn prefixed(prefix: i16, message: &impl Message, version: i16) -> Result<Bytes, EncodeError> {
+pub(crate) fn prefixed(
+    prefix: i16,
+    message: &impl Message,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
     let message = message.to_bytes(version)?;
     let mut bytes = BytesMut::with_capacity(2 + message.len());
     bytes.put_i16(prefix);
@@ -267,7 +277,7 @@ fn prefixed(prefix: i16, message: &impl Message, version: i16) -> Result<Bytes, 
     Ok(bytes.freeze())
 }
 
-fn split(bytes: &[u8]) -> Result<(i16, &[u8]), StoredError> {
+pub(crate) fn split(bytes: &[u8]) -> Result<(i16, &[u8]), StoredError> {
     let (prefix, rest) = bytes
         .split_first_chunk()
         .ok_or(StoredError::Short { found: bytes.len() })?;

@@ -66,6 +66,11 @@ name! {
     InstanceId
 }
 
+name! {
+    /// `transactional.id`: names a transactional producer over its restarts.
+    TransactionalId
+}
+
 /// Number of a group's rebalance. Grows with each; an assignment is valid in one generation only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub i32);

@@ -1,6 +1,6 @@
 //! `cargo xtask wire --import`: the schema from Kafka's own message definitions.
 //!
-//! They are in the `kafka-clients` jar, and those of the coordinators' records in the `kafka-group-coordinator` jar, under
+//! They are in the `kafka-clients` jar, and those of the coordinators' records in the `kafka-group-coordinator` and `kafka-transaction-coordinator` jars, under
 //! `common/message`. What is kept is what the generator reads; prose is not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,7 @@ const FIELD: [&str; 9] = [
     "default",
 ];
 /// Messages that are neither requests nor responses and are wanted all the same.
-const OTHERS: [&str; 34] = [
+const OTHERS: [&str; 36] = [
     "RequestHeader",
     "ResponseHeader",
     "ConsumerProtocolAssignment",
@@ -71,6 +71,8 @@ const OTHERS: [&str; 34] = [
     "ShareGroupCurrentMemberAssignmentValue",
     "ShareGroupStatePartitionMetadataKey",
     "ShareGroupStatePartitionMetadataValue",
+    "TransactionLogKey",
+    "TransactionLogValue",
 ];
 
 /// Writes the schema of what clients may call, from a directory with the unpacked definitions.

@@ -234,8 +234,10 @@ impl Message {
             Some(text) => Versions::parse(text).map(Some),
             None => Ok(None),
         };
-        let versions = range("versions")?.ok_or("no versions")?.and(self.valid);
         let tagged = range("taggedVersions")?.map(|tagged| tagged.and(self.valid));
+        // Some say of tagged fields only in which versions they are tagged.
+        let versions = range("versions")?.map(|versions| versions.and(self.valid));
+        let versions = versions.or(tagged).ok_or("no versions")?;
         if tagged.is_some_and(|tagged| tagged != versions) {
             return Err(String::from("tagged in some versions only"));
         }

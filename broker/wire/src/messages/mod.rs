@@ -186,6 +186,8 @@ pub mod streams_group_topology_description_update_request;
 pub mod streams_group_topology_description_update_response;
 pub mod sync_group_request;
 pub mod sync_group_response;
+pub mod transaction_log_key;
+pub mod transaction_log_value;
 pub mod txn_offset_commit_request;
 pub mod txn_offset_commit_response;
 pub mod unregister_broker_request;
@@ -553,6 +555,8 @@ pub use streams_group_topology_description_update_response::{
 };
 pub use sync_group_request::{SyncGroupRequest, SyncGroupRequestView};
 pub use sync_group_response::{SyncGroupResponse, SyncGroupResponseView};
+pub use transaction_log_key::{TransactionLogKey, TransactionLogKeyView};
+pub use transaction_log_value::{TransactionLogValue, TransactionLogValueView};
 pub use txn_offset_commit_request::{TxnOffsetCommitRequest, TxnOffsetCommitRequestView};
 pub use txn_offset_commit_response::{TxnOffsetCommitResponse, TxnOffsetCommitResponseView};
 pub use unregister_broker_request::{UnregisterBrokerRequest, UnregisterBrokerRequestView};

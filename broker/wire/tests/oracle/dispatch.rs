@@ -431,6 +431,8 @@ pub(crate) fn ours(name: &str, version: i16, bytes: &[u8]) -> Bytes {
         >(bytes, version),
         "SyncGroupRequest" => round_trip::<ours::SyncGroupRequestView<'_>>(bytes, version),
         "SyncGroupResponse" => round_trip::<ours::SyncGroupResponseView<'_>>(bytes, version),
+        "TransactionLogKey" => round_trip::<ours::TransactionLogKeyView<'_>>(bytes, version),
+        "TransactionLogValue" => round_trip::<ours::TransactionLogValueView<'_>>(bytes, version),
         "TxnOffsetCommitRequest" => {
             round_trip::<ours::TxnOffsetCommitRequestView<'_>>(bytes, version)
         }
