@@ -165,6 +165,10 @@ pub enum ConfigResource {
     Broker(BrokerId),
     /// Every broker's default (Kafka: a broker with an empty name).
     Cluster,
+    /// A group's, by its id, whether or not there is such a group.
+    Group(String),
+    /// A client metrics subscription's, by its name.
+    ClientMetrics(String),
 }
 
 /// A change of one key, as in Kafka's IncrementalAlterConfigs.

@@ -1,22 +1,34 @@
-//! The configurations that topics and brokers have: Kafka's names, types, ranges and defaults, and Weir's own.
+//! The configurations that topics, brokers, groups and client metrics have: Kafka's names, types, ranges and defaults,
+//! and Weir's own.
 //!
 //! A topic's value comes from the first of: the topic itself, what was set for the whole cluster, the broker's
 //! configuration file, the default. A cluster-wide setting goes by another name than the topic's (`retention.ms` and
-//! `log.retention.ms`), which is its synonym.
+//! `log.retention.ms`), which is its synonym. A group's value comes from the group, then as a topic's does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{ControlError, ErrorName};
 use crate::ids::BrokerId;
 use crate::image::{Image, Topic};
 
 mod broker;
+mod client_metrics;
+mod group;
+mod group_table;
+mod period;
 mod resolved;
 mod topic;
 
 pub use broker::BROKER;
+pub use client_metrics::{CLIENT_METRICS, ClientMatch, MATCH_KEYS};
+pub use group::{GroupConfig, OffsetReset, check_group, group_config};
+pub use group_table::GROUP;
 pub use resolved::{CleanupPolicy, Durability, TimestampType, TopicConfig};
 pub use topic::TOPIC;
+
+/// The longest value, in bytes: as Kafka's. With it a resource's whole configuration stays far below what one metadata
+/// record may hold.
+pub const VALUE_BYTES_MAX: usize = 32_767;
 
 /// One configuration.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +41,10 @@ pub struct ConfigDef {
     pub default: &'static str,
     /// Which values are allowed.
     pub allowed: Allowed,
-    /// For a topic's: the name under which it is set for a whole cluster.
+    /// For a topic's or a group's: the name under which it is set for a whole cluster.
     pub cluster_name: Option<&'static str>,
+    /// Whether it says what the broker's configuration file decides, and cannot be changed while the broker runs.
+    pub read_only: bool,
     /// What it does, for a person.
     pub documentation: &'static str,
 }
@@ -73,10 +87,14 @@ pub enum Allowed {
     Any,
     /// A whole number in a range, ends included.
     Between(i64, i64),
+    /// One whole number, or those of a range, ends included.
+    OneOrBetween(i64, i64, i64),
     /// A fraction in a range, ends included.
     Fraction(f64, f64),
-    /// One of these; for a list, some of these.
+    /// One of these; for a list, any of these.
     OneOf(&'static [&'static str]),
+    /// What satisfies this, and how a person is told what that is.
+    Where(fn(&str) -> bool, &'static str),
 }
 
 impl std::fmt::Display for Allowed {
@@ -85,7 +103,11 @@ impl std::fmt::Display for Allowed {
             Self::Any => f.write_str("any"),
             Self::Between(min, i64::MAX) => write!(f, "a whole number of at least {min}"),
             Self::Between(min, max) => write!(f, "a whole number from {min} to {max}"),
+            Self::OneOrBetween(one, min, max) => {
+                write!(f, "{one}, or a whole number from {min} to {max}")
+            }
             Self::Fraction(min, max) => write!(f, "a number from {min} to {max}"),
+            Self::Where(_, what) => f.write_str(what),
             Self::OneOf(values) => write!(f, "{}", values.join(", ")),
         }
     }
@@ -94,9 +116,23 @@ impl std::fmt::Display for Allowed {
 impl ConfigDef {
     /// Whether a value is one that this configuration takes; if not, names the key, the value and what is allowed.
     pub fn check(&self, value: &str) -> Result<(), ControlError> {
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(ControlError::new(
+                ErrorName::InvalidConfig,
+                format!(
+                    "the value of configuration {} has {} bytes; allowed: {VALUE_BYTES_MAX}",
+                    self.name,
+                    value.len()
+                ),
+            ));
+        }
         let value_trimmed = value.trim();
         let good = match (self.kind, self.allowed) {
-            (ConfigKind::Boolean, _) => matches!(value_trimmed, "true" | "false"),
+            (_, Allowed::Where(is_good, _)) => is_good(value_trimmed),
+            (ConfigKind::Boolean, _) => {
+                value_trimmed.eq_ignore_ascii_case("true")
+                    || value_trimmed.eq_ignore_ascii_case("false")
+            }
             (ConfigKind::Int, allowed) => value_trimmed
                 .parse::<i32>()
                 .is_ok_and(|number| allowed.holds(i64::from(number))),
@@ -109,8 +145,7 @@ impl ConfigDef {
             (ConfigKind::Double, _) => value_trimmed.parse::<f64>().is_ok_and(f64::is_finite),
             (ConfigKind::String, Allowed::OneOf(values)) => values.contains(&value_trimmed),
             (ConfigKind::List, Allowed::OneOf(values)) => {
-                list(value_trimmed).next().is_some()
-                    && list(value_trimmed).all(|member| values.contains(&member))
+                list(value_trimmed).all(|member| values.contains(&member))
             }
             (ConfigKind::String | ConfigKind::List, _) => true,
         };
@@ -133,12 +168,32 @@ impl ConfigDef {
             ),
         ))
     }
+
+    /// The value as it is stored: without spaces around it, in the case of its type, members of a list each once.
+    pub fn normal(&self, value: &str) -> String {
+        let value = value.trim();
+        match self.kind {
+            ConfigKind::Boolean => value.to_ascii_lowercase(),
+            ConfigKind::List => {
+                let mut members: Vec<&str> = Vec::new();
+                let mut seen = BTreeSet::new();
+                for member in list(value) {
+                    if seen.insert(member) {
+                        members.push(member);
+                    }
+                }
+                members.join(",")
+            }
+            _ => value.to_owned(),
+        }
+    }
 }
 
 impl Allowed {
     fn holds(self, number: i64) -> bool {
         match self {
             Self::Between(min, max) => (min..=max).contains(&number),
+            Self::OneOrBetween(one, min, max) => number == one || (min..=max).contains(&number),
             _ => true,
         }
     }
@@ -154,18 +209,33 @@ pub fn list(value: &str) -> impl Iterator<Item = &str> {
 
 /// A topic's configuration by name.
 pub fn topic_def(name: &str) -> Result<&'static ConfigDef, ControlError> {
-    TOPIC
-        .iter()
-        .find(|def| def.name == name)
-        .ok_or_else(|| unknown("topic", name))
+    find(TOPIC, "topic", name)
 }
 
 /// A broker's configuration by name.
 pub fn broker_def(name: &str) -> Result<&'static ConfigDef, ControlError> {
-    BROKER
+    find(BROKER, "broker", name)
+}
+
+/// A group's configuration by name.
+pub fn group_def(name: &str) -> Result<&'static ConfigDef, ControlError> {
+    find(GROUP, "group", name)
+}
+
+/// A client metrics subscription's configuration by name.
+pub fn client_metrics_def(name: &str) -> Result<&'static ConfigDef, ControlError> {
+    find(CLIENT_METRICS, "client metrics", name)
+}
+
+fn find(
+    table: &'static [ConfigDef],
+    whose: &str,
+    name: &str,
+) -> Result<&'static ConfigDef, ControlError> {
+    table
         .iter()
         .find(|def| def.name == name)
-        .ok_or_else(|| unknown("broker", name))
+        .ok_or_else(|| unknown(whose, name))
 }
 
 fn unknown(whose: &str, name: &str) -> ControlError {
@@ -218,6 +288,10 @@ impl Settings {
 pub enum Source {
     /// Set for the topic.
     Topic,
+    /// Set for the group.
+    Group,
+    /// Set for the client metrics subscription.
+    ClientMetrics,
     /// Set for this broker.
     DynamicBroker,
     /// Set for all brokers.
@@ -233,6 +307,8 @@ impl Source {
     pub fn code(self) -> i8 {
         match self {
             Self::Topic => 1,
+            Self::Group => 8,
+            Self::ClientMetrics => 7,
             Self::DynamicBroker => 2,
             Self::DynamicCluster => 3,
             Self::StaticBroker => 4,
@@ -257,7 +333,7 @@ pub struct Synonym {
 pub struct Effective {
     /// The configuration.
     pub def: &'static ConfigDef,
-    /// All places, the first of which counts; never empty, since there always is a default.
+    /// All places, the first of which counts; without any, the default does.
     pub synonyms: Vec<Synonym>,
 }
 
@@ -284,24 +360,75 @@ pub fn effective_topic(
     topic: &Topic,
     def: &'static ConfigDef,
 ) -> Effective {
+    effective(image, settings, Some(&topic.config), Source::Topic, def)
+}
+
+/// A group's configuration, whether or not there is such a group, with all places that have a value for it.
+pub fn effective_group(
+    image: &Image,
+    settings: &Settings,
+    group: &str,
+    def: &'static ConfigDef,
+) -> Effective {
+    effective(
+        image,
+        settings,
+        image.group_config(group),
+        Source::Group,
+        def,
+    )
+}
+
+/// A client metrics subscription's configuration, whether or not it exists.
+pub fn effective_client_metrics(
+    image: &Image,
+    subscription: &str,
+    def: &'static ConfigDef,
+) -> Effective {
+    let own = image.client_metrics_config(subscription);
+    effective(image, &Settings::default(), own, Source::ClientMetrics, def)
+}
+
+fn effective(
+    image: &Image,
+    settings: &Settings,
+    own: Option<&BTreeMap<String, String>>,
+    source: Source,
+    def: &'static ConfigDef,
+) -> Effective {
     let mut synonyms = Vec::new();
-    if let Some(value) = topic.config.get(def.name) {
+    if let Some(value) = own.and_then(|config| config.get(def.name)) {
         synonyms.push(Synonym {
             name: def.name,
             value: value.clone(),
-            source: Source::Topic,
+            source,
         });
     }
     if let Some(name) = def.cluster_name {
         push_cluster(image, settings, name, &mut synonyms);
     }
-    let name = def.cluster_name.unwrap_or(def.name);
-    synonyms.push(Synonym {
-        name,
-        value: def.default.to_owned(),
-        source: Source::Default,
-    });
+    // As in Kafka, a topic's configuration that no broker has is listed with no default's place.
+    if def.cluster_name.is_some() || source == Source::Group {
+        synonyms.push(Synonym {
+            name: def.cluster_name.unwrap_or(def.name),
+            value: def.default.to_owned(),
+            source: Source::Default,
+        });
+    }
     Effective { def, synonyms }
+}
+
+/// Whether what a topic would have after a change makes sense together.
+pub fn check_topic(config: &BTreeMap<String, String>) -> Result<(), ControlError> {
+    let number = |name: &str| config.get(name).and_then(|value| value.parse::<i64>().ok());
+    let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    match (number(min), number(max)) {
+        (Some(least), Some(most)) if least > most => Err(ControlError::new(
+            ErrorName::InvalidConfig,
+            format!("conflict topic config setting {min} ({least}) > {max} ({most})"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A broker's configuration, with all places that have a value for it. Without a broker: what all have in common.
@@ -351,6 +478,18 @@ fn push_cluster(
             source: Source::StaticBroker,
         });
     }
+}
+
+/// A broker's configuration as it counts on this broker; `None` for a name that is not known.
+pub fn broker_value(
+    image: &Image,
+    settings: &Settings,
+    broker: BrokerId,
+    name: &str,
+) -> Option<String> {
+    let def = broker_def(name).ok()?;
+    let effective = effective_broker(image, settings, Some(broker), def);
+    Some(effective.value().to_owned())
 }
 
 /// A cluster-wide number, such as `num.partitions`.

@@ -20,6 +20,7 @@ mod tests;
 mod topics;
 
 pub use brokers::{admissible, expired, formed};
+pub use configs::{CLIENT_METRICS_MAX, CONFIGURED_GROUPS_MAX};
 pub use producers::PRODUCER_ID_BLOCK;
 pub use topics::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
 

@@ -32,6 +32,8 @@ pub struct Image {
     topic_names: Arc<BTreeMap<TopicId, Arc<str>>>,
     broker_configs: Arc<BTreeMap<BrokerId, BTreeMap<String, String>>>,
     cluster_config: Arc<BTreeMap<String, String>>,
+    group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
+    client_metrics_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
 }
 
 /// A broker that has registered once.
@@ -211,5 +213,27 @@ impl Image {
     /// What was set for one broker.
     pub fn broker_config(&self, id: BrokerId) -> Option<&BTreeMap<String, String>> {
         self.broker_configs.get(&id)
+    }
+
+    /// What was set for a group.
+    pub fn group_config(&self, group: &str) -> Option<&BTreeMap<String, String>> {
+        self.group_configs.get(group)
+    }
+
+    /// The groups for which something was set, by id.
+    pub fn configured_groups(&self) -> impl ExactSizeIterator<Item = &String> {
+        self.group_configs.keys()
+    }
+
+    /// What was set for a client metrics subscription.
+    pub fn client_metrics_config(&self, subscription: &str) -> Option<&BTreeMap<String, String>> {
+        self.client_metrics_configs.get(subscription)
+    }
+
+    /// The client metrics subscriptions, by name.
+    pub fn client_metrics_subscriptions(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (&String, &BTreeMap<String, String>)> {
+        self.client_metrics_configs.iter()
     }
 }

@@ -242,6 +242,10 @@ pub enum ConfigOf {
     Broker(BrokerId),
     /// Every broker's default.
     Cluster,
+    /// A group's, by its id.
+    Group(String),
+    /// A client metrics subscription's, by its name.
+    ClientMetrics(String),
 }
 
 /// See [`Record::ProducerIdsAllocated`].

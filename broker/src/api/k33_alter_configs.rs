@@ -60,6 +60,8 @@ fn replace(
         ConfigResource::Topic(name) => image.topic(name).map(|topic| &topic.config),
         ConfigResource::Broker(id) => image.broker_config(*id),
         ConfigResource::Cluster => Some(image.cluster_config()),
+        ConfigResource::Group(id) => image.group_config(id),
+        ConfigResource::ClientMetrics(name) => image.client_metrics_config(name),
     };
     let named: BTreeSet<&str> = resource.configs.iter().map(|config| config.name).collect();
     let unset = before

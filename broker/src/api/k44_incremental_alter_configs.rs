@@ -118,9 +118,9 @@ pub(super) fn resource_of(kind: i8, name: &str) -> Result<ConfigResource, ApiErr
                 "broker {name:?}; allowed: a broker's id, or nothing for all brokers"
             )),
         },
-        other => invalid(format!(
-            "resource type {other}; allowed: 2 (topic), 4 (broker)"
-        )),
+        resource::GROUP => Ok(ConfigResource::Group(name.to_owned())),
+        resource::CLIENT_METRICS => Ok(ConfigResource::ClientMetrics(name.to_owned())),
+        other => invalid(format!("resource type {other}; {}", resource::ALLOWED)),
     }
 }
 
@@ -139,7 +139,7 @@ fn changes(resource: &AlterConfigsResourceView<'_>) -> Result<ConfigChanges, Api
 
 fn op(config: AlterableConfigView<'_>) -> Result<ConfigOp, ApiError> {
     let value = || {
-        let message = format!("configuration {} has no value", config.name);
+        let message = format!("Null value not supported for : {}", config.name);
         config
             .value
             .map(str::to_owned)

@@ -44,6 +44,7 @@ mod k42_delete_groups;
 mod k44_incremental_alter_configs;
 mod k47_offset_delete;
 mod k60_describe_cluster;
+mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 mod leaders;
 mod request;
@@ -125,6 +126,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::IncrementalAlterConfigs, 0,  1, Client, k44_incremental_alter_configs::handle),
     api(ApiKey::OffsetDelete,            0,  0, Client, k47_offset_delete::handle),
     api(ApiKey::DescribeCluster,         0,  2, Client, k60_describe_cluster::handle),
+    api(ApiKey::ListConfigResources,     0,  1, Client, k74_list_config_resources::handle),
     api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
 ];
 

@@ -162,6 +162,23 @@ impl Config {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        let id = self.broker_id.to_string();
+        let plaintext = |address: &HostPort| format!("PLAINTEXT://{address}");
+        let described = [
+            ("broker.id", id.clone()),
+            ("node.id", id),
+            ("broker.rack", self.rack.clone().unwrap_or_default()),
+            ("listeners", plaintext(&self.kafka.bind)),
+            ("advertised.listeners", plaintext(&self.kafka.advertised)),
+            ("log.dirs", self.data_dir.display().to_string()),
+            ("connections.max.idle.ms", ms(self.limits.idle)),
+            (
+                "socket.request.max.bytes",
+                self.limits.request_bytes.to_string(),
+            ),
+            ("fetch.max.bytes", self.limits.fetch_bytes.to_string()),
+        ];
+        values.extend(described.map(|(name, value)| (name.to_owned(), value)));
         for (name, value) in &self.topics.config {
             if let Some(name) = configs::topic_def(name)?.cluster_name {
                 values.insert(name.to_owned(), value.clone());

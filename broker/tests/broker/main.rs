@@ -10,6 +10,7 @@
 mod admin;
 mod client;
 mod cluster;
+mod configs;
 mod fetching;
 mod lifecycle;
 mod producing;

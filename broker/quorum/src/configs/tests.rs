@@ -3,14 +3,14 @@ use super::*;
 
 #[test]
 fn every_default_is_a_value_that_is_allowed() {
-    for def in TOPIC.iter().chain(BROKER) {
+    for def in [TOPIC, BROKER, GROUP, CLIENT_METRICS].into_iter().flatten() {
         def.check(def.default).unwrap();
     }
 }
 
 #[test]
 fn every_cluster_name_of_a_topics_configuration_is_a_brokers() {
-    for def in TOPIC {
+    for def in TOPIC.iter().chain(GROUP) {
         if let Some(name) = def.cluster_name {
             let broker = broker_def(name).unwrap();
             assert_eq!(broker.default, def.default, "{name}");
@@ -21,7 +21,7 @@ fn every_cluster_name_of_a_topics_configuration_is_a_brokers() {
 
 #[test]
 fn names_are_unique_and_in_order() {
-    for table in [TOPIC, BROKER] {
+    for table in [TOPIC, BROKER, GROUP, CLIENT_METRICS] {
         let names: Vec<_> = table.iter().map(|def| def.name).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
     }

@@ -18,9 +18,31 @@ const fn def(
         default,
         allowed,
         cluster_name,
+        read_only: false,
         documentation,
     }
 }
+
+/// A list of replicas whose replication is throttled, as Kafka writes it.
+fn is_throttled_replicas(value: &str) -> bool {
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    value == "*"
+        || super::list(value).all(|replica| {
+            replica
+                .split_once(':')
+                .is_some_and(|(partition, broker)| is_number(partition) && is_number(broker))
+        })
+}
+
+const THROTTLED: Allowed = Where(
+    is_throttled_replicas,
+    "'*', or a list of partition:broker,partition:broker,...",
+);
+
+const NOT_TIERED: Allowed = Where(
+    |value| value.eq_ignore_ascii_case("false"),
+    "false: there is no tiered storage",
+);
 
 /// What a topic's configuration may hold, by name.
 pub const TOPIC: &[ConfigDef] = &[
@@ -37,7 +59,7 @@ pub const TOPIC: &[ConfigDef] = &[
         "compression.gzip.level",
         Int,
         "-1",
-        Between(-1, 9),
+        OneOrBetween(-1, 1, 9),
         Some("compression.gzip.level"),
         "The level at which gzip compresses when `compression.type` is `gzip`; -1 is gzip's own default.",
     ),
@@ -83,6 +105,14 @@ pub const TOPIC: &[ConfigDef] = &[
          them and synced soon; `os`, received by them and left to the kernel, as Kafka does.",
     ),
     def(
+        "errors.deadletterqueue.group.enable",
+        Boolean,
+        "false",
+        Any,
+        None,
+        "Whether share groups may write what they cannot process to this topic. Accepted for Kafka's sake; nothing is written by itself yet.",
+    ),
+    def(
         "file.delete.delay.ms",
         Long,
         "60000",
@@ -107,6 +137,14 @@ pub const TOPIC: &[ConfigDef] = &[
         "Accepted for Kafka's sake; `durability` decides when data is synced.",
     ),
     def(
+        "follower.replication.throttled.replicas",
+        List,
+        "",
+        THROTTLED,
+        None,
+        "Followers whose replication is throttled. Accepted for Kafka's sake, and without effect.",
+    ),
+    def(
         "index.interval.bytes",
         Int,
         "4096",
@@ -115,12 +153,44 @@ pub const TOPIC: &[ConfigDef] = &[
         "How many bytes of log go between two entries of the offset index.",
     ),
     def(
+        "leader.replication.throttled.replicas",
+        List,
+        "",
+        THROTTLED,
+        None,
+        "Leaders whose replication is throttled. Accepted for Kafka's sake, and without effect.",
+    ),
+    def(
+        "local.retention.bytes",
+        Long,
+        "-2",
+        Between(-2, i64::MAX),
+        Some("log.local.retention.bytes"),
+        "How much of a tiered topic stays on this disk. Without effect: there is no tiered storage.",
+    ),
+    def(
+        "local.retention.ms",
+        Long,
+        "-2",
+        Between(-2, i64::MAX),
+        Some("log.local.retention.ms"),
+        "How long a tiered topic stays on this disk. Without effect: there is no tiered storage.",
+    ),
+    def(
         "max.compaction.lag.ms",
         Long,
         "9223372036854775807",
         Between(1, i64::MAX),
         Some("log.cleaner.max.compaction.lag.ms"),
         "How long a record of a compacted topic may stay uncompacted, in milliseconds.",
+    ),
+    def(
+        "max.decompressed.message.bytes",
+        Int,
+        "2147483639",
+        Between(1, 2_147_483_639),
+        Some("max.decompressed.message.bytes"),
+        "How large a compressed batch may become when it is inflated, in bytes.",
     ),
     def(
         "max.message.bytes",
@@ -187,6 +257,46 @@ pub const TOPIC: &[ConfigDef] = &[
         Any,
         Some("log.preallocate"),
         "Whether a segment's file takes its whole size when it is made.",
+    ),
+    def(
+        "remote.copy.lag.bytes",
+        Long,
+        "-1",
+        Between(-1, i64::MAX),
+        Some("log.remote.copy.lag.bytes"),
+        "Without effect: there is no tiered storage.",
+    ),
+    def(
+        "remote.copy.lag.ms",
+        Long,
+        "0",
+        Between(-1, i64::MAX),
+        Some("log.remote.copy.lag.ms"),
+        "Without effect: there is no tiered storage.",
+    ),
+    def(
+        "remote.log.copy.disable",
+        Boolean,
+        "false",
+        Any,
+        None,
+        "Without effect: there is no tiered storage.",
+    ),
+    def(
+        "remote.log.delete.on.disable",
+        Boolean,
+        "false",
+        Any,
+        None,
+        "Without effect: there is no tiered storage.",
+    ),
+    def(
+        "remote.storage.enable",
+        Boolean,
+        "false",
+        NOT_TIERED,
+        None,
+        "Whether a topic is tiered; refused, since there is no tiered storage.",
     ),
     def(
         "retention.bytes",

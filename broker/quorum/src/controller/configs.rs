@@ -1,29 +1,43 @@
 //! Configurations are changed key by key; all changes of one resource happen, or none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Decision, View, elections};
 use crate::command::{AlterConfigs, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply};
-use crate::configs::{self, ConfigDef, ConfigKind, list};
+use crate::configs::{self, ConfigDef, ConfigKind, check_group, list};
 use crate::error::{ControlError, ErrorName};
 use crate::image::Image;
 use crate::record::{ConfigChanged, ConfigOf, Record};
+use crate::topics::check_name;
 
 /// Set on a topic, it lets a replica that lacks acknowledged records lead where no other can: the person's consent, which
 /// takes effect at once.
 const UNCLEAN: &str = "unclean.leader.election.enable";
 
+/// How many groups may have a configuration of their own: anyone may name a group, and every broker keeps all of them.
+pub const CONFIGURED_GROUPS_MAX: usize = 10_000;
+
+/// How many client metrics subscriptions there may be: each client's values are matched against all of them.
+pub const CLIENT_METRICS_MAX: usize = 1_000;
+
+/// The longest name of a group or subscription that may be configured, in bytes.
+const NAME_BYTES_MAX: usize = 1_024;
+
 pub(super) fn alter(view: &View<'_>, request: &AlterConfigs) -> Decision {
     let mut records = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut count: BTreeMap<&ConfigResource, usize> = BTreeMap::new();
+    for changes in &request.resources {
+        *count.entry(&changes.resource).or_default() += 1;
+    }
+    let mut made = Made::default();
     let results = request
         .resources
         .iter()
         .map(|changes| {
-            if !seen.insert(&changes.resource) {
-                return Err(invalid("each resource may be named once in a request"));
+            if count.get(&changes.resource).is_some_and(|count| *count > 1) {
+                return Err(invalid("Each resource must appear at most once."));
             }
-            records.extend(alter_one(view, changes)?);
+            records.extend(alter_one(view, changes, &mut made)?);
             Ok(())
         })
         .collect();
@@ -33,32 +47,58 @@ pub(super) fn alter(view: &View<'_>, request: &AlterConfigs) -> Decision {
     Decision::new(records, Reply::Configs(results))
 }
 
-fn alter_one(view: &View<'_>, changes: &ConfigChanges) -> Result<Vec<Record>, ControlError> {
+/// What the request has come to have a configuration so far, so that one request cannot pass the bounds either.
+#[derive(Default)]
+struct Made {
+    groups: usize,
+    client_metrics: usize,
+}
+
+fn alter_one(
+    view: &View<'_>,
+    changes: &ConfigChanges,
+    made: &mut Made,
+) -> Result<Vec<Record>, ControlError> {
     let of = resolve(view.image, &changes.resource)?;
     let mut seen = BTreeSet::new();
     let mut records = Vec::new();
     let mut accepted_loss = false;
+    let mut after = own(view.image, &changes.resource)
+        .cloned()
+        .unwrap_or_default();
     for op in &changes.ops {
         if !seen.insert(op.key.as_str()) {
-            return Err(invalid(format!(
-                "configuration {} is changed twice in one request",
-                op.key
-            )));
+            return Err(invalid("Error due to duplicate config keys"));
         }
-        let def = match of {
-            ConfigOf::Topic(_) => configs::topic_def(&op.key)?,
-            ConfigOf::Broker(_) | ConfigOf::Cluster => configs::broker_def(&op.key)?,
-        };
-        let value = changed(def, op, || current(view, &changes.resource, def))?;
+        let change = change_key(view, &changes.resource, op).map_err(|error| {
+            // As Kafka names what is wrong with a broker's, and with a subscription's but for its patterns.
+            let is_request = match &of {
+                ConfigOf::Broker(_) | ConfigOf::Cluster => true,
+                ConfigOf::ClientMetrics(_) => op.key != "match",
+                ConfigOf::Topic(_) | ConfigOf::Group(_) => false,
+            };
+            if is_request && error.name == ErrorName::InvalidConfig {
+                invalid(error.message)
+            } else {
+                error
+            }
+        })?;
+        let Some(value) = change else { continue };
         if op.key == UNCLEAN && value.as_deref() == Some("true") {
             accepted_loss = true;
         }
+        match &value {
+            Some(value) => after.insert(op.key.clone(), value.clone()),
+            None => after.remove(&op.key),
+        };
         records.push(Record::ConfigChanged(ConfigChanged {
             of: of.clone(),
             key: op.key.clone(),
             value,
         }));
     }
+    check_together(view, &changes.resource, &after)?;
+    bound(view.image, &changes.resource, &after, made)?;
     if accepted_loss && let ConfigResource::Topic(name) = &changes.resource {
         records.extend(
             view.image
@@ -70,14 +110,38 @@ fn alter_one(view: &View<'_>, changes: &ConfigChanges) -> Result<Vec<Record>, Co
     Ok(records)
 }
 
-fn resolve(image: &Image, resource: &ConfigResource) -> Result<ConfigOf, ControlError> {
+/// What was set for a resource.
+fn own<'i>(image: &'i Image, resource: &ConfigResource) -> Option<&'i BTreeMap<String, String>> {
     match resource {
+        ConfigResource::Topic(name) => image.topic(name).map(|topic| &topic.config),
+        ConfigResource::Broker(id) => image.broker_config(*id),
+        ConfigResource::Cluster => Some(image.cluster_config()),
+        ConfigResource::Group(id) => image.group_config(id),
+        ConfigResource::ClientMetrics(name) => image.client_metrics_config(name),
+    }
+}
+
+fn resolve(image: &Image, resource: &ConfigResource) -> Result<ConfigOf, ControlError> {
+    let named = |what: &str, name: &str| match name.len() {
+        0 => Err(invalid(format!("{what} name must not be empty"))),
+        length if length > NAME_BYTES_MAX => Err(invalid(format!(
+            "{what} name has {length} bytes; allowed: {NAME_BYTES_MAX}"
+        ))),
+        _ => Ok(name.to_owned()),
+    };
+    match resource {
+        ConfigResource::Topic(name) if name.is_empty() => {
+            Err(invalid("Default topic resources are not allowed."))
+        }
         ConfigResource::Topic(name) => match image.topic(name) {
             Some(topic) => Ok(ConfigOf::Topic(topic.id)),
-            None => Err(ControlError::new(
-                ErrorName::UnknownTopicOrPartition,
-                format!("topic {name:?} does not exist"),
-            )),
+            None => {
+                check_name(name)?;
+                Err(ControlError::new(
+                    ErrorName::UnknownTopicOrPartition,
+                    format!("The topic '{name}' does not exist."),
+                ))
+            }
         },
         ConfigResource::Broker(id) if image.broker(*id).is_none() => Err(ControlError::new(
             ErrorName::BrokerIdNotRegistered,
@@ -85,7 +149,41 @@ fn resolve(image: &Image, resource: &ConfigResource) -> Result<ConfigOf, Control
         )),
         ConfigResource::Broker(id) => Ok(ConfigOf::Broker(*id)),
         ConfigResource::Cluster => Ok(ConfigOf::Cluster),
+        ConfigResource::Group(id) => named("Group", id).map(ConfigOf::Group),
+        ConfigResource::ClientMetrics(name) => {
+            named("Subscription", name).map(ConfigOf::ClientMetrics)
+        }
     }
+}
+
+/// What an operation makes of a key: `None`: nothing changes; otherwise the value, or the default.
+fn change_key(
+    view: &View<'_>,
+    resource: &ConfigResource,
+    op: &ConfigOp,
+) -> Result<Option<Option<String>>, ControlError> {
+    let found = match resource {
+        ConfigResource::Topic(_) => configs::topic_def(&op.key),
+        ConfigResource::Broker(_) | ConfigResource::Cluster => configs::broker_def(&op.key),
+        ConfigResource::Group(_) => configs::group_def(&op.key),
+        ConfigResource::ClientMetrics(_) => configs::client_metrics_def(&op.key),
+    };
+    let def = match found {
+        Ok(def) => def,
+        // What is not there can be taken away: tools clean up after other versions so.
+        Err(_) if op.change == ConfigChange::Delete => {
+            let is_set = own(view.image, resource).is_some_and(|own| own.contains_key(&op.key));
+            return Ok(is_set.then_some(None));
+        }
+        Err(error) => return Err(error),
+    };
+    if def.read_only && op.change != ConfigChange::Delete {
+        return Err(invalid(format!(
+            "Cannot update these configs dynamically: [{}]",
+            def.name
+        )));
+    }
+    changed(def, op, || current(view, resource, def)).map(Some)
 }
 
 /// The value that an operation leaves; `None`: the default.
@@ -96,51 +194,94 @@ fn changed(
 ) -> Result<Option<String>, ControlError> {
     let value = match &op.change {
         ConfigChange::Delete => return Ok(None),
-        ConfigChange::Set(value) => value.trim().to_owned(),
+        ConfigChange::Set(value) => value.clone(),
         ConfigChange::Append(_) | ConfigChange::Subtract(_) if def.kind != ConfigKind::List => {
+            let operation = match op.change {
+                ConfigChange::Append(_) => "APPEND",
+                _ => "SUBTRACT",
+            };
             return Err(ControlError::new(
                 ErrorName::InvalidConfig,
                 format!(
-                    "configuration {} is no list: nothing can be appended to it or subtracted from it",
+                    "Can't {operation} to key {} because its type is not LIST.",
                     def.name
                 ),
             ));
         }
-        ConfigChange::Append(members) => {
-            let current = current();
-            let mut joined: Vec<&str> = list(&current).collect();
-            for member in list(members) {
-                if !joined.contains(&member) {
-                    joined.push(member);
-                }
-            }
-            joined.join(",")
-        }
+        // What is said twice is taken once.
+        ConfigChange::Append(members) => format!("{},{members}", current()),
         ConfigChange::Subtract(members) => {
-            let gone: Vec<&str> = list(members).collect();
+            let gone: BTreeSet<&str> = list(members).collect();
             list(&current())
                 .filter(|member| !gone.contains(member))
                 .collect::<Vec<_>>()
                 .join(",")
         }
     };
+    let value = def.normal(&value);
     def.check(&value)?;
     Ok(Some(value))
 }
 
 /// The value that a resource has now, for operations on lists.
 fn current(view: &View<'_>, resource: &ConfigResource, def: &'static ConfigDef) -> String {
+    let (image, settings) = (view.image, view.settings);
     let effective = match resource {
-        ConfigResource::Topic(name) => match view.image.topic(name) {
-            Some(topic) => configs::effective_topic(view.image, view.settings, topic, def),
+        ConfigResource::Topic(name) => match image.topic(name) {
+            Some(topic) => configs::effective_topic(image, settings, topic, def),
             None => return def.default.to_owned(),
         },
-        ConfigResource::Broker(id) => {
-            configs::effective_broker(view.image, view.settings, Some(*id), def)
-        }
-        ConfigResource::Cluster => configs::effective_broker(view.image, view.settings, None, def),
+        ConfigResource::Broker(id) => configs::effective_broker(image, settings, Some(*id), def),
+        ConfigResource::Cluster => configs::effective_broker(image, settings, None, def),
+        ConfigResource::Group(id) => configs::effective_group(image, settings, id, def),
+        ConfigResource::ClientMetrics(name) => configs::effective_client_metrics(image, name, def),
     };
     effective.value().to_owned()
+}
+
+/// Whether what a resource would have makes sense together.
+fn check_together(
+    view: &View<'_>,
+    resource: &ConfigResource,
+    after: &BTreeMap<String, String>,
+) -> Result<(), ControlError> {
+    match resource {
+        ConfigResource::Topic(_) => configs::check_topic(after),
+        ConfigResource::Group(_) => check_group(view.image, view.settings, after),
+        _ => Ok(()),
+    }
+}
+
+/// Whether there may be one more resource with a configuration of its own.
+fn bound(
+    image: &Image,
+    resource: &ConfigResource,
+    after: &BTreeMap<String, String>,
+    made: &mut Made,
+) -> Result<(), ControlError> {
+    if after.is_empty() || own(image, resource).is_some() {
+        return Ok(());
+    }
+    let (what, now, max) = match resource {
+        ConfigResource::Group(_) => {
+            made.groups += 1;
+            let now = image.configured_groups().len() + made.groups;
+            ("groups", now, CONFIGURED_GROUPS_MAX)
+        }
+        ConfigResource::ClientMetrics(_) => {
+            made.client_metrics += 1;
+            let now = image.client_metrics_subscriptions().len() + made.client_metrics;
+            ("client metrics subscriptions", now, CLIENT_METRICS_MAX)
+        }
+        _ => return Ok(()),
+    };
+    if now <= max {
+        return Ok(());
+    }
+    Err(ControlError::new(
+        ErrorName::PolicyViolation,
+        format!("at most {max} {what} may have a configuration of their own"),
+    ))
 }
 
 fn invalid(message: impl Into<String>) -> ControlError {

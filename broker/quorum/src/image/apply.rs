@@ -1,5 +1,6 @@
 //! How a batch of records makes the next image.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Broker, Image, Partition, Topic};
@@ -235,30 +236,48 @@ impl Image {
     }
 
     fn change_config(&mut self, changed: &ConfigChanged) -> Result<(), ApplyError> {
-        let config = match changed.of {
-            ConfigOf::Topic(id) => &mut self.topic_mut(id)?.config,
-            ConfigOf::Broker(id) => Arc::make_mut(&mut self.broker_configs)
-                .entry(id)
-                .or_default(),
-            ConfigOf::Cluster => Arc::make_mut(&mut self.cluster_config),
-        };
-        match &changed.value {
-            Some(value) => {
-                config.insert(changed.key.clone(), value.clone());
+        match &changed.of {
+            ConfigOf::Topic(id) => change(&mut self.topic_mut(*id)?.config, changed),
+            ConfigOf::Cluster => change(Arc::make_mut(&mut self.cluster_config), changed),
+            ConfigOf::Broker(id) => {
+                change_one(Arc::make_mut(&mut self.broker_configs), id, changed);
             }
-            None => {
-                config.remove(&changed.key);
+            ConfigOf::Group(id) => {
+                change_one(Arc::make_mut(&mut self.group_configs), id, changed);
             }
-        }
-        if let ConfigOf::Broker(id) = changed.of
-            && self
-                .broker_configs
-                .get(&id)
-                .is_some_and(std::collections::BTreeMap::is_empty)
-        {
-            Arc::make_mut(&mut self.broker_configs).remove(&id);
+            ConfigOf::ClientMetrics(name) => {
+                change_one(
+                    Arc::make_mut(&mut self.client_metrics_configs),
+                    name,
+                    changed,
+                );
+            }
         }
         Ok(())
+    }
+}
+
+fn change(config: &mut BTreeMap<String, String>, changed: &ConfigChanged) {
+    match &changed.value {
+        Some(value) => {
+            config.insert(changed.key.clone(), value.clone());
+        }
+        None => {
+            config.remove(&changed.key);
+        }
+    }
+}
+
+/// Changes the configuration of one of many; one for which nothing is set is not kept.
+fn change_one<K: Ord + Clone>(
+    configs: &mut BTreeMap<K, BTreeMap<String, String>>,
+    of: &K,
+    changed: &ConfigChanged,
+) {
+    let config = configs.entry(of.clone()).or_default();
+    change(config, changed);
+    if config.is_empty() {
+        configs.remove(of);
     }
 }
 

@@ -71,6 +71,16 @@ impl Image {
                 push(&ConfigOf::Broker(*id), key, value);
             }
         }
+        for (group, config) in self.group_configs.iter() {
+            for (key, value) in config {
+                push(&ConfigOf::Group(group.clone()), key, value);
+            }
+        }
+        for (name, config) in self.client_metrics_configs.iter() {
+            for (key, value) in config {
+                push(&ConfigOf::ClientMetrics(name.clone()), key, value);
+            }
+        }
     }
 
     fn snapshot_topics(&self, records: &mut Vec<Record>) {

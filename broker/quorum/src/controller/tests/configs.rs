@@ -2,7 +2,10 @@ use super::world::World;
 use crate::command::{
     AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply,
 };
-use crate::configs::{Source, effective_topic, topic_def};
+use crate::configs::{
+    OffsetReset, Source, effective_broker, effective_topic, group_config, topic_def,
+};
+use crate::controller::{CLIENT_METRICS_MAX, CONFIGURED_GROUPS_MAX};
 use crate::error::ErrorName;
 use crate::ids::BrokerId;
 
@@ -90,9 +93,27 @@ fn what_is_wrong_is_refused_and_nothing_of_it_happens() {
             ErrorName::InvalidConfig,
         ),
         (
-            vec![op(
-                "cleanup.policy",
-                ConfigChange::Subtract("delete".into()),
+            vec![
+                set("min.compaction.lag.ms", "6"),
+                set("max.compaction.lag.ms", "5"),
+            ],
+            ErrorName::InvalidConfig,
+        ),
+        (
+            vec![set("remote.storage.enable", "true")],
+            ErrorName::InvalidConfig,
+        ),
+        (
+            vec![set("leader.replication.throttled.replicas", "zz")],
+            ErrorName::InvalidConfig,
+        ),
+        (
+            // Each a replica, and too many bytes.
+            vec![set(
+                "leader.replication.throttled.replicas",
+                &(0..10_000)
+                    .map(|partition| format!("{partition}:1,"))
+                    .collect::<String>(),
             )],
             ErrorName::InvalidConfig,
         ),
@@ -168,4 +189,230 @@ fn a_topics_value_comes_from_the_nearest_place_that_has_one() {
         None
     );
     assert_eq!(source(&world), ("3".into(), Source::Topic, 4));
+}
+
+fn group() -> ConfigResource {
+    ConfigResource::Group("g".into())
+}
+
+#[test]
+fn a_groups_configuration_stands_over_the_clusters_and_survives_a_snapshot() {
+    let mut world = world();
+    let of = |world: &World| group_config(&world.image, &world.settings, "g");
+    assert_eq!(of(&world).consumer_session_timeout_ms, 45_000);
+    assert_eq!(
+        alter(
+            &mut world,
+            ConfigResource::Cluster,
+            vec![set("group.consumer.session.timeout.ms", "46000")]
+        ),
+        None
+    );
+    assert_eq!(of(&world).consumer_session_timeout_ms, 46_000);
+    assert_eq!(
+        alter(
+            &mut world,
+            group(),
+            vec![
+                set("consumer.session.timeout.ms", "50000"),
+                set("share.auto.offset.reset", "by_duration:PT1H"),
+                set("share.isolation.level", "read_committed"),
+                set("share.renew.acknowledge.enable", "FALSE"),
+            ]
+        ),
+        None
+    );
+    let config = of(&world);
+    assert_eq!(config.consumer_session_timeout_ms, 50_000);
+    assert_eq!(
+        config.share_auto_offset_reset,
+        OffsetReset::ByDuration(3_600_000)
+    );
+    assert!(config.share_is_read_committed && !config.share_renew_acknowledge_enable);
+    // Bounds that are narrower now hold for what was set before.
+    assert_eq!(
+        alter(
+            &mut world,
+            ConfigResource::Cluster,
+            vec![set("group.consumer.max.session.timeout.ms", "48000")]
+        ),
+        None
+    );
+    assert_eq!(of(&world).consumer_session_timeout_ms, 48_000);
+
+    let restored = crate::Image::from_snapshot(
+        world.image.index(),
+        world.image.revision(),
+        &world.image.snapshot(),
+    );
+    assert_eq!(restored.as_ref(), Ok(&world.image));
+}
+
+#[test]
+fn a_group_that_loses_its_last_setting_is_not_kept() {
+    let mut world = world();
+    alter(
+        &mut world,
+        group(),
+        vec![set("share.isolation.level", "read_committed")],
+    );
+    assert_eq!(world.image.configured_groups().len(), 1);
+    alter(
+        &mut world,
+        group(),
+        vec![op("share.isolation.level", ConfigChange::Delete)],
+    );
+    assert_eq!(world.image.configured_groups().len(), 0);
+}
+
+#[test]
+fn a_groups_numbers_lie_within_the_brokers_bounds() {
+    let mut world = world();
+    for (key, value) in [
+        ("consumer.session.timeout.ms", "1"),
+        ("consumer.session.timeout.ms", "70000"),
+        ("consumer.heartbeat.interval.ms", "1000"),
+        ("share.record.lock.duration.ms", "1000"),
+        ("share.delivery.count.limit", "11"),
+        ("share.auto.offset.reset", "none"),
+        ("share.auto.offset.reset", "by_duration:-PT1H"),
+        ("no.such.key", "1"),
+    ] {
+        assert_eq!(
+            alter(&mut world, group(), vec![set(key, value)]),
+            Some(ErrorName::InvalidConfig),
+            "{key}={value}"
+        );
+    }
+    let nameless = ConfigResource::Group(String::new());
+    assert_eq!(
+        alter(
+            &mut world,
+            nameless,
+            vec![set("share.isolation.level", "read_committed")]
+        ),
+        Some(ErrorName::InvalidRequest)
+    );
+}
+
+#[test]
+fn client_metrics_subscriptions_are_checked_as_kafka_checks_them() {
+    let mut world = world();
+    let subscription = || ConfigResource::ClientMetrics("m".into());
+    for (key, value, error) in [
+        ("foo", "1", ErrorName::InvalidRequest),
+        ("match", "foo=bar", ErrorName::InvalidConfig),
+        ("match", "client_id=(", ErrorName::InvalidConfig),
+        ("interval.ms", "1", ErrorName::InvalidRequest),
+    ] {
+        assert_eq!(
+            alter(&mut world, subscription(), vec![set(key, value)]),
+            Some(error),
+            "{key}={value}"
+        );
+    }
+    assert_eq!(
+        alter(
+            &mut world,
+            subscription(),
+            vec![
+                set("interval.ms", "1000"),
+                set("match", "client_id=a.*,client_software_name=x")
+            ]
+        ),
+        None
+    );
+    assert_eq!(world.image.client_metrics_subscriptions().len(), 1);
+}
+
+#[test]
+fn how_many_groups_and_subscriptions_are_configured_is_bounded() {
+    for (max, resource) in [
+        (
+            CONFIGURED_GROUPS_MAX,
+            ConfigResource::Group as fn(String) -> ConfigResource,
+        ),
+        (CLIENT_METRICS_MAX, ConfigResource::ClientMetrics),
+    ] {
+        let mut world = world();
+        let resources = (0..=max).map(|n| ConfigChanges {
+            resource: resource(n.to_string()),
+            ops: vec![match resource(String::new()) {
+                ConfigResource::Group(_) => set("share.isolation.level", "read_committed"),
+                _ => set("interval.ms", "1000"),
+            }],
+        });
+        let Reply::Configs(results) = world
+            .ask(Command::AlterConfigs(AlterConfigs {
+                resources: resources.collect(),
+                validate_only: false,
+            }))
+            .unwrap()
+        else {
+            panic!("of configurations");
+        };
+        assert!(results[..max].iter().all(Result::is_ok));
+        assert_eq!(
+            results[max].as_ref().map_err(|error| error.name),
+            Err(ErrorName::PolicyViolation)
+        );
+    }
+}
+
+#[test]
+fn a_resource_named_twice_is_refused_both_times() {
+    let mut world = world();
+    let changes = ConfigChanges {
+        resource: topic(),
+        ops: vec![set("retention.ms", "1000")],
+    };
+    let Reply::Configs(results) = world
+        .ask(Command::AlterConfigs(AlterConfigs {
+            resources: vec![changes.clone(), changes],
+            validate_only: false,
+        }))
+        .unwrap()
+    else {
+        panic!("of configurations");
+    };
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+}
+
+#[test]
+fn what_the_configuration_file_decides_is_not_changed_and_a_strange_key_can_be_taken_away() {
+    let mut world = world();
+    for (key, value) in [
+        ("node.id", "7"),
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("log.retention.ms", "x"),
+        ("foo.bar", "1"),
+    ] {
+        assert_eq!(
+            alter(&mut world, ConfigResource::Cluster, vec![set(key, value)]),
+            Some(ErrorName::InvalidRequest),
+            "{key}"
+        );
+    }
+    assert_eq!(
+        alter(
+            &mut world,
+            ConfigResource::Cluster,
+            vec![op("foo.bar", ConfigChange::Delete)]
+        ),
+        None
+    );
+    assert_eq!(
+        alter(
+            &mut world,
+            ConfigResource::Broker(BrokerId(0)),
+            vec![set("log.preallocate", " TRUE ")]
+        ),
+        None
+    );
+    let def = crate::configs::broker_def("log.preallocate").unwrap();
+    let effective = effective_broker(&world.image, &world.settings, Some(BrokerId(0)), def);
+    assert_eq!(
+        (effective.value(), effective.source()),
+        ("true", Source::DynamicBroker)
+    );
 }

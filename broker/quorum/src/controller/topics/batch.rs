@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::super::{Decision, View};
 use super::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
 use crate::command::{MorePartitions, NewTopic, Reply, TopicOutcome, TopicResult};
-use crate::configs::{cluster_number, topic_def};
+use crate::configs::{check_topic, cluster_number, topic_def};
 use crate::error::{ControlError, ErrorName};
 use crate::ids::{BrokerId, TopicId};
 use crate::image::Image;
@@ -79,9 +79,14 @@ impl<'a> Batch<'a> {
             ));
         }
         self.check_collision(&topic.name)?;
+        let mut config = BTreeMap::new();
         for (key, value) in &topic.config {
-            topic_def(key)?.check(value)?;
+            let def = topic_def(key)?;
+            let value = def.normal(value);
+            def.check(&value)?;
+            config.insert(key.clone(), value);
         }
+        check_topic(&config)?;
         let assignments = if topic.assignments.is_empty() {
             self.placed(topic)?
         } else {
@@ -94,11 +99,6 @@ impl<'a> Batch<'a> {
                 .first()
                 .map_or(0, |replicas| replicas.len() as i32),
         };
-        let config = topic
-            .config
-            .iter()
-            .map(|(key, value)| (key.clone(), value.trim().to_owned()))
-            .collect();
         let mut records = vec![Record::TopicCreated(TopicCreated {
             name: topic.name.clone(),
             id,
