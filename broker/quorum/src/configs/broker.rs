@@ -738,6 +738,14 @@ pub const BROKER: &[ConfigDef] = &[
         None,
         "What this process does: brokers hold the metadata quorum themselves.",
     ),
+    def(
+        "share.coordinator.state.topic.num.partitions",
+        Int,
+        "50",
+        Between(1, 10_000),
+        None,
+        "How many partitions `__share_group_state` is created with.",
+    ),
     fixed(
         "socket.request.max.bytes",
         Int,
@@ -753,14 +761,6 @@ pub const BROKER: &[ConfigDef] = &[
         Between(1, 16_777_216),
         None,
         "The largest metrics payload that a client may push, in bytes (KIP-714).",
-    ),
-    def(
-        "share.coordinator.state.topic.num.partitions",
-        Int,
-        "50",
-        Between(1, 10_000),
-        None,
-        "How many partitions `__share_group_state` is created with.",
     ),
     def(
         "transaction.state.log.num.partitions",
