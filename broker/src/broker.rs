@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use weir_log::storage::{Space, Storage};
+use weir_log::storage::Space;
 
 use crate::config::Config;
 use crate::groups::Groups;
+use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::net::RequestMemory;
 use crate::partitions::Partitions;
@@ -28,8 +29,8 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// What requests may hold.
     pub request_memory: RequestMemory,
-    /// The disk, for questions about its space.
-    pub storage: Arc<dyn Storage>,
+    /// What it stands on.
+    pub host: Host,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// The group coordinators.
@@ -39,8 +40,11 @@ pub struct Broker {
 impl Broker {
     /// The data directory's file system; `None` when it cannot be asked.
     pub async fn disk_space(&self) -> Option<Space> {
-        let (storage, path) = (Arc::clone(&self.storage), self.partitions.dir().to_owned());
-        let asked = tokio::task::spawn_blocking(move || storage.space(&path));
-        asked.await.ok()?.ok()
+        let (storage, path) = (
+            Arc::clone(&self.host.storage),
+            self.partitions.dir().to_owned(),
+        );
+        let asked = self.host.blocking(move || storage.space(&path));
+        asked.await.ok()
     }
 }

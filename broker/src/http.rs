@@ -17,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +26,7 @@ use weir_groups::request::ListRequest;
 use crate::Broker;
 use crate::config::HostPort;
 use crate::health::Health;
+use crate::net::{Listener, Network};
 
 /// Scrapers and probes at the same time; whoever comes beyond that waits in the socket.
 const CONNECTIONS_MAX: usize = 32;
@@ -36,23 +36,24 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A bound address on which nobody is served yet.
 #[derive(Debug)]
-pub struct HttpListener {
-    socket: TcpListener,
-    address: SocketAddr,
+pub struct HttpListener<L> {
+    socket: L,
 }
 
-impl HttpListener {
+impl<L: Listener> HttpListener<L> {
     /// Binds.
-    pub async fn bind(address: &HostPort) -> io::Result<Self> {
-        let socket = TcpListener::bind((address.host.as_str(), address.port)).await?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+    pub async fn bind<N: Network<Listener = L>>(
+        network: &N,
+        address: &HostPort,
+    ) -> io::Result<Self> {
+        let socket = network.bind(address).await?;
+        Ok(Self { socket })
     }
 
     /// The address that was bound.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.socket.address()
     }
 
     /// Serves until `stop`, then hangs up on everyone.

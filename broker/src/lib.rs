@@ -11,6 +11,7 @@
 //! - [`http`]: metrics and health.
 //! - [`health`]: whether the broker is ready, and what is missing.
 //! - [`probe`]: writes and reads back a few messages, for people and for tests of an installation.
+//! - [`host`]: what a broker stands on: disk, clock, threads; a simulation has its own.
 //! - [`gather`]: waiting for several outcomes at once.
 //! - [`producer_ids`]: identities for producers.
 //! - [`metrics`]: every metric, defined in one place.
@@ -26,6 +27,7 @@ pub mod gather;
 pub mod groups;
 pub mod grpc;
 pub mod health;
+pub mod host;
 pub mod http;
 pub mod metrics;
 pub mod net;

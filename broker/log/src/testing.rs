@@ -275,7 +275,11 @@ impl Rig {
         let Self {
             lanes, mut cores, ..
         } = self;
-        lanes.shut_down_by_hand(&mut cores);
+        let finish = lanes.shut_down_by_hand();
+        for job in cores.iter_mut().flat_map(LaneCore::turn) {
+            job.run();
+        }
+        finish();
     }
 
     pub(crate) fn partition_path(&self, number: i32) -> std::path::PathBuf {

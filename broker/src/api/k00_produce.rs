@@ -4,7 +4,7 @@
 //! acknowledgements. With one replica, `acks=1` and `acks=all` both wait for the high watermark, which is the durable end.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use weir_log::{AppendError, Appended};
 use weir_quorum::configs::{TimestampType, TopicConfig};
@@ -45,7 +45,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         version: request.version,
         acks: view.acks,
         is_transactional: view.transactional_id.is_some(),
-        now_ms: now_ms(),
+        now_ms: broker.host.clock.now_ms(),
     };
     let mut response = ProduceResponse::default();
     let mut appends = Vec::new();
@@ -321,11 +321,4 @@ fn endpoints(image: &Image, response: &ProduceResponse) -> Vec<NodeEndpoint> {
             rack: broker.rack,
         })
         .collect()
-}
-
-fn now_ms() -> i64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }

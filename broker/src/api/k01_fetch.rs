@@ -23,6 +23,7 @@ use super::request::isolation;
 use super::{Answer, Refused, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
+use crate::host::Host;
 use crate::partitions::{Isolation, Partition, WakeGuard};
 
 /// A whole request, free of its frame.
@@ -135,7 +136,7 @@ impl Fetch {
                     ),
                 };
                 let read = match led {
-                    Ok(led) => self.read(&led, partition, &mut look).await,
+                    Ok(led) => self.read(&broker.host, &led, partition, &mut look).await,
                     Err(not_led) => Err(not_led),
                 };
                 partitions.push(read.unwrap_or_else(|not_led| {
@@ -157,6 +158,7 @@ impl Fetch {
 
     async fn read(
         &self,
+        host: &Host,
         led: &Led,
         wanted: &FetchPartitionView,
         look: &mut Look,
@@ -207,7 +209,8 @@ impl Fetch {
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
         if from < readable && (bytes_max > 0 || is_first) {
-            let records = read_batches(&led.partition, from, self.isolation, bytes_max, is_first)
+            let records =
+                read_batches(host, &led.partition, from, self.isolation, bytes_max, is_first)
                 .await
                 .map_err(ApiError::from)?;
             look.bytes += records.len();
@@ -250,6 +253,7 @@ const SENT_FROM_FILE_BYTES: u64 = 32 << 10;
 
 /// What the page cache has, on this thread; otherwise from the disk on one that may wait.
 async fn read_batches(
+    host: &Host,
     partition: &Arc<Partition>,
     from: Offset,
     isolation: Isolation,
@@ -273,11 +277,9 @@ async fn read_batches(
         }
     }
     let partition = Arc::clone(partition);
-    let read = tokio::task::spawn_blocking(move || {
-        partition.read_as(from, isolation, bytes_max, min_one_batch)
-    });
-    // The runtime is going away, and with it the partition.
-    let batches = read.await.unwrap_or(Err(ReadError::Gone))?;
+    let read =
+        host.blocking(move || partition.read_as(from, isolation, bytes_max, min_one_batch));
+    let batches = read.await?;
     Ok(Records::from(batches.bytes))
 }
 

@@ -51,9 +51,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     // A time is looked up in the log itself, which may wait for the disk.
     let (owned, responder, broker) = (view.to_owned(), request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let response =
-            tokio::task::spawn_blocking(move || answer(&broker, &owned, responder.version)).await;
-        responder.reply(&response.unwrap_or_default())
+        let host = broker.host.clone();
+        let answering = host.blocking(move || answer(&broker, &owned, responder.version));
+        responder.reply(&answering.await)
     }))
 }
 

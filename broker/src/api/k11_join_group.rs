@@ -30,7 +30,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         protocols: protocols.collect(),
         member_id_required: version >= 4,
         can_skip_assignment: version >= 9,
-        unique: uuid::Uuid::new_v4().to_string(),
+        unique: broker.host.entropy.uuid().to_string(),
     });
     let responder = request.responder();
     drop(request);

@@ -22,10 +22,9 @@ impl Groups {
             .iter()
             .map(|place| (self.led_here(place), Offset(place.offset)))
             .collect();
-        let now_ms = self.shared.clock.now_ms();
-        let count = committed.len();
+        let now_ms = self.shared.host.clock.now_ms();
         // Finding the oldest record that was not read may wait for the disk.
-        let found = tokio::task::spawn_blocking(move || {
+        let found = self.shared.host.blocking(move || {
             let standings = places.into_iter().map(|(partition, committed)| {
                 let standing =
                     partition.and_then(|partition| standing(&partition, committed, now_ms).ok());
@@ -33,9 +32,7 @@ impl Groups {
             });
             standings.collect()
         });
-        found
-            .await
-            .unwrap_or_else(|_| vec![proto::StandingResult::default(); count])
+        found.await
     }
 
     fn led_here(&self, place: &proto::Committed) -> Option<Arc<Partition>> {

@@ -18,8 +18,8 @@ mod tests;
 use std::sync::Arc;
 
 use weir_groups::{Config, Coordinator};
-use weir_log::Clock;
 
+use crate::host::Host;
 use crate::partitions::Partitions;
 use crate::quorum::Metadata;
 use crate::quorum::net::Channels;
@@ -37,7 +37,7 @@ pub struct Groups {
 struct Shared {
     metadata: Metadata,
     partitions: Arc<Partitions>,
-    clock: Arc<dyn Clock>,
+    host: Host,
     shards: Shards<Coordinator>,
     /// To other brokers, for questions about their groups.
     channels: Channels,
@@ -50,22 +50,22 @@ impl Groups {
         metadata: Metadata,
         partitions: Arc<Partitions>,
         config: Config,
-        clock: Arc<dyn Clock>,
+        host: Host,
     ) -> Self {
         let shards = Shards::new(
             metadata.clone(),
             Arc::clone(&partitions),
             config,
-            Arc::clone(&clock),
+            host.clone(),
             Arc::new(|never, _| match never {}),
         );
         Self {
             shared: Arc::new(Shared {
                 metadata,
                 partitions,
-                clock,
+                channels: Channels::new(host.dialer.clone()),
+                host,
                 shards,
-                channels: Channels::default(),
             }),
         }
     }

@@ -259,7 +259,7 @@ fn coordinators(metadata: &Metadata, partitions: &Arc<Partitions>) -> Groups {
         metadata.clone(),
         Arc::clone(partitions),
         config,
-        Arc::new(SystemClock),
+        crate::host::Host::system(),
     )
 }
 

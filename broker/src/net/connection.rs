@@ -12,14 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use weir_wire::Frame;
 
-use super::RequestMemory;
 use super::frames::{FrameError, FrameReader, Incoming};
 use super::memory::Share;
 use super::outbox::{self, Outbox};
+use super::{RequestMemory, Socket};
 use crate::Broker;
 use crate::api::{self, Answer, Peer, Refused, Reply};
 
@@ -87,9 +86,9 @@ impl fmt::Display for Ended {
 }
 
 /// One client's connection.
-pub(crate) struct Connection {
+pub(crate) struct Connection<S> {
     broker: Arc<Broker>,
-    socket: TcpStream,
+    socket: S,
     peer: Arc<Peer>,
     reader: FrameReader,
     pending: VecDeque<Pending>,
@@ -98,15 +97,15 @@ pub(crate) struct Connection {
     outbox: Outbox,
 }
 
-impl Connection {
+impl<S: Socket> Connection<S> {
     pub(crate) fn new(
         broker: Arc<Broker>,
-        socket: TcpStream,
+        socket: S,
         peer: Arc<Peer>,
         memory: RequestMemory,
     ) -> Self {
-        // A small response must not wait for the acknowledgement of the one before it.
-        let _ = socket.set_nodelay(true);
+        // Slower when it fails, not wrong.
+        let _ = socket.send_at_once();
         let reader = FrameReader::new(broker.config.limits.request_bytes, memory);
         Self {
             broker,

@@ -8,8 +8,8 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 
+use super::Socket;
 use super::memory::{RequestMemory, Share};
 
 /// The connection's read buffer, and thereby the largest frame that is copied out of it: a copy of this size costs about a
@@ -92,7 +92,7 @@ impl FrameReader {
     /// The next frame; `None` when the client has closed between two of them.
     pub(crate) async fn next(
         &mut self,
-        socket: &TcpStream,
+        socket: &impl Socket,
     ) -> Result<Option<Incoming>, FrameError> {
         loop {
             if let Some(incoming) = self.next_buffered()? {
@@ -188,7 +188,7 @@ impl FrameReader {
     }
 
     /// Reads what the socket has into wherever it belongs.
-    async fn fill(&mut self, socket: &TcpStream) -> io::Result<usize> {
+    async fn fill(&mut self, socket: &impl Socket) -> io::Result<usize> {
         loop {
             socket.readable().await?;
             let read = match &mut self.receiving {

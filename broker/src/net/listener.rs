@@ -1,17 +1,16 @@
 //! Accepting connections.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::connection::{Connection, Ended};
+use super::{Listener, Network};
 use crate::Broker;
 use crate::api::Peer;
 use crate::config::HostPort;
@@ -21,23 +20,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound address on which nobody is served yet.
 #[derive(Debug)]
-pub struct KafkaListener {
-    socket: TcpListener,
-    address: SocketAddr,
+pub struct KafkaListener<L> {
+    socket: L,
 }
 
-impl KafkaListener {
+impl<L: Listener> KafkaListener<L> {
     /// Binds; connections queue up from now on.
-    pub async fn bind(address: &HostPort) -> io::Result<Self> {
-        let socket = TcpListener::bind((address.host.as_str(), address.port)).await?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+    pub async fn bind<N: Network<Listener = L>>(
+        network: &N,
+        address: &HostPort,
+    ) -> std::io::Result<Self> {
+        let socket = network.bind(address).await?;
+        Ok(Self { socket })
     }
 
     /// The address that was bound.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.socket.address()
     }
 
     /// Serves until `stop`; returns when every connection is closed. Connections finish the requests that they have; whoever stops

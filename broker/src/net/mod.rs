@@ -10,6 +10,8 @@ mod frames;
 mod listener;
 mod memory;
 mod outbox;
+mod socket;
 
 pub use listener::KafkaListener;
 pub use memory::RequestMemory;
+pub use socket::{Dial, Dialer, Listener, Network, Socket, Stream, Tcp, TcpPort};

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::Buf;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use weir_wire::{Chunk, Frame};
+
+use super::Socket;
 
 /// Pieces of one gathered write: more fill a socket's buffer anyway.
 const SLICES_MAX: usize = 64;
@@ -44,7 +44,7 @@ impl Outbox {
     }
 
     /// Sends what the socket takes now, at least something; waits until it takes anything. May be abandoned.
-    pub(crate) async fn send(&mut self, socket: &TcpStream) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, socket: &impl Socket) -> io::Result<()> {
         loop {
             match self.try_send(socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -57,7 +57,7 @@ impl Outbox {
         }
     }
 
-    fn try_send(&mut self, socket: &TcpStream) -> io::Result<()> {
+    fn try_send(&mut self, socket: &impl Socket) -> io::Result<()> {
         let sent = match self.chunks.front() {
             None => return Ok(()),
             Some(Chunk::Bytes(_)) => {
@@ -70,15 +70,7 @@ impl Outbox {
                 }
                 socket.try_write_vectored(&slices[..used])?
             }
-            Some(Chunk::File(range)) => socket.try_io(Interest::WRITABLE, || {
-                let mut offset = range.offset;
-                Ok(rustix::fs::sendfile(
-                    socket,
-                    &*range.file,
-                    Some(&mut offset),
-                    range.len,
-                )?)
-            })?,
+            Some(Chunk::File(range)) => socket.try_send_file(range)?,
         };
         if sent == 0 {
             // A file that was cut below a range that was promised: the response can no longer be completed.

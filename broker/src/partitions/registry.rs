@@ -98,7 +98,7 @@ impl Partitions {
         }
     }
 
-    /// All partitions that are open here.
+    /// All partitions that are open here, in the order of their keys.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Partition>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +106,9 @@ impl Partitions {
             Slot::Open(partition) => Some(Arc::clone(partition)),
             _ => None,
         });
-        open.collect()
+        let mut open: Vec<_> = open.collect();
+        open.sort_unstable_by_key(|partition| partition.key());
+        open
     }
 
     /// How many partitions have lost durable bytes, or could not be opened.
@@ -176,7 +178,7 @@ impl Partitions {
     }
 
     fn apply(self: &Arc<Self>, image: &Image, is_current: bool) {
-        let mut wanted = HashMap::new();
+        let mut wanted = BTreeMap::new();
         for (topic, index, _) in image.partitions_on(self.me) {
             let key = PartitionKey {
                 topic_id: TopicId(topic.id.0),
@@ -201,6 +203,7 @@ impl Partitions {
                     }
                     _ => None,
                 }));
+                gone.sort_unstable_by_key(|partition: &Arc<Partition>| partition.key());
             }
         }
         for (key, topic) in missing {
@@ -225,7 +228,7 @@ impl Partitions {
     }
 
     /// Gives every open partition whose topic has changed the configuration that holds now.
-    fn configure(&self, image: &Image, wanted: &HashMap<PartitionKey, &Arc<Topic>>) {
+    fn configure(&self, image: &Image, wanted: &BTreeMap<PartitionKey, &Arc<Topic>>) {
         let mut cluster_config = self
             .cluster_config
             .lock()
@@ -336,6 +339,21 @@ impl Partitions {
             .take();
         if let Some(lanes) = lanes {
             lanes.shutdown();
+        }
+    }
+
+    /// The same for lanes without threads. What is returned is to be called when they have ended.
+    pub fn shut_down_by_hand(&self) -> impl FnOnce() + Send + use<> {
+        let lanes = self
+            .lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let finish = lanes.map(Lanes::shut_down_by_hand);
+        move || {
+            if let Some(finish) = finish {
+                finish();
+            }
         }
     }
 

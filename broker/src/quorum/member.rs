@@ -106,7 +106,7 @@ impl Member {
             cluster_id: identity.cluster_id.clone(),
             ..State::default()
         });
-        let channels = Arc::new(Channels::default());
+        let channels = Arc::new(Channels::new(options.dialer.clone()));
         let transport = GrpcTransport {
             channels: channels.clone(),
             peers: options.peers.clone(),

@@ -10,6 +10,7 @@ use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, ClusterId};
 
 use super::entropy::Entropy;
+use crate::net::Dialer;
 
 /// What a broker's part in the quorum is told.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Options {
     pub blocking: Blocking,
     /// Where new numbers come from.
     pub entropy: Entropy,
+    /// How other brokers are reached.
+    pub dialer: Dialer,
 }
 
 /// When to do what.

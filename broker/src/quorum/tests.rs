@@ -79,6 +79,7 @@ impl Ports {
             compaction: Compaction::default(),
             blocking: Blocking::Pool,
             entropy: Entropy::System,
+            dialer: crate::net::Dialer::Tcp,
         }
     }
 }

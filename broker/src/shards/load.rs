@@ -8,6 +8,7 @@ use weir_log::{Batches, ReadError};
 use weir_wire::Offset;
 use weir_wire::batch::{BatchError, BatchHeader, BatchView, ControlRecord, batches};
 
+use crate::host::Host;
 use crate::partitions::Partition;
 
 /// Bytes of one read: large enough that a log of 100 MiB takes a hundred reads, small enough to be decoded within a few
@@ -26,14 +27,14 @@ pub(super) enum LoadError {
     /// What was read is not what a machine writes.
     #[error("at offset {at}: {error}")]
     Record { at: Offset, error: StoredError },
-    /// The reading thread ended.
-    #[error("the log was not read to its end")]
-    Aborted,
 }
 
 /// Everything in the log, up to where it ends now. What is not below the high watermark yet is waited for: it may be the
 /// end of an earlier machine's appends.
-pub(super) async fn load<M: Machine>(partition: &Arc<Partition>) -> Result<M::Loader, LoadError> {
+pub(super) async fn load<M: Machine>(
+    host: &Host,
+    partition: &Arc<Partition>,
+) -> Result<M::Loader, LoadError> {
     let end = partition.reader().log_end();
     let mut loader = M::Loader::default();
     let mut next = partition.reader().log_start();
@@ -43,7 +44,7 @@ pub(super) async fn load<M: Machine>(partition: &Arc<Partition>) -> Result<M::Lo
             let _place = partition.wake_above(next, &wake);
             wake.notified().await;
         }
-        let read = read(partition, next).await?;
+        let read = read(host, partition, next).await?;
         next = if read.bytes.is_empty() {
             next
         } else {
@@ -55,12 +56,16 @@ pub(super) async fn load<M: Machine>(partition: &Arc<Partition>) -> Result<M::Lo
     Ok(loader)
 }
 
-async fn read(partition: &Arc<Partition>, from: Offset) -> Result<Batches, LoadError> {
+async fn read(
+    host: &Host,
+    partition: &Arc<Partition>,
+    from: Offset,
+) -> Result<Batches, LoadError> {
     match partition.try_read(from, READ_BYTES, true) {
         Err(ReadError::WouldBlock) => {
             let partition = Arc::clone(partition);
-            let read = tokio::task::spawn_blocking(move || partition.read(from, READ_BYTES, true));
-            Ok(read.await.map_err(|_| LoadError::Aborted)??)
+            let read = host.blocking(move || partition.read(from, READ_BYTES, true));
+            Ok(read.await?)
         }
         read => Ok(read?),
     }

@@ -25,9 +25,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 use weir_groups::{Machine, partition_for};
-use weir_log::Clock;
 use weir_wire::PartitionIndex;
 
+use crate::host::Host;
 use crate::partitions::Partitions;
 use crate::quorum::Metadata;
 pub use follow::Following;
@@ -68,7 +68,7 @@ struct Shared<M: Machine> {
     metadata: Metadata,
     partitions: Arc<Partitions>,
     config: M::Config,
-    clock: Arc<dyn Clock>,
+    host: Host,
     act: Act<M>,
     inboxes: RwLock<BTreeMap<PartitionIndex, Inbox<M>>>,
     /// Held by whoever makes the topic, so that a crowd of clients asks the controller once.
@@ -82,7 +82,7 @@ impl<M: Machine> Shards<M> {
         metadata: Metadata,
         partitions: Arc<Partitions>,
         config: M::Config,
-        clock: Arc<dyn Clock>,
+        host: Host,
         act: Act<M>,
     ) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl<M: Machine> Shards<M> {
                 metadata,
                 partitions,
                 config,
-                clock,
+                host,
                 act,
                 inboxes: RwLock::default(),
                 creating: Mutex::new(()),

@@ -72,7 +72,7 @@ impl<'s, M: Machine> Serving<'s, M> {
         let started = Instant::now();
         let now = Now {
             mono: MonoMs(0),
-            wall: WallMs(shard.shared.clock.now_ms()),
+            wall: WallMs(shard.shared.host.clock.now_ms()),
         };
         let ended = CancellationToken::new();
         Self {
@@ -188,7 +188,7 @@ impl<'s, M: Machine> Serving<'s, M> {
     fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
         let bytes_max =
             usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
-        let batches = batches(&self.pending, self.shard.shared.clock.now_ms(), bytes_max)?;
+        let batches = batches(&self.pending, self.shard.shared.host.clock.now_ms(), bytes_max)?;
         self.pending.clear();
         self.pending_bytes = 0;
         let epoch = self.shard.epoch;
@@ -212,7 +212,7 @@ impl<'s, M: Machine> Serving<'s, M> {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now {
             mono: MonoMs(elapsed),
-            wall: WallMs(self.shard.shared.clock.now_ms()),
+            wall: WallMs(self.shard.shared.host.clock.now_ms()),
         }
     }
 

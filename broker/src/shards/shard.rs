@@ -139,7 +139,7 @@ impl<M: Machine> Shard<M> {
                 }
             }
         };
-        let loader = load::<M>(&partition)
+        let loader = load::<M>(&self.shared.host, &partition)
             .await
             .map_err(|error| error.to_string())?;
         let serving = Serving::new(self, partition, loader, way.clone());

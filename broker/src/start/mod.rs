@@ -4,6 +4,7 @@
 //! and only then are clients served. Down: no further connections, what is in flight is finished within a bound, goodbye to the
 //! controller, logs are synced and closed. [`Running`] owns every task; each ends with it.
 
+mod lanes;
 mod lock;
 
 use std::io;
@@ -13,17 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use lock::{DirLock, LockError};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::server::TcpIncoming;
 use tracing::{error, info, warn};
-use weir_log::storage::Storage;
-use weir_log::storage_os::OsStorage;
-use weir_log::{DataDir, Fatal, Lanes, LanesConfig, SystemClock};
+use weir_log::DataDir;
 use weir_proto::admin::v1::admin_server::AdminServer;
 use weir_quorum::configs::Settings;
-use weir_quorum::quorum::{Blocking, Compaction, Timing};
+use weir_quorum::quorum::{Compaction, Timing};
 use weir_quorum::record::HostPort as Address;
 use weir_quorum::{BrokerId, ClusterId, ControlError};
 
@@ -32,12 +29,13 @@ use crate::config::{Config, HostPort, Listener};
 use crate::groups::{Groups, PeersService, coordinator_config};
 use crate::grpc::{AdminService, Services};
 use crate::health::Health;
+use crate::host::{Host, Threads};
 use crate::http::HttpListener;
 use crate::metrics::Metrics;
-use crate::net::{KafkaListener, RequestMemory};
+use crate::net::{KafkaListener, Listener as _, Network, RequestMemory, Tcp};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
-use crate::quorum::{Entropy, Member, MemberError, Metadata, Options, Pace, net};
+use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 
 /// Left free on the data directory's file system, so that metadata and checkpoints can still be written when it is full.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
@@ -99,7 +97,10 @@ pub struct Running {
     stop: CancellationToken,
     clients: TaskTracker,
     tasks: TaskTracker,
-    _lock: DirLock,
+    /// Lanes that have no threads of their own.
+    lanes: TaskTracker,
+    /// Held until everything has ended; a simulated disk has one process by itself.
+    lock: Option<DirLock>,
 }
 
 /// Where a broker listens.
@@ -116,8 +117,20 @@ pub struct Addresses {
 /// Brings a broker up. Returns when clients are served. A broker that waits for its peers waits here; its metrics and health are served
 /// meanwhile.
 pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartError> {
-    let began = Instant::now();
     let lock = DirLock::take(&config.data_dir)?;
+    let mut running = start_on(config, Host::system(), &Tcp, on_fatal).await?;
+    running.lock = Some(lock);
+    Ok(running)
+}
+
+/// As [`start`], on another disk, clock and network than the operating system's.
+pub async fn start_on<N: Network>(
+    config: Config,
+    host: Host,
+    network: &N,
+    on_fatal: OnFatal,
+) -> Result<Running, StartError> {
+    let began = Instant::now();
     let health = Health::starting();
     let metrics = Arc::new(Metrics::new()?);
     let settings = config.settings().map_err(StartError::Config)?;
@@ -126,24 +139,27 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     let abandon = (stop.clone().drop_guard(), stop_clients.clone().drop_guard());
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
 
-    let http = HttpListener::bind(&config.http)
+    let http = HttpListener::bind(network, &config.http)
         .await
         .map_err(bind_error("listeners.http.bind", &config.http))?;
-    let kafka = KafkaListener::bind(&config.kafka.bind)
+    let kafka = KafkaListener::bind(network, &config.kafka.bind)
         .await
         .map_err(bind_error("listeners.kafka.bind", &config.kafka.bind))?;
-    let (quorum, quorum_address) = bind_quorum(&config.quorum.bind).await?;
+    let quorum = network
+        .bind(&config.quorum.bind)
+        .await
+        .map_err(bind_error("listeners.quorum.bind", &config.quorum.bind))?;
     let addresses = Addresses {
         kafka: kafka.address(),
-        quorum: quorum_address,
+        quorum: quorum.address(),
         http: http.address(),
     };
     tasks.spawn(http.serve(Arc::clone(&health), stop.clone()));
 
     health.step("opening the data directory");
-    let storage: Arc<dyn Storage> = Arc::new(OsStorage::new());
+    let storage = Arc::clone(&host.storage);
     let member = Member::open(
-        member_options(&config, &settings, addresses),
+        member_options(&config, &settings, addresses, &host),
         Arc::clone(&storage),
     )
     .await?;
@@ -156,7 +172,7 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     };
     let grpc = net::server().serve_with_incoming_shutdown(
         services,
-        quorum,
+        Box::pin(net::incoming(quorum)),
         stop.clone().cancelled_owned(),
     );
     tasks.spawn(async move {
@@ -173,7 +189,16 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     };
     let dir = DataDir::open(Arc::clone(&storage), &log_dir, DISK_RESERVE_BYTES).map_err(logs)?;
     let metadata = member.metadata();
-    let lanes = start_lanes(&config, &metrics, Arc::clone(&on_fatal))?;
+    let lane_tasks = TaskTracker::new();
+    let lanes = lanes::start(
+        &config,
+        &host,
+        &metrics,
+        Arc::clone(&on_fatal),
+        &lane_tasks,
+        &stop,
+    )
+    .map_err(StartError::Threads)?;
     let me = metadata.broker_id();
     let partitions = Partitions::new(me, dir, lanes, Arc::new(settings), Arc::clone(&metrics));
     let found = partitions.recover().map_err(logs)?;
@@ -190,7 +215,7 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
         metadata.clone(),
         Arc::clone(&partitions),
         coordinators,
-        Arc::new(SystemClock),
+        host.clone(),
     );
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
@@ -198,7 +223,7 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
         metadata: metadata.clone(),
         partitions: Arc::clone(&partitions),
         producer_ids: ProducerIds::default(),
-        storage,
+        host,
         metrics,
         groups,
     });
@@ -229,7 +254,8 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
         stop,
         clients,
         tasks,
-        _lock: lock,
+        lanes: lane_tasks,
+        lock: None,
     })
 }
 
@@ -271,45 +297,36 @@ impl Running {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        let partitions = Arc::clone(&self.broker.partitions);
-        if let Err(error) = tokio::task::spawn_blocking(move || partitions.shutdown()).await {
-            error!(%error, "closing the logs");
-        }
+        self.close_logs().await;
         info!(ms = millis(began), "stopped");
+        drop(self.lock);
+    }
+
+    async fn close_logs(&self) {
+        let partitions = Arc::clone(&self.broker.partitions);
+        match self.broker.host.threads {
+            Threads::Own => {
+                let closed = tokio::task::spawn_blocking(move || partitions.shutdown());
+                if let Err(error) = closed.await {
+                    error!(%error, "closing the logs");
+                }
+            }
+            Threads::One { .. } => {
+                let finish = partitions.shut_down_by_hand();
+                self.lanes.close();
+                self.lanes.wait().await;
+                finish();
+            }
+        }
     }
 }
 
-fn start_lanes(
+fn member_options(
     config: &Config,
-    metrics: &Arc<Metrics>,
-    on_fatal: OnFatal,
-) -> Result<Lanes, StartError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // A lane mostly waits for its disk: a quarter of the cores is enough to keep one busy, two let one batch gather meanwhile.
-    let lanes = if config.threads.lanes == 0 {
-        (cores / 4).clamp(2, 16)
-    } else {
-        config.threads.lanes
-    };
-    let fatal_errors = metrics.fatal_errors.clone();
-    let report = move |fatal: &Fatal| {
-        fatal_errors.inc();
-        on_fatal(&fatal.to_string());
-    };
-    // All that clients may have in memory may be queued at one lane, and what coordinators write besides: whoever was let in with a
-    // batch is not turned away for want of room.
-    let queue_bytes_max = usize::try_from(config.limits.request_memory_bytes).unwrap_or(usize::MAX);
-    let defaults = LanesConfig::default();
-    let queue_bytes_max = queue_bytes_max.saturating_add(defaults.queue_bytes_max);
-    let config = LanesConfig {
-        lanes,
-        queue_bytes_max,
-        ..defaults
-    };
-    Lanes::start(config, Arc::new(SystemClock), Arc::new(report)).map_err(StartError::Threads)
-}
-
-fn member_options(config: &Config, settings: &Settings, addresses: Addresses) -> Options {
+    settings: &Settings,
+    addresses: Addresses,
+    host: &Host,
+) -> Options {
     let peers = (0..)
         .zip(&config.peers)
         .map(|(id, address)| (BrokerId(id), address.to_string()));
@@ -326,8 +343,9 @@ fn member_options(config: &Config, settings: &Settings, addresses: Addresses) ->
         pace: Pace::default(),
         timing: Timing::default(),
         compaction: Compaction::default(),
-        blocking: Blocking::Pool,
-        entropy: Entropy::System,
+        blocking: host.where_blocking(),
+        entropy: host.entropy.clone(),
+        dialer: host.dialer.clone(),
     }
 }
 
@@ -361,15 +379,6 @@ async fn keep_retention(partitions: Arc<Partitions>, stop: CancellationToken) {
             () = tokio::time::sleep(RETENTION_INTERVAL) => partitions.retain(),
         }
     }
-}
-
-async fn bind_quorum(address: &HostPort) -> Result<(TcpIncoming, SocketAddr), StartError> {
-    let bind = TcpListener::bind((address.host.as_str(), address.port)).await;
-    let listener = bind.map_err(bind_error("listeners.quorum.bind", address))?;
-    let bound = listener
-        .local_addr()
-        .map_err(bind_error("listeners.quorum.bind", address))?;
-    Ok((TcpIncoming::from(listener).with_nodelay(Some(true)), bound))
 }
 
 fn bind_error(field: &'static str, address: &HostPort) -> impl Fn(io::Error) -> StartError {

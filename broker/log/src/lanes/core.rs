@@ -72,6 +72,13 @@ impl LaneCore {
 
     /// Takes all that is queued, does it, and says what is to be done in the background.
     pub fn turn(&mut self) -> Vec<Job> {
+        self.write_turn();
+        self.sync_turn()
+    }
+
+    /// The first half of a turn: all that is queued is done and written. [`sync_turn`](Self::sync_turn) must follow, before
+    /// anything else; a simulation lets time pass in between.
+    pub fn write_turn(&mut self) {
         let mut commands = std::mem::take(&mut self.commands);
         self.queue.drain(&mut commands);
         let now_ms = self.clock.now_ms();
@@ -80,9 +87,19 @@ impl LaneCore {
         }
         self.commands = commands;
         self.write_all(now_ms);
+    }
+
+    /// The second half: what was written is synced and reported, and it is said what is to be done in the background.
+    pub fn sync_turn(&mut self) -> Vec<Job> {
         self.sync_all();
-        self.tidy(now_ms);
+        self.tidy(self.clock.now_ms());
         std::mem::take(&mut self.jobs)
+    }
+
+    /// Waits until something is queued, or the queue has stopped: for whoever drives the lane without a thread.
+    pub fn queued(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let queue = Arc::clone(&self.queue);
+        std::future::poll_fn(move |cx| queue.poll(cx))
     }
 
     /// Whether the lane has shut down, or stopped after a failure; further turns only refuse.
@@ -92,7 +109,8 @@ impl LaneCore {
     }
 
     /// Whether everyone who could queue something has let go of it.
-    pub(super) fn is_abandoned(&self) -> bool {
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
         self.queue.is_over()
     }
 
@@ -103,7 +121,8 @@ impl LaneCore {
     }
 
     /// Milliseconds until then.
-    pub(super) fn wake_in_ms(&self) -> Option<u64> {
+    #[must_use]
+    pub fn wake_in_ms(&self) -> Option<u64> {
         let now_ms = self.clock.now_ms();
         self.wake_at_ms()
             .map(|at| u64::try_from(at.saturating_sub(now_ms)).unwrap_or(0))

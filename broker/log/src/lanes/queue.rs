@@ -4,6 +4,7 @@
 //! a whole, by exchanging two vectors: a turn takes all there is, and that is group commit.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::command::{Command, Refusal};
@@ -26,6 +27,8 @@ struct State {
     commands: Vec<Command>,
     bytes: usize,
     stopped: bool,
+    /// Of whoever drives the lane, when that is no thread.
+    waker: Option<Waker>,
 }
 
 impl Queue {
@@ -65,9 +68,13 @@ impl Queue {
         state.bytes += bytes;
         state.commands.push(command);
         let first = state.commands.len() == 1;
+        let waker = state.waker.take();
         drop(state);
         if first {
             self.filled.notify_one();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -88,10 +95,27 @@ impl Queue {
         }
     }
 
+    /// As [`wait`](Self::wait), for a driver that is no thread.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.commands.is_empty() || state.stopped {
+            return Poll::Ready(());
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Takes nothing more. What is queued is still to be drained.
     pub(crate) fn stop(&self) {
-        self.lock().stopped = true;
+        let waker = {
+            let mut state = self.lock();
+            state.stopped = true;
+            state.waker.take()
+        };
         self.filled.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Whether it takes nothing more and nothing is left in it.

@@ -57,8 +57,8 @@ impl Lanes {
         Ok(lanes)
     }
 
-    /// The same without threads, for a simulation that takes the lanes' turns, runs their jobs and calls
-    /// [`write_checkpoints`](Self::write_checkpoints) by itself.
+    /// The same without threads, for a simulation that takes the lanes' turns, runs their jobs and writes the
+    /// [`checkpoints`](Self::checkpoints).
     pub fn without_threads(
         config: &LanesConfig,
         clock: Arc<dyn Clock>,
@@ -117,6 +117,12 @@ impl Lanes {
         write_checkpoints(&self.dirs, &self.on_fatal);
     }
 
+    /// The same for later, wherever the lanes are by then.
+    pub fn checkpoints(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let (dirs, on_fatal) = (Arc::clone(&self.dirs), Arc::clone(&self.on_fatal));
+        move || write_checkpoints(&dirs, &on_fatal)
+    }
+
     /// Syncs and closes all partitions, marks their data directories as cleanly shut down, and ends the threads. Blocks.
     pub fn shutdown(mut self) {
         let closed = self.ask_to_close();
@@ -132,16 +138,14 @@ impl Lanes {
         }
     }
 
-    /// The same for lanes [without threads](Self::without_threads).
-    pub fn shut_down_by_hand(self, cores: &mut [LaneCore]) {
+    /// The same for lanes [without threads](Self::without_threads): they are asked to close. When all of them are finished,
+    /// what is returned is to be called; it does what is left to do.
+    pub fn shut_down_by_hand(self) -> impl FnOnce() + Send {
         let closed = self.ask_to_close();
-        for core in cores {
-            for job in core.turn() {
-                job.run();
+        move || {
+            if closed.try_iter().all(|closed| closed) {
+                self.mark_clean();
             }
-        }
-        if closed.try_iter().all(|closed| closed) {
-            self.mark_clean();
         }
     }
 

@@ -47,7 +47,10 @@ impl Client {
             partitions: Arc::clone(&house.partitions),
             producer_ids: ProducerIds::default(),
             request_memory: RequestMemory::new(1 << 20),
-            storage: Arc::new(house.storage.clone()),
+            host: crate::host::Host {
+                storage: Arc::new(house.storage.clone()),
+                ..crate::host::Host::system()
+            },
             metrics: Arc::clone(&house.metrics),
             groups: house.groups.clone(),
         });
