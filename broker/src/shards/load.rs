@@ -56,11 +56,7 @@ pub(super) async fn load<M: Machine>(
     Ok(loader)
 }
 
-async fn read(
-    host: &Host,
-    partition: &Arc<Partition>,
-    from: Offset,
-) -> Result<Batches, LoadError> {
+async fn read(host: &Host, partition: &Arc<Partition>, from: Offset) -> Result<Batches, LoadError> {
     match partition.try_read(from, READ_BYTES, true) {
         Err(ReadError::WouldBlock) => {
             let partition = Arc::clone(partition);

@@ -188,7 +188,11 @@ impl<'s, M: Machine> Serving<'s, M> {
     fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
         let bytes_max =
             usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
-        let batches = batches(&self.pending, self.shard.shared.host.clock.now_ms(), bytes_max)?;
+        let batches = batches(
+            &self.pending,
+            self.shard.shared.host.clock.now_ms(),
+            bytes_max,
+        )?;
         self.pending.clear();
         self.pending_bytes = 0;
         let epoch = self.shard.epoch;
