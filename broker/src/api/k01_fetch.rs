@@ -209,10 +209,16 @@ impl Fetch {
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
         if from < readable && (bytes_max > 0 || is_first) {
-            let records =
-                read_batches(host, &led.partition, from, self.isolation, bytes_max, is_first)
-                .await
-                .map_err(ApiError::from)?;
+            let records = read_batches(
+                host,
+                &led.partition,
+                from,
+                self.isolation,
+                bytes_max,
+                is_first,
+            )
+            .await
+            .map_err(ApiError::from)?;
             look.bytes += records.len();
             led.partition
                 .counters()
@@ -277,8 +283,7 @@ async fn read_batches(
         }
     }
     let partition = Arc::clone(partition);
-    let read =
-        host.blocking(move || partition.read_as(from, isolation, bytes_max, min_one_batch));
+    let read = host.blocking(move || partition.read_as(from, isolation, bytes_max, min_one_batch));
     let batches = read.await?;
     Ok(Records::from(batches.bytes))
 }
