@@ -27,6 +27,7 @@ use crate::Broker;
 use crate::config::HostPort;
 use crate::health::Health;
 use crate::net::{Listener, Network};
+use crate::partitions::Partition;
 
 /// Scrapers and probes at the same time; whoever comes beyond that waits in the socket.
 const CONNECTIONS_MAX: usize = 32;
@@ -161,6 +162,7 @@ async fn observe(broker: &Broker) {
     metrics
         .request_memory
         .set(gauge(broker.request_memory.held_bytes()));
+    observe_compaction(broker, &partitions);
     observe_groups(broker).await;
     if let Some(space) = broker.disk_space().await {
         metrics
@@ -171,6 +173,37 @@ async fn observe(broker: &Broker) {
     if let Some(bytes) = resident_memory_bytes() {
         metrics.resident_memory.set(gauge(bytes));
     }
+}
+
+fn observe_compaction(broker: &Broker, partitions: &[Arc<Partition>]) {
+    let (metrics, cleaner) = (&broker.metrics, broker.partitions.cleaner());
+    metrics.compaction_passes.set(gauge(cleaner.passes()));
+    metrics.compaction_failures.set(gauge(cleaner.failures()));
+    metrics
+        .compaction_read_bytes
+        .set(gauge(cleaner.read_bytes()));
+    metrics
+        .compaction_written_bytes
+        .set(gauge(cleaner.written_bytes()));
+    metrics
+        .compaction_last_pass_seconds
+        .set(gauge(cleaner.last_pass_ms() / 1_000));
+    let compacted = || {
+        partitions
+            .iter()
+            .filter(|partition| partition.config().cleanup_policy.compact)
+    };
+    let ratio = |partition: &Arc<Partition>| match partition.reader().dirty_bytes() {
+        (_, 0) => 0.0,
+        (dirty, all) => dirty as f64 / all as f64,
+    };
+    metrics
+        .compaction_dirty_ratio_max
+        .set(compacted().map(ratio).fold(0.0, f64::max));
+    let uncleanable = compacted().filter(|partition| partition.reader().is_uncleanable());
+    metrics
+        .uncleanable_partitions
+        .set(gauge(uncleanable.count() as u64));
 }
 
 /// How many groups are in which state. While a shard is loading, what is known of the others would look like groups that are gone.

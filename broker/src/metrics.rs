@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
@@ -46,6 +46,13 @@ pub struct Metrics {
     pub under_replicated_partitions: IntGauge,
     pub damaged_partitions: IntGauge,
     pub log_bytes: IntGauge,
+    pub compaction_passes: IntGauge,
+    pub compaction_failures: IntGauge,
+    pub compaction_read_bytes: IntGauge,
+    pub compaction_written_bytes: IntGauge,
+    pub compaction_last_pass_seconds: IntGauge,
+    pub compaction_dirty_ratio_max: Gauge,
+    pub uncleanable_partitions: IntGauge,
     pub disk_available_bytes: IntGauge,
     pub disk_bytes: IntGauge,
     pub is_controller: IntGauge,
@@ -215,6 +222,43 @@ impl Metrics {
                 r,
                 "weir_log_bytes",
                 "Bytes of all partitions' segments on this broker.",
+            )?,
+            compaction_passes: gauge(
+                r,
+                "weir_compaction_passes",
+                "Passes of compaction that were finished since the process began.",
+            )?,
+            compaction_failures: gauge(
+                r,
+                "weir_compaction_failures",
+                "Passes of compaction that could not be finished, since the process began.",
+            )?,
+            compaction_read_bytes: gauge(
+                r,
+                "weir_compaction_read_bytes",
+                "Bytes of logs that compaction has read since the process began.",
+            )?,
+            compaction_written_bytes: gauge(
+                r,
+                "weir_compaction_written_bytes",
+                "Bytes of logs that compaction has written since the process began.",
+            )?,
+            compaction_last_pass_seconds: gauge(
+                r,
+                "weir_compaction_last_pass_timestamp_seconds",
+                "When compaction last finished a pass, in seconds since 1970; 0 when it never did.",
+            )?,
+            compaction_dirty_ratio_max: register(
+                r,
+                Gauge::new(
+                    "weir_compaction_dirty_ratio_max",
+                    "The greatest part of a compacted partition's closed segments that is still to be looked at.",
+                )?,
+            )?,
+            uncleanable_partitions: gauge(
+                r,
+                "weir_uncleanable_partitions",
+                "Partitions that compaction leaves alone because it met damage.",
             )?,
             disk_available_bytes: gauge(
                 r,

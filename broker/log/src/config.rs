@@ -15,6 +15,31 @@ pub enum Durability {
     Os,
 }
 
+/// When and how a log is compacted (`cleanup.policy` has `compact`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// The part of the closed segments' bytes that has to be dirty before a pass, in millionths
+    /// (`min.cleanable.dirty.ratio`).
+    pub dirty_ratio_min_ppm: u32,
+    /// A record stays as it is for at least this long (`min.compaction.lag.ms`).
+    pub lag_min_ms: i64,
+    /// ... and at most about this long (`max.compaction.lag.ms`); segments are closed by then.
+    pub lag_max_ms: i64,
+    /// How long a tombstone stays once a pass has met it (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self {
+            dirty_ratio_min_ppm: 500_000,
+            lag_min_ms: 0,
+            lag_max_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
+        }
+    }
+}
+
 /// Settings of one partition's log. All can change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -26,6 +51,10 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// A segment is closed when its first batch is older than this (`segment.ms`).
     pub segment_ms: i64,
+    /// By up to how much that is shortened, for each segment otherwise (`segment.jitter.ms`).
+    pub segment_jitter_ms: i64,
+    /// Keeps only the last record of each key, where it is set.
+    pub compaction: Option<Compaction>,
     /// Segments whose newest record is older are deleted (`retention.ms`); `None` keeps them for ever.
     pub retention_ms: Option<i64>,
     /// Oldest segments are deleted while the rest is at least this large (`retention.bytes`); `None` is without limit.
@@ -51,6 +80,8 @@ impl Default for LogConfig {
             replicated_sync_ms: 1_000,
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3_600_000,
+            segment_jitter_ms: 0,
+            compaction: None,
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
             index_interval_bytes: 4_096,

@@ -11,6 +11,8 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use weir_wire::Offset;
+
 use crate::files::{OpenFiles, Wait};
 use crate::storage::{File, OpenMode, Storage};
 
@@ -232,6 +234,14 @@ fn entry_at(file: &dyn File, number: u32, wait: Wait) -> io::Result<Option<Index
     let mut bytes = [0; ENTRY_LEN];
     let read = wait.read_at(file, &mut bytes, u64::from(number) * ENTRY_LEN as u64)?;
     Ok((read == ENTRY_LEN).then(|| IndexEntry::from_bytes(bytes)))
+}
+
+/// Position and offset of the last entry of an index file of this length, unchecked.
+pub(crate) fn last_entry(file: &dyn File, len: u64, base: Offset) -> Option<(u64, Offset)> {
+    let number = Index::entries_in(len).checked_sub(1)?;
+    let entry = entry_at(file, number, Wait::Yes).ok()??;
+    let offset = base.saturating_add(i64::from(entry.relative_offset));
+    Some((u64::from(entry.position), offset))
 }
 
 fn last_in_file(

@@ -17,6 +17,7 @@ pub mod storage;
 pub mod storage_os;
 pub mod storage_sim;
 
+mod clean;
 mod clock;
 mod config;
 mod dir;
@@ -37,8 +38,9 @@ mod testing;
 mod transactions;
 mod walk;
 
+pub use clean::Cleaner;
 pub use clock::{Clock, SystemClock};
-pub use config::{Durability, LogConfig, TimestampType};
+pub use config::{Compaction, Durability, LogConfig, TimestampType};
 pub use dir::{DataDir, PartitionKey, PartitionMeta};
 pub use error::{
     AppendError, Damage, Fatal, LaneError, OpenError, ReadError, SequenceError, TransactionError,

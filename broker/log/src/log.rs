@@ -7,6 +7,7 @@
 //! What always holds: nothing is published to readers before it is written; a failed write leaves the log as it was; what is
 //! staged is either written or taken back before anything else happens.
 
+mod compaction;
 mod retention;
 mod staging;
 mod state;
@@ -23,6 +24,7 @@ use weir_wire::batch::BatchHeader;
 use weir_wire::{LeaderEpoch, Offset};
 
 use crate::config::LogConfig;
+use crate::dir::PartitionKey;
 use crate::error::{AppendError, Fatal};
 use crate::files::{FileError, Wait};
 use crate::producers::{ProducerState, Producers};
@@ -89,6 +91,17 @@ pub(crate) struct Found {
     pub(crate) made: Option<Arc<dyn File>>,
     /// The first segment was made just now.
     pub(crate) fresh: bool,
+}
+
+/// A number that looks as if it were drawn for each segment: by how much its age is shortened.
+fn spread(key: PartitionKey, base: Offset) -> u64 {
+    let (high, low) = key.topic_id.0.as_u64_pair();
+    let mixed =
+        high ^ low ^ base.0.unsigned_abs() ^ (u64::from(key.partition.0.unsigned_abs()) << 32);
+    // SplitMix64's last steps.
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }
 
 impl PartitionLog {
@@ -224,10 +237,22 @@ impl PartitionLog {
         let full =
             position + next.total_len() as u64 > self.config.segment_bytes.min(SEGMENT_BYTES_MAX);
         let far = next.last_offset().0 - self.active.base.0 > i64::from(i32::MAX);
-        let old = self
-            .active_since_ms
-            .is_some_and(|since| now_ms.saturating_sub(since) >= self.config.segment_ms);
-        full || far || old
+        full || far || self.is_active_old(now_ms)
+    }
+
+    /// Whether the active segment has been written to for as long as one may be.
+    fn is_active_old(&self, now_ms: i64) -> bool {
+        let lag_max_ms = self
+            .config
+            .compaction
+            .map_or(i64::MAX, |compaction| compaction.lag_max_ms);
+        let age_max_ms = self.config.segment_ms.min(lag_max_ms);
+        let jitter_ms = match self.config.segment_jitter_ms.min(age_max_ms) {
+            ..=0 => 0,
+            bound => (spread(self.shared.key, self.active.base) % bound.unsigned_abs()) as i64,
+        };
+        self.active_since_ms
+            .is_some_and(|since| now_ms.saturating_sub(since) >= age_max_ms - jitter_ms)
     }
 
     fn write_run(&mut self, run: &[Staged]) -> Result<(), WriteFailed> {
@@ -337,7 +362,7 @@ impl PartitionLog {
     fn roll(&mut self, now_ms: i64) -> Result<(), WriteFailed> {
         let dir = &self.shared.dir;
         let base = self.shared.log_end();
-        let segment = Arc::new(Segment::new(dir, base, 0, base, 0));
+        let segment = Arc::new(Segment::new(dir, (base, 0), 0, base, 0));
         let path = segment.log_path(&self.shared.path);
         let make = || {
             let file = dir.storage().open(&path, OpenMode::Create)?;
@@ -366,9 +391,9 @@ impl PartitionLog {
         self.active_since_ms = None;
         self.bytes_since_index = 0;
         self.rolls += 1;
-        let mut segments = (*self.shared.segments()).clone();
-        segments.push(segment);
-        self.shared.set_segments(segments);
+        self.shared
+            .edit_segments()
+            .change(|segments| segments.push(segment));
         Ok(())
     }
 }

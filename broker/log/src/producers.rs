@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use weir_wire::batch::EndTransactionMarker;
 use weir_wire::{Offset, ProducerEpoch, ProducerId};
 
+use crate::clean::LastBatch;
 pub(crate) use producer::Producer;
 use producer::SeenBatch;
 pub(crate) use rules::{Arriving, Verdict};
@@ -106,6 +107,18 @@ impl Producers {
             transaction_start: producer.transaction,
         };
         self.by_id.iter().map(state).collect()
+    }
+
+    /// The last that each of them wrote, for compaction.
+    pub(crate) fn last_batches(&self) -> BTreeMap<ProducerId, LastBatch> {
+        let last = |producer: &Producer| LastBatch {
+            epoch: producer.epoch,
+            last_offset: producer.batches().last().map(|seen| seen.last_offset()),
+        };
+        self.by_id
+            .iter()
+            .map(|(id, producer)| (*id, last(producer)))
+            .collect()
     }
 
     /// Open transactions: whose, and where they begin.

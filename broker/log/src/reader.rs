@@ -133,6 +133,18 @@ impl LogReader {
             .sum()
     }
 
+    /// Bytes of closed segments that compaction has not looked at yet, and of all closed segments.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> (u64, u64) {
+        crate::clean::dirt(&self.shared)
+    }
+
+    /// Whether compaction met bytes that are not what was written, and leaves the partition alone.
+    #[must_use]
+    pub fn is_uncleanable(&self) -> bool {
+        self.shared.is_uncleanable()
+    }
+
     /// What is missing or wrong although it was durable, when the partition was found damaged and refuses to be written.
     #[must_use]
     pub fn damage(&self) -> Option<&Damage> {

@@ -123,14 +123,16 @@ fn share(
         end: mark.end,
     };
     let mark = Arc::new(SharedMark::new(mark));
-    Arc::new(Shared::new(
+    let shared = Shared::new(
         Arc::clone(dir),
         meta.key,
         segments,
         bounds,
         Epochs::default(),
         mark,
-    ))
+    );
+    shared.set_compacted_to(inventory.compacted_to);
+    Arc::new(shared)
 }
 
 fn open_active(shared: &Shared) -> Result<Arc<dyn File>, OpenError> {
@@ -195,6 +197,7 @@ impl Opening {
         shared.set_log_end(end);
         shared.set_durable_end(end);
         shared.set_synced_end(end);
+        shared.set_compacted_to(shared.compacted_to().min(end));
     }
 
     fn examine(&mut self, durability: Durability) -> Result<(), OpenError> {

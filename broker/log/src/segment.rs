@@ -36,6 +36,8 @@ pub(crate) const NO_TIMESTAMP: i64 = i64::MIN;
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) base: Offset,
+    /// How often compaction has written it anew; part of its files' names.
+    pub(crate) generation: u32,
     size: AtomicU64,
     end: AtomicI64,
     newest: AtomicI64,
@@ -48,10 +50,17 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// A segment of `size` bytes that ends before `end`, whose index file has `index_len` bytes.
-    pub(crate) fn new(dir: &DataDir, base: Offset, size: u64, end: Offset, index_len: u64) -> Self {
+    pub(crate) fn new(
+        dir: &DataDir,
+        (base, generation): (Offset, u32),
+        size: u64,
+        end: Offset,
+        index_len: u64,
+    ) -> Self {
         let kind = if size == 0 { CERTAIN } else { UNKNOWN };
         Self {
             base,
+            generation,
             size: AtomicU64::new(size),
             end: AtomicI64::new(end.0),
             newest: AtomicI64::new(NO_TIMESTAMP),
@@ -103,11 +112,11 @@ impl Segment {
     }
 
     pub(crate) fn log_path(&self, partition: &Path) -> PathBuf {
-        partition.join(log_name(self.base))
+        partition.join(log_name(self.base, self.generation))
     }
 
     pub(crate) fn index_path(&self, partition: &Path) -> PathBuf {
-        partition.join(index_name(self.base))
+        partition.join(index_name(self.base, self.generation))
     }
 
     /// The open file: the active one, or one that is opened now and kept for a while.

@@ -1,6 +1,6 @@
 //! What a partition's lane and its readers share: the list of segments, and how far each kind of reader may go.
 //!
-//! The lane is the only one that writes here. `log_start <= synced_end <= durable_end <= log_end` always, the times of a
+//! The lane is the only one that writes here, but for the list of segments, in which compaction exchanges some. `log_start <= synced_end <= durable_end <= log_end` always, the times of a
 //! truncation aside; those are marked by an odd `truncations`, and readers that meet one start over.
 
 use std::path::PathBuf;
@@ -33,6 +33,12 @@ pub(crate) struct Shared {
     /// Odd while a truncation is under way.
     truncations: AtomicU64,
     gone: AtomicBool,
+    closed: AtomicBool,
+    uncleanable: AtomicBool,
+    /// Segments that compaction has replaced and whose files are still there. Locked while the list of segments changes.
+    superseded: Mutex<Segments>,
+    /// Below it no key occurs twice.
+    compacted_to: AtomicI64,
     epochs: Mutex<Epochs>,
     transactions: Mutex<Transactions>,
     damage: OnceLock<Damage>,
@@ -71,6 +77,10 @@ impl Shared {
             synced_end: AtomicI64::new(bounds.end.0),
             truncations: AtomicU64::new(0),
             gone: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            uncleanable: AtomicBool::new(false),
+            superseded: Mutex::default(),
+            compacted_to: AtomicI64::new(0),
             epochs: Mutex::new(epochs),
             transactions: Mutex::default(),
             damage: OnceLock::new(),
@@ -83,8 +93,48 @@ impl Shared {
         self.segments.load_full()
     }
 
+    /// The list before anyone else has it.
     pub(crate) fn set_segments(&self, segments: Segments) {
         self.segments.store(Arc::new(segments));
+    }
+
+    /// The right to change the list of segments: the lane's and compaction's, one at a time and briefly.
+    pub(crate) fn edit_segments(&self) -> EditSegments<'_> {
+        EditSegments {
+            shared: self,
+            superseded: self
+                .superseded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Whether compaction met bytes that are not what was written. It leaves the partition alone until it is opened anew.
+    pub(crate) fn is_uncleanable(&self) -> bool {
+        self.uncleanable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_uncleanable(&self) {
+        self.uncleanable.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn compacted_to(&self) -> Offset {
+        Offset(self.compacted_to.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_compacted_to(&self, to: Offset) {
+        self.compacted_to.store(to.0, Ordering::Release);
+    }
+
+    /// Whether nothing may be changed on disk in the background any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The lane lets go of it. What compaction has under way is for nothing.
+    pub(crate) fn set_closed(&self) {
+        let _no_swap_is_under_way = self.edit_segments();
+        self.closed.store(true, Ordering::Release);
     }
 
     pub(crate) fn log_start(&self) -> Offset {
@@ -167,6 +217,24 @@ impl Shared {
 
     pub(crate) fn set_index_interval_bytes(&self, bytes: u64) {
         self.index_interval_bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The list of segments, for whoever changes it.
+pub(crate) struct EditSegments<'a> {
+    shared: &'a Shared,
+    pub(crate) superseded: MutexGuard<'a, Segments>,
+}
+
+impl EditSegments<'_> {
+    pub(crate) fn set(&self, segments: Segments) {
+        self.shared.set_segments(segments);
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Segments)) {
+        let mut segments = (*self.shared.segments()).clone();
+        change(&mut segments);
+        self.set(segments);
     }
 }
 

@@ -492,6 +492,15 @@ pub fn broker_value(
     Some(effective.value().to_owned())
 }
 
+/// A number of one broker, such as `log.cleaner.backoff.ms`; 0 when it is none of its configurations.
+pub fn broker_number(image: &Image, settings: &Settings, broker: BrokerId, name: &str) -> i64 {
+    let Ok(def) = broker_def(name) else { return 0 };
+    let effective = effective_broker(image, settings, Some(broker), def);
+    // Checked when it was set; one that an older version let pass counts as its default.
+    let value = effective.value().trim().parse();
+    value.unwrap_or_else(|_| def.default.parse().unwrap_or(0))
+}
+
 /// A cluster-wide number, such as `num.partitions`.
 pub fn cluster_number(image: &Image, settings: &Settings, name: &str) -> Result<i64, ControlError> {
     let def = broker_def(name)?;

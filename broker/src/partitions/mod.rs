@@ -15,7 +15,7 @@ pub use registry::{PartitionError, Partitions};
 pub use transactions::Marker;
 pub use watermark::{Isolation, WakeGuard, Watermark};
 
-use weir_log::LogConfig;
+use weir_log::{Compaction, LogConfig};
 use weir_quorum::configs::{Durability, TimestampType, TopicConfig};
 
 /// What a topic's configuration means for its partitions' logs.
@@ -29,6 +29,14 @@ pub(crate) fn log_config(topic: &TopicConfig) -> LogConfig {
         },
         segment_bytes: u64::try_from(topic.segment_bytes).unwrap_or(u64::MAX),
         segment_ms: topic.segment_ms,
+        segment_jitter_ms: topic.segment_jitter_ms,
+        compaction: topic.cleanup_policy.compact.then(|| Compaction {
+            // Between 0 and 1: that was checked when it was set.
+            dirty_ratio_min_ppm: (topic.min_cleanable_dirty_ratio * 1e6) as u32,
+            lag_min_ms: topic.min_compaction_lag_ms,
+            lag_max_ms: topic.max_compaction_lag_ms,
+            delete_retention_ms: topic.delete_retention_ms,
+        }),
         // A compacted topic keeps the last record of each key for ever.
         retention_ms: topic
             .cleanup_policy

@@ -8,7 +8,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use weir_log::{
-    DataDir, Lanes, OpenError, OpenPartition, Opened, PartitionKey, PartitionMeta, RecoveryReport,
+    Cleaner, DataDir, Lanes, OpenError, OpenPartition, Opened, PartitionKey, PartitionMeta,
+    RecoveryReport,
 };
 use weir_quorum::Image;
 use weir_quorum::configs::{Settings, TopicConfig};
@@ -52,6 +53,7 @@ pub struct Partitions {
     slots: RwLock<HashMap<PartitionKey, Slot>>,
     /// The defaults of all topics, as they were when partitions were last configured.
     cluster_config: Mutex<BTreeMap<String, String>>,
+    cleaner: Arc<Cleaner>,
     lanes: Mutex<Option<Lanes>>,
     /// Something was opened or deleted.
     changed: Notify,
@@ -75,6 +77,7 @@ impl Partitions {
             metrics,
             slots: RwLock::default(),
             cluster_config: Mutex::default(),
+            cleaner: Arc::clone(lanes.cleaner()),
             lanes: Mutex::new(Some(lanes)),
             changed: Notify::new(),
             opening: watch::Sender::new(0),
@@ -328,6 +331,22 @@ impl Partitions {
         for partition in self.all() {
             partition.handle().retain(partition.high_watermark());
         }
+    }
+
+    /// Begins to compact what is due, of every partition. What consumers may not see yet is left alone.
+    pub fn clean(&self, bytes_per_second: u64) {
+        self.cleaner.set_bytes_per_second(bytes_per_second);
+        for partition in self.all() {
+            if partition.config().cleanup_policy.compact {
+                partition.handle().clean(partition.last_stable_offset());
+            }
+        }
+    }
+
+    /// What compaction has done.
+    #[must_use]
+    pub fn cleaner(&self) -> &Cleaner {
+        &self.cleaner
     }
 
     /// Writes and syncs what is left, and closes everything. Blocks.

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use weir_log::DataDir;
 use weir_proto::admin::v1::admin_server::AdminServer;
-use weir_quorum::configs::Settings;
+use weir_quorum::configs::{Settings, broker_number};
 use weir_quorum::quorum::{Compaction, Timing};
 use weir_quorum::record::HostPort as Address;
 use weir_quorum::{BrokerId, ClusterId, ControlError};
@@ -42,6 +42,13 @@ const DISK_RESERVE_BYTES: u64 = 64 << 20;
 
 /// How often retention looks at every partition; Kafka's default is five minutes, short enough here for topics of minutes.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What compaction reads and writes at most, in bytes for each second.
+const COMPACTION_RATE: &str = "log.cleaner.io.max.bytes.per.second";
+/// How often compaction looks for what is due.
+const COMPACTION_PAUSE: &str = "log.cleaner.backoff.ms";
+/// A look at every partition takes some milliseconds.
+const COMPACTION_PAUSE_MIN: Duration = Duration::from_millis(20);
 
 /// Why a broker did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -200,7 +207,8 @@ pub async fn start_on<N: Network>(
     )
     .map_err(StartError::Threads)?;
     let me = metadata.broker_id();
-    let partitions = Partitions::new(me, dir, lanes, Arc::new(settings), Arc::clone(&metrics));
+    let settings = Arc::new(settings);
+    let partitions = Partitions::new(me, dir, lanes, Arc::clone(&settings), Arc::clone(&metrics));
     let found = partitions.recover().map_err(logs)?;
 
     // Logs are recovered meanwhile.
@@ -233,7 +241,13 @@ pub async fn start_on<N: Network>(
         move || metadata.caught_up()
     };
     tasks.spawn(Arc::clone(&partitions).follow(metadata.watch(), is_current, stop.clone()));
-    tasks.spawn(keep_retention(partitions, stop.clone()));
+    tasks.spawn(keep_retention(Arc::clone(&partitions), stop.clone()));
+    tasks.spawn(keep_compacting(
+        partitions,
+        metadata.clone(),
+        Arc::clone(&settings),
+        stop.clone(),
+    ));
     // With the clients: who waits in a group is let go, and finds its coordinator elsewhere.
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
     let member = Arc::new(member);
@@ -377,6 +391,25 @@ async fn keep_retention(partitions: Arc<Partitions>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RETENTION_INTERVAL) => partitions.retain(),
+        }
+    }
+}
+
+async fn keep_compacting(
+    partitions: Arc<Partitions>,
+    metadata: Metadata,
+    settings: Arc<Settings>,
+    stop: CancellationToken,
+) {
+    loop {
+        let image = metadata.image();
+        let rate = broker_number(&image, &settings, metadata.broker_id(), COMPACTION_RATE);
+        partitions.clean(u64::try_from(rate).unwrap_or(0));
+        let pause = broker_number(&image, &settings, metadata.broker_id(), COMPACTION_PAUSE);
+        let pause = Duration::from_millis(u64::try_from(pause).unwrap_or(0));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause.max(COMPACTION_PAUSE_MIN)) => {}
         }
     }
 }

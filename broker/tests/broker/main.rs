@@ -10,6 +10,7 @@
 mod admin;
 mod client;
 mod cluster;
+mod compaction;
 mod configs;
 mod fetching;
 mod lifecycle;

@@ -9,17 +9,37 @@ use super::{PartitionKey, PartitionMeta};
 
 pub(crate) const METADATA_FILE: &str = "partition.metadata";
 pub(crate) const LOG_START_FILE: &str = "log-start";
+pub(crate) const COMPACTED_FILE: &str = "compacted-to";
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// A segment's file.
-pub(crate) fn log_name(base: Offset) -> String {
-    format!("{:020}.log", base.0)
+/// A segment's file. One that compaction wrote has a name of its own, so that whoever opens it by an older one does not get
+/// other bytes than were meant.
+pub(crate) fn log_name(base: Offset, generation: u32) -> String {
+    segment_name(base, generation, "log")
 }
 
 /// A segment's index.
-pub(crate) fn index_name(base: Offset) -> String {
-    format!("{:020}.index", base.0)
+pub(crate) fn index_name(base: Offset, generation: u32) -> String {
+    segment_name(base, generation, "index")
+}
+
+fn segment_name(base: Offset, generation: u32, extension: &str) -> String {
+    match generation {
+        0 => format!("{:020}.{extension}", base.0),
+        _ => format!("{:020}.c{generation}.{extension}", base.0),
+    }
+}
+
+/// The first offset and the generation in a segment's name with this extension.
+pub(crate) fn segment_of(name: &str, extension: &str) -> Option<(Offset, u32)> {
+    let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+    let (digits, generation) = match stem.split_once(".c") {
+        Some((digits, generation)) => (digits, generation.parse().ok()?),
+        None => (stem, 0),
+    };
+    let base = Offset(digits.parse().ok()?);
+    (segment_name(base, generation, extension) == name).then_some((base, generation))
 }
 
 /// A state snapshot.

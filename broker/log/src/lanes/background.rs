@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::command::{Command, Done, Slot};
 use super::queue::Queue;
+use crate::clean::CleanJob;
 use crate::dir::{DataDir, PartitionKey};
 use crate::error::{Fatal, LaneError};
 use crate::files::FileError;
@@ -19,12 +20,15 @@ use crate::log::{RetentionJob, SnapshotJob, SyncWork};
 pub(crate) enum Urgency {
     Deadline,
     None,
+    /// May take minutes: has a thread of its own.
+    Hours,
 }
 
 pub(crate) enum Work {
     Sync(SyncWork),
     Snapshot(SnapshotJob),
     Retention(RetentionJob),
+    Clean(CleanJob),
     Delete {
         dir: Arc<DataDir>,
         key: PartitionKey,
@@ -56,6 +60,8 @@ pub(crate) enum JobDone {
     Retained {
         more: bool,
     },
+    /// A pass of compaction has ended.
+    Cleaned,
     Deleted(PartitionKey),
     Fatal(Fatal),
 }
@@ -76,6 +82,7 @@ impl Job {
                 let (more, result) = job.run();
                 (JobDone::Retained { more }, result)
             }
+            Work::Clean(job) => (JobDone::Cleaned, job.run()),
             Work::Delete { dir, key, done } => {
                 let result = dir.remove(key);
                 done(result.clone().map_err(LaneError::from));

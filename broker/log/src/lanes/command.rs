@@ -24,6 +24,7 @@ pub(crate) enum Command {
     DeleteRecords(Slot, Offset, Done<Offset>),
     Retain(Slot, Offset),
     Producers(Slot, Done<Vec<ProducerState>>),
+    Clean(Slot, Offset),
     Close(Slot, Done<()>),
     Delete(Slot, Done<()>),
     /// Background work of the lane's own came to an end.
@@ -55,7 +56,7 @@ impl Command {
             Self::Close(_, done) | Self::Delete(_, done) | Self::Shutdown(done) => {
                 done(Err(why.into()))
             }
-            Self::UpdateConfig(..) | Self::Retain(..) | Self::JobDone(..) => {}
+            Self::UpdateConfig(..) | Self::Retain(..) | Self::Clean(..) | Self::JobDone(..) => {}
         }
     }
 }

@@ -14,6 +14,7 @@ use super::background::{Job, JobDone, Urgency, Work};
 use super::command::{Command, Done, Refusal, Slot};
 use super::queue::Queue;
 use super::{OpenPartition, Opened, PartitionHandle};
+use crate::clean::Cleaner;
 use crate::clock::Clock;
 use crate::dir::PartitionKey;
 use crate::error::{Fatal, LaneError, OpenError};
@@ -30,6 +31,7 @@ pub struct LaneCore {
     queue: Arc<Queue>,
     clock: Arc<dyn Clock>,
     on_fatal: OnFatal,
+    cleaner: Arc<Cleaner>,
     partitions: BTreeMap<Slot, Partition>,
     next_slot: u64,
     /// Partitions that are open, or being deleted.
@@ -53,11 +55,17 @@ impl std::fmt::Debug for LaneCore {
 }
 
 impl LaneCore {
-    pub(crate) fn new(queue: Arc<Queue>, clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
+    pub(crate) fn new(
+        queue: Arc<Queue>,
+        clock: Arc<dyn Clock>,
+        on_fatal: OnFatal,
+        cleaner: Arc<Cleaner>,
+    ) -> Self {
         Self {
             queue,
             clock,
             on_fatal,
+            cleaner,
             partitions: BTreeMap::new(),
             next_slot: 0,
             keys: BTreeSet::new(),
@@ -162,6 +170,7 @@ impl LaneCore {
                 let result = self.act(slot, now_ms, |partition| Ok(partition.producers()));
                 self.answer(result, done);
             }
+            Command::Clean(slot, up_to) => self.clean(slot, up_to, now_ms),
             Command::Close(slot, done) => {
                 let result = self.close(slot, now_ms);
                 self.answer(result, done);
@@ -256,6 +265,25 @@ impl LaneCore {
         }
     }
 
+    fn clean(&mut self, slot: Slot, up_to: weir_wire::Offset, now_ms: i64) {
+        if let Err(fatal) = self.write_one(slot, now_ms) {
+            self.fail(&fatal);
+            return;
+        }
+        let Some(partition) = self.partitions.get_mut(&slot) else {
+            return;
+        };
+        self.touched.insert(slot);
+        match partition.clean(up_to, &self.cleaner, now_ms) {
+            Ok(Some(job)) => self.ask(slot, Urgency::Hours, Work::Clean(job)),
+            Ok(None) => {}
+            Err(WriteFailed::Refused(error)) => {
+                tracing::warn!(%error, "compaction could not begin a new segment")
+            }
+            Err(WriteFailed::Fatal(fatal)) => self.fail(&fatal),
+        }
+    }
+
     /// Closes one partition with everything on disk.
     fn close(&mut self, slot: Slot, now_ms: i64) -> Result<(), TruncationFailed> {
         let key = self.act(slot, now_ms, |partition| partition.close(now_ms))?;
@@ -292,6 +320,7 @@ impl LaneCore {
                 self.touched.insert(slot);
             }
             (JobDone::SnapshotWritten, Some(partition)) => partition.snapshot_written(),
+            (JobDone::Cleaned, Some(partition)) => partition.cleaned(),
             (JobDone::Retained { more }, Some(partition)) => {
                 if let Some(up_to) = partition.retained().filter(|_| more) {
                     self.retain(slot, up_to, now_ms);

@@ -77,6 +77,12 @@ impl PartitionHandle {
             .push(Command::Producers(self.slot, Box::new(done)));
     }
 
+    /// Begins a pass of compaction over what lies below `up_to` (the last stable offset), when the settings ask for it and none
+    /// is under way.
+    pub fn clean(&self, up_to: Offset) {
+        self.queue.push(Command::Clean(self.slot, up_to));
+    }
+
     /// Writes what is left to write, so that the next open is quick, and lets go of the partition.
     pub fn close(&self, done: impl FnOnce(Result<(), LaneError>) + Send + 'static) {
         self.queue.push(Command::Close(self.slot, Box::new(done)));

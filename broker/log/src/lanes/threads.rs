@@ -13,6 +13,7 @@ use super::command::{Command, Refusal};
 use super::core::OnFatal;
 use super::queue::Queue;
 use super::{LaneCore, LanesConfig, OpenPartition, Opened};
+use crate::clean::Cleaner;
 use crate::clock::Clock;
 use crate::dir::{DataDir, PartitionKey};
 use crate::error::{Fatal, OpenError};
@@ -25,6 +26,7 @@ pub struct Lanes {
     /// Directories that partitions were opened in.
     dirs: Arc<Mutex<Vec<Arc<DataDir>>>>,
     on_fatal: OnFatal,
+    cleaner: Arc<Cleaner>,
 }
 
 impl std::fmt::Debug for Lanes {
@@ -71,10 +73,16 @@ impl Lanes {
             ))
         };
         let queues: Vec<_> = (0..config.lanes.max(1)).map(queue).collect();
+        let cleaner = Arc::new(Cleaner::default());
         let cores = queues
             .iter()
             .map(|queue| {
-                LaneCore::new(Arc::clone(queue), Arc::clone(&clock), Arc::clone(&on_fatal))
+                LaneCore::new(
+                    Arc::clone(queue),
+                    Arc::clone(&clock),
+                    Arc::clone(&on_fatal),
+                    Arc::clone(&cleaner),
+                )
             })
             .collect();
         let lanes = Self {
@@ -83,8 +91,15 @@ impl Lanes {
             background: None,
             dirs: Arc::default(),
             on_fatal,
+            cleaner,
         };
         (lanes, cores)
+    }
+
+    /// The bounds of compaction, and what it has done.
+    #[must_use]
+    pub fn cleaner(&self) -> &Arc<Cleaner> {
+        &self.cleaner
     }
 
     /// Opens a partition on its lane; `done` is called there when it has been recovered. Thousands may be under way.
@@ -237,6 +252,7 @@ fn run_lane(mut core: LaneCore, jobs: &JobSender, on_fatal: &OnFatal) {
 #[derive(Clone)]
 struct JobSender {
     deadline: Sender<Job>,
+    cleaning: Sender<Job>,
     other: Sender<Job>,
 }
 
@@ -244,6 +260,7 @@ impl JobSender {
     fn send(&self, job: Job) {
         let sender = match job.urgency {
             Urgency::Deadline => &self.deadline,
+            Urgency::Hours => &self.cleaning,
             Urgency::None => &self.other,
         };
         if let Err(unsent) = sender.send(job) {
@@ -253,7 +270,8 @@ impl JobSender {
     }
 }
 
-/// Two threads: one for syncs that have a deadline, one for everything else and the checkpoints.
+/// Three threads: one for syncs that have a deadline, one for compaction, which so makes one pass at a time, one for
+/// everything else and the checkpoints.
 struct Background {
     sender: JobSender,
     threads: Vec<JoinHandle<()>>,
@@ -266,12 +284,10 @@ impl Background {
         on_fatal: &OnFatal,
     ) -> io::Result<Self> {
         let (deadline, deadline_jobs) = mpsc::channel::<Job>();
+        let (cleaning, cleaning_jobs) = mpsc::channel::<Job>();
         let (other, other_jobs) = mpsc::channel();
-        let syncs = Builder::new().name("log-sync".to_owned()).spawn(move || {
-            for job in deadline_jobs {
-                job.run();
-            }
-        })?;
+        let syncs = run_jobs("log-sync", deadline_jobs)?;
+        let cleaner = run_jobs("log-cleaner", cleaning_jobs)?;
         let interval = Duration::from_millis(
             u64::try_from(config.checkpoint_interval_ms)
                 .unwrap_or(0)
@@ -282,8 +298,12 @@ impl Background {
             .name("log-background".to_owned())
             .spawn(move || keep_house(&other_jobs, interval, &dirs, &on_fatal))?;
         Ok(Self {
-            sender: JobSender { deadline, other },
-            threads: vec![syncs, housekeeping],
+            sender: JobSender {
+                deadline,
+                cleaning,
+                other,
+            },
+            threads: vec![syncs, cleaner, housekeeping],
         })
     }
 
@@ -298,6 +318,14 @@ impl Background {
             let _ = thread.join();
         }
     }
+}
+
+fn run_jobs(name: &str, jobs: Receiver<Job>) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name.to_owned()).spawn(move || {
+        for job in jobs {
+            job.run();
+        }
+    })
 }
 
 fn keep_house(

@@ -217,6 +217,7 @@ impl PartitionLog {
 
     /// Readers do not see the first `count` segments from here on.
     fn take_out(&mut self, count: usize) -> RetentionJob {
+        let edit = self.shared.edit_segments();
         let mut segments = (*self.shared.segments()).clone();
         let out: Vec<_> = segments.drain(..count).collect();
         let log_start = segments
@@ -224,7 +225,7 @@ impl PartitionLog {
             .map_or(self.shared.log_end(), |first| first.base)
             .max(self.shared.log_start());
         self.move_log_start(log_start);
-        self.shared.set_segments(segments);
+        edit.set(segments);
         self.unindexed_closed
             .retain(|segment| segment.end() > log_start);
         self.unsynced_closed

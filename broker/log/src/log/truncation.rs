@@ -6,12 +6,13 @@ use weir_wire::Offset;
 
 use super::PartitionLog;
 use super::state::{self, State};
+use crate::clean::{remove_superseded, store_compacted_to};
 use crate::dir::{LOG_START_FILE, Mark, snapshot_name};
 use crate::error::{Fatal, LaneError, ReadError};
 use crate::files::{FileError, SYNCING, Wait, replace};
 use crate::seek::Sought;
 use crate::segment::Segment;
-use crate::shared::{Shared, segment_at};
+use crate::shared::{EditSegments, Shared, segment_at};
 use crate::storage::OpenMode;
 
 /// Why a truncation was not done.
@@ -45,6 +46,9 @@ impl PartitionLog {
         now_ms: i64,
     ) -> Result<Offset, TruncationFailed> {
         self.refuse_if_damaged()?;
+        // Compaction that is under way finds out that it is for nothing, and exchanges no segment from here on.
+        let shared = Arc::clone(&self.shared);
+        let mut edit = shared.edit_segments();
         let (start, log_end) = (self.shared.log_start(), self.shared.log_end());
         if end >= log_end {
             return Ok(log_end);
@@ -73,14 +77,19 @@ impl PartitionLog {
             });
             self.shared.dir.write_checkpoint(false)?;
         }
+        if cut.end < self.shared.compacted_to() {
+            store_compacted_to(&self.shared, cut.end)?;
+        }
         if cut.end < start {
             // The batch that holds the log's start goes as a whole.
             lower_log_start(&self.shared, cut.end)?;
             self.move_log_start(cut.end);
         }
+        remove_superseded(&shared, &mut edit)?;
         self.shared.step_truncations();
-        let done = self.cut(cut, now_ms);
+        let done = self.cut(cut, &edit, now_ms);
         self.shared.step_truncations();
+        drop(edit);
         done?;
         self.shared.mark.set(Mark {
             end: cut.end,
@@ -126,7 +135,12 @@ impl PartitionLog {
         })
     }
 
-    fn cut(&mut self, cut: CutPoint, now_ms: i64) -> Result<(), TruncationFailed> {
+    fn cut(
+        &mut self,
+        cut: CutPoint,
+        edit: &EditSegments<'_>,
+        now_ms: i64,
+    ) -> Result<(), TruncationFailed> {
         let shared = Arc::clone(&self.shared);
         let storage = &**shared.dir.storage();
         let mut segments = (*shared.segments()).clone();
@@ -172,7 +186,7 @@ impl PartitionLog {
             .unwrap_or(0);
         let segment = Arc::new(Segment::new(
             &shared.dir,
-            old.base,
+            (old.base, old.generation),
             cut.position,
             cut.end,
             index_len,
@@ -186,7 +200,7 @@ impl PartitionLog {
         self.unindexed_closed.clear();
         self.rolls_synced = self.rolls;
         self.bytes_since_index = self.config.index_interval_bytes;
-        shared.set_segments(segments);
+        edit.set(segments);
         shared.set_synced_end(cut.end);
         self.rebuild_state(cut.end, now_ms)
     }

@@ -437,6 +437,14 @@ pub const BROKER: &[ConfigDef] = &[
         "Where this broker listens for clients.",
     ),
     def(
+        "log.cleaner.backoff.ms",
+        Long,
+        "15000",
+        Between(0, i64::MAX),
+        None,
+        "How often compaction looks for logs that are due, in milliseconds.",
+    ),
+    def(
         "log.cleaner.delete.retention.ms",
         Long,
         "86400000",
@@ -444,6 +452,14 @@ pub const BROKER: &[ConfigDef] = &[
         None,
         "For topics that do not set `delete.retention.ms`. How long tombstones of a compacted topic are kept, \
          in milliseconds.",
+    ),
+    def(
+        "log.cleaner.io.max.bytes.per.second",
+        Long,
+        "0",
+        Between(0, i64::MAX),
+        None,
+        "What compaction reads and writes at most, in bytes for each second; 0: without bound.",
     ),
     def(
         "log.cleaner.max.compaction.lag.ms",

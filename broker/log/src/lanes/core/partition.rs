@@ -7,6 +7,7 @@ use weir_wire::Offset;
 
 use super::super::background::Urgency;
 use super::super::{Append, Appended, Observer};
+use crate::clean::{CleanJob, Cleaner};
 use crate::config::{Durability, LogConfig};
 use crate::dir::{DataDir, PartitionKey};
 use crate::error::{AppendError, Fatal};
@@ -31,6 +32,7 @@ pub(super) struct Partition {
     snapshot_running: bool,
     /// Up to where retention may go, while work of it is under way.
     retaining: Option<Offset>,
+    is_cleaning: bool,
 }
 
 impl Partition {
@@ -43,6 +45,7 @@ impl Partition {
             sync_running: false,
             snapshot_running: false,
             retaining: None,
+            is_cleaning: false,
         };
         partition.count_unsynced_writer(true);
         partition
@@ -242,8 +245,28 @@ impl Partition {
         self.retaining.take()
     }
 
+    pub(super) fn clean(
+        &mut self,
+        up_to: Offset,
+        cleaner: &Arc<Cleaner>,
+        now_ms: i64,
+    ) -> Result<Option<CleanJob>, WriteFailed> {
+        if self.is_cleaning {
+            return Ok(None);
+        }
+        let job = self.log.clean(up_to, cleaner, now_ms)?;
+        self.is_cleaning = job.is_some();
+        Ok(job)
+    }
+
+    /// The pass has ended, one way or another.
+    pub(super) fn cleaned(&mut self) {
+        self.is_cleaning = false;
+    }
+
     /// Syncs and writes what makes the next open quick. Says whose it was.
     pub(super) fn close(&mut self, now_ms: i64) -> Result<PartitionKey, TruncationFailed> {
+        self.log.shared().set_closed();
         if let Some(work) = self.log.sync_work() {
             work.run()
                 .map_err(|error| TruncationFailed::Fatal(error.into()))?;
@@ -270,6 +293,7 @@ impl Partition {
     pub(super) fn gone(self) -> (Arc<DataDir>, PartitionKey) {
         let shared = self.log.shared();
         shared.set_gone();
+        shared.set_closed();
         for segment in shared.segments().iter() {
             segment.forget_files(&shared.dir);
         }
