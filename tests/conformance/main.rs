@@ -2,6 +2,8 @@
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
 mod flights;
+mod franz_go;
+mod java;
 mod kill;
 mod local;
 

@@ -26,6 +26,24 @@ pub fn operator() -> PathBuf {
     path("WEIR_OPERATOR_BINARY")
 }
 
+/// The folder of Apache Kafka's jars: broker and clients.
+#[must_use]
+pub fn kafka() -> PathBuf {
+    path("WEIR_KAFKA_JARS")
+}
+
+/// The folder of the jars of Apache Kafka's command-line tools.
+#[must_use]
+pub fn kafka_tools() -> PathBuf {
+    path("WEIR_TOOLS_JARS")
+}
+
+/// A folder for what suites said, to read after a run.
+#[must_use]
+pub fn results() -> PathBuf {
+    path("WEIR_RESULTS")
+}
+
 /// The workspace's folder.
 #[must_use]
 pub fn root() -> PathBuf {

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
 pub mod acknowledged;
+pub mod broker;
 pub mod clients;
 pub mod flights;
 pub mod given;
@@ -16,4 +17,5 @@ pub mod members;
 pub mod producer;
 pub mod random;
 pub mod story;
+pub mod suite;
 pub mod wait;

@@ -117,7 +117,10 @@ fn take(history: &mut History, line: &[u8]) {
 }
 
 /// Starts a program and reads its lines in a thread of their own; the last, if it was cut off, is left out.
-pub(crate) fn lines_of(command: &mut Command) -> (Child, Receiver<Vec<u8>>) {
+///
+/// # Panics
+/// When it cannot run.
+pub fn lines_of(command: &mut Command) -> (Child, Receiver<Vec<u8>>) {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

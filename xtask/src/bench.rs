@@ -16,6 +16,8 @@ mod report;
 mod weir;
 mod work;
 
+pub(crate) use kafka::fetch as kafka_jars;
+
 use crate::{Outcome, binaries, images, paths};
 use broker::{Kind, Programs};
 use load::Load;

@@ -4,7 +4,7 @@
 //! are; for pods they go into an image with the libraries that they need, at the paths that they have here.
 
 use crate::image::Image;
-use crate::{Outcome, images, paths, process};
+use crate::{Outcome, images, maven, paths, process};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -14,6 +14,8 @@ use std::process::Command;
 const CONFLUENT_KAFKA: &str = "confluent-kafka==2.16.1";
 /// The package that ships 200,000 flights.
 const VEGA_DATASETS: &str = "vega-datasets@3.2.1";
+/// The version in `tests/conformance/java/pom.xml`.
+const KAFKA_TOOLS: &str = "4.3.1";
 /// What the tests put into pods.
 pub(crate) const IMAGE: &str = "weir-test-clients:1";
 
@@ -44,6 +46,12 @@ pub(crate) fn python() -> Outcome<PathBuf> {
     ]))?;
     fs::write(installed, CONFLUENT_KAFKA)?;
     Ok(python)
+}
+
+/// The jars of Apache Kafka's command-line tools.
+pub(crate) fn kafka_tools() -> Outcome<PathBuf> {
+    let pom = paths::root().join("tests/conformance/java/pom.xml");
+    maven::jars(&format!("kafka-tools-{KAFKA_TOOLS}"), &pom)
 }
 
 /// The flights, one a line: the delay, a tab, and the flight as the package has it.

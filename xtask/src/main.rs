@@ -16,6 +16,7 @@ mod image;
 mod images;
 mod kube;
 mod local;
+mod maven;
 mod paths;
 mod prerequisites;
 mod process;

@@ -64,6 +64,11 @@ pub(crate) fn ensure() -> Outcome {
         "Kafka's own tools and Java clients",
     );
     want(
+        paths::program("mvn").is_some(),
+        "Maven (mvn)",
+        "it fetches Kafka's own tools and Java clients",
+    );
+    want(
         !says("npm", &["--version"]).is_empty(),
         "Node with npm",
         "the flights that the tests send are in an npm package",

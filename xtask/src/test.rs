@@ -4,7 +4,7 @@
 //! nothing: machines differ.
 
 use crate::process::{cargo, command, lines, run as go};
-use crate::{Outcome, binaries, check, clients, fuzz, images, kube, prerequisites};
+use crate::{Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -193,7 +193,10 @@ fn conformance(filter: &str, tally: &mut Tally) -> Outcome {
     let mut tests = stories("conformance", filter)?;
     tests
         .env("WEIR_BROKER_BINARY", built.broker)
-        .env("WEIR_OPERATOR_BINARY", built.operator);
+        .env("WEIR_OPERATOR_BINARY", built.operator)
+        .env("WEIR_KAFKA_JARS", bench::kafka_jars()?)
+        .env("WEIR_TOOLS_JARS", clients::kafka_tools()?)
+        .env("WEIR_RESULTS", paths::target().join("conformance"));
     tally.tests(&mut tests)
 }
 

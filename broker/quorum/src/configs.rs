@@ -241,7 +241,8 @@ fn find(
 fn unknown(whose: &str, name: &str) -> ControlError {
     ControlError::new(
         ErrorName::InvalidConfig,
-        format!("unknown {whose} configuration {name:?}"),
+        // Kafka's words, which its own tools print.
+        format!("Unknown {whose} config name: {name}"),
     )
 }
 

@@ -84,7 +84,13 @@ fn refused(group: &GroupId, error: GroupError, version: i16) -> DescribedGroup {
     } else {
         error.code().code()
     };
-    let error_message = (version >= 6).then(|| error.to_string());
+    // Kafka's words for a group that is not there, which its own tools print.
+    let words = if is_missing {
+        format!("Group {group} not found.")
+    } else {
+        error.to_string()
+    };
+    let error_message = (version >= 6).then_some(words);
     DescribedGroup {
         error_code,
         error_message,

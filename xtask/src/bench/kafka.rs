@@ -1,8 +1,7 @@
 //! Apache Kafka: its jars from Maven Central, and one node that is broker and controller.
 
 use super::broker::mortal;
-use super::folder;
-use crate::{Outcome, paths, process};
+use crate::{Outcome, maven, paths, process};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,23 +28,8 @@ fn sources() -> PathBuf {
 }
 
 /// Fetches the jars unless they are there, and returns their folder.
-pub(super) fn fetch() -> Outcome<PathBuf> {
-    let (pom, jars) = (sources().join("pom.xml"), folder().join("kafka"));
-    let (wanted, fetched) = (fs::read_to_string(&pom)?, jars.with_extension("pom"));
-    if fs::read_to_string(&fetched).is_ok_and(|fetched| fetched == wanted) {
-        return Ok(jars);
-    }
-    println!("fetching Apache Kafka {VERSION}");
-    super::remove(&jars)?;
-    process::run(
-        process::command("mvn")
-            .args(["-q", "-B", "-f"])
-            .arg(&pom)
-            .arg("dependency:copy-dependencies")
-            .arg(format!("-DoutputDirectory={}", jars.display())),
-    )?;
-    fs::write(fetched, wanted)?;
-    Ok(jars)
+pub(crate) fn fetch() -> Outcome<PathBuf> {
+    maven::jars(&format!("kafka-{VERSION}"), &sources().join("pom.xml"))
 }
 
 /// Formats a directory and returns the command that starts a broker on it.

@@ -75,7 +75,8 @@ impl<'a> Batch<'a> {
         if self.image.topic(&topic.name).is_some() {
             return Err(ControlError::new(
                 ErrorName::TopicAlreadyExists,
-                format!("topic {:?} already exists", topic.name),
+                // Kafka's words, which its own tools print.
+                format!("Topic '{}' already exists.", topic.name),
             ));
         }
         self.check_collision(&topic.name)?;
