@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "weir/admin/v1/admin.proto",
         "weir/groups/v1/groups.proto",
         "weir/quorum/v1/quorum.proto",
+        "weir/transactions/v1/transactions.proto",
     ];
     println!("cargo:rerun-if-changed=weir");
     let descriptors = protox::compile(files, ["."])?;

@@ -15,6 +15,7 @@ use crate::net::RequestMemory;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::Metadata;
+use crate::transactions::TransactionCoordinators;
 
 /// One running broker.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct Broker {
     /// The partitions that are here.
     pub partitions: Arc<Partitions>,
     /// Identities for producers.
-    pub producer_ids: ProducerIds,
+    pub producer_ids: Arc<ProducerIds>,
     /// What requests may hold.
     pub request_memory: RequestMemory,
     /// What it stands on.
@@ -35,6 +36,8 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// The group coordinators.
     pub groups: Groups,
+    /// The transaction coordinators.
+    pub transactions: TransactionCoordinators,
 }
 
 impl Broker {

@@ -7,6 +7,7 @@
 //! - [`quorum`]: the metadata facade: the image, commands to the controller, the Raft transport.
 //! - [`shards`]: coordinators over the partitions of an internal topic: their input and output, whatever they coordinate.
 //! - [`groups`]: the group coordinators' input and output.
+//! - [`transactions`]: the transaction coordinators' input and output.
 //! - [`grpc`]: what the operator asks.
 //! - [`http`]: metrics and health.
 //! - [`health`]: whether the broker is ready, and what is missing.
@@ -37,5 +38,6 @@ pub mod producer_ids;
 pub mod quorum;
 pub mod shards;
 pub mod start;
+pub mod transactions;
 
 pub use broker::Broker;

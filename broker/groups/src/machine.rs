@@ -11,6 +11,7 @@ use weir_wire::{LeaderEpoch, ProducerEpoch, ProducerId};
 
 use crate::outbox::Effects;
 use crate::stored::{StoredError, StoredRecord};
+use crate::transactions::Version;
 use crate::types::{CallId, MonoMs, Now, Position};
 
 /// A coordinator as a state machine over the log of one partition.
@@ -100,8 +101,8 @@ pub enum Entry {
     Record(StoredRecord),
     /// A record that holds once its producer's transaction is committed.
     Pending(Producer, StoredRecord),
-    /// The end of a transaction.
-    Marker(Marker),
+    /// The end of a transaction whose producer spoke so.
+    Marker(Marker, Version),
 }
 
 impl Entry {
@@ -110,7 +111,7 @@ impl Entry {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Record(record) | Self::Pending(_, record) => record.bytes(),
-            Self::Marker(_) => size_of::<Marker>(),
+            Self::Marker(..) => size_of::<Marker>(),
         }
     }
 }
@@ -144,7 +145,7 @@ impl Entry {
         let (record, pending) = match self {
             Self::Record(record) => (record, None),
             Self::Pending(producer, record) => (record, Some(*producer)),
-            Self::Marker(marker) => return Replayed::Marker(*marker),
+            Self::Marker(marker, _) => return Replayed::Marker(*marker),
         };
         Replayed::Record {
             key: &record.key,

@@ -1,4 +1,5 @@
-//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`], [`groups`]).
+//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`], [`groups`],
+//! [`transactions`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -24,5 +25,13 @@ pub mod groups {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.groups.v1");
+    }
+}
+
+/// `weir.transactions.v1`: between brokers.
+pub mod transactions {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.transactions.v1");
     }
 }

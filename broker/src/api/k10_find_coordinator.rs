@@ -1,4 +1,4 @@
-//! FindCoordinator: who coordinates a group; from version 4 on for many groups at once.
+//! FindCoordinator: who coordinates a group or a transactional id; from version 4 on for many at once.
 
 use std::sync::Arc;
 
@@ -10,8 +10,10 @@ use super::{Answer, Refused, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 
-/// The kind of key that names a group. Transactions (1) and shares (2) have no coordinators here.
+/// The kind of key that names a group.
 const GROUP: i8 = 0;
+/// The kind of key that is a transactional id.
+const TRANSACTION: i8 = 1;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: FindCoordinatorRequestView<'_> = request.decode()?;
@@ -43,8 +45,14 @@ async fn find(broker: &Broker, key_type: i8, key: String) -> Coordinator {
             .find(&key)
             .await
             .map_err(|error| ApiError::new(error.code(), error.to_string())),
+        TRANSACTION => broker
+            .transactions
+            .find(&key)
+            .await
+            .map_err(|error| ApiError::new(error.code(), error.to_string())),
         other => {
-            let message = format!("key type {other} is not served; allowed: 0 (groups)");
+            let message =
+                format!("key type {other} is not served; allowed: 0 (groups), 1 (transactions)");
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
     };

@@ -3,14 +3,43 @@
 use std::sync::Arc;
 
 use weir_wire::ApiKey;
-use weir_wire::messages::api_versions_response::ApiVersion;
+use weir_wire::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use weir_wire::messages::{ApiVersionsRequestView, ApiVersionsResponse};
 
 use super::{APIS, Answer, Refused, Request};
 use crate::Broker;
 use crate::error::ErrorCode;
 
-pub(super) fn handle(_broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
+/// A feature by Kafka's name (KIP-584), which clients ask before they speak a newer protocol.
+struct Feature {
+    name: &'static str,
+    /// The API without which this broker has none of it.
+    needs: ApiKey,
+    max: i16,
+}
+
+/// Finalized is the greatest level of each: every broker of a cluster has it from its first version on.
+const FEATURES: [Feature; 3] = [
+    Feature {
+        name: "group.version",
+        needs: ApiKey::ConsumerGroupHeartbeat,
+        max: 1,
+    },
+    Feature {
+        name: "share.version",
+        needs: ApiKey::ShareFetch,
+        max: 1,
+    },
+    Feature {
+        name: "transaction.version",
+        needs: ApiKey::EndTxn,
+        max: 2,
+    },
+];
+
+pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ApiVersionsRequestView<'_> = request.decode()?;
     let names_fit = request.version < 3
         || (is_name(view.client_software_name) && is_name(view.client_software_version));
@@ -34,9 +63,26 @@ pub(super) fn handle(_broker: &Arc<Broker>, request: Request) -> Result<Answer, 
     } else {
         Vec::new()
     };
+    let served = |feature: &&Feature| APIS.iter().any(|api| api.key == feature.needs);
+    let features = FEATURES.iter().filter(served).filter(|_| names_fit);
+    let supported = features.clone().map(|feature| SupportedFeatureKey {
+        name: feature.name.to_owned(),
+        // Clients of older versions take a level of 0 for a mistake.
+        min_version: i16::from(request.version < 4),
+        max_version: feature.max,
+    });
+    let finalized = features.map(|feature| FinalizedFeatureKey {
+        name: feature.name.to_owned(),
+        max_version_level: feature.max,
+        min_version_level: feature.max,
+    });
+    let revision = broker.metadata.image().revision();
     request.answer(&ApiVersionsResponse {
         error_code: error.code(),
         api_keys,
+        supported_features: supported.collect(),
+        finalized_features_epoch: i64::try_from(revision).unwrap_or(i64::MAX),
+        finalized_features: finalized.collect(),
         ..ApiVersionsResponse::default()
     })
 }

@@ -36,6 +36,9 @@ mod k19_create_topics;
 mod k20_delete_topics;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
+mod k24_add_partitions_to_txn;
+mod k25_add_offsets_to_txn;
+mod k26_end_txn;
 mod k32_describe_configs;
 mod k33_alter_configs;
 mod k35_describe_log_dirs;
@@ -44,10 +47,13 @@ mod k42_delete_groups;
 mod k44_incremental_alter_configs;
 mod k47_offset_delete;
 mod k60_describe_cluster;
+mod k65_describe_transactions;
+mod k66_list_transactions;
 mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 mod leaders;
 mod request;
+mod transactional;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -118,6 +124,9 @@ pub static APIS: &[Api] = &[
     api(ApiKey::DeleteTopics,            1,  6, Client, k20_delete_topics::handle),
     api(ApiKey::InitProducerId,          0,  5, Client, k22_init_producer_id::handle),
     api(ApiKey::OffsetForLeaderEpoch,    2,  4, Client, k23_offset_for_leader_epoch::handle),
+    api(ApiKey::AddPartitionsToTxn,      0,  5, Client, k24_add_partitions_to_txn::handle),
+    api(ApiKey::AddOffsetsToTxn,         0,  4, Client, k25_add_offsets_to_txn::handle),
+    api(ApiKey::EndTxn,                  0,  5, Client, k26_end_txn::handle),
     api(ApiKey::DescribeConfigs,         1,  4, Client, k32_describe_configs::handle),
     api(ApiKey::AlterConfigs,            0,  2, Client, k33_alter_configs::handle),
     api(ApiKey::DescribeLogDirs,         1,  5, Client, k35_describe_log_dirs::handle),
@@ -126,6 +135,8 @@ pub static APIS: &[Api] = &[
     api(ApiKey::IncrementalAlterConfigs, 0,  1, Client, k44_incremental_alter_configs::handle),
     api(ApiKey::OffsetDelete,            0,  0, Client, k47_offset_delete::handle),
     api(ApiKey::DescribeCluster,         0,  2, Client, k60_describe_cluster::handle),
+    api(ApiKey::DescribeTransactions,    0,  0, Client, k65_describe_transactions::handle),
+    api(ApiKey::ListTransactions,        0,  2, Client, k66_list_transactions::handle),
     api(ApiKey::ListConfigResources,     0,  1, Client, k74_list_config_resources::handle),
     api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
 ];

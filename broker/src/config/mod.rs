@@ -58,6 +58,8 @@ pub struct Config {
     pub topics: TopicDefaults,
     /// Bounds and defaults of consumer groups.
     pub groups: GroupConfig,
+    /// Bounds and defaults of transactions.
+    pub transactions: TransactionConfig,
     /// What one broker takes at most.
     pub limits: Limits,
     /// Threads.
@@ -116,6 +118,17 @@ pub struct GroupConfig {
     pub offsets_retention: Duration,
     /// Partitions of `__consumer_offsets` when it is created (`offsets.topic.num.partitions`).
     pub offsets_partitions: i32,
+}
+
+/// Bounds and defaults of transactions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionConfig {
+    /// The longest that a producer may let a transaction take (`transaction.max.timeout.ms`).
+    pub timeout_max: Duration,
+    /// How long an id is remembered that nobody uses (`transactional.id.expiration.ms`).
+    pub id_expiration: Duration,
+    /// Partitions of `__transaction_state` when it is created (`transaction.state.log.num.partitions`).
+    pub state_partitions: i32,
 }
 
 /// What one broker takes at most.

@@ -10,6 +10,7 @@ use super::reader::{ConfigError, Environment, Section};
 use super::values::{HostPort, bytes, duration, host_port, name, number, text, truth, word};
 use super::{
     ClusterConfig, Config, GroupConfig, Limits, Listener, LogFormat, Threads, TopicDefaults,
+    TransactionConfig,
 };
 
 impl Config {
@@ -72,6 +73,7 @@ impl Config {
             peers,
             topics: topics(document.section("topics")?)?,
             groups: groups(document.section("groups")?)?,
+            transactions: transactions(document.section("transactions")?)?,
             limits: limits(document.section("limits")?)?,
             threads: threads(document.section("threads")?)?,
             log_format: document.or("log_format", LogFormat::Text, {
@@ -158,6 +160,18 @@ impl Config {
                 (
                     "offsets.topic.num.partitions",
                     self.groups.offsets_partitions.to_string(),
+                ),
+                (
+                    "transaction.max.timeout.ms",
+                    ms(self.transactions.timeout_max),
+                ),
+                (
+                    "transactional.id.expiration.ms",
+                    ms(self.transactions.id_expiration),
+                ),
+                (
+                    "transaction.state.log.num.partitions",
+                    self.transactions.state_partitions.to_string(),
                 ),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
@@ -301,6 +315,17 @@ fn groups(mut section: Section<'_>) -> Result<GroupConfig, ConfigError> {
             duration(SECOND * 60..=DAY * 36_500),
         )?,
         offsets_partitions: section.or("offsets_partitions", 16, number(1..=1_000))?,
+    };
+    section.finish()?;
+    Ok(config)
+}
+
+fn transactions(mut section: Section<'_>) -> Result<TransactionConfig, ConfigError> {
+    let config = TransactionConfig {
+        timeout_max: section.or("timeout_max", SECOND * 900, duration(SECOND..=DAY))?,
+        // Kafka has 31 bits for the milliseconds.
+        id_expiration: section.or("id_expiration", DAY * 7, duration(SECOND..=DAY * 24))?,
+        state_partitions: section.or("state_partitions", 50, number(1..=1_000))?,
     };
     section.finish()?;
     Ok(config)

@@ -226,8 +226,19 @@ impl Partition {
         batch: Bytes,
         leader_epoch: LeaderEpoch,
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
+        self.append_as_and_wait(batch, leader_epoch, Origin::Client, None)
+    }
+
+    /// As [`append_as`](Self::append_as), to be awaited. The batch is queued when this is called.
+    pub fn append_as_and_wait(
+        &self,
+        batch: Bytes,
+        leader_epoch: LeaderEpoch,
+        origin: Origin,
+        verified: Option<Verified>,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
         let (sender, receiver) = oneshot::channel();
-        self.append(batch, leader_epoch, move |result| {
+        self.append_as(batch, leader_epoch, origin, verified, move |result| {
             // Nobody may be waiting any more; the batch is in the log all the same.
             let _ = sender.send(result);
         });

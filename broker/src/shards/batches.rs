@@ -1,7 +1,10 @@
 //! From a machine's entries to the batches that are appended.
 
 use bytes::Bytes;
+use weir_groups::transactions::Version;
 use weir_groups::{Entry, Marker, Outcome, Producer, StoredRecord};
+use weir_log::{Origin, Verified};
+use weir_wire::Offset;
 use weir_wire::batch::{
     Attributes, BatchBuilder, BatchError, ControlRecord, NewRecord, control_batch,
 };
@@ -9,13 +12,21 @@ use weir_wire::batch::{
 /// Bytes that a record takes beside its key and value, at most: lengths, deltas, attributes and the number of headers.
 const RECORD_OVERHEAD: usize = 32;
 
+/// A batch, and what the log is to know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) bytes: Bytes,
+    pub(super) origin: Origin,
+    pub(super) verified: Option<Verified>,
+}
+
 /// The entries in batches of at most `bytes_max` each, one record at least. A batch holds records of one transaction, or
 /// records of none, or one marker.
 pub(super) fn batches(
     entries: &[Entry],
     now_ms: i64,
     bytes_max: usize,
-) -> Result<Vec<Bytes>, BatchError> {
+) -> Result<Vec<Batch>, BatchError> {
     let mut out = Out {
         batches: Vec::new(),
         batch: BatchBuilder::new(),
@@ -27,9 +38,9 @@ pub(super) fn batches(
             Entry::Pending(producer, record) => {
                 out.push(record, Some(*producer), now_ms, bytes_max)?;
             }
-            Entry::Marker(marker) => {
+            Entry::Marker(marker, version) => {
                 out.close();
-                out.batches.push(marker_batch(marker, now_ms)?);
+                out.batches.push(marker_batch(marker, *version, now_ms)?);
             }
         }
     }
@@ -38,7 +49,7 @@ pub(super) fn batches(
 }
 
 struct Out {
-    batches: Vec<Bytes>,
+    batches: Vec<Batch>,
     batch: BatchBuilder,
     /// Whose transaction the records of `batch` are part of.
     pending: Option<Producer>,
@@ -69,9 +80,19 @@ impl Out {
     }
 
     fn close(&mut self) {
-        if !self.batch.is_empty() {
-            self.batches.push(std::mem::take(&mut self.batch).build());
+        if self.batch.is_empty() {
+            return;
         }
+        // The machine has seen every marker that is before it in the log, and lets nothing pass that comes too late.
+        let verified = self.pending.map(|_| Verified {
+            since: Offset(i64::MAX),
+            begins_at_zero: false,
+        });
+        self.batches.push(Batch {
+            bytes: std::mem::take(&mut self.batch).build(),
+            origin: Origin::Coordinator,
+            verified,
+        });
     }
 }
 
@@ -86,13 +107,19 @@ fn builder(pending: Option<Producer>) -> BatchBuilder {
     }
 }
 
-fn marker_batch(marker: &Marker, now_ms: i64) -> Result<Bytes, BatchError> {
+fn marker_batch(marker: &Marker, version: Version, now_ms: i64) -> Result<Batch, BatchError> {
     let kind = match marker.outcome {
         Outcome::Commit => ControlRecord::Commit,
         Outcome::Abort => ControlRecord::Abort,
     };
     let Producer { id, epoch } = marker.producer;
-    control_batch(kind, marker.coordinator_epoch, id, epoch, now_ms)
+    Ok(Batch {
+        bytes: control_batch(kind, marker.coordinator_epoch, id, epoch, now_ms)?,
+        origin: Origin::Marker {
+            transaction_version: version.level(),
+        },
+        verified: None,
+    })
 }
 
 #[cfg(test)]
@@ -127,14 +154,14 @@ mod tests {
             Entry::Pending(producer(1), record(1)),
             Entry::Pending(producer(1), record(2)),
             Entry::Pending(producer(2), record(3)),
-            Entry::Marker(marker),
+            Entry::Marker(marker, Version::V2),
             record(4).into(),
         ];
         let batches = batches(&entries, 5, 100_000).unwrap();
         let found: Vec<_> = batches
             .iter()
             .map(|batch| {
-                let view = only_batch(batch).unwrap();
+                let view = only_batch(&batch.bytes).unwrap();
                 view.check_produced().unwrap();
                 let header = view.header();
                 let attributes = header.attributes;
@@ -164,8 +191,8 @@ mod tests {
         assert!(batches.len() > 10);
         let mut keys = Vec::new();
         for batch in &batches {
-            assert!(batch.len() <= 1_000);
-            let view = only_batch(batch).unwrap();
+            assert!(batch.bytes.len() <= 1_000);
+            let view = only_batch(&batch.bytes).unwrap();
             view.check_produced().unwrap();
             keys.extend(
                 view.records()

@@ -19,7 +19,7 @@ use weir_log::AppendError;
 use weir_wire::encode::EncodeError;
 
 use super::Acting;
-use super::batches::batches;
+use super::batches::Batch;
 use super::shard::{Call, Inbox, Shard};
 use crate::partitions::Partition;
 
@@ -188,7 +188,7 @@ impl<'s, M: Machine> Serving<'s, M> {
     fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
         let bytes_max =
             usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
-        let batches = batches(
+        let batches = super::batches::batches(
             &self.pending,
             self.shard.shared.host.clock.now_ms(),
             bytes_max,
@@ -196,9 +196,15 @@ impl<'s, M: Machine> Serving<'s, M> {
         self.pending.clear();
         self.pending_bytes = 0;
         let epoch = self.shard.epoch;
-        let queued = batches
-            .into_iter()
-            .map(|batch| self.partition.append_and_wait(batch, epoch));
+        let queued = batches.into_iter().map(|batch| {
+            let Batch {
+                bytes,
+                origin,
+                verified,
+            } = batch;
+            self.partition
+                .append_as_and_wait(bytes, epoch, origin, verified)
+        });
         let queued: Vec<_> = queued.collect();
         let position = self.position;
         self.appends.push_back(Box::pin(async move {

@@ -36,6 +36,7 @@ use crate::net::{KafkaListener, Listener as _, Network, RequestMemory, Tcp};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
+use crate::transactions::{self, TransactionCoordinators, TransactionsService};
 
 /// Left free on the data directory's file system, so that metadata and checkpoints can still be written when it is full.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
@@ -174,7 +175,10 @@ pub async fn start_on<N: Network>(
         first: AdminServer::new(AdminService::new(Arc::clone(&health))),
         second: Services {
             first: PeersService::server(Arc::clone(&health)),
-            second: member.service(),
+            second: Services {
+                first: TransactionsService::server(Arc::clone(&health)),
+                second: member.service(),
+            },
         },
     };
     let grpc = net::server().serve_with_incoming_shutdown(
@@ -225,15 +229,25 @@ pub async fn start_on<N: Network>(
         coordinators,
         host.clone(),
     );
+    let producer_ids = Arc::new(ProducerIds::default());
+    let transactions = TransactionCoordinators::new(
+        metadata.clone(),
+        Arc::clone(&partitions),
+        groups.clone(),
+        Arc::clone(&producer_ids),
+        transactions::coordinator_config(&config.transactions),
+        host.clone(),
+    );
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
         config,
         metadata: metadata.clone(),
         partitions: Arc::clone(&partitions),
-        producer_ids: ProducerIds::default(),
+        producer_ids,
         host,
         metrics,
         groups,
+        transactions,
     });
     health.assembled(Arc::clone(&broker));
     let is_current = {
@@ -250,6 +264,7 @@ pub async fn start_on<N: Network>(
     ));
     // With the clients: who waits in a group is let go, and finds its coordinator elsewhere.
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
+    clients.spawn(broker.transactions.clone().follow(stop_clients.clone()));
     let member = Arc::new(member);
     tasks.spawn(watch_quorum(Arc::clone(&member), on_fatal, stop.clone()));
 

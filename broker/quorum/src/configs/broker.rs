@@ -779,12 +779,28 @@ pub const BROKER: &[ConfigDef] = &[
         "The largest metrics payload that a client may push, in bytes (KIP-714).",
     ),
     def(
+        "transaction.max.timeout.ms",
+        Int,
+        "900000",
+        Between(1, i64::MAX),
+        None,
+        "The longest that a producer may let a transaction take, in milliseconds.",
+    ),
+    def(
         "transaction.state.log.num.partitions",
         Int,
         "50",
         Between(1, 10_000),
         None,
         "How many partitions `__transaction_state` is created with.",
+    ),
+    def(
+        "transactional.id.expiration.ms",
+        Int,
+        "604800000",
+        Between(1, i64::MAX),
+        None,
+        "How long a transactional id is remembered that nobody uses, in milliseconds.",
     ),
     def(
         "unclean.leader.election.enable",

@@ -27,6 +27,7 @@ use crate::Broker;
 use crate::api::{self, Answer, Peer, Reply};
 use crate::net::RequestMemory;
 use crate::producer_ids::ProducerIds;
+use crate::transactions::TransactionCoordinators;
 
 /// The client's end.
 struct Client {
@@ -41,11 +42,12 @@ impl Client {
         house.commit(41).await.unwrap();
         let config =
             crate::config::Config::parse("data_dir: /data", &BTreeMap::new(), "broker-0").unwrap();
+        let producer_ids = Arc::new(ProducerIds::default());
         let broker = Arc::new(Broker {
             config,
             metadata: house.metadata.clone(),
             partitions: Arc::clone(&house.partitions),
-            producer_ids: ProducerIds::default(),
+            producer_ids: Arc::clone(&producer_ids),
             request_memory: RequestMemory::new(1 << 20),
             host: crate::host::Host {
                 storage: Arc::new(house.storage.clone()),
@@ -53,6 +55,14 @@ impl Client {
             },
             metrics: Arc::clone(&house.metrics),
             groups: house.groups.clone(),
+            transactions: TransactionCoordinators::new(
+                house.metadata.clone(),
+                Arc::clone(&house.partitions),
+                house.groups.clone(),
+                producer_ids,
+                weir_groups::transactions::Config::default(),
+                crate::host::Host::system(),
+            ),
         });
         let peer = Arc::new(Peer {
             address: ([127, 0, 0, 1], 5).into(),
