@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "weir/groups/v1/groups.proto",
         "weir/quorum/v1/quorum.proto",
         "weir/transactions/v1/transactions.proto",
+        "weir/share/v1/share.proto",
     ];
     println!("cargo:rerun-if-changed=weir");
     let descriptors = protox::compile(files, ["."])?;

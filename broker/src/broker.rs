@@ -15,6 +15,7 @@ use crate::net::RequestMemory;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::Metadata;
+use crate::share::Share;
 use crate::transactions::TransactionCoordinators;
 
 /// One running broker.
@@ -38,6 +39,8 @@ pub struct Broker {
     pub groups: Groups,
     /// The transaction coordinators.
     pub transactions: TransactionCoordinators,
+    /// Share-partitions, their sessions and states.
+    pub share: Share,
 }
 
 impl Broker {

@@ -8,6 +8,7 @@
 //! - [`shards`]: coordinators over the partitions of an internal topic: their input and output, whatever they coordinate.
 //! - [`groups`]: the group coordinators' input and output.
 //! - [`transactions`]: the transaction coordinators' input and output.
+//! - [`share`]: share groups: share-partitions, members' sessions, and the coordinators of their states.
 //! - [`grpc`]: what the operator asks.
 //! - [`http`]: metrics and health.
 //! - [`health`]: whether the broker is ready, and what is missing.
@@ -37,6 +38,7 @@ pub mod probe;
 pub mod producer_ids;
 pub mod quorum;
 pub mod shards;
+pub mod share;
 pub mod start;
 pub mod transactions;
 

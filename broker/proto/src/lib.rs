@@ -1,5 +1,5 @@
 //! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`], [`groups`],
-//! [`transactions`]).
+//! [`share`], [`transactions`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -33,5 +33,13 @@ pub mod transactions {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.transactions.v1");
+    }
+}
+
+/// `weir.share.v1`: between brokers.
+pub mod share {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.share.v1");
     }
 }

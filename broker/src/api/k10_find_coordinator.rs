@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use weir_groups::share::state::StateKey;
 use weir_wire::messages::find_coordinator_response::Coordinator;
 use weir_wire::messages::{FindCoordinatorRequestView, FindCoordinatorResponse};
 
@@ -14,6 +15,8 @@ use crate::error::{ApiError, ErrorCode};
 const GROUP: i8 = 0;
 /// The kind of key that is a transactional id.
 const TRANSACTION: i8 = 1;
+/// The kind of key that names a share-partition: `group:topicId:partition`.
+const SHARE: i8 = 2;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: FindCoordinatorRequestView<'_> = request.decode()?;
@@ -50,9 +53,20 @@ async fn find(broker: &Broker, key_type: i8, key: String) -> Coordinator {
             .find(&key)
             .await
             .map_err(|error| ApiError::new(error.code(), error.to_string())),
+        SHARE if !StateKey::is_one(&key) => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            "a share-partition is named group:topicId:partition",
+        )),
+        SHARE => broker
+            .share
+            .persister()
+            .find(&key)
+            .await
+            .map_err(|error| ApiError::new(error.code(), error.to_string())),
         other => {
-            let message =
-                format!("key type {other} is not served; allowed: 0 (groups), 1 (transactions)");
+            let message = format!(
+                "key type {other} is not served; allowed: 0 (groups), 1 (transactions), 2 (share-partitions)"
+            );
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
     };

@@ -46,7 +46,7 @@ impl From<ErrorCode> for NotLed {
 }
 
 /// The topic of a request: by id where the request has one, by name otherwise.
-pub(super) fn topic<'i>(
+pub(crate) fn topic<'i>(
     image: &'i Image,
     name: &str,
     id: uuid::Uuid,
@@ -61,7 +61,7 @@ pub(super) fn topic<'i>(
 }
 
 /// The partition, if this broker leads it and the client's idea of the leader's epoch (-1: none) is neither old nor ahead.
-pub(super) fn led(
+pub(crate) fn led(
     broker: &Broker,
     topic: &Topic,
     index: i32,

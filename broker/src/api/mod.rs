@@ -51,8 +51,16 @@ mod k65_describe_transactions;
 mod k66_list_transactions;
 mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
-mod leaders;
+mod k78_share_fetch;
+mod k79_share_acknowledge;
+mod k83_initialize_share_group_state;
+mod k84_read_share_group_state;
+mod k85_write_share_group_state;
+mod k86_delete_share_group_state;
+mod k87_read_share_group_state_summary;
+pub(crate) mod leaders;
 mod request;
+mod share;
 mod transactional;
 
 use std::ops::RangeInclusive;
@@ -139,6 +147,13 @@ pub static APIS: &[Api] = &[
     api(ApiKey::ListTransactions,        0,  2, Client, k66_list_transactions::handle),
     api(ApiKey::ListConfigResources,     0,  1, Client, k74_list_config_resources::handle),
     api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
+    api(ApiKey::ShareFetch,              1,  2, Client, k78_share_fetch::handle),
+    api(ApiKey::ShareAcknowledge,        1,  2, Client, k79_share_acknowledge::handle),
+    api(ApiKey::InitializeShareGroupState, 0, 0, Client, k83_initialize_share_group_state::handle),
+    api(ApiKey::ReadShareGroupState,     0,  0, Client, k84_read_share_group_state::handle),
+    api(ApiKey::WriteShareGroupState,    0,  1, Client, k85_write_share_group_state::handle),
+    api(ApiKey::DeleteShareGroupState,   0,  0, Client, k86_delete_share_group_state::handle),
+    api(ApiKey::ReadShareGroupStateSummary, 0, 1, Client, k87_read_share_group_state_summary::handle),
 ];
 
 /// The place of an API in the table.

@@ -8,9 +8,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use weir_wire::frame::encode_response;
 use weir_wire::{ApiKey, Frame, MessageView, Response};
 
@@ -23,6 +25,27 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The host by which clients reached this listener is not known to the protocol; this is the name of the listener.
     pub listener: &'static str,
+    /// Names the connection: no other in the life of the process has the same.
+    pub id: u64,
+    /// Cancelled when the connection has ended.
+    pub closed: CancellationToken,
+    /// Whether a share session was ever opened on the connection, so that its end matters.
+    pub has_share_session: AtomicBool,
+}
+
+impl Peer {
+    /// The other end of a new connection.
+    #[must_use]
+    pub fn new(address: SocketAddr, listener: &'static str) -> Self {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+        Self {
+            address,
+            listener,
+            id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+            closed: CancellationToken::new(),
+            has_share_session: AtomicBool::new(false),
+        }
+    }
 }
 
 /// One request, its header already read.

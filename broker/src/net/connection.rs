@@ -212,6 +212,12 @@ impl<S: Socket> Connection<S> {
     }
 }
 
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        self.peer.closed.cancel();
+    }
+}
+
 /// Takes the responses that are ready, in order, up to what the outbox should hold; ready itself when anything was taken.
 fn poll_answers(
     pending: &mut VecDeque<Pending>,

@@ -70,10 +70,7 @@ impl<L: Listener> KafkaListener<L> {
             };
             broker.metrics.connections_opened.inc();
             broker.metrics.connections.inc();
-            let peer = Arc::new(Peer {
-                address,
-                listener: "kafka",
-            });
+            let peer = Arc::new(Peer::new(address, "kafka"));
             let connection = Connection::new(Arc::clone(&broker), socket, peer, memory.clone());
             let (stop, abandoned) = (stop.clone(), abandoned.clone());
             connections.spawn(async move {

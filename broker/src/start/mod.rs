@@ -36,6 +36,7 @@ use crate::net::{KafkaListener, Listener as _, Network, RequestMemory, Tcp};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
+use crate::share::{Share, ShareSettings, StatesService};
 use crate::transactions::{self, TransactionCoordinators, TransactionsService};
 
 /// Left free on the data directory's file system, so that metadata and checkpoints can still be written when it is full.
@@ -177,7 +178,10 @@ pub async fn start_on<N: Network>(
             first: PeersService::server(Arc::clone(&health)),
             second: Services {
                 first: TransactionsService::server(Arc::clone(&health)),
-                second: member.service(),
+                second: Services {
+                    first: StatesService::server(Arc::clone(&health)),
+                    second: member.service(),
+                },
             },
         },
     };
@@ -238,6 +242,12 @@ pub async fn start_on<N: Network>(
         transactions::coordinator_config(&config.transactions),
         host.clone(),
     );
+    let share = Share::new(
+        metadata.clone(),
+        Arc::clone(&partitions),
+        ShareSettings::default(),
+        host.clone(),
+    );
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
         config,
@@ -248,6 +258,7 @@ pub async fn start_on<N: Network>(
         metrics,
         groups,
         transactions,
+        share,
     });
     health.assembled(Arc::clone(&broker));
     let is_current = {
@@ -265,6 +276,7 @@ pub async fn start_on<N: Network>(
     // With the clients: who waits in a group is let go, and finds its coordinator elsewhere.
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
     clients.spawn(broker.transactions.clone().follow(stop_clients.clone()));
+    clients.spawn(broker.share.clone().follow(stop_clients.clone()));
     let member = Arc::new(member);
     tasks.spawn(watch_quorum(Arc::clone(&member), on_fatal, stop.clone()));
 

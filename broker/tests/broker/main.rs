@@ -16,4 +16,5 @@ mod fetching;
 mod lifecycle;
 mod producing;
 mod protocol;
+mod share;
 mod topics;

@@ -36,7 +36,7 @@ const FIELD: [&str; 9] = [
     "default",
 ];
 /// Messages that are neither requests nor responses and are wanted all the same.
-const OTHERS: [&str; 36] = [
+const OTHERS: [&str; 40] = [
     "RequestHeader",
     "ResponseHeader",
     "ConsumerProtocolAssignment",
@@ -45,6 +45,10 @@ const OTHERS: [&str; 36] = [
     "OffsetCommitValue",
     "GroupMetadataKey",
     "GroupMetadataValue",
+    "ShareSnapshotKey",
+    "ShareSnapshotValue",
+    "ShareUpdateKey",
+    "ShareUpdateValue",
     "ConsumerGroupMetadataKey",
     "ConsumerGroupMetadataValue",
     "ConsumerGroupPartitionMetadataKey",

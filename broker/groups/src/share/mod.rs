@@ -2,6 +2,7 @@
 //!
 //! - [`SharePartition`] is the acquisition engine: which records of one partition one group has out, with whom and until
 //!   when. Whatever is to be built on acknowledgement of single records builds on it.
+//! - [`state::ShareStates`] keeps what is stored of share-partitions, so that another broker can go on.
 //! - [`Overlay`] is how states of ranges of offsets lie over one another; it is what is persisted of a share-partition.
 //!
 //! No I/O anywhere: the broker's `share` module carries things out.
@@ -11,6 +12,7 @@ mod acquire;
 mod overlay;
 mod partition;
 mod runs;
+pub mod state;
 mod write;
 
 #[cfg(test)]

@@ -116,6 +116,11 @@ impl SharePartition {
         partition
     }
 
+    /// The start is to be stored, whether or not anything is acknowledged.
+    pub fn store_start(&mut self) {
+        self.has_unsaved = true;
+    }
+
     /// The epoch of the stored state; it changes when the group's offsets are set from outside.
     #[must_use]
     pub fn state_epoch(&self) -> i32 {

@@ -27,6 +27,7 @@ use crate::Broker;
 use crate::api::{self, Answer, Peer, Reply};
 use crate::net::RequestMemory;
 use crate::producer_ids::ProducerIds;
+use crate::share::{Share, ShareSettings};
 use crate::transactions::TransactionCoordinators;
 
 /// The client's end.
@@ -63,11 +64,14 @@ impl Client {
                 weir_groups::transactions::Config::default(),
                 crate::host::Host::system(),
             ),
+            share: Share::new(
+                house.metadata.clone(),
+                Arc::clone(&house.partitions),
+                ShareSettings::default(),
+                crate::host::Host::system(),
+            ),
         });
-        let peer = Arc::new(Peer {
-            address: ([127, 0, 0, 1], 5).into(),
-            listener: "kafka",
-        });
+        let peer = Arc::new(Peer::new(([127, 0, 0, 1], 5).into(), "kafka"));
         Self {
             house,
             broker,

@@ -178,6 +178,10 @@ pub mod share_group_target_assignment_member_key;
 pub mod share_group_target_assignment_member_value;
 pub mod share_group_target_assignment_metadata_key;
 pub mod share_group_target_assignment_metadata_value;
+pub mod share_snapshot_key;
+pub mod share_snapshot_value;
+pub mod share_update_key;
+pub mod share_update_value;
 pub mod streams_group_describe_request;
 pub mod streams_group_describe_response;
 pub mod streams_group_heartbeat_request;
@@ -534,6 +538,10 @@ pub use share_group_target_assignment_metadata_key::{
 pub use share_group_target_assignment_metadata_value::{
     ShareGroupTargetAssignmentMetadataValue, ShareGroupTargetAssignmentMetadataValueView,
 };
+pub use share_snapshot_key::{ShareSnapshotKey, ShareSnapshotKeyView};
+pub use share_snapshot_value::{ShareSnapshotValue, ShareSnapshotValueView};
+pub use share_update_key::{ShareUpdateKey, ShareUpdateKeyView};
+pub use share_update_value::{ShareUpdateValue, ShareUpdateValueView};
 pub use streams_group_describe_request::{
     StreamsGroupDescribeRequest, StreamsGroupDescribeRequestView,
 };

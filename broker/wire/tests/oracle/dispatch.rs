@@ -411,6 +411,10 @@ pub(crate) fn ours(name: &str, version: i16, bytes: &[u8]) -> Bytes {
         "ShareGroupTargetAssignmentMetadataValue" => {
             round_trip::<ours::ShareGroupTargetAssignmentMetadataValueView>(bytes, version)
         }
+        "ShareSnapshotKey" => round_trip::<ours::ShareSnapshotKeyView<'_>>(bytes, version),
+        "ShareSnapshotValue" => round_trip::<ours::ShareSnapshotValueView<'_>>(bytes, version),
+        "ShareUpdateKey" => round_trip::<ours::ShareUpdateKeyView<'_>>(bytes, version),
+        "ShareUpdateValue" => round_trip::<ours::ShareUpdateValueView<'_>>(bytes, version),
         "StreamsGroupDescribeRequest" => {
             round_trip::<ours::StreamsGroupDescribeRequestView<'_>>(bytes, version)
         }

@@ -87,6 +87,8 @@ impl Model {
                     becoming: None,
                 };
                 match self.records.get(&at).cloned() {
+                    // It was before the start already, or is since the gap before it was passed.
+                    None if at < self.end => {}
                     Some(Record::Available(_)) if !is_record => {
                         self.records.insert(at, Record::Nothing);
                     }

@@ -1,0 +1,83 @@
+//! ReadShareGroupStateSummary: looks at the state of share-partitions (for brokers, and tools).
+
+use std::sync::Arc;
+
+use weir_groups::share::state::{NO_START, StateError, StateKey, StateRequest, StateResponse};
+use weir_wire::messages::read_share_group_state_summary_response::{
+    PartitionResult, ReadStateSummaryResult,
+};
+use weir_wire::messages::{
+    ReadShareGroupStateSummaryRequestView, ReadShareGroupStateSummaryResponse,
+};
+use weir_wire::{PartitionIndex, TopicId};
+
+use super::{Answer, Refused, Request};
+use crate::Broker;
+
+pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
+    let view: ReadShareGroupStateSummaryRequestView<'_> = request.decode()?;
+    let mut topics = Vec::new();
+    for topic in view.topics.iter() {
+        let mut asked = Vec::new();
+        for partition in topic.partitions.iter() {
+            let key = StateKey {
+                group: view.group_id.into(),
+                topic: TopicId(topic.topic_id),
+                partition: PartitionIndex(partition.partition),
+            };
+            let request = StateRequest::Summary(key.clone());
+            // Handed over in the order of the requests, and waited for later.
+            asked.push((
+                key.partition,
+                broker.share.persister().ask_here(&key, request),
+            ));
+        }
+        topics.push((topic.topic_id, asked));
+    }
+    let responder = request.responder();
+    Ok(Answer::later(async move {
+        let mut results = Vec::with_capacity(topics.len());
+        for (topic_id, asked) in topics {
+            let mut partitions = Vec::with_capacity(asked.len());
+            for (partition, asked) in asked {
+                partitions.push(result(partition, asked.await));
+            }
+            results.push(ReadStateSummaryResult {
+                topic_id,
+                partitions,
+            });
+        }
+        responder.reply(&ReadShareGroupStateSummaryResponse { results })
+    }))
+}
+
+fn result(partition: PartitionIndex, answer: Result<StateResponse, StateError>) -> PartitionResult {
+    let data = PartitionResult {
+        partition: partition.0,
+        ..PartitionResult::default()
+    };
+    match answer {
+        Ok(StateResponse::Summary(Some(summary))) => PartitionResult {
+            state_epoch: summary.state_epoch,
+            leader_epoch: summary.leader_epoch.0,
+            start_offset: summary.start.0,
+            delivery_complete_count: summary.complete_count,
+            ..data
+        },
+        Ok(StateResponse::Summary(None)) => PartitionResult {
+            start_offset: NO_START.0,
+            ..data
+        },
+        Err(error) => fail(data, error),
+        // A coordinator answers each request with the response of its kind.
+        Ok(_) => fail(data, StateError::NotAvailable),
+    }
+}
+
+fn fail(data: PartitionResult, error: StateError) -> PartitionResult {
+    PartitionResult {
+        error_code: error.code().code(),
+        error_message: Some(error.to_string()),
+        ..data
+    }
+}

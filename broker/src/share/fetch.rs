@@ -1,0 +1,161 @@
+//! From the log to the engine: reads what may be handed out, and cuts it to what was.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_groups::MemberId;
+use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched};
+use weir_log::ReadError;
+use weir_wire::batch::batches;
+use weir_wire::{Offset, Records, RecordsPart};
+
+use super::leader::Leader;
+use crate::error::{ApiError, ErrorCode};
+use crate::partitions::Isolation;
+
+/// Bytes of a first read: a few hundred small records. Later ones are twice as large each, up to a bound, for whoever wants
+/// more.
+const READ_BYTES_MIN: usize = 64 << 10;
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// What a member still wants in this request.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) member: &'a MemberId,
+    pub(super) records: i64,
+    pub(super) batch_size: i64,
+    pub(super) mode: AcquireMode,
+    pub(super) bytes: usize,
+    /// Nothing was found yet: one batch is given however large it is, or a member would stand before it for ever.
+    pub(super) is_first: bool,
+    pub(super) isolation: Isolation,
+}
+
+/// What a member gets of one partition.
+#[derive(Debug, Default)]
+pub(super) struct Portion {
+    pub(super) records: Records,
+    pub(super) acquired: Vec<Acquired>,
+    /// The end of what may be read that was reached; something is to be had again once it has moved.
+    pub(super) waits_above: Option<Offset>,
+}
+
+/// Hands out what there is, within what is wanted.
+pub(super) async fn acquire(leader: &Leader, wanted: &mut Wanted<'_>) -> Result<Portion, ApiError> {
+    let mut portion = Portion::default();
+    let _turn = leader.reading.lock().await;
+    let mut read_bytes = READ_BYTES_MIN;
+    while wanted.records > 0 && (wanted.bytes > 0 || wanted.is_first) {
+        let log_start = leader.partition.reader().log_start();
+        let next = leader.with(|engine, _| {
+            engine.log_start_moved(log_start);
+            engine.next_fetch()
+        })?;
+        // It is being loaded, or everything that may be out is.
+        let Some(from) = next.flatten() else { break };
+        let end = leader.partition.readable(wanted.isolation);
+        if from >= end {
+            portion.waits_above = Some(end);
+            break;
+        }
+        let bytes_max = read_bytes.min(wanted.bytes);
+        let is_first = wanted.is_first;
+        let isolation = wanted.isolation;
+        let bytes = match read(leader, from, isolation, bytes_max, is_first).await {
+            Ok(bytes) => bytes,
+            // Retention was faster.
+            Err(ReadError::OffsetOutOfRange { start, .. }) if from < start => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if bytes.is_empty() {
+            break;
+        }
+        let (found, places) = look(&bytes)?;
+        let taken = leader.with(|engine, now| {
+            let want = Acquire {
+                member: wanted.member,
+                records_max: wanted.records,
+                batch_size: wanted.batch_size,
+                mode: wanted.mode,
+                from,
+                batches: &found,
+            };
+            (engine.acquire(want, now), engine.next_fetch())
+        })?;
+        let Some((acquired, next)) = taken else { break };
+        if let (Some(first), Some(last)) = (acquired.first(), acquired.last()) {
+            let part = cut(&bytes, &found, &places, first.first, last.last);
+            wanted.is_first = false;
+            wanted.bytes = wanted.bytes.saturating_sub(part.len());
+            wanted.records -= count(&acquired);
+            portion.records.push(RecordsPart::Bytes(part));
+            portion.acquired.extend(acquired);
+        } else if next == Some(from) {
+            break;
+        }
+        read_bytes = (read_bytes * 2).min(READ_BYTES_MAX);
+    }
+    Ok(portion)
+}
+
+fn count(acquired: &[Acquired]) -> i64 {
+    acquired
+        .iter()
+        .map(|range| range.last.0 - range.first.0 + 1)
+        .sum()
+}
+
+/// What the page cache has, on this thread; otherwise from the disk on one that may wait.
+async fn read(
+    leader: &Leader,
+    from: Offset,
+    isolation: Isolation,
+    bytes_max: usize,
+    min_one_batch: bool,
+) -> Result<Bytes, ReadError> {
+    let partition = &leader.partition;
+    let up_to = partition.readable(isolation);
+    let reader = partition.reader();
+    let read = match reader.try_read(from, up_to, bytes_max, min_one_batch) {
+        Err(ReadError::WouldBlock) => {
+            let partition = Arc::clone(partition);
+            let read = move || partition.read_as(from, isolation, bytes_max, min_one_batch);
+            leader.host.blocking(read).await
+        }
+        read => read,
+    };
+    Ok(read?.bytes)
+}
+
+/// The batches, and where each ends.
+fn look(bytes: &Bytes) -> Result<(Vec<Fetched>, Vec<usize>), ApiError> {
+    let (mut found, mut ends) = (Vec::new(), Vec::new());
+    let mut end = 0;
+    for batch in batches(bytes) {
+        let batch = batch
+            .map_err(|error| ApiError::new(ErrorCode::KafkaStorageError, error.to_string()))?;
+        let header = batch.header();
+        end += header.total_len();
+        ends.push(end);
+        found.push(Fetched {
+            base: header.base_offset,
+            last: header.last_offset(),
+            is_for_consumers: !header.attributes.is_control(),
+        });
+    }
+    Ok((found, ends))
+}
+
+/// The whole batches from the one with `first` to the one with `last`.
+fn cut(bytes: &Bytes, found: &[Fetched], ends: &[usize], first: Offset, last: Offset) -> Bytes {
+    let begin = found.partition_point(|batch| batch.last < first);
+    let until = found.partition_point(|batch| batch.base <= last);
+    let from = if begin == 0 { 0 } else { ends[begin - 1] };
+    let to = if until == 0 { 0 } else { ends[until - 1] };
+    if (to - from) < bytes.len() / 2 {
+        // A small part is not to hold a large buffer.
+        Bytes::copy_from_slice(&bytes[from..to])
+    } else {
+        bytes.slice(from..to)
+    }
+}

@@ -1,0 +1,416 @@
+//! One share-partition led here: the engine, its task, and who waits for it.
+//!
+//! Decides nothing about records: that is [`SharePartition`]. What always holds: the engine is changed under its lock, which
+//! is never held while anything waits; one task stores what the engine wants stored, in order, and wakes it at its deadline;
+//! when the task ends, everyone who waits is told.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weir_groups::share::state::{
+    InitializeState, NO_START, ReadState, StateError, StateKey, WriteState,
+};
+use weir_groups::share::{Restored, SharePartition, Ticket, Write, Written};
+use weir_groups::{MonoMs, share};
+use weir_wire::{LeaderEpoch, Offset};
+
+use super::persister::Persister;
+use super::settings::{GroupSettings, StartAt};
+use crate::error::{ApiError, ErrorCode};
+use crate::host::Host;
+use crate::partitions::Partition;
+
+/// Between two attempts to reach a coordinator that is loading, or being looked for.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a coordinator is looked for before who waits is told: as long as clients wait for a response, about.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the last write of a leader that ends may take.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// A share-partition led here.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) key: StateKey,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) partition: Arc<Partition>,
+    inner: Mutex<Inner>,
+    /// Held by whoever reads the log for it, so that a crowd of members does not read the same.
+    pub(super) reading: tokio::sync::Mutex<()>,
+    /// The task has something to do.
+    work: Notify,
+    end: CancellationToken,
+    /// Cancelled when its task has ended.
+    over: CancellationToken,
+    pub(super) host: Host,
+    /// The zero of the engine's clock.
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Inner {
+    phase: Phase,
+    /// Who waits for a write.
+    waiting: BTreeMap<Ticket, Vec<oneshot::Sender<Result<(), ApiError>>>>,
+    /// Who waits for records.
+    readers: Vec<Weak<Notify>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Loading,
+    Ready(Box<SharePartition>),
+    Ended(ApiError),
+}
+
+/// The outcome of acknowledgements: there already, or when they are stored.
+pub(super) enum Acknowledged {
+    Now(Result<(), ApiError>),
+    Later(oneshot::Receiver<Result<(), ApiError>>),
+}
+
+impl Acknowledged {
+    pub(super) async fn outcome(self) -> Result<(), ApiError> {
+        match self {
+            Self::Now(outcome) => outcome,
+            Self::Later(outcome) => outcome
+                .await
+                .unwrap_or_else(|_| Err(ErrorCode::NotLeaderOrFollower.into())),
+        }
+    }
+}
+
+impl Leader {
+    pub(super) fn new(
+        key: StateKey,
+        epoch: LeaderEpoch,
+        partition: Arc<Partition>,
+        host: Host,
+    ) -> Self {
+        Self {
+            key,
+            epoch,
+            partition,
+            inner: Mutex::new(Inner {
+                phase: Phase::Loading,
+                waiting: BTreeMap::new(),
+                readers: Vec::new(),
+            }),
+            reading: tokio::sync::Mutex::new(()),
+            work: Notify::new(),
+            end: CancellationToken::new(),
+            over: CancellationToken::new(),
+            host,
+            started: Instant::now(),
+        }
+    }
+
+    /// Ends it: what is out is handed back, that is stored, and whoever waits is told.
+    pub(super) fn end(&self) {
+        self.end.cancel();
+    }
+
+    /// Whether it has ended, or is about to.
+    pub(super) fn is_over(&self) -> bool {
+        self.end.is_cancelled() || matches!(self.lock().phase, Phase::Ended(_))
+    }
+
+    /// Lets `act` change the engine; `None` while it is loading.
+    pub(super) fn with<T>(
+        &self,
+        act: impl FnOnce(&mut SharePartition, MonoMs) -> T,
+    ) -> Result<Option<T>, ApiError> {
+        let mut inner = self.lock();
+        let result = match &mut inner.phase {
+            Phase::Loading => return Ok(None),
+            Phase::Ended(error) => return Err(error.clone()),
+            Phase::Ready(engine) => act(engine, self.now()),
+        };
+        self.after(inner);
+        Ok(Some(result))
+    }
+
+    /// Acknowledges. The ticket's outcome is known when it is stored.
+    pub(super) fn acknowledge(
+        &self,
+        member: &weir_groups::MemberId,
+        batches: &[share::AckBatch],
+    ) -> Acknowledged {
+        let mut inner = self.lock();
+        let now = self.now();
+        let acked = match &mut inner.phase {
+            Phase::Loading => {
+                let why = "the share-partition is being loaded: nothing of it is acquired";
+                Err(ApiError::new(ErrorCode::InvalidRecordState, why))
+            }
+            Phase::Ended(error) => Err(error.clone()),
+            Phase::Ready(engine) => engine
+                .acknowledge(member, batches, now)
+                .map_err(|error| ApiError::new(error.code(), error.to_string())),
+        };
+        let outcome = match acked {
+            Err(error) => Acknowledged::Now(Err(error)),
+            Ok(None) => Acknowledged::Now(Ok(())),
+            Ok(Some(ticket)) => {
+                let (sender, receiver) = oneshot::channel();
+                inner.waiting.entry(ticket).or_default().push(sender);
+                Acknowledged::Later(receiver)
+            }
+        };
+        self.after(inner);
+        outcome
+    }
+
+    /// Wakes `wake` when there may be more to hand out, for as long as it exists.
+    pub(super) fn wake_when_freed(&self, wake: &Arc<Notify>) {
+        let mut inner = self.lock();
+        let wake = Arc::downgrade(wake);
+        inner
+            .readers
+            .retain(|reader| reader.strong_count() > 0 && !reader.ptr_eq(&wake));
+        inner.readers.push(wake);
+    }
+
+    /// The share-partition's life: it is loaded, once the leader before it has ended, then kept until it ends.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        before: Option<Arc<Self>>,
+        persister: Persister,
+        settings: GroupSettings,
+    ) {
+        if let Some(before) = before {
+            before.over.cancelled().await;
+        }
+        let loaded = tokio::select! {
+            () = self.end.cancelled() => Err(ErrorCode::NotLeaderOrFollower.into()),
+            loaded = self.load(&persister, settings) => loaded,
+        };
+        let error = match loaded {
+            Ok(engine) => {
+                self.enter(Phase::Ready(Box::new(engine)));
+                self.keep(&persister).await
+            }
+            Err(error) => error,
+        };
+        self.end.cancel();
+        self.enter(Phase::Ended(error));
+        self.over.cancel();
+    }
+
+    async fn load(
+        &self,
+        persister: &Persister,
+        settings: GroupSettings,
+    ) -> Result<SharePartition, ApiError> {
+        let read = || {
+            persister.read(ReadState {
+                key: self.key.clone(),
+                leader_epoch: self.epoch,
+            })
+        };
+        let patience = Instant::now() + PATIENCE;
+        let restored = loop {
+            let failed = match read().await {
+                Ok(restored) => break restored,
+                Err(StateError::Uninitialized) => {
+                    let begin = InitializeState {
+                        key: self.key.clone(),
+                        state_epoch: 0,
+                        start: NO_START,
+                    };
+                    match persister.initialize(begin).await {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if !passes(failed) || Instant::now() >= patience {
+                return Err(told(failed));
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        if restored.start != NO_START {
+            let mut engine = SharePartition::restore(settings.engine(), restored);
+            engine.log_start_moved(self.partition.reader().log_start());
+            return Ok(engine);
+        }
+        let start = self.first_start(&settings.start_at).await?;
+        let restored = Restored { start, ..restored };
+        let mut engine = SharePartition::restore(settings.engine(), restored);
+        // Stored before anything is handed out: whoever takes over must not begin somewhere else.
+        engine.store_start();
+        Ok(engine)
+    }
+
+    /// Where a group begins that was never here.
+    async fn first_start(&self, at: &StartAt) -> Result<Offset, ApiError> {
+        let reader = self.partition.reader();
+        match at {
+            StartAt::Earliest => Ok(reader.log_start()),
+            StartAt::Latest => Ok(self.partition.high_watermark()),
+            StartAt::Ago(ago) => {
+                let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+                let since = self.host.clock.now_ms().saturating_sub(ago);
+                let (partition, up_to) =
+                    (Arc::clone(&self.partition), self.partition.high_watermark());
+                let look = move || partition.reader().offset_for_timestamp(since, up_to);
+                let found = self.host.blocking(look).await?;
+                Ok(found.map_or(up_to, |found| found.offset))
+            }
+        }
+    }
+
+    /// Stores and wakes until the end; gives what those are told who come after it.
+    async fn keep(&self, persister: &Persister) -> ApiError {
+        loop {
+            if let Some(write) = self.take_write() {
+                if let Err(error) = self.store(persister, write).await {
+                    return error;
+                }
+                continue;
+            }
+            let deadline = self.engine(|engine, _| engine.next_deadline()).flatten();
+            let wait = async {
+                match deadline {
+                    Some(MonoMs(ms)) => {
+                        let at = self.started.checked_add(Duration::from_millis(ms));
+                        tokio::time::sleep_until(at.unwrap_or_else(Instant::now)).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.end.cancelled() => break,
+                () = self.work.notified() => {}
+                () = wait => {
+                    self.engine(|engine, now| engine.tick(now));
+                }
+            }
+        }
+        // What is out is handed back, and its delivery counts: whoever leads next begins from there.
+        self.engine(|engine, _| engine.release_all());
+        if let Some(write) = self.take_write() {
+            let _ = tokio::time::timeout(LAST_WRITE, self.store(persister, write)).await;
+        }
+        ErrorCode::NotLeaderOrFollower.into()
+    }
+
+    fn take_write(&self) -> Option<Write> {
+        self.engine(|engine, _| engine.take_write()).flatten()
+    }
+
+    /// For the task itself, which need not be told that there is something to do.
+    fn engine<T>(&self, act: impl FnOnce(&mut SharePartition, MonoMs) -> T) -> Option<T> {
+        let mut inner = self.lock();
+        let result = match &mut inner.phase {
+            Phase::Ready(engine) => act(engine, self.now()),
+            Phase::Loading | Phase::Ended(_) => return None,
+        };
+        wake_if_freed(&mut inner);
+        Some(result)
+    }
+
+    /// Stores, and tells who waits for it. Fails when this leader is not the one any more.
+    async fn store(&self, persister: &Persister, write: Write) -> Result<(), ApiError> {
+        let ticket = write.ticket;
+        let request = WriteState {
+            key: self.key.clone(),
+            state_epoch: write.state_epoch,
+            leader_epoch: self.epoch,
+            start: write.start,
+            complete_count: write.complete_count,
+            batches: write.batches,
+        };
+        let patience = Instant::now() + PATIENCE;
+        let stored = loop {
+            match persister.write(request.clone()).await {
+                Err(error) if passes(error) && Instant::now() < patience => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                stored => break stored,
+            }
+        };
+        let mut inner = self.lock();
+        if let Phase::Ready(engine) = &mut inner.phase {
+            engine.written(match stored {
+                Ok(()) => Written::Stored,
+                Err(_) => Written::Failed,
+            });
+        }
+        for waits in inner.waiting.remove(&ticket).unwrap_or_default() {
+            // Who asked may be gone.
+            let _ = waits.send(stored.map_err(told));
+        }
+        self.after(inner);
+        match stored {
+            Err(error) if !passes(error) => Err(told(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        let mut inner = self.lock();
+        if let Phase::Ended(error) = &phase {
+            for waits in std::mem::take(&mut inner.waiting).into_values().flatten() {
+                let _ = waits.send(Err(error.clone()));
+            }
+        }
+        inner.phase = phase;
+        wake(&mut inner);
+    }
+
+    /// After each change of the engine: its task looks at it, and who waits when there is something for them.
+    fn after(&self, mut inner: MutexGuard<'_, Inner>) {
+        wake_if_freed(&mut inner);
+        drop(inner);
+        self.work.notify_one();
+    }
+
+    fn now(&self) -> MonoMs {
+        MonoMs(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing that can panic runs while it is held.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake_if_freed(inner: &mut Inner) {
+    if let Phase::Ready(engine) = &mut inner.phase
+        && engine.take_freed()
+    {
+        wake(inner);
+    }
+}
+
+fn wake(inner: &mut Inner) {
+    for reader in inner.readers.iter().filter_map(Weak::upgrade) {
+        reader.notify_one();
+    }
+}
+
+/// Whether it passes by itself.
+fn passes(error: StateError) -> bool {
+    matches!(
+        error,
+        StateError::Loading | StateError::NotCoordinator | StateError::NotAvailable
+    )
+}
+
+/// As members are told it.
+fn told(error: StateError) -> ApiError {
+    let code = match error {
+        StateError::FencedLeaderEpoch => ErrorCode::NotLeaderOrFollower,
+        StateError::FencedStateEpoch | StateError::Uninitialized => ErrorCode::FencedStateEpoch,
+        StateError::Loading | StateError::NotCoordinator | StateError::NotAvailable => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        StateError::InvalidRequest | StateError::BoundReached => ErrorCode::UnknownServerError,
+    };
+    ApiError::new(code, error.to_string())
+}

@@ -1,0 +1,260 @@
+//! Share groups (KIP-932): their input and output.
+//!
+//! Decides nothing about records: that is [`weir_groups::share`]. Owns the share-partitions that this broker leads, which are
+//! those of partitions that it leads and that some session asks for, the sessions of members, and the coordinators of
+//! share-partitions' states. What always holds:
+//!
+//! - A share-partition has one leader at a time that writes: a later one begins after the one before has ended here, and
+//!   fences those of other brokers by the partition's leader epoch.
+//! - Taking acknowledgements does not wait: what waits is the answer, which comes when they are stored.
+//! - A fetch with nothing to hand out waits for the high watermark, or for records that are given back; nothing polls.
+//!
+//! [`Share::fetch`] and [`Share::acknowledge`] are for handlers, [`Share::persister`] for whoever looks at states,
+//! [`Share::follow`] for `start`.
+
+mod fetch;
+mod leader;
+mod peers;
+mod persister;
+mod serve;
+mod sessions;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_groups::GroupId;
+use weir_groups::share::state::{ShareStates, StateConfig, StateKey, StateRequest};
+use weir_quorum::image::Image;
+use weir_wire::{PartitionIndex, TopicId};
+
+pub use peers::StatesService;
+pub use persister::Persister;
+pub use serve::{AckOutcome, AcknowledgeCall, FetchAnswer, FetchCall, Named, PartitionAnswer};
+pub use settings::{GroupSettings, ShareSettings, StartAt};
+
+use crate::Broker;
+use crate::api::{Led, NotLed, Peer, leaders};
+use crate::host::Host;
+use crate::partitions::Partitions;
+use crate::quorum::Metadata;
+use crate::shards::Shards;
+use leader::Leader;
+use peers::Peers;
+use sessions::{Sessions, TopicPartition};
+
+/// The share-partitions, sessions and states of this broker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Share {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    metadata: Metadata,
+    persister: Persister,
+    settings: ShareSettings,
+    host: Host,
+    sessions: Mutex<Sessions>,
+    leaders: Mutex<BTreeMap<StateKey, Arc<Leader>>>,
+    tasks: TaskTracker,
+}
+
+impl Share {
+    /// No state is served before [`Share::follow`] runs.
+    #[must_use]
+    pub fn new(
+        metadata: Metadata,
+        partitions: Arc<Partitions>,
+        settings: ShareSettings,
+        host: Host,
+    ) -> Self {
+        let states = Shards::new(
+            metadata.clone(),
+            partitions,
+            StateConfig::default(),
+            host.clone(),
+            Arc::new(|action, _| match action {}),
+        );
+        let persister = Persister {
+            metadata: metadata.clone(),
+            states,
+            peers: Arc::new(Peers::new(host.dialer.clone())),
+        };
+        Self {
+            shared: Arc::new(Shared {
+                metadata,
+                persister,
+                sessions: Mutex::new(Sessions::new(settings.sessions_max)),
+                settings,
+                host,
+                leaders: Mutex::new(BTreeMap::new()),
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// The way to the coordinators of states.
+    #[must_use]
+    pub fn persister(&self) -> &Persister {
+        &self.shared.persister
+    }
+
+    /// What holds for a group.
+    #[must_use]
+    pub fn settings_of(&self, _group: &GroupId) -> GroupSettings {
+        self.shared.settings.for_group(|_| None)
+    }
+
+    /// Runs the coordinators of states, and ends share-partitions that are not led here any more, until `stop`. Ends when all
+    /// have ended: first the share-partitions, which store what they know.
+    pub async fn follow(self, stop: CancellationToken) {
+        let states_stop = CancellationToken::new();
+        let states = self.shared.persister.states.clone();
+        let serving = tokio::spawn(states.clone().follow(states_stop.clone()));
+        let mut images = self.shared.metadata.watch();
+        let mut before = Arc::new(Image::default());
+        loop {
+            let image = Arc::clone(&images.borrow_and_update());
+            self.end_not_led(&image);
+            self.forget_deleted(&states, &before, &image).await;
+            before = image;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = images.changed() => if changed.is_err() { break },
+            }
+        }
+        self.end_not_led(&Image::default());
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        states_stop.cancel();
+        // A task that panicked has said so itself.
+        let _ = serving.await;
+    }
+
+    async fn forget_deleted(&self, states: &Shards<ShareStates>, before: &Image, image: &Image) {
+        if before.revision() == image.revision() {
+            return;
+        }
+        let gone = before
+            .topics()
+            .filter(|topic| image.topic_by_id(topic.id).is_none());
+        let gone: Vec<_> = gone.map(|topic| TopicId(topic.id.0)).collect();
+        if !gone.is_empty() {
+            states.tell_all(|| StateRequest::Forget(gone.clone())).await;
+        }
+    }
+
+    /// Ends the share-partitions of partitions that this broker does not lead in the epoch in which they began.
+    fn end_not_led(&self, image: &Image) {
+        let me = self.shared.metadata.broker_id();
+        let leaders: Vec<_> = self.leaders().values().cloned().collect();
+        for leader in leaders {
+            let topic = image.topic_by_id(weir_quorum::TopicId(leader.key.topic.0));
+            let partition = topic.and_then(|topic| topic.partition(leader.key.partition.0));
+            let is_led = partition.is_some_and(|partition| {
+                partition.leader == Some(me) && partition.leader_epoch.0 == leader.epoch.0
+            });
+            if !is_led {
+                leader.end();
+            }
+        }
+    }
+
+    /// The share-partition, which begins when there is none.
+    fn lead(&self, led: &Led, group: &GroupId, partition: TopicPartition) -> Arc<Leader> {
+        let key = state_key(group, partition);
+        let mut leaders = self.leaders();
+        let before = leaders.get(&key).cloned();
+        if let Some(leader) = &before {
+            if leader.epoch == led.epoch && !leader.is_over() {
+                return Arc::clone(leader);
+            }
+            leader.end();
+        }
+        let host = self.shared.host.clone();
+        let leader = Leader::new(key.clone(), led.epoch, Arc::clone(&led.partition), host);
+        let leader = Arc::new(leader);
+        leaders.insert(key, Arc::clone(&leader));
+        drop(leaders);
+        let settings = self.settings_of(group);
+        let (share, running) = (self.clone(), Arc::clone(&leader));
+        self.shared.tasks.spawn(async move {
+            let persister = share.shared.persister.clone();
+            Arc::clone(&running).run(before, persister, settings).await;
+            let mut leaders = share.leaders();
+            let is_last = leaders
+                .get(&running.key)
+                .is_some_and(|last| Arc::ptr_eq(last, &running));
+            if is_last {
+                leaders.remove(&running.key);
+            }
+        });
+        leader
+    }
+
+    /// The share-partition, if it is there in this epoch.
+    fn leader_of(
+        &self,
+        led: &Led,
+        group: &GroupId,
+        partition: TopicPartition,
+    ) -> Option<Arc<Leader>> {
+        let leader = self.leaders().get(&state_key(group, partition)).cloned()?;
+        (leader.epoch == led.epoch).then_some(leader)
+    }
+
+    /// Ends the share-partitions that no session of the group asks for any more.
+    fn leave_unused(&self, group: &GroupId, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            let is_used = self.sessions().uses(group, *partition);
+            if !is_used && let Some(leader) = self.leaders().get(&state_key(group, *partition)) {
+                leader.end();
+            }
+        }
+    }
+
+    /// Notices the end of a connection, from its first session on.
+    fn watch(&self, peer: &Arc<Peer>) {
+        if peer.has_share_session.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (share, closed, id) = (self.clone(), peer.closed.clone(), peer.id);
+        tokio::spawn(async move {
+            closed.cancelled().await;
+            share.connection_lost(id);
+        });
+    }
+
+    fn led(&self, broker: &Broker, (topic, partition): TopicPartition) -> Result<Led, NotLed> {
+        let image = self.shared.metadata.image();
+        let topic = leaders::topic(&image, "", topic.0)?;
+        leaders::led(broker, topic, partition.0, -1)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        // Nothing that can panic runs while it is held; the same for the others.
+        self.shared
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leaders(&self) -> MutexGuard<'_, BTreeMap<StateKey, Arc<Leader>>> {
+        self.shared
+            .leaders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state_key(group: &GroupId, (topic, partition): (TopicId, PartitionIndex)) -> StateKey {
+    StateKey {
+        group: group.clone(),
+        topic,
+        partition,
+    }
+}
