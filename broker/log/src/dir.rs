@@ -10,6 +10,7 @@
 //!     00000000000000000000.c2.log         the same, compacted for the second time; takes the place of those of lower
 //!                                         generations that begin before it ends
 //!     compacted-to                        the offset below which no key occurs twice, when there ever was such a one
+//!     00000000000000000000.aborted        its aborted transactions, derived, where there are any
 //!     00000000000000123456.snapshot       producers and leader epochs as of an offset, derived
 //!     *.deleted                           on its way out
 //! <dir>/<topic id>-<partition>.deleted/   on its way out
@@ -34,8 +35,8 @@ use crate::error::OpenError;
 use crate::files::{self, FileError, OpenFiles, SYNCING};
 use crate::storage::{File, OpenMode, Storage};
 pub(crate) use layout::{
-    COMPACTED_FILE, DELETED_SUFFIX, LOG_START_FILE, METADATA_FILE, TEMPORARY_SUFFIX, index_name,
-    log_name, offset_of, segment_of, snapshot_name,
+    COMPACTED_FILE, DELETED_SUFFIX, LOG_START_FILE, METADATA_FILE, TEMPORARY_SUFFIX, aborted_name,
+    index_name, log_name, offset_of, segment_of, snapshot_name,
 };
 
 /// Which partition, for as long as it lives.

@@ -17,6 +17,7 @@ pub mod storage;
 pub mod storage_os;
 pub mod storage_sim;
 
+mod aborted;
 mod clean;
 mod clock;
 mod config;
@@ -50,4 +51,4 @@ pub use lanes::{
     PartitionHandle, RecoveryReport,
 };
 pub use producers::{Origin, ProducerState, Verified};
-pub use reader::{Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};
+pub use reader::{AbortedTransaction, Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

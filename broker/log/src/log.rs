@@ -8,6 +8,7 @@
 //! staged is either written or taken back before anything else happens.
 
 mod compaction;
+mod replay;
 mod retention;
 mod staging;
 mod state;
@@ -23,16 +24,17 @@ use tracing::debug;
 use weir_wire::batch::BatchHeader;
 use weir_wire::{LeaderEpoch, Offset};
 
-use crate::config::LogConfig;
+use crate::config::{Durability, LogConfig};
 use crate::dir::PartitionKey;
 use crate::error::{AppendError, Fatal};
-use crate::files::{FileError, Wait};
-use crate::producers::{ProducerState, Producers};
+use crate::files::{FileError, SYNCING, Wait};
+use crate::producers::{ProducerState, Producers, Step};
 use crate::seek::{Sought, entry_for};
 use crate::segment::{Newest, Segment};
 use crate::shared::Shared;
 use crate::storage::{File, OpenMode};
 use crate::walk::Placed;
+pub(crate) use replay::replay;
 pub(crate) use retention::RetentionJob;
 use staging::Staged;
 pub(crate) use state::{SnapshotJob, State, rebuild as rebuild_state};
@@ -78,6 +80,8 @@ pub(crate) struct PartitionLog {
     bytes_since_snapshot: u64,
     /// Offsets of the state snapshots on disk, oldest first.
     snapshots: Vec<Offset>,
+    /// Whether the newest snapshot of this life speaks of aborted transactions.
+    tells_aborted: bool,
 }
 
 /// What opening found out; the rest of [`PartitionLog`] follows from it.
@@ -137,6 +141,7 @@ impl PartitionLog {
             bytes_since_index: config.index_interval_bytes,
             bytes_since_snapshot: 0,
             snapshots,
+            tells_aborted: false,
             shared,
             config,
         })
@@ -150,18 +155,17 @@ impl PartitionLog {
     /// are to go. A failure costs only speed.
     pub(crate) fn flush_index(&mut self, all: bool) {
         let flush = |segment: &Segment| {
-            let flushed =
-                segment.with_index(&self.shared.dir, &self.shared.path, |index, place| {
-                    index.flush(place)
-                });
-            if let Err(error) = flushed {
+            let (dir, path) = (&self.shared.dir, &self.shared.path);
+            let index = segment.with_index(dir, path, |index, place| index.flush(place));
+            let aborted = segment.with_aborted(dir, path, |aborted, place| aborted.flush(place));
+            for error in [index.err(), aborted.err()].into_iter().flatten() {
                 debug!(path = %error.path.display(), error = %error.source, "index entries stay in memory");
             }
         };
         for segment in std::mem::take(&mut self.unindexed_closed) {
             flush(&segment);
         }
-        if all || self.active.index.wants_flush() {
+        if all || self.active.index.wants_flush() || self.active.aborted.wants_flush() {
             flush(&self.active);
         }
     }
@@ -322,7 +326,14 @@ impl PartitionLog {
             .peekable();
         if steps.peek().is_some() {
             let mut transactions = self.shared.transactions();
-            steps.for_each(|step| transactions.apply(&step));
+            for step in steps {
+                transactions.apply(&step);
+                if let Step::Ended(ended) = step
+                    && !ended.is_commit
+                {
+                    self.active.aborted.add(ended.into());
+                }
+            }
         }
         self.active.publish(position, last.header.next_offset());
         self.shared.set_log_end(last.header.next_offset());
@@ -358,8 +369,22 @@ impl PartitionLog {
         self.latest_epoch = self.shared.epochs().latest();
     }
 
+    /// The first segment's name is on disk before there is a second: that one alone, after a power cut, would look as if the
+    /// beginning of the log had been lost. Once in a partition's life, and only when it fills its first segment before its
+    /// first sync; where appends do not wait for syncs, they do not wait for this one.
+    fn name_first_segment(&self) -> Result<(), WriteFailed> {
+        let is_first = self.rolls != self.rolls_synced && self.shared.segments().len() == 1;
+        if !is_first || self.config.durability != Durability::Fsync {
+            return Ok(());
+        }
+        let path = &self.shared.path;
+        let synced = self.shared.dir.storage().sync_dir(path);
+        synced.map_err(|error| WriteFailed::Fatal(FileError::of(SYNCING, path)(error).into()))
+    }
+
     /// Begins a new segment at the log's end. The old one is neither synced nor closed here (KAFKA-9693).
     fn roll(&mut self, now_ms: i64) -> Result<(), WriteFailed> {
+        self.name_first_segment()?;
         let dir = &self.shared.dir;
         let base = self.shared.log_end();
         let segment = Arc::new(Segment::new(dir, (base, 0), 0, base, 0));

@@ -4,6 +4,7 @@
 //! holds during disk work. Offsets are bounded by the caller (`up_to` is usually the high watermark): the reader itself
 //! would serve anything that is written.
 
+mod aborted;
 mod fetch;
 mod time;
 
@@ -13,11 +14,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
+use crate::aborted::Span;
 use crate::dir::PartitionKey;
 use crate::error::{Damage, ReadError};
 use crate::files::Wait;
 use crate::shared::Shared;
 use crate::storage::File;
+pub(crate) use aborted::aborted_within;
 use fetch::Want;
 
 /// Whole record batches, one after the other.
@@ -54,6 +57,16 @@ impl FileSlice {
         let read = self.file.try_read_at(&mut bytes, self.position).ok()?;
         (read == bytes.len()).then(|| Bytes::from(bytes))
     }
+}
+
+/// A transaction whose records a consumer leaves out that reads only what is committed: those of this producer from its first
+/// offset up to the next marker that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortedTransaction {
+    /// Whose.
+    pub producer_id: ProducerId,
+    /// Where it begins.
+    pub first_offset: Offset,
 }
 
 /// An offset found by time.
@@ -265,6 +278,28 @@ impl LogReader {
         let stable = self.shared.transactions().last_stable(high_watermark);
         // Of a transaction whose beginning was deleted only the rest is left.
         stable.max(self.shared.log_start()).min(high_watermark)
+    }
+
+    /// The aborted transactions that have a part in `from..to`, which must lie below the last stable offset: all of them, in the
+    /// order of their first offsets. Waits for the disk.
+    pub fn aborted_transactions(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let span = Span { from, to };
+        self.steady(Wait::Yes, || aborted::told(&self.shared, span, Wait::Yes))
+    }
+
+    /// As [`aborted_transactions`](Self::aborted_transactions), but fails with [`ReadError::WouldBlock`] instead of waiting for
+    /// the disk.
+    pub fn try_aborted_transactions(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let span = Span { from, to };
+        self.steady(Wait::No, || aborted::told(&self.shared, span, Wait::No))
     }
 
     /// Whether a producer has a transaction open here under this epoch.

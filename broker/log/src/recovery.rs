@@ -77,20 +77,18 @@ pub(crate) fn open(
         epochs,
         producers,
         transactions,
-    } = match rebuild_state(
+        damage,
+    } = rebuild_state(
         &shared,
         &inventory.snapshots,
         end,
         now_ms,
         config.producers_max,
-    ) {
-        Ok(state) => state,
-        Err(ReadError::Corrupt(damage)) => {
-            shared.set_damage(damage);
-            State::default()
-        }
-        Err(error) => return Err(unreadable(&shared, error)),
-    };
+    )
+    .map_err(|error| unreadable(&shared, error))?;
+    if let Some(damage) = damage {
+        shared.set_damage(damage);
+    }
     *shared.epochs() = epochs;
     *shared.transactions() = transactions;
     report.damage = shared.damage().cloned();

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_wire::Offset;
 
-use crate::dir::{DataDir, index_name, log_name};
+use crate::aborted::{AbortedIndex, AbortedPlace};
+use crate::dir::{DataDir, aborted_name, index_name, log_name};
 use crate::files::FileError;
 use crate::index::{Index, IndexPlace};
 use crate::storage::{File, OpenMode};
@@ -43,6 +44,7 @@ pub(crate) struct Segment {
     newest: AtomicI64,
     newest_kind: AtomicU8,
     pub(crate) index: Index,
+    pub(crate) aborted: AbortedIndex,
     file_key: u64,
     /// Open for writing while the segment is the active one.
     active: Mutex<Option<Arc<dyn File>>>,
@@ -66,6 +68,7 @@ impl Segment {
             newest: AtomicI64::new(NO_TIMESTAMP),
             newest_kind: AtomicU8::new(kind),
             index: Index::new(dir.open_files.new_key(), Index::entries_in(index_len)),
+            aborted: AbortedIndex::new(dir.open_files.new_key()),
             file_key: dir.open_files.new_key(),
             active: Mutex::new(None),
         }
@@ -119,6 +122,10 @@ impl Segment {
         partition.join(index_name(self.base, self.generation))
     }
 
+    pub(crate) fn aborted_path(&self, partition: &Path) -> PathBuf {
+        partition.join(aborted_name(self.base, self.generation))
+    }
+
     /// The open file: the active one, or one that is opened now and kept for a while.
     pub(crate) fn file(&self, dir: &DataDir, partition: &Path) -> Result<Arc<dyn File>, FileError> {
         if let Some(file) = &*self.active.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -140,6 +147,7 @@ impl Segment {
         self.set_active(None);
         dir.open_files.forget(self.file_key);
         self.index.forget_file(&dir.open_files);
+        self.aborted.forget_file(&dir.open_files);
     }
 
     /// Runs `act` with the place of the index's file.
@@ -156,5 +164,22 @@ impl Segment {
             path: &path,
         };
         act(&self.index, place).map_err(FileError::of("reading or writing", &path))
+    }
+
+    /// Runs `act` with the place of the aborted transactions' file.
+    pub(crate) fn with_aborted<T>(
+        &self,
+        dir: &DataDir,
+        partition: &Path,
+        act: impl FnOnce(&AbortedIndex, AbortedPlace<'_>) -> io::Result<T>,
+    ) -> Result<T, FileError> {
+        let path = self.aborted_path(partition);
+        let place = AbortedPlace {
+            storage: &**dir.storage(),
+            open_files: &dir.open_files,
+            path: &path,
+            base: self.base,
+        };
+        act(&self.aborted, place).map_err(FileError::of("reading or writing", &path))
     }
 }

@@ -107,6 +107,11 @@ impl SimStorage {
         self.lock().die_after(changes);
     }
 
+    /// Whether it has died: every operation fails.
+    pub fn is_dead(&self) -> bool {
+        self.lock().is_dead()
+    }
+
     /// How many operations that change something there were.
     #[must_use]
     pub fn changes(&self) -> u64 {

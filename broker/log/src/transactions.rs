@@ -3,6 +3,9 @@
 //! The lane tells it what it has written; anyone asks. It follows from the log, and is made anew from the producers' state when
 //! a log is opened or cut. Bounded by the producers' table; empty for a partition without transactions.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_wire::{Offset, ProducerEpoch, ProducerId};
@@ -23,6 +26,8 @@ pub(crate) struct Transactions {
     open_firsts: BTreeSet<Offset>,
     /// First offset and marker of those that have ended, in the order of their markers.
     ended: Vec<(Offset, Offset)>,
+    /// From here on nothing is known: the log is damaged there.
+    unknown_from: Option<Offset>,
 }
 
 impl Transactions {
@@ -64,7 +69,13 @@ impl Transactions {
         }
         let ended = self.ended.iter().map(|(first, _)| *first);
         let open = self.open_firsts.first().copied();
-        ended.chain(open).fold(high_watermark, Offset::min)
+        let undecided = open.into_iter().chain(self.unknown_from);
+        ended.chain(undecided).fold(high_watermark, Offset::min)
+    }
+
+    /// Nothing is known from `offset` on, so that nothing there is decided.
+    pub(crate) fn unknown_from(&mut self, offset: Offset) {
+        self.unknown_from = Some(offset);
     }
 
     /// Whether a producer has a transaction open under this epoch.

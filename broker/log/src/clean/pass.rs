@@ -12,9 +12,11 @@ use super::map::OffsetMap;
 use super::output::Output;
 use super::source::Source;
 use super::swap;
-use super::transactions::{AbortedTransaction, Transactions};
+use super::transactions::Transactions;
+use crate::aborted::{Aborted, Span};
 use crate::error::ReadError;
 use crate::files::{FileError, Wait};
+use crate::reader::aborted_within;
 use crate::seek::Sought;
 use crate::segment::{Newest, Segment};
 use crate::shared::{Segments, Shared, segment_at};
@@ -107,7 +109,7 @@ impl CleanJob {
         let count = cleanable.partition_point(|segment| segment.base < map.end());
         let cleaned = &cleanable[..count];
         self.let_go_of_checkpoint(cleaned)?;
-        let mut transactions = Transactions::new(self.aborted(cleaned));
+        let mut transactions = Transactions::new(self.aborted(cleaned)?);
         let before: u64 = cleaned.iter().map(|segment| segment.size()).sum();
         for group in groups(cleaned, self.segment_bytes) {
             self.clean(group, &map, &mut transactions, truncations, &mut throttle)?;
@@ -198,7 +200,7 @@ impl CleanJob {
             .filter(|segment| segment.end() > start)
             .cloned()
             .collect();
-        let mut transactions = Transactions::new(self.aborted(&dirty));
+        let mut transactions = Transactions::new(self.aborted(&dirty)?);
         for segment in &dirty {
             let mut source = Source::new(&self.shared, segment)?;
             while let Some(batch) = source.next(throttle)? {
@@ -231,9 +233,36 @@ impl CleanJob {
     }
 
     /// The transactions in these segments that were aborted.
-    fn aborted(&self, segments: &[Arc<Segment>]) -> Vec<AbortedTransaction> {
-        let _ = segments;
-        Vec::new()
+    fn aborted(&self, segments: &[Arc<Segment>]) -> Result<Vec<Aborted>, ReadError> {
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
+            return Ok(Vec::new());
+        };
+        let span = Span {
+            from: first.base,
+            to: last.end(),
+        };
+        aborted_within(&self.shared, span, Wait::Yes)
+    }
+
+    /// Tells the segment that takes the place of some of the aborted transactions that these told of, as far as their markers
+    /// stay: as long as there is a marker, something of its transaction may be left.
+    fn carry_over(
+        &self,
+        group: &[Arc<Segment>],
+        markers: &[Offset],
+        new: &Segment,
+    ) -> Result<(), Stopped> {
+        let mut aborted = self.aborted(group)?;
+        aborted.retain(|aborted| markers.binary_search(&aborted.marker).is_ok());
+        aborted.sort_by_key(|aborted| aborted.marker);
+        for aborted in aborted {
+            new.aborted.add(aborted);
+        }
+        let shared = &self.shared;
+        new.with_aborted(&shared.dir, &shared.path, |aborted, place| {
+            aborted.flush(place)
+        })?;
+        Ok(())
     }
 
     /// Writes a group of segments anew as one, and puts that in their place.
@@ -289,6 +318,7 @@ impl CleanJob {
         let shared = &*self.shared;
         let alone = group.len() == 1;
         let mut output: Option<Output<'_>> = None;
+        let mut markers = Vec::new();
         for segment in group {
             let mut source = Source::new(shared, segment)?;
             let file = Arc::clone(source.file());
@@ -300,7 +330,11 @@ impl CleanJob {
                     return Err(Stopped::Obsolete);
                 }
                 let header = *batch.header();
-                match self.rules.judge(&batch, map, transactions) {
+                let verdict = self.rules.judge(&batch, map, transactions);
+                if header.attributes.is_control() && !matches!(verdict, Verdict::Drop) {
+                    markers.push(header.base_offset);
+                }
+                match verdict {
                     Verdict::Keep => output.keep(&header, batch.bytes(), throttle)?,
                     Verdict::Drop => output.drop(&header, throttle)?,
                     Verdict::Replace(bytes) => {
@@ -311,10 +345,14 @@ impl CleanJob {
                 }
             }
         }
-        match output {
-            Some(output) => Ok(output.finish(throttle)?),
-            None => Ok(None),
+        let new = match output {
+            Some(output) => output.finish(throttle)?,
+            None => None,
+        };
+        if let Some(new) = &new {
+            self.carry_over(group, &markers, new)?;
         }
+        Ok(new)
     }
 }
 

@@ -82,6 +82,7 @@ pub(super) fn tidy(shared: &Shared) -> Result<(), FileError> {
         segment.forget_files(&shared.dir);
         remove(shared, &deleted)?;
         remove(shared, &segment.index_path(&shared.path))?;
+        remove(shared, &segment.aborted_path(&shared.path))?;
     }
     Ok(())
 }
@@ -104,6 +105,7 @@ pub(crate) fn remove_superseded(
         if !is_name_of_another(shared, &segment) {
             remove(shared, &segment.log_path(&shared.path))?;
             remove(shared, &segment.index_path(&shared.path))?;
+            remove(shared, &segment.aborted_path(&shared.path))?;
         }
     }
     Ok(())

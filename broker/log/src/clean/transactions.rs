@@ -6,19 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_wire::batch::{BatchHeader, BatchView, ControlRecord};
 use weir_wire::{Offset, ProducerId};
 
-/// A transaction that was aborted, as the log's index of these has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AbortedTransaction {
-    pub(crate) producer_id: ProducerId,
-    /// The first batch's base offset.
-    pub(crate) first_offset: Offset,
-}
+use crate::aborted::Aborted;
 
 /// The transactions that are under way where the walk is.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     /// Aborted ones that begin further on; the next one is the last.
-    ahead: Vec<AbortedTransaction>,
+    ahead: Vec<Aborted>,
     /// Aborted ones, and whether a batch of theirs was met.
     aborted: BTreeMap<ProducerId, bool>,
     /// Producers of which a batch was met that was not aborted, and no marker since.
@@ -27,8 +21,8 @@ pub(super) struct Transactions {
 
 impl Transactions {
     /// Those that were aborted from where the walk begins, in any order.
-    pub(super) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
-        aborted.sort_by_key(|one| std::cmp::Reverse((one.first_offset, one.producer_id)));
+    pub(super) fn new(mut aborted: Vec<Aborted>) -> Self {
+        aborted.sort_by_key(|one| std::cmp::Reverse((one.first, one.id)));
         Self {
             ahead: aborted,
             ..Self::default()
@@ -36,8 +30,8 @@ impl Transactions {
     }
 
     fn reach(&mut self, offset: Offset) {
-        while let Some(one) = self.ahead.pop_if(|one| one.first_offset <= offset) {
-            self.aborted.entry(one.producer_id).or_insert(false);
+        while let Some(one) = self.ahead.pop_if(|one| one.first <= offset) {
+            self.aborted.entry(one.id).or_insert(false);
         }
     }
 

@@ -42,6 +42,11 @@ pub(crate) fn segment_of(name: &str, extension: &str) -> Option<(Offset, u32)> {
     (segment_name(base, generation, extension) == name).then_some((base, generation))
 }
 
+/// A segment's aborted transactions.
+pub(crate) fn aborted_name(base: Offset, generation: u32) -> String {
+    segment_name(base, generation, "aborted")
+}
+
 /// A state snapshot.
 pub(crate) fn snapshot_name(at: Offset) -> String {
     format!("{:020}.snapshot", at.0)

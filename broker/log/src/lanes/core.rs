@@ -320,7 +320,10 @@ impl LaneCore {
                 self.touched.insert(slot);
             }
             (JobDone::SnapshotWritten, Some(partition)) => partition.snapshot_written(),
-            (JobDone::Cleaned, Some(partition)) => partition.cleaned(),
+            (JobDone::Cleaned, Some(partition)) => {
+                partition.cleaned();
+                self.touched.insert(slot);
+            }
             (JobDone::Retained { more }, Some(partition)) => {
                 if let Some(up_to) = partition.retained().filter(|_| more) {
                     self.retain(slot, up_to, now_ms);

@@ -85,12 +85,16 @@ fn remove(shared: &Shared, segments: &[Arc<Segment>], log_start: Offset) -> Resu
         storage
             .remove_file(&path)
             .map_err(FileError::of("removing", &path))?;
-        let index = segment.index_path(&shared.path);
-        match storage.remove_file(&index) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(FileError::of("removing", &index)(error));
+        for derived in [
+            segment.index_path(&shared.path),
+            segment.aborted_path(&shared.path),
+        ] {
+            match storage.remove_file(&derived) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FileError::of("removing", &derived)(error));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     Ok(())
@@ -140,6 +144,7 @@ impl PartitionLog {
         up_to: Offset,
         now_ms: i64,
     ) -> Result<Option<RetentionJob>, WriteFailed> {
+        self.expire_producers(now_ms);
         if self.shared.damage().is_some() {
             return Ok(None);
         }

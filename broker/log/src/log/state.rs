@@ -1,29 +1,27 @@
 //! The state that is derived from a log: producers and leader epochs, their snapshots, and how they are rebuilt.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::warn;
 use weir_wire::Offset;
-use weir_wire::batch::BatchView;
 
 use super::PartitionLog;
+use super::replay::replay;
+use crate::aborted::Tally;
 use crate::dir::snapshot_name;
 use crate::epochs::Epochs;
-use crate::error::ReadError;
-use crate::files::{FileError, Wait, read_whole};
-use crate::producers::{self, Arriving, Producers, Snapshot};
-use crate::seek::Sought;
-use crate::shared::{Shared, segment_at};
+use crate::error::{Damage, ReadError};
+use crate::files::{FileError, read_whole};
+use crate::producers::{self, Producers, Snapshot, Step};
+use crate::segment::Segment;
+use crate::shared::Shared;
 use crate::storage::OpenMode;
 use crate::transactions::Transactions;
-use crate::walk::{Placed, Walk, WalkError};
 
 /// Snapshots that are kept: the newest may be torn or beyond what a recovery keeps, the one before it is not.
 const SNAPSHOTS_KEPT: usize = 2;
-
-/// A marker has one record of some 20 bytes; a control batch that is larger is none.
-const MARKER_BYTES_MAX: usize = 1024;
 
 /// A snapshot to be written in the background.
 #[derive(Debug)]
@@ -59,33 +57,65 @@ impl PartitionLog {
         self.bytes_since_snapshot >= self.config.snapshot_interval_bytes
     }
 
-    /// A snapshot of now. Nothing may be staged.
-    pub(crate) fn snapshot(&mut self, now_ms: i64) -> SnapshotJob {
-        self.producers
-            .expire(now_ms.saturating_sub(self.config.producer_expiry_ms));
+    /// A snapshot of now; `None` when the files beside it cannot be brought to what it would say. Nothing may be staged.
+    pub(crate) fn snapshot(&mut self, now_ms: i64) -> Option<SnapshotJob> {
+        self.expire_producers(now_ms);
         let at = self.shared.log_end();
-        let bytes = producers::encode(at, &self.shared.epochs(), &self.producers);
+        let segments = self.shared.segments();
+        let mut aborted = Vec::new();
+        for segment in segments
+            .iter()
+            .filter(|segment| !segment.aborted.is_empty())
+        {
+            flush(&self.shared, segment);
+            aborted.push((segment.base, segment.aborted.tally()?));
+        }
+        self.tells_aborted = !aborted.is_empty();
+        let bytes = producers::encode(at, &self.shared.epochs(), &self.producers, &aborted);
         self.bytes_since_snapshot = 0;
         self.snapshots.retain(|kept| *kept != at);
         self.snapshots.push(at);
         let surplus = self.snapshots.len().saturating_sub(SNAPSHOTS_KEPT);
         let path_of = |at: Offset| self.shared.path.join(snapshot_name(at));
         let remove = self.snapshots.drain(..surplus).map(path_of).collect();
-        SnapshotJob {
+        Some(SnapshotJob {
             path: path_of(at),
             shared: Arc::clone(&self.shared),
             bytes,
             remove,
+        })
+    }
+
+    /// Compaction has written some segments anew, and their aborted transactions with them: a snapshot that speaks of those
+    /// would not fit.
+    pub(crate) fn segments_exchanged(&mut self) {
+        if self.may_tell_aborted_wrongly() {
+            self.bytes_since_snapshot = self.config.snapshot_interval_bytes;
         }
+    }
+
+    fn may_tell_aborted_wrongly(&self) -> bool {
+        let segments = self.shared.segments();
+        self.tells_aborted || segments.iter().any(|segment| !segment.aborted.is_empty())
+    }
+
+    /// Forgets the producers that have been silent for too long.
+    pub(crate) fn expire_producers(&mut self, now_ms: i64) {
+        self.producers
+            .expire(now_ms.saturating_sub(self.config.producer_expiry_ms));
     }
 
     /// The snapshot that spares the next start from reading headers; `None` when there is one, or nothing to say.
     pub(crate) fn closing_snapshot(&mut self, now_ms: i64) -> Option<SnapshotJob> {
         let end = self.shared.log_end();
         let nothing = self.shared.epochs().latest().is_none() && self.producers.is_empty();
-        let unneeded =
-            self.snapshots.last() == Some(&end) || nothing || self.shared.damage().is_some();
-        (!unneeded).then(|| self.snapshot(now_ms))
+        let is_there = self.snapshots.last() == Some(&end) && !self.may_tell_aborted_wrongly();
+        let unneeded = is_there || nothing || self.shared.damage().is_some();
+        if unneeded {
+            None
+        } else {
+            self.snapshot(now_ms)
+        }
     }
 }
 
@@ -95,10 +125,12 @@ pub(crate) struct State {
     pub(crate) epochs: Epochs,
     pub(crate) producers: Producers,
     pub(crate) transactions: Transactions,
+    /// What could not be read; then the rest says what lies before it.
+    pub(crate) damage: Option<Damage>,
 }
 
-/// What a log's batches below `end` say of producers and epochs: from the newest snapshot that is whole and not beyond
-/// `end`, and the headers after it.
+/// What a log's batches below `end` say of producers, transactions and epochs: from the newest snapshot that is whole, not beyond
+/// `end` and fits what lies beside it, and the headers after it. The segments' aborted transactions are made anew on the way.
 pub(crate) fn rebuild(
     shared: &Shared,
     snapshots: &[Offset],
@@ -106,33 +138,66 @@ pub(crate) fn rebuild(
     now_ms: i64,
     producers_max: usize,
 ) -> Result<State, ReadError> {
-    let mut state = newest_snapshot(shared, snapshots, end)?.unwrap_or_else(|| {
-        let segments = shared.segments();
-        let first = segments.get(segment_at(&segments, shared.log_start()));
-        Snapshot {
-            at: first.map_or(end, |segment| segment.base),
-            ..Snapshot::default()
+    let Snapshot {
+        at,
+        epochs,
+        producers,
+        ..
+    } = start(shared, snapshots, end)?;
+    let mut state = State {
+        epochs,
+        transactions: Transactions::of(&producers),
+        producers,
+        damage: None,
+    };
+    let replayed = replay(shared, at..end, |segment, arriving| {
+        let header = &arriving.header;
+        state.epochs.assign(header.leader_epoch, header.base_offset);
+        // Not judged again: what is in the log was judged when it came.
+        let remembered = state.producers.remember(arriving, now_ms);
+        state.producers.trim(producers_max);
+        if let Some(step) = remembered.and_then(|remembered| remembered.step) {
+            state.transactions.apply(&step);
+            if let Step::Ended(ended) = step
+                && !ended.is_commit
+            {
+                segment.aborted.add(ended.into());
+                if segment.aborted.wants_flush() {
+                    flush(shared, segment);
+                }
+            }
         }
+        ControlFlow::Continue(())
     });
-    let transactions = replay(shared, &mut state, end, now_ms, producers_max)?;
+    for segment in shared.segments().iter() {
+        flush(shared, segment);
+    }
+    match replayed {
+        Err(ReadError::Corrupt(damage)) => {
+            state.transactions.unknown_from(damage.offsets.start);
+            state.damage = Some(damage);
+        }
+        other => other?,
+    }
     state.epochs.cut(end);
     state.epochs.begin_at(shared.log_start());
-    Ok(State {
-        epochs: state.epochs,
-        producers: state.producers,
-        transactions,
-    })
+    Ok(state)
 }
 
-fn newest_snapshot(
-    shared: &Shared,
-    snapshots: &[Offset],
-    end: Offset,
-) -> Result<Option<Snapshot>, ReadError> {
-    let first = shared
-        .segments()
-        .first()
-        .map_or(end, |segment| segment.base);
+/// What does not reach its file stays in memory.
+fn flush(shared: &Shared, segment: &Segment) {
+    let flushed = segment.with_aborted(&shared.dir, &shared.path, |aborted, place| {
+        aborted.flush(place)
+    });
+    if let Err(error) = flushed {
+        warn!(path = %error.path.display(), error = %error.source, "aborted transactions stay in memory");
+    }
+}
+
+/// Where the headers are to be read from, and what was before.
+fn start(shared: &Shared, snapshots: &[Offset], end: Offset) -> Result<Snapshot, ReadError> {
+    let segments = shared.segments();
+    let first = segments.first().map_or(end, |segment| segment.base);
     for at in snapshots
         .iter()
         .rev()
@@ -141,95 +206,34 @@ fn newest_snapshot(
         let path = shared.path.join(snapshot_name(*at));
         let bytes = read_whole(&**shared.dir.storage(), &path)?.unwrap_or_default();
         match producers::decode(&bytes).filter(|snapshot| snapshot.at == *at) {
-            Some(snapshot) => return Ok(Some(snapshot)),
+            Some(snapshot) if reset_aborted(shared, &snapshot)? => return Ok(snapshot),
+            Some(_) => {
+                warn!(path = %path.display(), "aborted transactions are not as the state snapshot says; reading the log instead")
+            }
             None => {
                 warn!(path = %path.display(), "a state snapshot is not whole; reading the log instead")
             }
         }
     }
-    Ok(None)
-}
-
-fn replay(
-    shared: &Shared,
-    state: &mut Snapshot,
-    end: Offset,
-    now_ms: i64,
-    producers_max: usize,
-) -> Result<Transactions, ReadError> {
-    let mut transactions = Transactions::of(&state.producers);
-    let segments = shared.segments();
-    for segment in &segments[segment_at(&segments, state.at)..] {
-        let from = state.at.max(segment.base);
-        if from >= end.min(segment.end()) {
-            continue;
-        }
-        let file = segment.file(&shared.dir, &shared.path)?;
-        let sought = Sought {
-            segment,
-            file: &*file,
-            wait: Wait::Yes,
-        };
-        let first = shared.find(&sought, from)?;
-        let mut walk = Walk::new(
-            &*file,
-            first.position,
-            segment.size(),
-            first.header.base_offset,
-            Wait::Yes,
-        );
-        while let Some(placed) = walk
-            .next()
-            .map_err(|error| shared.walk_error(segment, error))?
-        {
-            let header = placed.header;
-            if header.base_offset >= end {
-                break;
-            }
-            if header.base_offset >= state.at {
-                state.epochs.assign(header.leader_epoch, header.base_offset);
-                let arriving = arriving(shared, &sought, &placed)?;
-                // Not judged again: what is in the log was judged when it came.
-                let remembered = state.producers.remember(&arriving, now_ms);
-                if let Some(step) = remembered.and_then(|remembered| remembered.step) {
-                    transactions.apply(&step);
-                }
-                state.producers.trim(producers_max);
-            }
-        }
-    }
-    Ok(transactions)
-}
-
-/// The batch as its producer's state sees it: of a marker, what it says.
-fn arriving(shared: &Shared, sought: &Sought<'_>, placed: &Placed) -> Result<Arriving, ReadError> {
-    let header = placed.header;
-    let mut arriving = Arriving {
-        header,
-        marker: None,
+    let nothing = Snapshot {
+        at: first,
+        ..Snapshot::default()
     };
-    if !header.attributes.is_control() || header.total_len() > MARKER_BYTES_MAX {
-        return Ok(arriving);
+    reset_aborted(shared, &nothing)?;
+    Ok(nothing)
+}
+
+/// Takes the segments' aborted transactions back to what they were at a snapshot. `false` when their files are not as it says.
+fn reset_aborted(shared: &Shared, snapshot: &Snapshot) -> Result<bool, ReadError> {
+    let mut fits = true;
+    for segment in shared.segments().iter() {
+        let known = snapshot
+            .aborted
+            .binary_search_by_key(&segment.base, |(base, _)| *base);
+        let tally = known.map_or(Tally::default(), |at| snapshot.aborted[at].1);
+        fits &= segment.with_aborted(&shared.dir, &shared.path, |aborted, place| {
+            aborted.reset(place, tally)
+        })?;
     }
-    let mut bytes = vec![0; header.total_len()];
-    let path = sought.segment.log_path(&shared.path);
-    let read = sought
-        .wait
-        .read_at(sought.file, &mut bytes, placed.position)
-        .map_err(FileError::of("reading", &path))?;
-    let marker = BatchView::split_first(bytes.get(..read).unwrap_or_default())
-        .and_then(|(batch, _)| batch.end_transaction());
-    arriving.marker = marker.map_err(|error| {
-        let (position, expected) = (placed.position, header.base_offset);
-        let found = error.to_string();
-        shared.walk_error(
-            sought.segment,
-            WalkError::Bad {
-                position,
-                expected,
-                found,
-            },
-        )
-    })?;
-    Ok(arriving)
+    Ok(fits)
 }

@@ -153,6 +153,7 @@ impl PartitionLog {
             for path in [
                 segment.log_path(&shared.path),
                 segment.index_path(&shared.path),
+                segment.aborted_path(&shared.path),
             ] {
                 remove_if_there(storage, &path)?;
             }
@@ -213,18 +214,22 @@ impl PartitionLog {
             now_ms,
             self.config.producers_max,
         );
+        let fatal = |error: ReadError| {
+            TruncationFailed::Fatal(Fatal {
+                doing: "reading",
+                path: self.shared.path.clone(),
+                source: Arc::new(std::io::Error::other(error)),
+            })
+        };
         let State {
             epochs,
             producers,
             transactions,
-        } = rebuilt.map_err(|error| {
-            let source = Arc::new(std::io::Error::other(error));
-            TruncationFailed::Fatal(Fatal {
-                doing: "reading",
-                path: self.shared.path.clone(),
-                source,
-            })
-        })?;
+            damage,
+        } = rebuilt.map_err(fatal)?;
+        if let Some(damage) = damage {
+            return Err(fatal(ReadError::Corrupt(damage)));
+        }
         self.latest_epoch = epochs.latest();
         *self.shared.epochs() = epochs;
         *self.shared.transactions() = transactions;

@@ -3,19 +3,22 @@
 //! Derived from the log, like an index: a snapshot that is missing, torn, of another offset or of an older form is as good as
 //! none. All numbers big-endian: `"WEIRSNP2"`, offset, count and (epoch, start) of epochs, count and producers (id, epoch,
 //! coordinator epoch, last seen, last timestamp, start of the open transaction or -1, last marker or -1, count of batches, each
-//! base sequence, last offset delta, base offset), CRC32C of all before.
+//! base sequence, last offset delta, base offset), count and segments with aborted transactions (first offset, count and hash of
+//! what their files hold), CRC32C of all before.
 
 use bytes::{Buf, BufMut};
 use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 use super::producer::{BATCHES_KEPT, SeenBatch};
 use super::{Producer, Producers};
+use crate::aborted::Tally;
 use crate::epochs::Epochs;
 
 const MAGIC: &[u8; 8] = b"WEIRSNP2";
 const EPOCH_LEN: usize = 12;
 const PRODUCER_LEN_MIN: usize = 47;
 const BATCH_LEN: usize = 16;
+const TALLY_LEN: usize = 20;
 
 /// The state of a partition just before the batch at `at`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,9 +26,16 @@ pub(crate) struct Snapshot {
     pub(crate) at: Offset,
     pub(crate) epochs: Epochs,
     pub(crate) producers: Producers,
+    /// The segments that have aborted transactions, and what their files hold.
+    pub(crate) aborted: Vec<(Offset, Tally)>,
 }
 
-pub(crate) fn encode(at: Offset, epochs: &Epochs, producers: &Producers) -> Vec<u8> {
+pub(crate) fn encode(
+    at: Offset,
+    epochs: &Epochs,
+    producers: &Producers,
+    aborted: &[(Offset, Tally)],
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_slice(MAGIC);
     bytes.put_i64(at.0);
@@ -50,6 +60,12 @@ pub(crate) fn encode(at: Offset, epochs: &Epochs, producers: &Producers) -> Vec<
             bytes.put_i64(batch.base_offset.0);
         }
     }
+    bytes.put_u32(aborted.len() as u32);
+    for (base, tally) in aborted {
+        bytes.put_i64(base.0);
+        bytes.put_u32(tally.count);
+        bytes.put_u64(tally.hash);
+    }
     let checksum = crc_fast::crc32_iscsi(&bytes);
     bytes.put_u32(checksum);
     bytes
@@ -65,11 +81,24 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Snapshot> {
     let at = Offset(rest.try_get_i64().ok()?);
     let epochs = decode_epochs(&mut rest)?;
     let producers = decode_producers(&mut rest)?;
+    let aborted = decode_aborted(&mut rest)?;
     rest.is_empty().then_some(Snapshot {
         at,
         epochs,
         producers,
+        aborted,
     })
+}
+
+fn decode_aborted(rest: &mut &[u8]) -> Option<Vec<(Offset, Tally)>> {
+    (0..counted(rest, TALLY_LEN)?)
+        .map(|_| {
+            let base = Offset(rest.try_get_i64().ok()?);
+            let count = rest.try_get_u32().ok()?;
+            let hash = rest.try_get_u64().ok()?;
+            Some((base, Tally { count, hash }))
+        })
+        .collect()
 }
 
 fn decode_epochs(rest: &mut &[u8]) -> Option<Epochs> {

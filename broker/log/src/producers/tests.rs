@@ -190,7 +190,7 @@ fn the_table_is_bounded_and_the_silent_ones_give_way() {
 
 #[test]
 fn a_snapshot_that_was_changed_is_none() {
-    let bytes = encode(Offset(4), &Epochs::default(), &table(&[(1, 0, 0, 3)]));
+    let bytes = encode(Offset(4), &Epochs::default(), &table(&[(1, 0, 0, 3)]), &[]);
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 0x10;
@@ -281,7 +281,7 @@ proptest! {
                     offset += i64::from(records);
                 }
             }
-            let bytes = encode(Offset(offset), &Epochs::default(), &producers);
+            let bytes = encode(Offset(offset), &Epochs::default(), &producers, &[]);
             prop_assert_eq!(&decode(&bytes).unwrap().producers, &producers);
         }
     }

@@ -7,7 +7,7 @@ use weir_wire::Offset;
 
 use crate::dir::{
     COMPACTED_FILE, DELETED_SUFFIX, DataDir, LOG_START_FILE, Mark, PartitionMeta, TEMPORARY_SUFFIX,
-    index_name, log_name, offset_of, segment_of, snapshot_name,
+    aborted_name, index_name, log_name, offset_of, segment_of, snapshot_name,
 };
 use crate::error::OpenError;
 use crate::files::{FileError, SYNCING, Wait, read_whole};
@@ -66,6 +66,7 @@ impl SegmentFiles {
         for name in [
             log_name(self.base, self.generation),
             index_name(self.base, self.generation),
+            aborted_name(self.base, self.generation),
         ] {
             remove(&**dir.storage(), &partition.join(name))?;
         }
@@ -135,7 +136,9 @@ impl Inventory {
                     len,
                     index_len,
                 });
-            } else if let Some((base, generation)) = segment_of(name, "index") {
+            } else if let Some((base, generation)) =
+                segment_of(name, "index").or_else(|| segment_of(name, "aborted"))
+            {
                 // Left behind when its segment was removed or replaced.
                 if !names.contains(&log_name(base, generation)) {
                     remove(storage, &path)?;
@@ -315,13 +318,18 @@ impl Inventory {
         storage
             .remove_file(&path)
             .map_err(FileError::of("removing", &path))?;
-        let index = segment.index_path(&shared.path);
-        match storage.remove_file(&index) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(FileError::of("removing", &index)(error).into())
+        for derived in [
+            segment.index_path(&shared.path),
+            segment.aborted_path(&shared.path),
+        ] {
+            match storage.remove_file(&derived) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FileError::of("removing", &derived)(error).into());
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Snapshots of a future that did not happen must not meet the one that will.

@@ -12,9 +12,12 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use proptest::prelude::*;
 use weir_wire::Offset;
-use weir_wire::batch::PATCHED_LEN;
+use weir_wire::batch::{BatchHeader, PATCHED_LEN};
 
 use crate::storage_sim::{SimStorage, Unsynced};
+use crate::testing::transactions::{
+    check as check_transactions, marker, send_marker, send_transactional, transactional, whole,
+};
 use crate::testing::{Outcome, Random, Recorder, Rig, batch_of, read_all};
 use crate::{AppendError, Appended, LogConfig, Opened};
 
@@ -22,6 +25,15 @@ use crate::{AppendError, Appended, LogConfig, Opened};
 enum Step {
     /// Queue a batch of so many records.
     Send(usize),
+    /// Queue a batch of one of a few producers' transactions.
+    SendInTransaction {
+        producer: i64,
+    },
+    /// Queue the end of such a transaction.
+    EndTransaction {
+        producer: i64,
+        is_commit: bool,
+    },
     /// Take the lanes' turns.
     Settle,
     Truncate {
@@ -38,7 +50,7 @@ enum Step {
 
 fn steps(seed: u64, count: usize) -> Vec<Step> {
     let mut random = Random::new(seed);
-    let mut step = || match random.below(20) {
+    let mut step = || match random.below(26) {
         0..9 => Step::Send(1 + random.below(4) as usize),
         9..14 => Step::Settle,
         14 => Step::Truncate {
@@ -49,6 +61,13 @@ fn steps(seed: u64, count: usize) -> Vec<Step> {
         },
         16 => Step::Retain,
         17 | 18 => Step::Checkpoint,
+        19..22 => Step::SendInTransaction {
+            producer: 100 + random.below(3) as i64,
+        },
+        22..25 => Step::EndTransaction {
+            producer: 100 + random.below(3) as i64,
+            is_commit: random.below(2) == 0,
+        },
         _ => Step::Wait,
     };
     (0..count).map(|_| step()).collect()
@@ -126,6 +145,19 @@ fn live(storage: &SimStorage, steps: &[Step]) -> Model {
                 let outcome = rig.send(&handle, &batch);
                 model.sent.push((batch, outcome));
             }
+            Step::SendInTransaction { producer } => {
+                let batch = transactional(*producer, 0, -1, 2);
+                let outcome = send_transactional(&handle, &batch);
+                model.sent.push((batch, outcome));
+            }
+            Step::EndTransaction {
+                producer,
+                is_commit,
+            } => {
+                let batch = marker(*producer, 0, *is_commit);
+                let outcome = send_marker(&handle, &batch);
+                model.sent.push((batch, outcome));
+            }
             Step::Settle => rig.settle(),
             Step::Truncate { back } => {
                 rig.settle();
@@ -155,6 +187,9 @@ fn live(storage: &SimStorage, steps: &[Step]) -> Model {
     }
     rig.settle();
     model.learn(&recorder, &mut reports);
+    if !storage.is_dead() {
+        check_transactions(handle.reader(), "alive");
+    }
     model
 }
 
@@ -189,22 +224,14 @@ fn truncate(rig: &mut Rig, handle: &crate::PartitionHandle, model: &mut Model, b
     }
 }
 
-/// The sequence after the last batch in the log.
+/// The sequence after the producer's last batch in the log.
 fn next_sequence(model: &Model) -> i32 {
-    let Some(last) = model
-        .possible
-        .values()
-        .next_back()
-        .and_then(|batches| batches.last())
-    else {
-        return 0;
-    };
-    let mut whole = vec![0; PATCHED_LEN];
-    whole.extend_from_slice(last);
-    let length = (whole.len() - 12) as i32;
-    whole[8..12].copy_from_slice(&length.to_be_bytes());
-    let header = weir_wire::batch::BatchHeader::parse(&whole).unwrap();
-    header.base_sequence + header.last_offset_delta + 1
+    let batches = model.possible.values().rev().filter_map(|all| all.last());
+    let headers = batches.map(|batch| BatchHeader::parse(&whole(batch)).unwrap());
+    let mut own = headers.filter(|header| header.producer_id.0 == 5);
+    own.next().map_or(0, |header| {
+        header.base_sequence + header.last_offset_delta + 1
+    })
 }
 
 fn delete_records(rig: &mut Rig, handle: &crate::PartitionHandle, model: &mut Model, back: i64) {
@@ -260,6 +287,7 @@ fn check(storage: &SimStorage, model: &Model, what: &str) {
         expected = last.0 + 1;
     }
     assert_eq!(expected, end, "{what}");
+    check_transactions(reader, what);
     // And it goes on.
     if end > start {
         let next = rig.append(&opened.handle, &batch_of(77, 0, 0, 1)).unwrap();
@@ -296,5 +324,12 @@ proptest! {
     #[test]
     fn all_that_was_durable_survives_a_power_cut_at_any_operation(seed in any::<u32>()) {
         cut_power_everywhere(u64::from(seed));
+    }
+}
+
+#[test]
+fn two_segments_that_were_filled_before_the_first_sync_are_no_damage() {
+    for seed in [851_950_060, 879_432_320] {
+        cut_power_everywhere(seed);
     }
 }

@@ -123,6 +123,10 @@ impl Disk {
         self.dead = true;
     }
 
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     pub(super) fn die_after(&mut self, changes: u64) {
         self.dies_at = Some(self.changes + changes);
         self.dead = changes == 0;

@@ -187,8 +187,9 @@ impl Partition {
         if self.snapshot_running || !self.log.wants_snapshot() {
             return None;
         }
-        self.snapshot_running = true;
-        Some(self.log.snapshot(now_ms))
+        let job = self.log.snapshot(now_ms);
+        self.snapshot_running = job.is_some();
+        job
     }
 
     pub(super) fn snapshot_written(&mut self) {
@@ -262,6 +263,7 @@ impl Partition {
     /// The pass has ended, one way or another.
     pub(super) fn cleaned(&mut self) {
         self.is_cleaning = false;
+        self.log.segments_exchanged();
     }
 
     /// Syncs and writes what makes the next open quick. Says whose it was.
