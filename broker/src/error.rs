@@ -2,7 +2,7 @@
 //!
 //! Handlers turn an error into an [`ApiError`] with `into`, and put its code and message where their response has them.
 
-use weir_log::{AppendError, ReadError, SequenceError, TransactionError};
+use weir_log::{AppendError, LaneError, ReadError, SequenceError, TransactionError};
 use weir_quorum::ControlError;
 pub use weir_wire::ErrorCode;
 use weir_wire::batch::BatchError;
@@ -94,6 +94,21 @@ impl From<AppendError> for ApiError {
             ) => ErrorCode::InvalidTxnState,
             AppendError::Transaction(TransactionError::CoordinatorFenced { .. }) => {
                 ErrorCode::TransactionCoordinatorFenced
+            }
+            _ => ErrorCode::UnknownServerError,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<LaneError> for ApiError {
+    fn from(error: LaneError) -> Self {
+        let code = match &error {
+            LaneError::Closed => ErrorCode::NotLeaderOrFollower,
+            LaneError::Busy => ErrorCode::NotEnoughReplicas,
+            LaneError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            LaneError::Stopped | LaneError::Damaged(_) | LaneError::Io { .. } => {
+                ErrorCode::KafkaStorageError
             }
             _ => ErrorCode::UnknownServerError,
         };

@@ -4,6 +4,7 @@
 //! its time is over. Sessions (KIP-227) are not kept: every answer says session 0, which makes clients name all partitions
 //! each time.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use weir_log::ReadError;
 use weir_quorum::image::Image;
 use weir_wire::messages::fetch_request::{FetchPartitionView, FetchTopicView};
 use weir_wire::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use weir_wire::messages::{FetchRequestView, FetchResponse};
 use weir_wire::{FileRange, LeaderEpoch, Offset, Records};
@@ -209,16 +211,15 @@ impl Fetch {
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
         if from < readable && (bytes_max > 0 || is_first) {
-            let records = read_batches(
-                host,
-                &led.partition,
-                from,
-                self.isolation,
-                bytes_max,
-                is_first,
-            )
-            .await
-            .map_err(ApiError::from)?;
+            let (records, next) =
+                read_batches(host, &led.partition, from..readable, bytes_max, is_first)
+                    .await
+                    .map_err(ApiError::from)?;
+            if let Some(aborted) = data.aborted_transactions.as_mut() {
+                *aborted = aborted_transactions(host, &led.partition, from..next)
+                    .await
+                    .map_err(ApiError::from)?;
+            }
             look.bytes += records.len();
             led.partition
                 .counters()
@@ -257,35 +258,59 @@ impl Fetch {
 /// the further system call that sending it by itself takes.
 const SENT_FROM_FILE_BYTES: u64 = 32 << 10;
 
-/// What the page cache has, on this thread; otherwise from the disk on one that may wait.
+/// What the page cache has, on this thread; otherwise from the disk on one that may wait. Also says where to read on.
 async fn read_batches(
     host: &Host,
     partition: &Arc<Partition>,
-    from: Offset,
-    isolation: Isolation,
+    range: Range<Offset>,
     bytes_max: usize,
     min_one_batch: bool,
-) -> Result<Records, ReadError> {
-    let slice = match partition.try_slice(from, isolation, bytes_max, min_one_batch) {
+) -> Result<(Records, Offset), ReadError> {
+    let (from, up_to) = (range.start, range.end);
+    let reader = partition.reader();
+    let slice = match reader.try_slice(from, up_to, bytes_max, min_one_batch) {
         Err(ReadError::WouldBlock) => None,
         slice => Some(slice?),
     };
     if let Some(slice) = slice {
+        let next = slice.next_offset;
         if slice.len >= SENT_FROM_FILE_BYTES
             && let Some(file) = slice.file.as_std()
             && let Ok(len) = usize::try_from(slice.len)
         {
             let offset = slice.position;
-            return Ok(Records::from(FileRange { file, offset, len }));
+            return Ok((Records::from(FileRange { file, offset, len }), next));
         }
         if let Some(bytes) = slice.try_bytes() {
-            return Ok(Records::from(bytes));
+            return Ok((Records::from(bytes), next));
         }
     }
-    let partition = Arc::clone(partition);
-    let read = host.blocking(move || partition.read_as(from, isolation, bytes_max, min_one_batch));
+    let reader = reader.clone();
+    let read = host.blocking(move || reader.read(from, up_to, bytes_max, min_one_batch));
     let batches = read.await?;
-    Ok(Records::from(batches.bytes))
+    Ok((Records::from(batches.bytes), batches.next_offset))
+}
+
+/// Whose records in a range the consumer leaves out: from memory or the page cache on this thread, otherwise on one that may wait.
+async fn aborted_transactions(
+    host: &Host,
+    partition: &Arc<Partition>,
+    range: Range<Offset>,
+) -> Result<Vec<AbortedTransaction>, ReadError> {
+    let (from, to) = (range.start, range.end);
+    let found = match partition.reader().try_aborted_transactions(from, to) {
+        Err(ReadError::WouldBlock) => {
+            let reader = partition.reader().clone();
+            host.blocking(move || reader.aborted_transactions(from, to))
+                .await?
+        }
+        found => found?,
+    };
+    let told = found.into_iter().map(|aborted| AbortedTransaction {
+        producer_id: aborted.producer_id.0,
+        first_offset: aborted.first_offset.0,
+    });
+    Ok(told.collect())
 }
 
 /// Where the client's log and this one part, if the client says what it has read last and it is not what is here (KIP-595).

@@ -39,6 +39,7 @@ mod k23_offset_for_leader_epoch;
 mod k24_add_partitions_to_txn;
 mod k25_add_offsets_to_txn;
 mod k26_end_txn;
+mod k27_write_txn_markers;
 mod k32_describe_configs;
 mod k33_alter_configs;
 mod k35_describe_log_dirs;
@@ -47,6 +48,7 @@ mod k42_delete_groups;
 mod k44_incremental_alter_configs;
 mod k47_offset_delete;
 mod k60_describe_cluster;
+mod k61_describe_producers;
 mod k65_describe_transactions;
 mod k66_list_transactions;
 mod k74_list_config_resources;
@@ -135,6 +137,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::AddPartitionsToTxn,      0,  5, Client, k24_add_partitions_to_txn::handle),
     api(ApiKey::AddOffsetsToTxn,         0,  4, Client, k25_add_offsets_to_txn::handle),
     api(ApiKey::EndTxn,                  0,  5, Client, k26_end_txn::handle),
+    api(ApiKey::WriteTxnMarkers,         1,  2, Client, k27_write_txn_markers::handle),
     api(ApiKey::DescribeConfigs,         1,  4, Client, k32_describe_configs::handle),
     api(ApiKey::AlterConfigs,            0,  2, Client, k33_alter_configs::handle),
     api(ApiKey::DescribeLogDirs,         1,  5, Client, k35_describe_log_dirs::handle),
@@ -143,6 +146,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::IncrementalAlterConfigs, 0,  1, Client, k44_incremental_alter_configs::handle),
     api(ApiKey::OffsetDelete,            0,  0, Client, k47_offset_delete::handle),
     api(ApiKey::DescribeCluster,         0,  2, Client, k60_describe_cluster::handle),
+    api(ApiKey::DescribeProducers,       0,  0, Client, k61_describe_producers::handle),
     api(ApiKey::DescribeTransactions,    0,  0, Client, k65_describe_transactions::handle),
     api(ApiKey::ListTransactions,        0,  2, Client, k66_list_transactions::handle),
     api(ApiKey::ListConfigResources,     0,  1, Client, k74_list_config_resources::handle),

@@ -30,7 +30,7 @@ pub(crate) fn log_config(topic: &TopicConfig) -> LogConfig {
         segment_bytes: u64::try_from(topic.segment_bytes).unwrap_or(u64::MAX),
         segment_ms: topic.segment_ms,
         segment_jitter_ms: topic.segment_jitter_ms,
-        compaction: topic.cleanup_policy.compact.then(|| Compaction {
+        compaction: topic.cleanup_policy.compact.then_some(Compaction {
             // Between 0 and 1: that was checked when it was set.
             dirty_ratio_min_ppm: (topic.min_cleanable_dirty_ratio * 1e6) as u32,
             lag_min_ms: topic.min_compaction_lag_ms,

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, oneshot};
 use weir_log::{
-    Append, AppendError, Appended, Batches, FileSlice, LogReader, Observer, Opened, Origin,
-    PartitionHandle, PartitionKey, ReadError, Verified,
+    Append, AppendError, Appended, Batches, LogReader, Observer, Opened, Origin, PartitionHandle,
+    PartitionKey, ReadError, Verified,
 };
 use weir_quorum::configs::TopicConfig;
 use weir_quorum::image::Topic;
@@ -245,18 +245,6 @@ impl Partition {
         async move { receiver.await.unwrap_or(Err(AppendError::Closed)) }
     }
 
-    /// Where batches from `from` on lie that a consumer of this kind may read, if they are at hand without waiting for the disk.
-    pub fn try_slice(
-        &self,
-        from: Offset,
-        isolation: Isolation,
-        bytes_max: usize,
-        min_one_batch: bool,
-    ) -> Result<FileSlice, ReadError> {
-        self.reader()
-            .try_slice(from, self.readable(isolation), bytes_max, min_one_batch)
-    }
-
     /// Batches from `from` on, below the high watermark, if they are at hand without waiting for the disk.
     pub fn try_read(
         &self,
@@ -275,7 +263,8 @@ impl Partition {
         bytes_max: usize,
         min_one_batch: bool,
     ) -> Result<Batches, ReadError> {
-        self.read_as(from, Isolation::ReadUncommitted, bytes_max, min_one_batch)
+        self.reader()
+            .read(from, self.high_watermark(), bytes_max, min_one_batch)
     }
 
     /// Batches from `from` on that a consumer of this kind may read. Waits for the disk.

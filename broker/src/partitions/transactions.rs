@@ -1,6 +1,6 @@
 //! What a partition has to do with transactions: their batches, and the markers that end them.
 
-use weir_log::{AppendError, Appended, Origin};
+use weir_log::{AppendError, Appended, LaneError, Origin, ProducerState};
 use weir_wire::batch::{EndTransactionMarker, control_batch};
 use weir_wire::{LeaderEpoch, ProducerEpoch, ProducerId};
 
@@ -20,6 +20,14 @@ pub struct Marker {
 }
 
 impl Partition {
+    /// What is known of the partition's producers.
+    pub fn producers(
+        &self,
+        done: impl FnOnce(Result<Vec<ProducerState>, LaneError>) + Send + 'static,
+    ) {
+        self.handle().producers(done);
+    }
+
     /// Queues a marker. `done` is called as that of [`append`](Self::append) is: once the high watermark has passed the marker, or
     /// when it was refused. [`SequenceError::Fenced`](weir_log::SequenceError::Fenced) refuses a producer epoch,
     /// [`TransactionError::CoordinatorFenced`](weir_log::TransactionError::CoordinatorFenced) a coordinator's. A marker for a

@@ -295,7 +295,9 @@ fn keyed(count: usize) -> Bytes {
     builder.build()
 }
 
-fn act(rig: &mut Rig, handle: &PartitionHandle, act: &Act) {
+/// `compacted_to`: consumers have seen what lies below, and compaction may have left out records of transactions that end there,
+/// so that nobody truncates to before it.
+fn act(rig: &mut Rig, handle: &PartitionHandle, act: &Act, compacted_to: &mut i64) {
     let reader = handle.reader();
     match act {
         Act::Plain(count) => drop(rig.send(handle, &keyed(*count))),
@@ -312,7 +314,9 @@ fn act(rig: &mut Rig, handle: &PartitionHandle, act: &Act) {
         Act::Truncate { back } => {
             rig.settle();
             let end = (reader.log_end().0 - back).max(reader.log_start().0);
-            rig.truncate(handle, end);
+            if end >= *compacted_to {
+                rig.truncate(handle, end);
+            }
         }
         Act::DeleteRecords { back } => {
             rig.settle();
@@ -323,6 +327,7 @@ fn act(rig: &mut Rig, handle: &PartitionHandle, act: &Act) {
             rig.settle();
             rig.clock.advance(20);
             let stable = reader.last_stable(reader.log_end());
+            *compacted_to = stable.0;
             handle.clean(stable);
         }
         Act::Reopen | Act::Kill => {}
@@ -344,9 +349,10 @@ proptest! {
         };
         let mut storage = SimStorage::new();
         let mut rig = Rig::new(&storage);
+        let mut compacted_to = 0;
         let (Opened { mut handle, .. }, _) = rig.open(&config);
         for (number, one) in acts.iter().enumerate() {
-            act(&mut rig, &handle, one);
+            act(&mut rig, &handle, one, &mut compacted_to);
             rig.settle();
             match one {
                 Act::Reopen => {
