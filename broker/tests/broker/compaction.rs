@@ -29,7 +29,7 @@ async fn all(client: &mut Client) -> Vec<(i64, String)> {
         if at >= data.high_watermark {
             return found;
         }
-        let next = next_offset(&data.records.as_ref().unwrap().parts());
+        let next = next_offset(data.records.as_ref().unwrap().parts());
         assert!(next > at, "nothing at {at}");
         found.extend(
             values(&data)
