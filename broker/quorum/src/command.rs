@@ -3,12 +3,12 @@
 //! Commands travel between brokers as JSON, so brokers of two versions read each other's: fields may be added with a
 //! default, and are not refused here as they are in records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::ControlError;
-use crate::ids::{BrokerEpoch, BrokerId, Incarnation, TopicId};
+use crate::ids::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, PartitionEpoch, TopicId};
 use crate::record::HostPort;
 
 /// A request to the controller.
@@ -20,6 +20,16 @@ pub enum Command {
     Heartbeat(Heartbeat),
     /// A broker says goodbye: it is fenced at once. Answered with [`Reply::Done`].
     Goodbye(Goodbye),
+    /// A broker names replicas of its own that may lack what it had. Answered with [`Reply::Done`].
+    ReportLost(ReportLost),
+    /// A broker gets no new replicas, or does again. Answered with [`Reply::Done`].
+    Cordon(Cordon),
+    /// A leader says who is in sync with it, for each partition alone. Answered with [`Reply::Partitions`].
+    AlterInSync(AlterInSync),
+    /// Elects leaders, for each partition alone. Answered with [`Reply::Elections`].
+    ElectLeaders(ElectLeaders),
+    /// Moves replicas, of each partition alone. Answered with [`Reply::Partitions`].
+    Reassign(Reassign),
     /// Creates topics, each alone. Answered with [`Reply::Topics`].
     CreateTopics(CreateTopics),
     /// Grows topics, each alone. Answered with [`Reply::Topics`].
@@ -66,6 +76,93 @@ pub struct Heartbeat {
     pub epoch: BrokerEpoch,
     /// Whether it is ready to lead and serve: its logs are recovered and its metadata is caught up.
     pub ready: bool,
+    /// Whether it is about to stop, and asks whether it may.
+    #[serde(default)]
+    pub stopping: bool,
+}
+
+/// See [`Command::ReportLost`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportLost {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// The partitions, by topic and index.
+    pub partitions: BTreeSet<(TopicId, i32)>,
+}
+
+/// See [`Command::Cordon`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// The broker.
+    pub id: BrokerId,
+    /// Whether it gets no new replicas.
+    pub cordoned: bool,
+}
+
+/// See [`Command::AlterInSync`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterInSync {
+    /// The leader of all of them.
+    pub id: BrokerId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// The partitions.
+    pub partitions: Vec<InSyncChange>,
+}
+
+/// The in-sync set of one partition, as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InSyncChange {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub index: i32,
+    /// The epoch in which the broker leads it.
+    pub leader_epoch: LeaderEpoch,
+    /// The state of the partition that the change is made to.
+    pub partition_epoch: PartitionEpoch,
+    /// Who is in sync, each in the registration in which it was seen to be (KIP-903); the leader is among them.
+    pub isr: Vec<(BrokerId, BrokerEpoch)>,
+}
+
+/// See [`Command::ElectLeaders`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectLeaders {
+    /// Who is to lead.
+    pub election: Election,
+    /// The partitions by the names of their topics; `None`: all.
+    pub partitions: Option<Vec<(String, i32)>>,
+}
+
+/// Who is to lead a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Election {
+    /// The first of its replicas, if it is in sync.
+    Preferred,
+    /// Where nobody leads: any replica that is alive, at the price of what it lacks.
+    Unclean,
+}
+
+/// See [`Command::Reassign`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reassign {
+    /// The partitions.
+    pub partitions: Vec<Reassignment>,
+    /// Whether partitions may get more or fewer replicas than they have (KIP-860).
+    pub allow_replication_factor_change: bool,
+}
+
+/// Where one partition is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reassignment {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's index.
+    pub index: i32,
+    /// The brokers that are to hold it, the preferred leader first; `None` cancels what is under way.
+    pub replicas: Option<Vec<BrokerId>>,
 }
 
 /// See [`Command::Goodbye`].
@@ -214,7 +311,15 @@ pub enum Reply {
     Heartbeat {
         /// Whether the broker is fenced from here on.
         fenced: bool,
+        /// Whether it leads nothing and gets nothing more to lead, so that it may stop.
+        #[serde(default)]
+        may_stop: bool,
     },
+    /// To [`Command::AlterInSync`] and [`Command::Reassign`], in the order of the request.
+    Partitions(Vec<Result<(), ControlError>>),
+    /// To [`Command::ElectLeaders`]: what came of each partition; without a list in the request, of those alone where an
+    /// election was due.
+    Elections(Vec<ElectionResult>),
     /// To [`Command::CreateTopics`], [`Command::CreatePartitions`], [`Command::DeleteTopics`] and
     /// [`Command::EnsureInternalTopic`], in the order of the request.
     Topics(Vec<TopicResult>),
@@ -229,6 +334,17 @@ pub enum Reply {
     },
     /// It is done.
     Done,
+}
+
+/// What became of the election of one partition's leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionResult {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's index.
+    pub index: i32,
+    /// Whether there is another leader now.
+    pub outcome: Result<(), ControlError>,
 }
 
 /// What became of one topic.

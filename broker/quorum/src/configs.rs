@@ -513,5 +513,13 @@ pub fn cluster_number(image: &Image, settings: &Settings, name: &str) -> Result<
         .map_err(|_| unknown("numeric broker", name))
 }
 
+/// A number of a topic's configuration; its default where it is set to what no number is.
+pub(crate) fn topic_number(image: &Image, settings: &Settings, topic: &Topic, name: &str) -> i64 {
+    let Ok(def) = topic_def(name) else { return 0 };
+    let effective = effective_topic(image, settings, topic, def);
+    let number = effective.value().trim().parse();
+    number.unwrap_or_else(|_| def.default.parse().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests;

@@ -14,13 +14,17 @@ use crate::record::Record;
 mod brokers;
 mod configs;
 mod elections;
+mod in_sync;
+mod leaders;
 mod producers;
+mod reassign;
 #[cfg(test)]
 mod tests;
 mod topics;
 
 pub use brokers::{admissible, expired, formed};
 pub use configs::{CLIENT_METRICS_MAX, CONFIGURED_GROUPS_MAX};
+pub use leaders::balance_leaders;
 pub use producers::PRODUCER_ID_BLOCK;
 pub use topics::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
 
@@ -74,6 +78,11 @@ pub fn decide(view: &View<'_>, command: &Command) -> Result<Decision, ControlErr
         Command::RegisterBroker(request) => brokers::register(view, request),
         Command::Heartbeat(request) => brokers::heartbeat(view, request),
         Command::Goodbye(request) => brokers::goodbye(view, request),
+        Command::ReportLost(request) => brokers::report_lost(view, request),
+        Command::Cordon(request) => brokers::cordon(view, request),
+        Command::AlterInSync(request) => in_sync::alter(view, request),
+        Command::ElectLeaders(request) => Ok(leaders::elect(view, request)),
+        Command::Reassign(request) => Ok(reassign::reassign(view, request)),
         Command::CreateTopics(request) => Ok(topics::create(view, request)),
         Command::CreatePartitions(request) => Ok(topics::grow(view, request)),
         Command::DeleteTopics(request) => Ok(topics::delete(view, request)),

@@ -30,8 +30,20 @@ pub enum ErrorName {
     InvalidRequest,
     /// 44: refused by a rule of this cluster.
     PolicyViolation,
+    /// 74: a request of a leader that was replaced.
+    FencedLeaderEpoch,
     /// 77: a heartbeat of a registration that is over.
     StaleBrokerEpoch,
+    /// 80: the preferred leader is away or not in sync.
+    PreferredLeaderNotAvailable,
+    /// 83: no replica that could lead is alive.
+    EligibleLeadersNotAvailable,
+    /// 84: the leader is the one that is wanted.
+    ElectionNotNeeded,
+    /// 85: nothing is being moved.
+    NoReassignmentInProgress,
+    /// 95: made to a state that is not the newest.
+    InvalidUpdateVersion,
     /// 100: no topic has this id.
     UnknownTopicId,
     /// 101: another live broker has this id.
@@ -40,6 +52,8 @@ pub enum ErrorName {
     BrokerIdNotRegistered,
     /// 104: the broker belongs to another cluster.
     InconsistentClusterId,
+    /// 107: a replica that may not be in sync.
+    IneligibleReplica,
 }
 
 impl ErrorName {
@@ -58,11 +72,18 @@ impl ErrorName {
             Self::NotController => 41,
             Self::InvalidRequest => 42,
             Self::PolicyViolation => 44,
+            Self::FencedLeaderEpoch => 74,
             Self::StaleBrokerEpoch => 77,
+            Self::PreferredLeaderNotAvailable => 80,
+            Self::EligibleLeadersNotAvailable => 83,
+            Self::ElectionNotNeeded => 84,
+            Self::NoReassignmentInProgress => 85,
+            Self::InvalidUpdateVersion => 95,
             Self::UnknownTopicId => 100,
             Self::DuplicateBrokerRegistration => 101,
             Self::BrokerIdNotRegistered => 102,
             Self::InconsistentClusterId => 104,
+            Self::IneligibleReplica => 107,
         }
     }
 
@@ -81,11 +102,18 @@ impl ErrorName {
             Self::NotController => "NOT_CONTROLLER",
             Self::InvalidRequest => "INVALID_REQUEST",
             Self::PolicyViolation => "POLICY_VIOLATION",
+            Self::FencedLeaderEpoch => "FENCED_LEADER_EPOCH",
             Self::StaleBrokerEpoch => "STALE_BROKER_EPOCH",
+            Self::PreferredLeaderNotAvailable => "PREFERRED_LEADER_NOT_AVAILABLE",
+            Self::EligibleLeadersNotAvailable => "ELIGIBLE_LEADERS_NOT_AVAILABLE",
+            Self::ElectionNotNeeded => "ELECTION_NOT_NEEDED",
+            Self::NoReassignmentInProgress => "NO_REASSIGNMENT_IN_PROGRESS",
+            Self::InvalidUpdateVersion => "INVALID_UPDATE_VERSION",
             Self::UnknownTopicId => "UNKNOWN_TOPIC_ID",
             Self::DuplicateBrokerRegistration => "DUPLICATE_BROKER_REGISTRATION",
             Self::BrokerIdNotRegistered => "BROKER_ID_NOT_REGISTERED",
             Self::InconsistentClusterId => "INCONSISTENT_CLUSTER_ID",
+            Self::IneligibleReplica => "INELIGIBLE_REPLICA",
         }
     }
 }

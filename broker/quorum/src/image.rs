@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, TopicId,
 };
-use crate::record::HostPort;
+use crate::record::{HostPort, PartitionState};
 
 mod apply;
 mod snapshot;
@@ -57,6 +57,15 @@ pub struct Broker {
     pub fenced: bool,
     /// Whether it gets no new replicas.
     pub cordoned: bool,
+    /// Whether it is about to stop: it leads only what nobody else can.
+    pub stopping: bool,
+}
+
+impl Broker {
+    /// Whether it may be given something to lead.
+    pub fn can_lead(&self) -> bool {
+        !self.fenced && !self.stopping
+    }
 }
 
 /// A topic.
@@ -106,6 +115,55 @@ pub struct Partition {
     pub epoch: PartitionEpoch,
     /// Replicas outside the in-sync set that may be elected all the same (KIP-966).
     pub elr: Vec<BrokerId>,
+    /// Replicas that may hold as much, though not for certain: when nobody may be elected, the one with the most may be chosen.
+    pub last_known: Vec<BrokerId>,
+    /// Replicas that a reassignment adds; they are among `replicas`.
+    pub adding: Vec<BrokerId>,
+    /// Replicas that go when those have everything; they are among `replicas`.
+    pub removing: Vec<BrokerId>,
+}
+
+impl Partition {
+    /// The replicas that it is to have: without those that are on their way out.
+    pub fn target(&self) -> impl Iterator<Item = BrokerId> {
+        let staying = |id: &BrokerId| !self.removing.contains(id);
+        self.replicas.iter().copied().filter(staying)
+    }
+
+    /// Whether replicas are being moved.
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// As a record has it.
+    pub(crate) fn to_state(&self, index: i32) -> PartitionState {
+        PartitionState {
+            index,
+            replicas: self.replicas.clone(),
+            isr: self.isr.clone(),
+            leader: self.leader,
+            leader_epoch: self.leader_epoch,
+            epoch: self.epoch,
+            elr: self.elr.clone(),
+            last_known: self.last_known.clone(),
+            adding: self.adding.clone(),
+            removing: self.removing.clone(),
+        }
+    }
+
+    pub(crate) fn from_state(state: &PartitionState) -> Self {
+        Self {
+            replicas: state.replicas.clone(),
+            isr: state.isr.clone(),
+            leader: state.leader,
+            leader_epoch: state.leader_epoch,
+            epoch: state.epoch,
+            elr: state.elr.clone(),
+            last_known: state.last_known.clone(),
+            adding: state.adding.clone(),
+            removing: state.removing.clone(),
+        }
+    }
 }
 
 impl Image {

@@ -23,6 +23,7 @@ pub mod placement;
 pub mod quorum;
 mod raft;
 pub mod record;
+pub mod replicas;
 pub mod topics;
 pub mod transport;
 

@@ -27,16 +27,16 @@ pub enum Record {
     BrokerFenced(BrokerFenced),
     /// A broker is ready to lead and serve.
     BrokerUnfenced(BrokerUnfenced),
+    /// A broker is about to stop: it keeps what it leads until others have it, and gets nothing new.
+    BrokerStopping(BrokerStopping),
+    /// A broker gets no new replicas, or does again.
+    BrokerCordoned(BrokerCordoned),
     /// A topic came to be; its partitions follow.
     TopicCreated(TopicCreated),
     /// A topic's next partitions came to be, each in sync and in its first epoch.
     PartitionsAdded(PartitionsAdded),
-    /// A partition came to be, in any state.
-    PartitionCreated(PartitionCreated),
-    /// Partitions of a topic got other leaders, or none.
-    LeadersChanged(LeadersChanged),
-    /// A partition's leader, replicas or in-sync set changed.
-    PartitionChanged(PartitionChanged),
+    /// Partitions of a topic are as the record says, new ones and old.
+    PartitionsSet(PartitionsSet),
     /// A topic and its data are gone.
     TopicDeleted(TopicDeleted),
     /// A configuration was set or unset.
@@ -126,6 +126,26 @@ pub struct BrokerUnfenced {
     pub epoch: BrokerEpoch,
 }
 
+/// See [`Record::BrokerStopping`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerStopping {
+    /// The broker.
+    pub id: BrokerId,
+    /// The registration that is about to end.
+    pub epoch: BrokerEpoch,
+}
+
+/// See [`Record::BrokerCordoned`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerCordoned {
+    /// The broker.
+    pub id: BrokerId,
+    /// Whether it gets no new replicas.
+    pub cordoned: bool,
+}
+
 /// See [`Record::TopicCreated`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,23 +173,21 @@ pub struct PartitionsAdded {
     pub leaders: Vec<Option<BrokerId>>,
 }
 
-/// See [`Record::LeadersChanged`].
+/// See [`Record::PartitionsSet`]. One record for all that change together: a broker that goes may hold thousands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LeadersChanged {
+pub struct PartitionsSet {
     /// The topic.
     pub topic: TopicId,
-    /// For each partition its index, its leader, if there is one, and its new epochs: of the leader, and of the partition.
-    pub changes: Vec<(i32, Option<BrokerId>, LeaderEpoch, PartitionEpoch)>,
+    /// Each as a whole. An index that the topic does not have yet follows its last one.
+    pub partitions: Vec<PartitionState>,
 }
 
-/// See [`Record::PartitionCreated`].
+/// All there is to know of a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PartitionCreated {
-    /// The topic.
-    pub topic: TopicId,
-    /// The partition's index; partitions are created in order, from 0.
+pub struct PartitionState {
+    /// The partition's index.
     pub index: i32,
     /// The brokers that hold it, the preferred leader first.
     pub replicas: Vec<BrokerId>,
@@ -178,38 +196,22 @@ pub struct PartitionCreated {
     /// The leader; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<BrokerId>,
-    /// Counts leaders.
+    /// Counts leaders: one that changes always comes with a new epoch.
     pub leader_epoch: LeaderEpoch,
     /// Counts changes.
     pub epoch: PartitionEpoch,
     /// Replicas outside the in-sync set that may be elected all the same (KIP-966).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elr: Vec<BrokerId>,
-}
-
-/// See [`Record::PartitionChanged`]. What is absent stays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PartitionChanged {
-    /// The topic.
-    pub topic: TopicId,
-    /// The partition's index.
-    pub index: i32,
-    /// The leader: one that changes always comes with a new epoch.
-    pub leader: Option<BrokerId>,
-    /// Counts leaders.
-    pub leader_epoch: LeaderEpoch,
-    /// Counts changes.
-    pub epoch: PartitionEpoch,
-    /// The new replicas.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replicas: Option<Vec<BrokerId>>,
-    /// The new in-sync set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub isr: Option<Vec<BrokerId>>,
-    /// The new set of eligible replicas.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elr: Option<Vec<BrokerId>>,
+    /// Replicas that may hold as much, though not for certain: when nobody may be elected, the one with the most may be chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_known: Vec<BrokerId>,
+    /// Replicas that a reassignment adds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adding: Vec<BrokerId>,
+    /// Replicas that go when those have everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<BrokerId>,
 }
 
 /// See [`Record::TopicDeleted`].

@@ -1,12 +1,13 @@
 //! Brokers register, are heard from, fall silent and say goodbye.
 
 use super::{Decision, FEATURE_LEVEL, View, elections};
-use crate::command::{Goodbye, Heartbeat, RegisterBroker, Reply};
+use crate::command::{Cordon, Goodbye, Heartbeat, RegisterBroker, Reply, ReportLost};
 use crate::error::{ControlError, ErrorName};
 use crate::ids::{BrokerEpoch, BrokerId, ClusterId, NodeId};
 use crate::image::Broker;
 use crate::record::{
-    BrokerFenced, BrokerRegistered, BrokerUnfenced, ClusterFormed, FeatureLevel, Record,
+    BrokerCordoned, BrokerFenced, BrokerRegistered, BrokerStopping, BrokerUnfenced, ClusterFormed,
+    FeatureLevel, Record,
 };
 
 /// The first records of a cluster.
@@ -48,7 +49,7 @@ pub(super) fn register(
     let mut records = Vec::new();
     if let Some(known) = known {
         if known.incarnation == request.incarnation {
-            records.extend(elections::depose(view.image, request.id));
+            records.extend(elections::depose(view, request.id));
         } else {
             admissible(
                 view,
@@ -57,7 +58,7 @@ pub(super) fn register(
                     incarnation: request.incarnation,
                 },
             )?;
-            records.extend(elections::disown(view.image, request.id));
+            records.extend(elections::disown(view, request.id));
         }
     }
     records.push(Record::BrokerRegistered(BrokerRegistered {
@@ -106,24 +107,64 @@ fn is_alive(view: &View<'_>, known: &Broker) -> bool {
 
 pub(super) fn heartbeat(view: &View<'_>, request: &Heartbeat) -> Result<Decision, ControlError> {
     let broker = registration(view, request.id, request.epoch)?;
-    let records = match (broker.fenced, request.ready) {
-        (true, true) => {
-            let mut records = vec![Record::BrokerUnfenced(BrokerUnfenced {
+    let mut records = Vec::new();
+    match (broker.fenced, request.ready) {
+        (true, true) if !request.stopping => {
+            records.push(Record::BrokerUnfenced(BrokerUnfenced {
                 id: request.id,
                 epoch: request.epoch,
-            })];
-            records.extend(elections::restore(view.image, request.id));
-            records
+            }));
+            records.extend(elections::restore(view, request.id));
         }
-        (false, false) => fence(view, broker),
-        _ => Vec::new(),
-    };
+        (false, false) => records.extend(fence(view, broker)),
+        _ => {}
+    }
+    if request.stopping && !broker.fenced && !broker.stopping {
+        records.push(Record::BrokerStopping(BrokerStopping {
+            id: request.id,
+            epoch: request.epoch,
+        }));
+        records.extend(elections::retire(view, request.id));
+    }
+    let leads = |id| view.image.partitions_led_by(id).next().is_some();
     Ok(Decision::new(
         records,
         Reply::Heartbeat {
             fenced: !request.ready,
+            may_stop: request.stopping && (broker.fenced || broker.stopping && !leads(request.id)),
         },
     ))
+}
+
+/// A broker names replicas of its own that may lack what it had, before it is ready: they are in sync with nothing.
+pub(super) fn report_lost(view: &View<'_>, request: &ReportLost) -> Result<Decision, ControlError> {
+    registration(view, request.id, request.epoch)?;
+    let alive = |id| id != request.id && elections::can_lead(view.image, id);
+    let lost = view
+        .image
+        .partitions_on(request.id)
+        .filter(|(topic, index, _)| request.partitions.contains(&(topic.id, *index)));
+    let records = elections::step_each(view, lost, &alive, |step| step.lost(request.id));
+    Ok(Decision::new(records, Reply::Done))
+}
+
+/// A broker gets no new replicas, or does again.
+pub(super) fn cordon(view: &View<'_>, request: &Cordon) -> Result<Decision, ControlError> {
+    let Some(broker) = view.image.broker(request.id) else {
+        return Err(ControlError::new(
+            ErrorName::BrokerIdNotRegistered,
+            format!("broker {} is not registered", request.id),
+        ));
+    };
+    let records = if broker.cordoned == request.cordoned {
+        Vec::new()
+    } else {
+        vec![Record::BrokerCordoned(BrokerCordoned {
+            id: request.id,
+            cordoned: request.cordoned,
+        })]
+    };
+    Ok(Decision::new(records, Reply::Done))
 }
 
 pub(super) fn goodbye(view: &View<'_>, request: &Goodbye) -> Result<Decision, ControlError> {
@@ -151,7 +192,7 @@ fn fence(view: &View<'_>, broker: &Broker) -> Vec<Record> {
         id: broker.id,
         epoch: broker.epoch,
     })];
-    records.extend(elections::depose(view.image, broker.id));
+    records.extend(elections::depose(view, broker.id));
     records
 }
 

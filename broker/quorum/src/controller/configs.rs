@@ -100,11 +100,11 @@ fn alter_one(
     check_together(view, &changes.resource, &after)?;
     bound(view.image, &changes.resource, &after, made)?;
     if accepted_loss && let ConfigResource::Topic(name) = &changes.resource {
+        let topic = view.image.topic(name);
         records.extend(
-            view.image
-                .topic(name)
+            topic
                 .into_iter()
-                .flat_map(|topic| elections::unclean(view.image, topic)),
+                .flat_map(|topic| elections::unclean(view, topic)),
         );
     }
     Ok(records)

@@ -1,123 +1,136 @@
-//! Who leads a partition when brokers come and go.
+//! Who leads a partition and who is in sync with it when brokers come and go.
+//!
+//! What happens to one partition is decided in [`replicas`](crate::replicas); here is which partitions an event is about.
 
 use std::sync::Arc;
 
+use super::View;
+use crate::configs::topic_number;
 use crate::ids::BrokerId;
 use crate::image::{Image, Partition, Topic};
-use crate::record::{LeadersChanged, PartitionChanged, Record};
+use crate::record::{PartitionsSet, Record};
+use crate::replicas::{Rules, Step};
 
-/// The records that give partitions, in the order of topics, their next leaders.
-fn change_leaders<'a>(
-    changes: impl Iterator<Item = (&'a Arc<Topic>, i32, &'a Arc<Partition>, Option<BrokerId>)>,
-) -> Vec<Record> {
-    let mut records: Vec<LeadersChanged> = Vec::new();
-    for (topic, index, partition, leader) in changes {
-        let change = (
-            index,
-            leader,
-            partition.leader_epoch.next(),
-            partition.epoch.next(),
-        );
-        match records.last_mut() {
-            Some(last) if last.topic == topic.id => last.changes.push(change),
-            _ => records.push(LeadersChanged {
+/// Gathers changed partitions into one record for each topic.
+#[derive(Debug, Default)]
+pub(super) struct Changes(Vec<PartitionsSet>);
+
+impl Changes {
+    pub(super) fn push(&mut self, topic: &Topic, index: i32, partition: &Partition) {
+        let state = partition.to_state(index);
+        match self.0.last_mut() {
+            Some(last) if last.topic == topic.id => last.partitions.push(state),
+            _ => self.0.push(PartitionsSet {
                 topic: topic.id,
-                changes: vec![change],
+                partitions: vec![state],
             }),
         }
     }
-    records.into_iter().map(Record::LeadersChanged).collect()
+
+    pub(super) fn into_records(self) -> Vec<Record> {
+        self.0.into_iter().map(Record::PartitionsSet).collect()
+    }
 }
 
-/// The first replica, in the order of preference, that is in sync and alive.
-fn elect(partition: &Partition, is_alive: impl Fn(BrokerId) -> bool) -> Option<BrokerId> {
-    partition
-        .replicas
-        .iter()
-        .copied()
-        .find(|id| partition.isr.contains(id) && is_alive(*id))
+/// The least number of replicas in sync with which a topic takes writes.
+pub(super) fn in_sync_min(view: &View<'_>, topic: &Topic) -> usize {
+    let wanted = topic_number(view.image, view.settings, topic, "min.insync.replicas");
+    usize::try_from(wanted).unwrap_or(1).max(1)
 }
 
-/// The changes that take all leadership from a broker that is going: to another in-sync replica, or to no one. The
-/// in-sync set stays: the broker has what it had.
-pub(super) fn depose(image: &Image, gone: BrokerId) -> Vec<Record> {
-    let is_alive =
-        |id: BrokerId| id != gone && image.broker(id).is_some_and(|broker| !broker.fenced);
-    let led = image.partitions_led_by(gone);
-    change_leaders(
-        led.map(|(topic, index, partition)| (topic, index, partition, elect(partition, is_alive))),
+/// Takes a step with each of these partitions, in the order of topics.
+pub(super) fn step_each<'a>(
+    view: &View<'_>,
+    partitions: impl Iterator<Item = (&'a Arc<Topic>, i32, &'a Arc<Partition>)>,
+    can_lead: &dyn Fn(BrokerId) -> bool,
+    happens: impl for<'p> Fn(Step<'p>) -> Step<'p>,
+) -> Vec<Record> {
+    let mut changes = Changes::default();
+    let mut minimum: Option<(&Arc<Topic>, usize)> = None;
+    for (topic, index, partition) in partitions {
+        let in_sync_min = match minimum {
+            Some((of, minimum)) if Arc::ptr_eq(of, topic) => minimum,
+            _ => in_sync_min(view, topic),
+        };
+        minimum = Some((topic, in_sync_min));
+        let rules = Rules {
+            in_sync_min,
+            can_lead,
+        };
+        if let Some(next) = happens(Step::new(partition, rules)).finish() {
+            changes.push(topic, index, &next);
+        }
+    }
+    changes.into_records()
+}
+
+/// Whether a broker may lead, as the metadata has it.
+pub(super) fn can_lead(image: &Image, id: BrokerId) -> bool {
+    image.broker(id).is_some_and(|broker| broker.can_lead())
+}
+
+/// What follows from a broker's going: it leads nothing and is in sync with nothing; it has what it had.
+pub(super) fn depose(view: &View<'_>, gone: BrokerId) -> Vec<Record> {
+    let alive = |id| id != gone && can_lead(view.image, id);
+    step_each(view, view.image.partitions_on(gone), &alive, |step| {
+        step.gone(gone)
+    })
+}
+
+/// What follows from a broker's being ready: it leads what waited for it.
+pub(super) fn restore(view: &View<'_>, back: BrokerId) -> Vec<Record> {
+    let alive = |id| id == back || can_lead(view.image, id);
+    let waiting = view.image.partitions_on(back);
+    let waiting = waiting.filter(|(_, _, partition)| partition.leader.is_none());
+    step_each(view, waiting, &alive, |step| step)
+}
+
+/// What follows from a broker's coming back with another disk: what it held is gone, so it leads nothing until replicas
+/// are made anew or a person accepts the loss.
+pub(super) fn disown(view: &View<'_>, wiped: BrokerId) -> Vec<Record> {
+    let alive = |id| id != wiped && can_lead(view.image, id);
+    step_each(view, view.image.partitions_on(wiped), &alive, |step| {
+        step.wiped(wiped)
+    })
+}
+
+/// What follows from a broker's being about to stop: others lead where they can.
+pub(super) fn retire(view: &View<'_>, stopping: BrokerId) -> Vec<Record> {
+    let alive = |id| id != stopping && can_lead(view.image, id);
+    step_each(
+        view,
+        view.image.partitions_led_by(stopping),
+        &alive,
+        |step| step,
     )
 }
 
-/// The changes that give partitions without a leader to a broker that has come back, where it is in sync.
-pub(super) fn restore(image: &Image, back: BrokerId) -> Vec<Record> {
-    let waiting = image
-        .partitions_on(back)
-        .filter(|(_, _, partition)| partition.leader.is_none() && partition.isr.contains(&back));
-    change_leaders(waiting.map(|(topic, index, partition)| (topic, index, partition, Some(back))))
+/// Lets a live replica lead where none is left that holds everything, at the price of what it lacks: the one that was last
+/// known to hold the most, or else the preferred one. Only where nobody that holds everything may come back.
+pub(super) fn unclean(view: &View<'_>, topic: &Arc<Topic>) -> Vec<Record> {
+    let mut changes = Changes::default();
+    for (index, partition) in (0..).zip(&topic.partitions) {
+        let is_lost =
+            partition.leader.is_none() && partition.isr.is_empty() && partition.elr.is_empty();
+        if is_lost && let Some(next) = accept_loss(view, topic, partition) {
+            changes.push(topic, index, &next);
+        }
+    }
+    changes.into_records()
 }
 
-/// The changes that follow from a broker's coming back with another disk: what it held is gone, so it is in sync with
-/// nothing and leads nothing, until replicas are made anew or a person accepts the loss.
-pub(super) fn disown(image: &Image, wiped: BrokerId) -> Vec<Record> {
-    let is_alive =
-        |id: BrokerId| id != wiped && image.broker(id).is_some_and(|broker| !broker.fenced);
-    image
-        .partitions_on(wiped)
-        .filter(|(_, _, partition)| {
-            partition.isr.contains(&wiped) || partition.leader == Some(wiped)
-        })
-        .map(|(topic, index, partition)| {
-            let leader = match partition.leader {
-                Some(leader) if leader != wiped => Some(leader),
-                _ => elect(partition, is_alive),
-            };
-            let leader_epoch = if leader == partition.leader {
-                partition.leader_epoch
-            } else {
-                partition.leader_epoch.next()
-            };
-            Record::PartitionChanged(PartitionChanged {
-                topic: topic.id,
-                index,
-                leader,
-                leader_epoch,
-                epoch: partition.epoch.next(),
-                replicas: None,
-                isr: Some(
-                    partition
-                        .isr
-                        .iter()
-                        .copied()
-                        .filter(|id| *id != wiped)
-                        .collect(),
-                ),
-                elr: None,
-            })
-        })
-        .collect()
-}
-
-/// The changes that let a live replica lead where none that is in sync is left, at the price of what it lacks. Only where
-/// the in-sync set is empty: a replica that is in sync and away may come back with everything.
-pub(super) fn unclean<'a>(image: &'a Image, topic: &'a Topic) -> impl Iterator<Item = Record> + 'a {
-    let is_alive = |id: &BrokerId| image.broker(*id).is_some_and(|broker| !broker.fenced);
-    (0..)
-        .zip(&topic.partitions)
-        .filter_map(move |(index, partition)| {
-            if partition.leader.is_some() || !partition.isr.is_empty() {
-                return None;
-            }
-            let leader = partition.replicas.iter().copied().find(is_alive)?;
-            Some(Record::PartitionChanged(PartitionChanged {
-                topic: topic.id,
-                index,
-                leader: Some(leader),
-                leader_epoch: partition.leader_epoch.next(),
-                epoch: partition.epoch.next(),
-                replicas: None,
-                isr: Some(vec![leader]),
-                elr: None,
-            }))
-        })
+/// One partition after a person has accepted the loss of whatever its next leader lacks.
+pub(super) fn accept_loss(
+    view: &View<'_>,
+    topic: &Topic,
+    partition: &Partition,
+) -> Option<Partition> {
+    let can_lead = |id| can_lead(view.image, id);
+    let among = |set: &[BrokerId]| set.iter().copied().find(|id| can_lead(*id));
+    let leader = among(&partition.last_known).or_else(|| among(&partition.replicas))?;
+    let rules = Rules {
+        in_sync_min: in_sync_min(view, topic),
+        can_lead: &can_lead,
+    };
+    Step::new(partition, rules).accept_loss(leader).finish()
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Broker, Image, Partition, Topic};
 use crate::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, PartitionEpoch, TopicId};
 use crate::record::{
-    BrokerRegistered, ConfigChanged, ConfigOf, LeadersChanged, PartitionChanged, PartitionCreated,
-    PartitionsAdded, Record, TopicCreated,
+    BrokerCordoned, BrokerRegistered, ConfigChanged, ConfigOf, PartitionsAdded, PartitionsSet,
+    Record, TopicCreated,
 };
 
 /// A record that contradicts what is there. Committed records never do: a broker that meets one stops.
@@ -87,11 +87,13 @@ impl Image {
             Record::BrokerUnfenced(unfenced) => {
                 self.registration(unfenced.id, unfenced.epoch)?.fenced = false
             }
+            Record::BrokerStopping(stopping) => {
+                self.registration(stopping.id, stopping.epoch)?.stopping = true
+            }
+            Record::BrokerCordoned(cordoned) => self.cordon(cordoned)?,
             Record::TopicCreated(created) => self.create_topic(created)?,
             Record::PartitionsAdded(added) => self.add_partitions(added)?,
-            Record::PartitionCreated(created) => self.create_partition(created)?,
-            Record::LeadersChanged(changed) => self.change_leaders(changed)?,
-            Record::PartitionChanged(changed) => self.change_partition(changed)?,
+            Record::PartitionsSet(set) => self.set_partitions(set)?,
             Record::TopicDeleted(deleted) => self.delete_topic(deleted.id)?,
             Record::ConfigChanged(changed) => self.change_config(changed)?,
             Record::ProducerIdsAllocated(allocated) => self.next_producer_id = allocated.next,
@@ -110,6 +112,7 @@ impl Image {
             version: registered.version.clone(),
             fenced: true,
             cordoned: registered.cordoned,
+            stopping: false,
         };
         Arc::make_mut(&mut self.brokers).insert(registered.id, Arc::new(broker));
     }
@@ -123,6 +126,13 @@ impl Image {
             Some(broker) if broker.epoch == epoch => Ok(Arc::make_mut(broker)),
             _ => Err(ApplyError::NoBroker(id, epoch)),
         }
+    }
+
+    fn cordon(&mut self, cordoned: &BrokerCordoned) -> Result<(), ApplyError> {
+        let broker = Arc::make_mut(&mut self.brokers).get_mut(&cordoned.id);
+        let broker = broker.ok_or(ApplyError::NoBroker(cordoned.id, BrokerEpoch(0)))?;
+        Arc::make_mut(broker).cordoned = cordoned.cordoned;
+        Ok(())
     }
 
     fn create_topic(&mut self, created: &TopicCreated) -> Result<(), ApplyError> {
@@ -151,26 +161,6 @@ impl Image {
         Ok(Arc::make_mut(topic))
     }
 
-    fn create_partition(&mut self, created: &PartitionCreated) -> Result<(), ApplyError> {
-        let topic = self.topic_mut(created.topic)?;
-        if usize::try_from(created.index) != Ok(topic.partitions.len()) {
-            return Err(ApplyError::NoPartition(
-                created.topic,
-                created.index,
-                topic.partitions.len(),
-            ));
-        }
-        topic.partitions.push(Arc::new(Partition {
-            replicas: created.replicas.clone(),
-            isr: created.isr.clone(),
-            leader: created.leader,
-            leader_epoch: created.leader_epoch,
-            epoch: created.epoch,
-            elr: created.elr.clone(),
-        }));
-        Ok(())
-    }
-
     fn add_partitions(&mut self, added: &PartitionsAdded) -> Result<(), ApplyError> {
         let topic = self.topic_mut(added.topic)?;
         let count = topic.partitions.len();
@@ -193,36 +183,25 @@ impl Image {
                             leader_epoch: LeaderEpoch(0),
                             epoch: PartitionEpoch(0),
                             elr: Vec::new(),
+                            last_known: Vec::new(),
+                            adding: Vec::new(),
+                            removing: Vec::new(),
                         })
                     }),
             );
         Ok(())
     }
 
-    fn change_leaders(&mut self, changed: &LeadersChanged) -> Result<(), ApplyError> {
-        let topic = self.topic_mut(changed.topic)?;
-        for (index, leader, leader_epoch, epoch) in &changed.changes {
-            let partition = partition_mut(topic, *index)?;
-            partition.leader = *leader;
-            partition.leader_epoch = *leader_epoch;
-            partition.epoch = *epoch;
-        }
-        Ok(())
-    }
-
-    fn change_partition(&mut self, changed: &PartitionChanged) -> Result<(), ApplyError> {
-        let partition = partition_mut(self.topic_mut(changed.topic)?, changed.index)?;
-        partition.leader = changed.leader;
-        partition.leader_epoch = changed.leader_epoch;
-        partition.epoch = changed.epoch;
-        if let Some(replicas) = &changed.replicas {
-            partition.replicas.clone_from(replicas);
-        }
-        if let Some(isr) = &changed.isr {
-            partition.isr.clone_from(isr);
-        }
-        if let Some(elr) = &changed.elr {
-            partition.elr.clone_from(elr);
+    fn set_partitions(&mut self, set: &PartitionsSet) -> Result<(), ApplyError> {
+        let topic = self.topic_mut(set.topic)?;
+        for state in &set.partitions {
+            let partition = Arc::new(Partition::from_state(state));
+            let (at, count) = (usize::try_from(state.index), topic.partitions.len());
+            match at {
+                Ok(at) if at < count => topic.partitions[at] = partition,
+                Ok(at) if at == count => topic.partitions.push(partition),
+                _ => return Err(ApplyError::NoPartition(set.topic, state.index, count)),
+            }
         }
         Ok(())
     }
@@ -279,14 +258,4 @@ fn change_one<K: Ord + Clone>(
     if config.is_empty() {
         configs.remove(of);
     }
-}
-
-fn partition_mut(topic: &mut Topic, index: i32) -> Result<&mut Partition, ApplyError> {
-    let (id, count) = (topic.id, topic.partitions.len());
-    let partition = usize::try_from(index)
-        .ok()
-        .and_then(|at| topic.partitions.get_mut(at));
-    partition
-        .map(Arc::make_mut)
-        .ok_or(ApplyError::NoPartition(id, index, count))
 }

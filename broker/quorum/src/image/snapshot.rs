@@ -2,15 +2,14 @@
 
 use super::Image;
 use crate::record::{
-    BrokerRegistered, BrokerUnfenced, ClusterFormed, ConfigChanged, ConfigOf, FeatureLevel,
-    PartitionCreated, ProducerIdsAllocated, Record, TopicCreated,
+    BrokerRegistered, BrokerStopping, BrokerUnfenced, ClusterFormed, ConfigChanged, ConfigOf,
+    FeatureLevel, PartitionsSet, ProducerIdsAllocated, Record, TopicCreated,
 };
 
 impl Image {
     /// Records that make this image from nothing ([`Image::from_snapshot`]).
     pub fn snapshot(&self) -> Vec<Record> {
-        let mut records =
-            Vec::with_capacity(self.brokers.len() + self.topics.len() + self.partition_count() + 8);
+        let mut records = Vec::with_capacity(2 * (self.brokers.len() + self.topics.len()) + 8);
         if let Some(cluster_id) = &self.cluster_id {
             records.push(Record::ClusterFormed(ClusterFormed {
                 cluster_id: cluster_id.clone(),
@@ -48,6 +47,12 @@ impl Image {
             }));
             if !broker.fenced {
                 records.push(Record::BrokerUnfenced(BrokerUnfenced {
+                    id: broker.id,
+                    epoch: broker.epoch,
+                }));
+            }
+            if broker.stopping {
+                records.push(Record::BrokerStopping(BrokerStopping {
                     id: broker.id,
                     epoch: broker.epoch,
                 }));
@@ -90,16 +95,13 @@ impl Image {
                 id: topic.id,
                 config: topic.config.clone(),
             }));
-            for (index, partition) in (0..).zip(&topic.partitions) {
-                records.push(Record::PartitionCreated(PartitionCreated {
+            if !topic.partitions.is_empty() {
+                let partitions = (0..).zip(&topic.partitions);
+                records.push(Record::PartitionsSet(PartitionsSet {
                     topic: topic.id,
-                    index,
-                    replicas: partition.replicas.clone(),
-                    isr: partition.isr.clone(),
-                    leader: partition.leader,
-                    leader_epoch: partition.leader_epoch,
-                    epoch: partition.epoch,
-                    elr: partition.elr.clone(),
+                    partitions: partitions
+                        .map(|(index, partition)| partition.to_state(index))
+                        .collect(),
                 }));
             }
         }

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::*;
 use crate::record::{
     self, BrokerFenced, BrokerRegistered, BrokerUnfenced, ClusterFormed, ConfigChanged, ConfigOf,
-    LeadersChanged, PartitionChanged, PartitionCreated, PartitionsAdded, ProducerIdsAllocated,
-    Record, TopicCreated, TopicDeleted,
+    PartitionState, PartitionsAdded, PartitionsSet, ProducerIdsAllocated, Record, TopicCreated,
+    TopicDeleted,
 };
 
 fn topic_id(number: u8) -> TopicId {
@@ -38,15 +38,20 @@ fn created(number: u8, partitions: i32) -> Vec<Record> {
 
 fn partition(topic: u8, index: i32) -> Record {
     let broker = BrokerId(index % 3);
-    Record::PartitionCreated(PartitionCreated {
+    Record::PartitionsSet(PartitionsSet {
         topic: topic_id(topic),
-        index,
-        replicas: vec![broker],
-        isr: vec![broker],
-        leader: Some(broker),
-        leader_epoch: LeaderEpoch(0),
-        epoch: PartitionEpoch(0),
-        elr: Vec::new(),
+        partitions: vec![PartitionState {
+            index,
+            replicas: vec![broker],
+            isr: vec![broker],
+            leader: Some(broker),
+            leader_epoch: LeaderEpoch(0),
+            epoch: PartitionEpoch(0),
+            elr: Vec::new(),
+            last_known: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+        }],
     })
 }
 
@@ -137,15 +142,15 @@ fn records(image: &Image, step: &Step) -> Vec<Record> {
                     .map(|partition| (topic, partition))
             })
             .map(|(topic, partition)| {
-                Record::PartitionChanged(PartitionChanged {
+                let mut next = partition.to_state(i32::from(*index));
+                next.leader = leader.map(BrokerId);
+                next.leader_epoch = partition.leader_epoch.next();
+                next.epoch = partition.epoch.next();
+                next.elr = leader.map(BrokerId).into_iter().collect();
+                next.last_known = next.isr.clone();
+                Record::PartitionsSet(PartitionsSet {
                     topic: topic.id,
-                    index: i32::from(*index),
-                    leader: leader.map(BrokerId),
-                    leader_epoch: partition.leader_epoch.next(),
-                    epoch: partition.epoch.next(),
-                    replicas: None,
-                    isr: leader.is_none().then(Vec::new),
-                    elr: leader.map(|id| vec![BrokerId(id)]),
+                    partitions: vec![next],
                 })
             })
             .into_iter()
@@ -153,18 +158,15 @@ fn records(image: &Image, step: &Step) -> Vec<Record> {
         Step::Lead(topic, leader) => image
             .topic_by_id(topic_id(*topic))
             .map(|topic| {
-                let changes = (0..).zip(&topic.partitions);
-                let changes = changes.map(|(index, partition)| {
-                    (
-                        index,
-                        leader.map(BrokerId),
-                        partition.leader_epoch.next(),
-                        partition.epoch.next(),
-                    )
+                let next = (0..).zip(&topic.partitions).map(|(index, partition)| {
+                    let mut next = partition.to_state(index);
+                    next.leader = leader.map(BrokerId);
+                    next.adding = leader.map(BrokerId).into_iter().collect();
+                    next
                 });
-                Record::LeadersChanged(LeadersChanged {
+                Record::PartitionsSet(PartitionsSet {
                     topic: topic.id,
-                    changes: changes.collect(),
+                    partitions: next.collect(),
                 })
             })
             .into_iter()
@@ -271,15 +273,11 @@ fn ten_thousand_partitions_make_one_image() {
     assert_eq!(image.partition_count(), 10_000);
     assert_eq!(image.partitions_led_by(BrokerId(0)).count(), 3_000 + 334);
     // One partition's change touches that one alone: the others are the same in both images.
-    let change = Record::PartitionChanged(PartitionChanged {
+    let mut changed = image.partition("t1", 17).unwrap().to_state(17);
+    changed.leader = None;
+    let change = Record::PartitionsSet(PartitionsSet {
         topic: topic_id(1),
-        index: 17,
-        leader: None,
-        leader_epoch: LeaderEpoch(1),
-        epoch: PartitionEpoch(1),
-        replicas: None,
-        isr: None,
-        elr: None,
+        partitions: vec![changed],
     });
     let next = image.apply(2, &[change]).unwrap();
     assert!(Arc::ptr_eq(

@@ -36,7 +36,8 @@ fn a_silent_broker_is_fenced_and_leads_again_when_it_is_back() {
     assert_eq!((world.led_by(2), world.led_by(0)), (0, 2));
     let of_two: Vec<_> = world.image.partitions_on(BrokerId(2)).collect();
     assert!(of_two.iter().all(|(_, _, p)| p.leader.is_none()
-        && p.isr == [BrokerId(2)]
+        && p.isr.is_empty()
+        && p.elr == [BrokerId(2)]
         && p.leader_epoch == LeaderEpoch(1)));
 
     let epoch = world.epoch(2);

@@ -104,6 +104,7 @@ impl World {
             id: BrokerId(id),
             epoch,
             ready: true,
+            stopping: false,
         }))
     }
 

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use super::super::elections::can_lead;
 use super::super::{Decision, View};
 use super::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
 use crate::command::{MorePartitions, NewTopic, Reply, TopicOutcome, TopicResult};
 use crate::configs::{check_topic, cluster_number, topic_def};
 use crate::error::{ControlError, ErrorName};
-use crate::ids::{BrokerId, TopicId};
+use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, TopicId};
 use crate::image::Image;
 use crate::placement::{Candidate, place};
-use crate::record::{PartitionsAdded, Record, TopicCreated};
+use crate::record::{PartitionState, PartitionsAdded, PartitionsSet, Record, TopicCreated};
 use crate::topics::{check_name, collision_key};
 
 /// A batch in the making: what its earlier topics came to counts for the later ones.
@@ -39,7 +40,7 @@ impl<'a> Batch<'a> {
         let candidates = view
             .image
             .live_brokers()
-            .filter(|broker| !broker.cordoned)
+            .filter(|broker| !broker.cordoned && !broker.stopping)
             .map(|broker| Candidate {
                 id: broker.id,
                 rack: broker.rack.clone(),
@@ -309,17 +310,37 @@ impl<'a> Batch<'a> {
         Ok((topic.id, outcome))
     }
 
+    /// New partitions, all in their first epoch. A replica whose broker is away is eligible: it lacks nothing, for there is
+    /// nothing yet.
     fn partitions(&self, topic: TopicId, first: i32, replicas: Vec<Vec<BrokerId>>) -> Record {
-        let is_alive = |id: &BrokerId| self.image.broker(*id).is_some_and(|broker| !broker.fenced);
-        let leaders = replicas
-            .iter()
-            .map(|replicas| replicas.iter().copied().find(is_alive))
-            .collect();
-        Record::PartitionsAdded(PartitionsAdded {
+        let is_alive = |id: &BrokerId| can_lead(&self.image, *id);
+        if replicas.iter().flatten().all(is_alive) {
+            let leaders = replicas.iter().map(|replicas| replicas.first().copied());
+            return Record::PartitionsAdded(PartitionsAdded {
+                topic,
+                first,
+                leaders: leaders.collect(),
+                replicas,
+            });
+        }
+        let partition = |(index, replicas): (i32, Vec<BrokerId>)| {
+            let (isr, elr): (Vec<_>, Vec<_>) = replicas.iter().copied().partition(is_alive);
+            PartitionState {
+                index,
+                leader: isr.first().copied(),
+                replicas,
+                isr,
+                leader_epoch: LeaderEpoch(0),
+                epoch: PartitionEpoch(0),
+                elr,
+                last_known: Vec::new(),
+                adding: Vec::new(),
+                removing: Vec::new(),
+            }
+        };
+        Record::PartitionsSet(PartitionsSet {
             topic,
-            first,
-            replicas,
-            leaders,
+            partitions: (first..).zip(replicas).map(partition).collect(),
         })
     }
 
@@ -330,6 +351,7 @@ impl<'a> Batch<'a> {
             .map_err(|error| ControlError::new(ErrorName::UnknownServerError, error.to_string()))?;
         let added = records.iter().map(|record| match record {
             Record::PartitionsAdded(added) => added.replicas.len(),
+            Record::PartitionsSet(set) => set.partitions.len(),
             _ => 0,
         });
         self.new_partitions += added.sum::<usize>();

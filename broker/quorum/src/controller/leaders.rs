@@ -1,0 +1,145 @@
+//! Leaders are elected because somebody asks for it, or because the preferred ones are back.
+
+use std::sync::Arc;
+
+use super::elections::{self, Changes};
+use super::{Decision, View};
+use crate::command::{ElectLeaders, Election, ElectionResult, Reply};
+use crate::error::{ControlError, ErrorName};
+use crate::image::{Partition, Topic};
+use crate::record::Record;
+use crate::replicas::{Rules, Step};
+
+/// Partitions that get their preferred leaders back in one go: each costs its clients a look at the metadata.
+const BALANCED_AT_ONCE: usize = 1_000;
+
+pub(super) fn elect(view: &View<'_>, request: &ElectLeaders) -> Decision {
+    let mut changes = Changes::default();
+    let mut results = Vec::new();
+    match &request.partitions {
+        None => {
+            for (topic, index, partition) in view.image.partitions() {
+                let outcome = elect_one(
+                    view,
+                    request.election,
+                    topic,
+                    index,
+                    partition,
+                    &mut changes,
+                );
+                // Asked about everything, nobody wants to hear of what needs nothing.
+                if !matches!(&outcome, Err(error) if error.name == ErrorName::ElectionNotNeeded) {
+                    results.push(result(&topic.name, index, outcome));
+                }
+            }
+        }
+        Some(wanted) => {
+            let mut sorted: Vec<&(String, i32)> = wanted.iter().collect();
+            sorted.sort();
+            sorted.dedup();
+            for (name, index) in sorted {
+                let found = view.image.topic(name);
+                let found = found.and_then(|topic| Some((topic, topic.partition(*index)?)));
+                let outcome = match found {
+                    Some((topic, partition)) => elect_one(
+                        view,
+                        request.election,
+                        topic,
+                        *index,
+                        partition,
+                        &mut changes,
+                    ),
+                    None => Err(ControlError::new(
+                        ErrorName::UnknownTopicOrPartition,
+                        format!("there is no partition {index} of a topic {name:?}"),
+                    )),
+                };
+                results.push(result(name, *index, outcome));
+            }
+        }
+    }
+    Decision::new(changes.into_records(), Reply::Elections(results))
+}
+
+fn result(topic: &str, index: i32, outcome: Result<(), ControlError>) -> ElectionResult {
+    ElectionResult {
+        topic: topic.to_owned(),
+        index,
+        outcome,
+    }
+}
+
+fn elect_one(
+    view: &View<'_>,
+    election: Election,
+    topic: &Arc<Topic>,
+    index: i32,
+    partition: &Arc<Partition>,
+    changes: &mut Changes,
+) -> Result<(), ControlError> {
+    let next = match election {
+        Election::Preferred => preferred(view, topic, partition)?,
+        Election::Unclean if partition.leader.is_some() => return Err(not_needed()),
+        Election::Unclean => elections::accept_loss(view, topic, partition).ok_or_else(|| {
+            ControlError::new(
+                ErrorName::EligibleLeadersNotAvailable,
+                "no replica of the partition is alive",
+            )
+        })?,
+    };
+    changes.push(topic, index, &next);
+    Ok(())
+}
+
+fn not_needed() -> ControlError {
+    ControlError::new(
+        ErrorName::ElectionNotNeeded,
+        "the partition is led by whom it should be",
+    )
+}
+
+/// The partition led by the first of its replicas.
+fn preferred(
+    view: &View<'_>,
+    topic: &Topic,
+    partition: &Partition,
+) -> Result<Partition, ControlError> {
+    let wanted = partition.target().next();
+    if partition.leader == wanted {
+        return Err(not_needed());
+    }
+    let is_ready = |id| partition.isr.contains(&id) && elections::can_lead(view.image, id);
+    if !wanted.is_some_and(is_ready) {
+        return Err(ControlError::new(
+            ErrorName::PreferredLeaderNotAvailable,
+            "the preferred leader is away or not in sync",
+        ));
+    }
+    let rules = Rules {
+        in_sync_min: elections::in_sync_min(view, topic),
+        can_lead: &|id| elections::can_lead(view.image, id),
+    };
+    Step::new(partition, rules)
+        .elect()
+        .finish()
+        .ok_or_else(not_needed)
+}
+
+/// Gives partitions back to their preferred leaders where those are in sync, some at a time, so that brokers lead as
+/// much as each other again after one was away.
+pub fn balance_leaders(view: &View<'_>) -> Vec<Record> {
+    let mut changes = Changes::default();
+    let moved = view
+        .image
+        .partitions()
+        .filter_map(|(topic, index, partition)| {
+            // Where nobody leads, an election is another matter.
+            partition.leader?;
+            let next = preferred(view, topic, partition).ok()?;
+            Some((topic, index, next))
+        });
+    for (topic, index, next) in moved.take(BALANCED_AT_ONCE) {
+        changes.push(topic, index, &next);
+    }
+    changes.into_records()
+}
