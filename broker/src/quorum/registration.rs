@@ -127,6 +127,7 @@ impl Registration {
                 id: self.shared.quorum.node().broker,
                 epoch,
                 ready: is_ready,
+                stopping: false,
             });
             match self.client.control_within(command, pace.session).await {
                 Ok(_) => {}

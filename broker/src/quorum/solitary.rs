@@ -72,6 +72,7 @@ impl Metadata {
                     id: me,
                     epoch,
                     ready: true,
+                    stopping: false,
                 }))
                 .await?;
         }

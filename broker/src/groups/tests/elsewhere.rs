@@ -90,6 +90,7 @@ impl House {
             id,
             epoch,
             ready: true,
+            stopping: false,
         });
         self.metadata.control(alive).await.unwrap();
     }
