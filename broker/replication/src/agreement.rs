@@ -18,21 +18,30 @@ pub struct History<'a> {
 impl History<'_> {
     /// Where the epoch at this place of the list ends.
     fn end_at(&self, at: usize) -> Offset {
-        self.starts.get(at + 1).map_or(self.end, |(_, start)| *start)
+        self.starts
+            .get(at + 1)
+            .map_or(self.end, |(_, start)| *start)
     }
 }
 
 /// Up to where the follower's log is the leader's. `leader_start` is the leader's first offset: what lies below it can no
 /// longer be compared, and `None` says that the follower has nothing at or above it that agrees, and begins anew there.
 #[must_use]
-pub fn agreed_end(leader: History<'_>, leader_start: Offset, follower: History<'_>) -> Option<Offset> {
+pub fn agreed_end(
+    leader: History<'_>,
+    leader_start: Offset,
+    follower: History<'_>,
+) -> Option<Offset> {
     if follower.starts.is_empty() {
         // It has no batch, so nothing that could contradict.
         return (follower.end == leader_start).then_some(follower.end);
     }
     for at in (0..follower.starts.len()).rev() {
         let (epoch, _) = follower.starts[at];
-        let Ok(same) = leader.starts.binary_search_by_key(&epoch, |(epoch, _)| *epoch) else {
+        let Ok(same) = leader
+            .starts
+            .binary_search_by_key(&epoch, |(epoch, _)| *epoch)
+        else {
             continue;
         };
         let end = follower.end_at(at).min(leader.end_at(same));

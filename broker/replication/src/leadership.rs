@@ -166,7 +166,11 @@ impl Leadership {
     pub fn learn(&mut self, known: Known, now: Millis) -> bool {
         let mark = (self.own.received, now);
         let mut followers = BTreeMap::new();
-        for replica in known.replicas.iter().filter(|replica| replica.id != self.me) {
+        for replica in known
+            .replicas
+            .iter()
+            .filter(|replica| replica.id != self.me)
+        {
             // One that has registered anew may have come back with less: it has to tell again.
             let same = self
                 .followers
@@ -238,7 +242,11 @@ impl Leadership {
             return None;
         }
         let registered = |id: &BrokerId| {
-            let replica = self.known.replicas.iter().find(|replica| replica.id == *id)?;
+            let replica = self
+                .known
+                .replicas
+                .iter()
+                .find(|replica| replica.id == *id)?;
             Some((*id, replica.registration))
         };
         let want = Want {
@@ -283,9 +291,9 @@ impl Leadership {
         };
         if self.known.isr.contains(&replica.id) {
             return now.0.saturating_sub(follower.caught_up.0) < lag_max_ms
-                || follower
-                    .ends
-                    .is_some_and(|ends| ends.promised(self.known.promise) >= self.own.promised(self.known.promise));
+                || follower.ends.is_some_and(|ends| {
+                    ends.promised(self.known.promise) >= self.own.promised(self.known.promise)
+                });
         }
         // Traps, losing data, 10.
         let needed = self.high_watermark.max(self.began_at);
@@ -300,8 +308,13 @@ impl Leadership {
             return false;
         }
         let asked = self.asked.iter().flat_map(|want| &want.isr);
-        let widest: BTreeSet<BrokerId> =
-            self.known.isr.iter().copied().chain(asked.map(|(id, _)| *id)).collect();
+        let widest: BTreeSet<BrokerId> = self
+            .known
+            .isr
+            .iter()
+            .copied()
+            .chain(asked.map(|(id, _)| *id))
+            .collect();
         let promised = |id: &BrokerId| {
             if *id == self.me {
                 return Some(self.own.promised(self.known.promise));

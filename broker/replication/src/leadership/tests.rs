@@ -57,10 +57,16 @@ fn wanted(want: Option<Want>) -> Vec<BrokerId> {
 fn the_watermark_is_what_all_in_sync_have_on_disk() {
     let mut leader = leader(&[ME, B], 10, 10);
     assert!(!leader.own(synced(20)));
-    assert!(!leader.heard(B, 1, received(20, 10), Millis(1)), "received is not on disk");
+    assert!(
+        !leader.heard(B, 1, received(20, 10), Millis(1)),
+        "received is not on disk"
+    );
     assert!(leader.heard(B, 1, received(20, 15), Millis(2)));
     assert_eq!(leader.high_watermark(), Offset(15));
-    assert!(!leader.heard(C, 1, synced(3), Millis(3)), "C is not in sync");
+    assert!(
+        !leader.heard(C, 1, synced(3), Millis(3)),
+        "C is not in sync"
+    );
     assert!(leader.heard(B, 1, synced(20), Millis(4)));
     assert_eq!(leader.high_watermark(), Offset(20));
 }
@@ -111,7 +117,11 @@ fn one_that_was_asked_to_be_taken_in_counts_from_then_on() {
     assert_eq!(wanted(leader.want(Millis(1), LAG)), [ME, B, C]);
     leader.own(synced(20));
     leader.heard(B, 1, synced(20), Millis(2));
-    assert_eq!(leader.high_watermark(), Offset(10), "C may be in sync by now");
+    assert_eq!(
+        leader.high_watermark(),
+        Offset(10),
+        "C may be in sync by now"
+    );
     assert_eq!(leader.want(Millis(2), LAG), None, "one at a time");
     leader.answered(Answer::Unknown);
     assert_eq!(leader.high_watermark(), Offset(10));
@@ -129,7 +139,11 @@ fn one_that_falls_behind_is_given_up_and_holds_nothing_up_when_the_metadata_says
     assert_eq!(leader.want(Millis(LAG - 1), LAG), None);
     assert_eq!(leader.next_lag(LAG), Some(Millis(LAG)));
     assert_eq!(wanted(leader.want(Millis(LAG), LAG)), [ME, B]);
-    assert_eq!(leader.high_watermark(), Offset(10), "C is in sync until it is not");
+    assert_eq!(
+        leader.high_watermark(),
+        Offset(10),
+        "C is in sync until it is not"
+    );
     let next = Known {
         partition_epoch: 1,
         ..known(&[ME, B])
@@ -158,7 +172,10 @@ fn one_that_registered_anew_tells_again_before_it_counts() {
     let mut next = known(&[ME, B, C]);
     next.replicas[2].registration = 2;
     leader.learn(next, Millis(2));
-    assert!(!leader.heard(C, 1, synced(10), Millis(3)), "of its life before");
+    assert!(
+        !leader.heard(C, 1, synced(10), Millis(3)),
+        "of its life before"
+    );
     assert_eq!(leader.high_watermark(), Offset(5));
     assert!(leader.heard(C, 2, synced(8), Millis(4)));
     assert_eq!(leader.high_watermark(), Offset(8));
