@@ -3,6 +3,7 @@
 //! [`Broker`] owns nothing that changes by itself; each part guards its own state. It is shared by `Arc` and lives until the
 //! last connection is closed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use weir_log::storage::Space;
@@ -44,12 +45,28 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The data directory's file system; `None` when it cannot be asked.
+    /// The file systems that partitions lie on, together; `None` when none can be asked.
     pub async fn disk_space(&self) -> Option<Space> {
-        let (storage, path) = (
-            Arc::clone(&self.host.storage),
-            self.partitions.dir().to_owned(),
-        );
+        let mut sum: Option<Space> = None;
+        for dir in self.partitions.dirs() {
+            let Some(space) = self.space_of(dir.path()).await else {
+                continue;
+            };
+            let before = sum.unwrap_or(Space {
+                available_bytes: 0,
+                total_bytes: 0,
+            });
+            sum = Some(Space {
+                available_bytes: before.available_bytes + space.available_bytes,
+                total_bytes: before.total_bytes + space.total_bytes,
+            });
+        }
+        sum
+    }
+
+    /// One directory's file system; `None` when it cannot be asked.
+    pub async fn space_of(&self, path: &Path) -> Option<Space> {
+        let (storage, path) = (Arc::clone(&self.host.storage), path.to_owned());
         let asked = self.host.blocking(move || storage.space(&path));
         asked.await.ok()
     }

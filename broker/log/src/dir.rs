@@ -170,6 +170,14 @@ impl DataDir {
         Ok(Arc::new(dir))
     }
 
+    /// Whether there ever was a data directory here.
+    pub fn was_used(storage: &dyn Storage, path: &Path) -> Result<bool, OpenError> {
+        let checkpoint = path.join(checkpoint::FILE);
+        Ok(storage
+            .exists(&checkpoint)
+            .map_err(FileError::of("looking for", &checkpoint))?)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -156,6 +156,21 @@ pub(crate) fn replace(
     storage.sync_dir(dir).map_err(FileError::of(SYNCING, dir))
 }
 
+/// The contents of a small file; `None` when it is not there.
+pub fn read_small(storage: &dyn Storage, path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    Ok(read_whole(storage, path)?)
+}
+
+/// Replaces a small file so that after a power cut either the old or the new contents are there, whole.
+pub fn replace_small(
+    storage: &dyn Storage,
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), OpenError> {
+    Ok(replace(storage, dir, name, bytes)?)
+}
+
 /// Open handles of files that are only read, the most recently used ones. Keys are handed out by [`Self::new_key`], so that
 /// a name used twice is never mistaken.
 #[derive(Debug, Default)]

@@ -46,6 +46,7 @@ pub use dir::{DataDir, PartitionKey, PartitionMeta};
 pub use error::{
     AppendError, Damage, Fatal, LaneError, OpenError, ReadError, SequenceError, TransactionError,
 };
+pub use files::{read_small, replace_small};
 pub use lanes::{
     Append, Appended, Job, LaneCore, Lanes, LanesConfig, Observer, OpenPartition, Opened,
     PartitionHandle, RecoveryReport,

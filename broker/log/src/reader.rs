@@ -72,10 +72,9 @@ pub struct AbortedTransaction {
 /// An offset found by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimestampOffset {
-    /// The record's offset. In a compressed batch, which is not inflated for this, the batch's base offset: at most one
-    /// batch early, as a consumer that seeks there may see.
+    /// The record's offset. In a compressed batch that cannot be inflated, the batch's base offset.
     pub offset: Offset,
-    /// The record's timestamp; of a compressed batch its greatest.
+    /// The record's timestamp; of a compressed batch that cannot be inflated, its greatest.
     pub timestamp: i64,
     /// The epoch the batch was written under.
     pub leader_epoch: LeaderEpoch,

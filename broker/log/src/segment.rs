@@ -142,6 +142,14 @@ impl Segment {
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = file;
     }
 
+    /// Whether it is the one that is written to.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
     /// Lets go of all open files.
     pub(crate) fn forget_files(&self, dir: &DataDir) {
         self.set_active(None);

@@ -66,6 +66,10 @@ pub trait File: Debug + Send + Sync {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+    /// When it was last written to, in milliseconds since 1970, where the disk knows.
+    fn modified_ms(&self) -> io::Result<Option<i64>> {
+        Ok(None)
+    }
     /// Reads up to `buf.len()` bytes at `offset`; less only at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// As [`read_at`](Self::read_at), but fails with [`io::ErrorKind::WouldBlock`] instead of waiting for the disk. May

@@ -120,6 +120,14 @@ impl File for OsFile {
         Ok(self.0.metadata()?.len())
     }
 
+    fn modified_ms(&self) -> io::Result<Option<i64>> {
+        let modified = self.0.metadata()?.modified()?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH);
+        Ok(since
+            .ok()
+            .and_then(|since| i64::try_from(since.as_millis()).ok()))
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {

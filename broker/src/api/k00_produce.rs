@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_log::{AppendError, Appended};
+use bytes::Bytes;
+use weir_log::Appended;
 use weir_quorum::configs::{TimestampType, TopicConfig};
 use weir_quorum::image::Image;
-use weir_wire::batch::{BatchView, Compression, only_batch};
+use weir_wire::batch::{BatchHeader, BatchView, Compression, only_batch};
 use weir_wire::messages::produce_request::PartitionProduceDataView;
 use weir_wire::messages::produce_response::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    TopicProduceResponse,
 };
 use weir_wire::messages::{ProduceRequestView, ProduceResponse};
 use weir_wire::{Offset, ProducerId};
@@ -21,7 +23,8 @@ use super::leaders::{self, Led, NotLed};
 use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
-use crate::gather::Gathered;
+use crate::gather::{Gathered, Slot};
+use crate::partitions::prepare::{self, Effort, Unfit};
 
 /// What the whole request says about each of its batches.
 #[derive(Clone, Copy)]
@@ -94,10 +97,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let outcome = outcomes.slot(slot);
         let counters = led.partition.counters();
         counters.produced_bytes.inc_by(records.len() as u64);
-        led.partition
-            .append(request.slice(records), led.epoch, move |result| {
-                outcome.set(result)
-            });
+        append(broker, led, request.slice(records), rules.now_ms, outcome);
     }
     let responder = request.responder();
     let acks = view.acks;
@@ -124,6 +124,40 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         }
         responder.reply(&response)
     }))
+}
+
+/// Hands a checked batch to its lane, after what its topic asks of batches was done with it.
+fn append(
+    broker: &Broker,
+    led: Led,
+    batch: Bytes,
+    now_ms: i64,
+    outcome: Slot<Result<Appended, Unfit>>,
+) {
+    let config = led.partition.config();
+    // It was parsed before.
+    let effort =
+        BatchHeader::parse(&batch).map_or(Effort::None, |header| prepare::effort(&config, &header));
+    let partition = Arc::clone(&led.partition);
+    let job = move || {
+        let prepared = match effort {
+            Effort::None => Ok(batch),
+            Effort::Brief | Effort::Long => {
+                let index = led.partition.key().partition.0;
+                prepare::prepare(&batch, led.partition.topic(), index, &config, now_ms)
+            }
+        };
+        match prepared {
+            Ok(batch) => led.partition.append(batch, led.epoch, move |result| {
+                outcome.set(result.map_err(Unfit::from));
+            }),
+            Err(unfit) => {
+                led.partition.counters().produce_errors.inc();
+                outcome.set(Err(unfit));
+            }
+        }
+    };
+    partition.in_order(&broker.host, effort == Effort::Long, job);
 }
 
 /// Whether a batch may be appended to a partition.
@@ -169,12 +203,12 @@ fn admissible(
         return Err(ApiError::new(ErrorCode::MessageTooLarge, message));
     }
     batch.check_produced()?;
-    check_kind(&batch, config, rules)?;
+    check_kind(&batch, rules)?;
     check_timestamps(&batch, config, rules.now_ms)?;
     Ok(u64::try_from(batch.header().record_count).unwrap_or(0))
 }
 
-fn check_kind(batch: &BatchView<'_>, config: &TopicConfig, rules: Rules) -> Result<(), ApiError> {
+fn check_kind(batch: &BatchView<'_>, rules: Rules) -> Result<(), ApiError> {
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRecord, message));
     let header = batch.header();
     if header.attributes.is_control() {
@@ -199,18 +233,11 @@ fn check_kind(batch: &BatchView<'_>, config: &TopicConfig, rules: Rules) -> Resu
             "an idempotent batch needs a producer id, an epoch and a sequence of 0 or more",
         );
     }
-    if config.cleanup_policy.compact && header.attributes.compression() == Compression::None {
-        for record in batch.records()? {
-            if record?.key.is_none() {
-                return invalid("a compacted topic takes only records with a key");
-            }
-        }
-    }
     Ok(())
 }
 
-/// The producer's timestamps may lie only so far from this broker's clock. Only the header is looked at: a compressed batch is
-/// not inflated.
+/// The producer's timestamps may lie only so far from this broker's clock. Of how far ahead the header tells; how far
+/// behind is told record by record where a topic asks ([`prepare`]).
 fn check_timestamps(
     batch: &BatchView<'_>,
     config: &TopicConfig,
@@ -224,9 +251,8 @@ fn check_timestamps(
     if config.message_timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
-    let (first, latest) = (header.base_timestamp_ms, header.max_timestamp_ms);
-    let (before_max, after_max) = (
-        config.message_timestamp_before_max_ms,
+    let (latest, after_max) = (
+        header.max_timestamp_ms,
         config.message_timestamp_after_max_ms,
     );
     // -1 is "no timestamp".
@@ -234,12 +260,6 @@ fn check_timestamps(
         return invalid(format!(
             "timestamp {latest} is {} ms ahead; allowed: {after_max}",
             latest - now_ms
-        ));
-    }
-    if first >= 0 && now_ms.saturating_sub(first) > before_max {
-        return invalid(format!(
-            "timestamp {first} is {} ms ago; allowed: {before_max}",
-            now_ms - first
         ));
     }
     Ok(())
@@ -265,14 +285,23 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
 }
 
 /// `None`: not acknowledged in time.
-fn fill(answer: &mut PartitionProduceResponse, outcome: Option<Result<Appended, AppendError>>) {
+fn fill(answer: &mut PartitionProduceResponse, outcome: Option<Result<Appended, Unfit>>) {
     match outcome {
         Some(Ok(appended)) => {
             answer.base_offset = appended.base_offset.0;
             answer.log_append_time_ms = appended.log_append_time.unwrap_or(-1);
             answer.log_start_offset = appended.log_start_offset.0;
         }
-        Some(Err(error)) => *answer = refused(answer.index, ApiError::from(error).into()),
+        Some(Err(Unfit { error, records })) => {
+            *answer = refused(answer.index, error.into());
+            answer.record_errors = records
+                .into_iter()
+                .map(|(batch_index, message)| BatchIndexAndErrorMessage {
+                    batch_index,
+                    batch_index_error_message: Some(message),
+                })
+                .collect();
+        }
         None => *answer = refused(answer.index, ErrorCode::RequestTimedOut.into()),
     }
 }

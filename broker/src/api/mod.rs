@@ -34,6 +34,7 @@ mod k16_list_groups;
 mod k18_api_versions;
 mod k19_create_topics;
 mod k20_delete_topics;
+mod k21_delete_records;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
 mod k24_add_partitions_to_txn;
@@ -42,6 +43,7 @@ mod k26_end_txn;
 mod k27_write_txn_markers;
 mod k32_describe_configs;
 mod k33_alter_configs;
+mod k34_alter_replica_log_dirs;
 mod k35_describe_log_dirs;
 mod k37_create_partitions;
 mod k42_delete_groups;
@@ -132,6 +134,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::ApiVersions,             0,  4, Anyone, k18_api_versions::handle),
     api(ApiKey::CreateTopics,            2,  7, Client, k19_create_topics::handle),
     api(ApiKey::DeleteTopics,            1,  6, Client, k20_delete_topics::handle),
+    api(ApiKey::DeleteRecords,           0,  2, Client, k21_delete_records::handle),
     api(ApiKey::InitProducerId,          0,  5, Client, k22_init_producer_id::handle),
     api(ApiKey::OffsetForLeaderEpoch,    2,  4, Client, k23_offset_for_leader_epoch::handle),
     api(ApiKey::AddPartitionsToTxn,      0,  5, Client, k24_add_partitions_to_txn::handle),
@@ -140,6 +143,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::WriteTxnMarkers,         1,  2, Client, k27_write_txn_markers::handle),
     api(ApiKey::DescribeConfigs,         1,  4, Client, k32_describe_configs::handle),
     api(ApiKey::AlterConfigs,            0,  2, Client, k33_alter_configs::handle),
+    api(ApiKey::AlterReplicaLogDirs,     1,  2, Client, k34_alter_replica_log_dirs::handle),
     api(ApiKey::DescribeLogDirs,         1,  5, Client, k35_describe_log_dirs::handle),
     api(ApiKey::CreatePartitions,        0,  3, Client, k37_create_partitions::handle),
     api(ApiKey::DeleteGroups,            0,  2, Client, k42_delete_groups::handle),

@@ -12,6 +12,7 @@
 //!   id: hostname                   # a number, or `hostname`: the number after the last '-' of the host's name
 //!   rack: eu-west-1a               # optional
 //! data_dir: /var/lib/weir
+//! log_dirs: [/disk1/weir, /disk2/weir]   # optional; where partitions lie instead of below data_dir
 //! listeners:
 //!   kafka: { bind: "0.0.0.0:9092", advertised: "shop-{id}.shop-brokers:9092" }
 //!   quorum: { bind: "0.0.0.0:9094", advertised: "shop-{id}.shop-brokers:9094" }
@@ -46,6 +47,8 @@ pub struct Config {
     pub rack: Option<String>,
     /// Where everything that outlives the process is kept.
     pub data_dir: PathBuf,
+    /// Directories that partitions are spread over, each best on a disk of its own (`log.dirs`). Empty: one below `data_dir`.
+    pub log_dirs: Vec<PathBuf>,
     /// Where clients connect.
     pub kafka: Listener,
     /// Where brokers and the operator connect: quorum and administration over gRPC.

@@ -62,11 +62,14 @@ impl Config {
         listeners.finish()?;
 
         let peers = document.list("peers", host_port)?;
+        let log_dirs =
+            document.list("log_dirs", |value| text(value).map(|path| numbered(&path)))?;
         let config = Self {
             cluster: cluster(document.section("cluster")?, peers.len())?,
             broker_id,
             rack,
             data_dir: PathBuf::from(numbered(&data_dir)),
+            log_dirs: log_dirs.into_iter().map(PathBuf::from).collect(),
             kafka,
             quorum,
             http,
@@ -126,6 +129,15 @@ impl Config {
         }
     }
 
+    /// Where partitions lie.
+    #[must_use]
+    pub fn partition_dirs(&self) -> Vec<PathBuf> {
+        if self.log_dirs.is_empty() {
+            return vec![self.data_dir.join("log")];
+        }
+        self.log_dirs.clone()
+    }
+
     /// What the file says, by the names that Kafka gives to brokers' configurations.
     pub fn settings(&self) -> Result<configs::Settings, ControlError> {
         let ms = |duration: Duration| duration.as_millis().to_string();
@@ -178,13 +190,19 @@ impl Config {
         );
         let id = self.broker_id.to_string();
         let plaintext = |address: &HostPort| format!("PLAINTEXT://{address}");
+        let log_dirs = self.partition_dirs();
+        let log_dirs: Vec<_> = log_dirs
+            .iter()
+            .map(|dir| dir.display().to_string())
+            .collect();
+        let log_dirs = log_dirs.join(",");
         let described = [
             ("broker.id", id.clone()),
             ("node.id", id),
             ("broker.rack", self.rack.clone().unwrap_or_default()),
             ("listeners", plaintext(&self.kafka.bind)),
             ("advertised.listeners", plaintext(&self.kafka.advertised)),
-            ("log.dirs", self.data_dir.display().to_string()),
+            ("log.dirs", log_dirs),
             ("connections.max.idle.ms", ms(self.limits.idle)),
             (
                 "socket.request.max.bytes",

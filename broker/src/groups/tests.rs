@@ -83,7 +83,7 @@ impl House {
         let metrics = Arc::new(Metrics::new().unwrap());
         let partitions = Partitions::new(
             BrokerId(0),
-            dir,
+            vec![dir],
             lanes,
             Arc::new(settings),
             Arc::clone(&metrics),

@@ -6,6 +6,7 @@
 //! calls itself ready.
 
 mod partition;
+pub mod prepare;
 mod registry;
 mod transactions;
 mod watermark;

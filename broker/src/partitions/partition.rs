@@ -9,16 +9,18 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use weir_log::{
-    Append, AppendError, Appended, Batches, LogReader, Observer, Opened, Origin, PartitionHandle,
-    PartitionKey, ReadError, Verified,
+    Append, AppendError, Appended, Batches, DataDir, LaneError, LogReader, Observer, Opened,
+    Origin, PartitionHandle, PartitionKey, ReadError, Verified,
 };
 use weir_quorum::configs::TopicConfig;
 use weir_quorum::image::Topic;
 use weir_wire::{LeaderEpoch, Offset};
 
+use super::prepare::Queue;
 use super::watermark::{Isolation, WakeGuard, Watermark};
+use crate::host::Host;
 
 /// What is counted for a partition's topic.
 #[derive(Clone, Debug)]
@@ -47,6 +49,9 @@ pub struct Partition {
     /// The metadata that `config` was resolved from, once there was any.
     configured_for: ArcSwapOption<Topic>,
     counters: Counters,
+    dir: Arc<DataDir>,
+    preparing: Arc<Queue>,
+    permits: Arc<Semaphore>,
 }
 
 /// Carries a log's progress to the watermark. It exists before the log is open, so the watermark comes later.
@@ -85,6 +90,7 @@ impl Partition {
         watermark: Arc<Watermark>,
         config: Arc<TopicConfig>,
         counters: Counters,
+        (dir, permits): (Arc<DataDir>, Arc<Semaphore>),
     ) -> Self {
         let key = handle.reader().key();
         let is_damaged = report.damage.is_some();
@@ -97,7 +103,33 @@ impl Partition {
             config: ArcSwap::new(config),
             configured_for: ArcSwapOption::empty(),
             counters,
+            dir,
+            preparing: Arc::default(),
+            permits,
         }
+    }
+
+    /// The directory that it lies in.
+    #[must_use]
+    pub fn dir(&self) -> &Arc<DataDir> {
+        &self.dir
+    }
+
+    /// Does what may end in an append, after all that was handed over before: here and now, or, when it or what is before it
+    /// takes long, on a thread that may wait.
+    pub fn in_order(&self, host: &Host, is_long: bool, job: impl FnOnce() + Send + 'static) {
+        self.preparing.run(host, &self.permits, is_long, job);
+    }
+
+    /// Moves the log's start up to `start`, durably, and lets go of what lies before it. `done` is called once, on a lane's
+    /// thread or here; it must not block.
+    pub fn delete_records(
+        &self,
+        start: Offset,
+        done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
+    ) {
+        self.handle.delete_records(start, done);
+        self.handle.retain(self.high_watermark());
     }
 
     /// Which partition this is.

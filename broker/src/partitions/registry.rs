@@ -1,10 +1,9 @@
 //! Which partitions are open, and keeping that in step with the metadata.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use weir_log::{
@@ -47,7 +46,11 @@ enum Slot {
 #[derive(Debug)]
 pub struct Partitions {
     me: weir_quorum::BrokerId,
-    dir: Arc<DataDir>,
+    /// Where partitions lie; never empty.
+    dirs: Vec<Arc<DataDir>>,
+    /// Which of them each lies in.
+    placed: Mutex<BTreeMap<PartitionKey, usize>>,
+    permits: Arc<Semaphore>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     slots: RwLock<HashMap<PartitionKey, Slot>>,
@@ -65,14 +68,16 @@ impl Partitions {
     /// No partition is open yet.
     pub fn new(
         me: weir_quorum::BrokerId,
-        dir: Arc<DataDir>,
+        dirs: Vec<Arc<DataDir>>,
         lanes: Lanes,
         settings: Arc<Settings>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             me,
-            dir,
+            dirs,
+            placed: Mutex::default(),
+            permits: super::prepare::permits(),
             settings,
             metrics,
             slots: RwLock::default(),
@@ -84,10 +89,29 @@ impl Partitions {
         })
     }
 
-    /// The data directory.
+    /// The directories that partitions lie in.
     #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
+    pub fn dirs(&self) -> &[Arc<DataDir>] {
+        &self.dirs
+    }
+
+    fn placed(&self) -> MutexGuard<'_, BTreeMap<PartitionKey, usize>> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory of a partition: a new one goes where the fewest are.
+    fn place(&self, key: PartitionKey) -> Option<&Arc<DataDir>> {
+        let mut placed = self.placed();
+        let number = placed.get(&key).copied().or_else(|| {
+            let mut counts = vec![0_usize; self.dirs.len()];
+            for number in placed.values() {
+                counts[*number] += 1;
+            }
+            // Of several the first.
+            (0..counts.len()).min_by_key(|number| counts[*number])
+        })?;
+        placed.insert(key, number);
+        self.dirs.get(number)
     }
 
     /// A partition that is open here.
@@ -134,7 +158,21 @@ impl Partitions {
 
     /// Begins to open what lies in the data directory. Configurations come with the first image.
     pub fn recover(self: &Arc<Self>) -> Result<usize, OpenError> {
-        let found = self.dir.partitions()?;
+        let mut found = Vec::new();
+        for (number, dir) in self.dirs.iter().enumerate() {
+            for meta in dir.partitions()? {
+                if let Some(other) = self.placed().insert(meta.key, number) {
+                    return Err(OpenError::Unreadable {
+                        path: dir.path().join(meta.key.to_string()),
+                        found: format!(
+                            "the partition lies in {} too; remove the copy that is not to be used",
+                            self.dirs[other].path().display()
+                        ),
+                    });
+                }
+                found.push(meta);
+            }
+        }
         let count = found.len();
         let config = Arc::new(self.default_config());
         for meta in found {
@@ -264,8 +302,11 @@ impl Partitions {
         self.opening.send_modify(|count| *count += 1);
         let observer = Arc::new(DurableEnd::default());
         let topic: Arc<str> = meta.topic.as_str().into();
+        let Some(dir) = self.place(key).cloned() else {
+            return;
+        };
         let partition = OpenPartition {
-            dir: Arc::clone(&self.dir),
+            dir: Arc::clone(&dir),
             meta,
             config: super::log_config(&config),
             observer: Arc::clone(&observer) as Arc<dyn weir_log::Observer>,
@@ -281,7 +322,12 @@ impl Partitions {
                     observer.moves(&watermark, reader);
                     let counters = this.counters(&topic);
                     Slot::Open(Arc::new(Partition::new(
-                        topic, opened, watermark, config, counters,
+                        topic,
+                        opened,
+                        watermark,
+                        config,
+                        counters,
+                        (dir, Arc::clone(&this.permits)),
                     )))
                 }
                 Err(error) => {
@@ -320,6 +366,7 @@ impl Partitions {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&key);
+            this.placed().remove(&key);
             this.changed.notify_one();
         });
         partition.watermark().abandon();

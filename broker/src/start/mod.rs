@@ -4,6 +4,7 @@
 //! and only then are clients served. Down: no further connections, what is in flight is finished within a bound, goodbye to the
 //! controller, logs are synced and closed. [`Running`] owns every task; each ends with it.
 
+mod dirs;
 mod lanes;
 mod lock;
 
@@ -17,7 +18,6 @@ pub use lock::{DirLock, LockError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
-use weir_log::DataDir;
 use weir_proto::admin::v1::admin_server::AdminServer;
 use weir_quorum::configs::{Settings, broker_number};
 use weir_quorum::quorum::{Compaction, Timing};
@@ -109,7 +109,7 @@ pub struct Running {
     /// Lanes that have no threads of their own.
     lanes: TaskTracker,
     /// Held until everything has ended; a simulated disk has one process by itself.
-    lock: Option<DirLock>,
+    locks: Vec<DirLock>,
 }
 
 /// Where a broker listens.
@@ -126,9 +126,12 @@ pub struct Addresses {
 /// Brings a broker up. Returns when clients are served. A broker that waits for its peers waits here; its metrics and health are served
 /// meanwhile.
 pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartError> {
-    let lock = DirLock::take(&config.data_dir)?;
+    let mut locks = vec![DirLock::take(&config.data_dir)?];
+    for dir in &config.log_dirs {
+        locks.push(DirLock::take(dir)?);
+    }
     let mut running = start_on(config, Host::system(), &Tcp, on_fatal).await?;
-    running.lock = Some(lock);
+    running.locks = locks;
     Ok(running)
 }
 
@@ -197,12 +200,7 @@ pub async fn start_on<N: Network>(
     });
 
     health.step("recovering logs");
-    let log_dir = config.data_dir.join("log");
-    let logs = |source| StartError::Logs {
-        dir: log_dir.clone(),
-        source,
-    };
-    let dir = DataDir::open(Arc::clone(&storage), &log_dir, DISK_RESERVE_BYTES).map_err(logs)?;
+    let dirs = dirs::open(&config, &storage, DISK_RESERVE_BYTES)?;
     let metadata = member.metadata();
     let lane_tasks = TaskTracker::new();
     let lanes = lanes::start(
@@ -216,8 +214,11 @@ pub async fn start_on<N: Network>(
     .map_err(StartError::Threads)?;
     let me = metadata.broker_id();
     let settings = Arc::new(settings);
-    let partitions = Partitions::new(me, dir, lanes, Arc::clone(&settings), Arc::clone(&metrics));
-    let found = partitions.recover().map_err(logs)?;
+    let partitions = Partitions::new(me, dirs, lanes, Arc::clone(&settings), Arc::clone(&metrics));
+    let found = partitions.recover().map_err(|source| StartError::Logs {
+        dir: config.data_dir.clone(),
+        source,
+    })?;
 
     // Logs are recovered meanwhile.
     health.step("finding the cluster's metadata quorum");
@@ -296,7 +297,7 @@ pub async fn start_on<N: Network>(
         clients,
         tasks,
         lanes: lane_tasks,
-        lock: None,
+        locks: Vec::new(),
     })
 }
 
@@ -340,7 +341,7 @@ impl Running {
         self.tasks.wait().await;
         self.close_logs().await;
         info!(ms = millis(began), "stopped");
-        drop(self.lock);
+        drop(self.locks);
     }
 
     async fn close_logs(&self) {

@@ -62,6 +62,12 @@ impl TestBroker {
         }
     }
 
+    /// Stops it in good order, and leaves what it left.
+    pub(crate) async fn stop(self) -> TempDir {
+        self.running.stop().await;
+        self.dir
+    }
+
     /// A connection to it.
     pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.running.addresses().kafka).await

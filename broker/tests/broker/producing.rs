@@ -1,11 +1,11 @@
 //! What may be appended, and what a producer is told.
 
 use bytes::Bytes;
-use weir_wire::batch::{Attributes, BatchBuilder, Compression};
+use weir_wire::batch::{Attributes, BatchBuilder, Compression, NewRecord, batches, only_batch};
 use weir_wire::messages::{
     ErrorCode, InitProducerIdRequest, InitProducerIdResponseView, MetadataRequest, ProduceRequest,
 };
-use weir_wire::{MessageView, ProducerEpoch, ProducerId};
+use weir_wire::{MessageView, ProducerEpoch, ProducerId, RecordsPart};
 
 use crate::client::{Client, TestBroker, batch, build, fetch, produce, produced, values};
 
@@ -139,15 +139,234 @@ async fn batches_are_held_to_the_topics_configuration() {
     assert!(answer.error_message.unwrap().contains("200"));
 }
 
+/// Two records, the first without a key, in this codec.
+fn half_keyed(codec: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for key in [None, Some(b"k".as_slice())] {
+        let record = NewRecord {
+            timestamp_ms: 1_700_000_000_000,
+            key,
+            value: Some(b"v"),
+            headers: &[],
+        };
+        builder.push(&record).unwrap();
+    }
+    compressed(&builder.build(), codec)
+}
+
+fn compressed(batch: &Bytes, codec: Compression) -> Bytes {
+    let inflated = only_batch(batch).unwrap().inflated().unwrap();
+    inflated.recompress(codec, None).unwrap()
+}
+
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
 #[tokio::test]
-async fn a_compacted_topic_takes_no_record_without_a_key() {
+async fn a_compacted_topic_takes_no_record_without_a_key_and_says_which_it_was() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect().await;
     client
         .create_topic("t", 1, &[("cleanup.policy", "compact")])
         .await;
-    let answer = client.produce("t", 0, batch(&["no key"])).await;
+    for codec in CODECS {
+        let answer = client.produce("t", 0, half_keyed(codec)).await;
+        assert_eq!(
+            answer.error_code,
+            ErrorCode::InvalidRecord.code(),
+            "{codec:?}"
+        );
+        assert!(answer.error_message.unwrap().contains("1 record errors"));
+        let told = &answer.record_errors;
+        assert_eq!((told.len(), told[0].batch_index), (1, 0), "{codec:?}");
+    }
+    assert_eq!(client.fetch_from("t", 0, 0).await.high_watermark, 0);
+}
+
+#[tokio::test]
+async fn trap_21_what_does_not_inflate_is_refused_where_it_has_to_be_seen() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client
+        .create_topic("t", 1, &[("cleanup.policy", "compact")])
+        .await;
+    let bits = Attributes::from_bits(i16::from(Compression::Gzip.id())).unwrap();
+    let garbage = build(BatchBuilder::new().attributes(bits), &["not really gzip"]);
+    let answer = client.produce("t", 0, garbage).await;
     assert_eq!(answer.error_code, ErrorCode::InvalidRecord.code());
+}
+
+#[tokio::test]
+async fn a_topics_own_codec_takes_the_place_of_the_producers() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    let kinds = ["uncompressed", "gzip", "snappy", "lz4", "zstd"];
+    for (codec, kind) in CODECS.into_iter().zip(kinds) {
+        client
+            .create_topic(kind, 1, &[("compression.type", kind)])
+            .await;
+        for from in CODECS {
+            let sent = compressed(&batch(&["one", "two"]), from);
+            assert_eq!(client.produce(kind, 0, sent).await.error_code, 0);
+        }
+        let data = client.fetch_from(kind, 0, 0).await;
+        let mut found = Vec::new();
+        for part in data.records.unwrap().parts() {
+            let RecordsPart::Bytes(part) = part else {
+                panic!("records in memory wanted")
+            };
+            for batch in batches(part) {
+                let batch = batch.unwrap();
+                batch.check().unwrap();
+                assert_eq!(batch.header().attributes.compression(), codec);
+                let inflated = batch.inflated().unwrap();
+                let records = inflated.iter().unwrap().map(Result::unwrap);
+                found.extend(records.map(|record| record.value.unwrap().to_vec()));
+            }
+        }
+        let expected: Vec<_> = CODECS
+            .iter()
+            .flat_map(|_| [b"one".to_vec(), b"two".to_vec()])
+            .collect();
+        assert_eq!(found, expected, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn batches_of_one_connection_stay_in_order_however_long_each_takes() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client
+        .create_topic(
+            "t",
+            1,
+            &[
+                ("compression.type", "zstd"),
+                ("compression.zstd.level", "19"),
+            ],
+        )
+        .await;
+    client.produce("t", 0, batch(&["first"])).await;
+    let large: String = (0..100_000)
+        .map(|n| char::from(b'a' + (n % 23) as u8))
+        .collect();
+    let mut numbers = Vec::new();
+    for number in 0..6 {
+        let value = format!("{number}");
+        let value = if number % 2 == 0 {
+            large.as_str()
+        } else {
+            value.as_str()
+        };
+        // Those that are zstd already have nothing to wait for but the others.
+        let sent = compressed(
+            &batch(&[value]),
+            if number % 2 == 0 {
+                Compression::None
+            } else {
+                Compression::Zstd
+            },
+        );
+        numbers.push(client.send(9, &produce("t", 0, sent)).await);
+    }
+    for (offset, number) in (1..).zip(numbers) {
+        let body = client.answer::<ProduceRequest>(9, number).await;
+        let answer = produced(&body, 9);
+        assert_eq!((answer.error_code, answer.base_offset), (0, offset));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_old_is_told_by_its_number() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client
+        .create_topic("t", 1, &[("message.timestamp.before.max.ms", "3600000")])
+        .await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64;
+    let mut builder = BatchBuilder::new();
+    for timestamp_ms in [now, now - 3_700_000, now] {
+        let record = NewRecord {
+            timestamp_ms,
+            value: Some(b"v"),
+            ..NewRecord::default()
+        };
+        builder.push(&record).unwrap();
+    }
+    let plain = builder.build();
+    for codec in [Compression::None, Compression::Lz4] {
+        let answer = client.produce("t", 0, compressed(&plain, codec)).await;
+        assert_eq!(answer.error_code, ErrorCode::InvalidTimestamp.code());
+        let numbers: Vec<i32> = answer
+            .record_errors
+            .iter()
+            .map(|one| one.batch_index)
+            .collect();
+        assert_eq!(numbers, [1]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_topics_codec_makes_too_large_is_refused() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client
+        .create_topic(
+            "t",
+            1,
+            &[
+                ("compression.type", "uncompressed"),
+                ("max.message.bytes", "1000"),
+            ],
+        )
+        .await;
+    let sent = compressed(&batch(&[&"x".repeat(2_000)]), Compression::Gzip);
+    assert!(sent.len() < 1_000);
+    let answer = client.produce("t", 0, sent).await;
+    assert_eq!(answer.error_code, ErrorCode::MessageTooLarge.code());
+}
+
+#[tokio::test]
+async fn the_append_time_holds_for_compressed_records_too() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client
+        .create_topic(
+            "t",
+            1,
+            &[
+                ("compression.type", "gzip"),
+                ("message.timestamp.type", "LogAppendTime"),
+            ],
+        )
+        .await;
+    let answer = client.produce("t", 0, batch(&["v"])).await;
+    assert!(answer.log_append_time_ms > 1_700_000_000_000);
+    let data = client.fetch_from("t", 0, 0).await;
+    let parts = data.records.unwrap();
+    let [RecordsPart::Bytes(bytes)] = parts.parts() else {
+        panic!("one batch in memory wanted")
+    };
+    let stored = only_batch(bytes).unwrap();
+    stored.check().unwrap();
+    assert_eq!(stored.header().max_timestamp_ms, answer.log_append_time_ms);
+    let inflated = stored.inflated().unwrap();
+    let time = inflated
+        .iter()
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .timestamp_ms;
+    assert_eq!(time, answer.log_append_time_ms);
 }
 
 #[tokio::test]

@@ -414,3 +414,164 @@ fn a_full_disk_leaves_the_log_as_it_was_and_a_failed_sync_is_fatal() {
     clean(&mut rig, &handle);
     assert_eq!(rig.fatals.lock().unwrap().len(), 1);
 }
+
+mod transactional {
+    use std::sync::Arc;
+
+    use weir_wire::batch::{Attributes, ControlRecord, control_batch};
+
+    use super::*;
+    use crate::testing::{EPOCH, Outcome};
+    use crate::{Append, Appended, Origin, Verified};
+
+    fn append_as(
+        rig: &mut Rig,
+        handle: &PartitionHandle,
+        batch: Bytes,
+        origin: Origin,
+    ) -> Appended {
+        let outcome: Outcome<_> = Outcome::default();
+        let left = Arc::clone(&outcome);
+        handle.append(Append {
+            batch,
+            leader_epoch: EPOCH,
+            origin,
+            verified: Some(Verified {
+                since: handle.reader().log_end(),
+                begins_at_zero: false,
+            }),
+            done: Box::new(move |result| *left.lock().unwrap() = Some(result)),
+        });
+        rig.settle();
+        let result: Option<Result<Appended, AppendError>> = outcome.lock().unwrap().take();
+        result.unwrap().unwrap()
+    }
+
+    fn data(rig: &mut Rig, handle: &PartitionHandle, producer: i64, sequence: i32, sent: Sent) {
+        let value = format!("value of {}", sent.time).into_bytes();
+        let mut builder = BatchBuilder::new()
+            .producer(ProducerId(producer), ProducerEpoch(0), sequence)
+            .attributes(Attributes::default().with_transactional(true));
+        builder
+            .push(&NewRecord {
+                timestamp_ms: sent.time,
+                key: Some(&[sent.key]),
+                value: Some(&value),
+                headers: HEADERS,
+            })
+            .unwrap();
+        append_as(rig, handle, builder.build(), Origin::Client);
+    }
+
+    fn end(rig: &mut Rig, handle: &PartitionHandle, producer: i64, kind: ControlRecord) -> i64 {
+        let marker = control_batch(kind, 0, ProducerId(producer), ProducerEpoch(0), 1_000).unwrap();
+        let origin = Origin::Marker {
+            transaction_version: 0,
+        };
+        append_as(rig, handle, marker, origin).base_offset.0
+    }
+
+    /// Offsets of the markers that are left.
+    fn markers(reader: &LogReader) -> Vec<i64> {
+        let (mut at, mut found) = (reader.log_start(), Vec::new());
+        while at < reader.log_end() {
+            let read = reader.read(at, reader.log_end(), 1 << 20, true).unwrap();
+            for batch in batches(&read.bytes) {
+                let batch = batch.unwrap();
+                if batch.control().unwrap().is_some() {
+                    found.push(batch.header().base_offset.0);
+                }
+            }
+            at = read.next_offset;
+        }
+        found
+    }
+
+    fn data_keys(reader: &LogReader) -> Vec<(i64, u8)> {
+        let (mut at, mut found) = (reader.log_start(), Vec::new());
+        while at < reader.log_end() {
+            let read = reader.read(at, reader.log_end(), 1 << 20, true).unwrap();
+            for batch in batches(&read.bytes) {
+                let batch = batch.unwrap();
+                if batch.header().attributes.is_control() {
+                    continue;
+                }
+                for record in batch.records().unwrap() {
+                    let record = record.unwrap();
+                    let key = record.key.unwrap()[0];
+                    if key != 255 {
+                        found.push((record.offset.0, key));
+                    }
+                }
+            }
+            at = read.next_offset;
+        }
+        found
+    }
+
+    #[test]
+    fn what_was_aborted_goes_and_hides_nothing_and_its_marker_goes_when_its_time_is_over() {
+        let mut rig = Rig::new(&SimStorage::new());
+        let (opened, _) = rig.open(&config());
+        let handle = opened.handle;
+        let mut time = 5_000;
+        // Offsets 0 to 2: a value that was committed, and a later one that was not.
+        data(&mut rig, &handle, 1, 0, set(1, 1));
+        end(&mut rig, &handle, 1, ControlRecord::Commit);
+        data(&mut rig, &handle, 2, 0, set(1, 2));
+        begin_segment(&mut rig, &handle, &mut time);
+        // The marker lies in another segment.
+        let aborted = end(&mut rig, &handle, 2, ControlRecord::Abort);
+        // And both producers go on, so that neither needs its last batch.
+        data(&mut rig, &handle, 1, 1, set(2, 3));
+        let committed = end(&mut rig, &handle, 1, ControlRecord::Commit);
+        data(&mut rig, &handle, 2, 1, set(3, 4));
+        let last = end(&mut rig, &handle, 2, ControlRecord::Commit);
+        begin_segment(&mut rig, &handle, &mut time);
+        clean(&mut rig, &handle);
+        let reader = handle.reader();
+        let keys: Vec<u8> = data_keys(reader).iter().map(|(_, key)| *key).collect();
+        assert_eq!(keys, [1, 2, 3], "the committed value of 1 is still there");
+        assert_eq!(data_keys(reader)[0], (0, 1));
+        assert_eq!(
+            markers(reader),
+            [1, aborted, committed, last],
+            "each has had records of its transaction in this pass"
+        );
+        // Of the aborted transaction nothing is left; its marker gets its time, and then goes.
+        begin_segment(&mut rig, &handle, &mut time);
+        clean(&mut rig, &handle);
+        assert_eq!(markers(handle.reader()), [1, aborted, committed, last]);
+        rig.clock.advance(1_000);
+        begin_segment(&mut rig, &handle, &mut time);
+        clean(&mut rig, &handle);
+        assert_eq!(markers(handle.reader()), [1, committed, last]);
+        // What was committed keeps its marker for as long as it is there.
+        rig.close(&handle);
+        let (opened, _) = rig.open(&config());
+        assert_eq!(
+            opened.handle.reader().last_stable(opened.report.log_end),
+            opened.report.log_end
+        );
+    }
+
+    #[test]
+    fn nothing_beyond_the_last_stable_offset_is_looked_at() {
+        let mut rig = Rig::new(&SimStorage::new());
+        let (opened, _) = rig.open(&config());
+        let handle = opened.handle;
+        let mut time = 5_000;
+        for number in 0..3 {
+            rig.append(&handle, &keyed(None, Compression::None, &[set(1, number)]))
+                .unwrap();
+        }
+        data(&mut rig, &handle, 2, 0, set(1, 9));
+        begin_segment(&mut rig, &handle, &mut time);
+        let reader = handle.reader();
+        let stable = reader.last_stable(reader.durable_end());
+        assert_eq!(stable, Offset(3), "the transaction is open");
+        handle.clean(stable);
+        rig.settle();
+        assert_eq!(data_keys(handle.reader()).len(), 4);
+    }
+}

@@ -15,7 +15,7 @@ use crate::error::OpenError;
 use crate::files::{self, FileError};
 use crate::storage::Storage;
 
-const FILE: &str = "log-checkpoint";
+pub(super) const FILE: &str = "log-checkpoint";
 const HEADER: &str = "weir-log-checkpoint 1";
 
 /// What a checkpoint file says.

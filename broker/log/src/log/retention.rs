@@ -125,6 +125,15 @@ impl SegmentAge {
         {
             newest = newest.max(placed.header.max_timestamp_ms);
         }
+        if newest < 0 && !segment.is_active() {
+            // Its records have no time: they are as old as the file, which is not written to any more.
+            let path = segment.log_path(&shared.path);
+            let modified = file
+                .modified_ms()
+                .map_err(FileError::of("asking the age of", &path))?;
+            // Where the disk cannot tell they are kept.
+            newest = modified.unwrap_or(i64::MAX);
+        }
         segment.set_newest(Newest::Certain(newest));
         Ok(())
     }
@@ -211,7 +220,10 @@ impl PartitionLog {
 
     fn age(&self, segment: &Segment, deadline_ms: i64) -> Age {
         match segment.newest() {
-            // Records without a time do not grow old.
+            // Records without a time: a closed segment is as old as its file, which the disk has to be asked.
+            Newest::Certain(newest) if newest < 0 && !segment.is_active() && segment.size() > 0 => {
+                Age::ToFindOut
+            }
             Newest::Certain(newest) if newest < 0 => Age::Kept,
             Newest::Certain(newest) if newest < deadline_ms => Age::Expired,
             Newest::Certain(_) => Age::Kept,

@@ -172,7 +172,7 @@ fn old_segments_are_deleted_by_size() {
 }
 
 #[test]
-fn records_without_a_time_do_not_expire() {
+fn records_without_a_time_do_not_expire_where_the_disk_cannot_tell() {
     let config = LogConfig {
         retention_ms: Some(1),
         ..pairs()
@@ -186,6 +186,28 @@ fn records_without_a_time_do_not_expire() {
     opened.handle.retain(Offset(5));
     rig.settle();
     assert_eq!(segments(&opened.handle), [0, 2, 4]);
+}
+
+#[test]
+fn records_without_a_time_are_as_old_as_their_file() {
+    let config = LogConfig {
+        retention_ms: Some(1),
+        ..pairs()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let storage = std::sync::Arc::new(crate::storage_os::OsStorage::new());
+    let mut rig = Rig::over(storage, dir.path(), 0).unwrap();
+    let (opened, _) = rig.open(&config);
+    for _ in 0..5 {
+        rig.append(&opened.handle, &batch_at(&[-1], 20)).unwrap();
+    }
+    opened.handle.retain(Offset(5));
+    rig.settle();
+    assert_eq!(segments(&opened.handle), [0, 2, 4], "the clock is at 1970");
+    rig.clock.advance(i64::from(u32::MAX) * 1_000);
+    opened.handle.retain(Offset(5));
+    rig.settle();
+    assert_eq!(segments(&opened.handle), [4]);
 }
 
 /// Losing data 7 once more: what an index says of time is not enough to delete by.

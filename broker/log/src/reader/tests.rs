@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use weir_wire::batch::{BatchBuilder, BatchHeader, HEADER_LEN, NewRecord};
+use weir_wire::batch::{BatchBuilder, BatchHeader, Compression, HEADER_LEN, NewRecord, only_batch};
 use weir_wire::{LeaderEpoch, Offset};
 
 use crate::storage::{File, OpenMode, Storage};
@@ -424,7 +424,7 @@ fn the_newest_record_below_a_bound_is_not_the_newest_of_all() {
 }
 
 #[test]
-fn of_a_compressed_batch_the_base_offset_is_the_answer() {
+fn of_a_compressed_batch_that_cannot_be_inflated_the_base_offset_is_the_answer() {
     let mut rig = Rig::new(&SimStorage::new());
     let (opened, _) = rig.open(&LogConfig::default());
     rig.append(&opened.handle, &batch_at(&[1], 1)).unwrap();
@@ -448,6 +448,50 @@ fn of_a_compressed_batch_the_base_offset_is_the_answer() {
         .unwrap()
         .unwrap();
     assert_eq!((found.offset, found.timestamp), (Offset(1), 30));
+}
+
+#[test]
+fn a_time_is_found_to_the_record_in_a_compressed_batch_too() {
+    for codec in [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
+        let mut rig = Rig::new(&SimStorage::new());
+        let (opened, _) = rig.open(&LogConfig::default());
+        rig.append(&opened.handle, &batch_at(&[1], 1)).unwrap();
+        let plain = batch_at(&[10, 30, 20, 30], 40);
+        let inflated = only_batch(&plain).unwrap().inflated().unwrap();
+        let bytes = inflated.recompress(codec, None).unwrap();
+        rig.append(&opened.handle, &bytes).unwrap();
+        let reader = opened.handle.reader();
+        for (wanted, offset, time) in [(2, 1, 10), (10, 1, 10), (11, 2, 30), (30, 2, 30)] {
+            let found = reader
+                .offset_for_timestamp(wanted, Offset(5))
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                (found.offset, found.timestamp),
+                (Offset(offset), time),
+                "{codec:?}"
+            );
+        }
+        assert_eq!(reader.offset_for_timestamp(31, Offset(5)).unwrap(), None);
+        let newest = reader.max_timestamp(Offset(5)).unwrap().unwrap();
+        assert_eq!((newest.offset, newest.timestamp), (Offset(2), 30));
+    }
+}
+
+#[test]
+fn of_records_without_a_time_none_is_the_newest() {
+    let mut rig = Rig::new(&SimStorage::new());
+    let (opened, _) = rig.open(&LogConfig::default());
+    rig.append(&opened.handle, &batch_at(&[-1, -1], 1)).unwrap();
+    assert_eq!(
+        opened.handle.reader().max_timestamp(Offset(2)).unwrap(),
+        None
+    );
 }
 
 #[test]

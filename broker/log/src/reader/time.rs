@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_wire::Offset;
-use weir_wire::batch::{BatchView, Compression, TimestampType};
+use weir_wire::batch::BatchView;
 
 use super::TimestampOffset;
 use crate::error::ReadError;
@@ -76,7 +76,8 @@ pub(super) fn newest(shared: &Shared, up_to: Offset) -> Result<Option<TimestampO
             best = Some((timestamp, Arc::clone(segment), placed));
         }
     }
-    let Some((timestamp, segment, placed)) = best else {
+    // Records without a time are none that were asked for.
+    let Some((timestamp, segment, placed)) = best.filter(|(timestamp, ..)| *timestamp >= 0) else {
         return Ok(None);
     };
     let file = segment.file(&shared.dir, &shared.path)?;
@@ -94,8 +95,9 @@ fn newest_batch(
     // that batch is at or after the bound, and the whole segment has to be looked at.
     let greatest = newest_of(shared, sought)?;
     let near = shared.start(sought, |entry| entry.max_timestamp_before < greatest)?;
+    // What compaction has emptied says a time that no record has.
     let found = shared.walk_until(sought, near, |placed| {
-        placed.header.max_timestamp_ms >= greatest
+        placed.header.max_timestamp_ms >= greatest && placed.header.record_count > 0
     })?;
     if let Some(placed) = found
         && placed.header.next_offset() <= offsets.end
@@ -113,7 +115,7 @@ fn newest_batch(
         if placed.header.base_offset >= offsets.end {
             break;
         }
-        let within = placed.header.next_offset() > offsets.start;
+        let within = placed.header.next_offset() > offsets.start && placed.header.record_count > 0;
         if within && (best.is_none() || placed.header.max_timestamp_ms > best_timestamp) {
             best_timestamp = placed.header.max_timestamp_ms;
             best = Some((best_timestamp, placed));
@@ -146,16 +148,6 @@ fn in_batch(
     log_start: Offset,
 ) -> Result<Option<TimestampOffset>, ReadError> {
     let header = &placed.header;
-    let whole = TimestampOffset {
-        offset: header.base_offset.max(log_start),
-        timestamp: header.max_timestamp_ms,
-        leader_epoch: header.leader_epoch,
-    };
-    let by_batch = header.attributes.compression() != Compression::None
-        || header.attributes.timestamp_type() == TimestampType::LogAppendTime;
-    if by_batch {
-        return Ok(Some(whole));
-    }
     let mut bytes = vec![0; header.total_len()];
     let read = file
         .read_at(&mut bytes, placed.position)
@@ -171,7 +163,18 @@ fn in_batch(
         shared.walk_error(segment, error)
     };
     let (batch, _) = BatchView::split_first(&bytes).map_err(|error| corrupt(&error))?;
-    for record in batch.records().map_err(|error| corrupt(&error))? {
+    let inflated = match batch.inflated() {
+        Ok(inflated) => inflated,
+        // Nobody looked inside when it was appended. The batch is as near as can be.
+        Err(_) => {
+            return Ok(Some(TimestampOffset {
+                offset: header.base_offset.max(log_start),
+                timestamp: header.max_timestamp_ms,
+                leader_epoch: header.leader_epoch,
+            }));
+        }
+    };
+    for record in inflated.iter().map_err(|error| corrupt(&error))? {
         let record = record.map_err(|error| corrupt(&error))?;
         if record.timestamp_ms >= timestamp && record.offset >= log_start {
             return Ok(Some(TimestampOffset {
