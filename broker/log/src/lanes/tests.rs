@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weir_wire::{LeaderEpoch, Offset};
 
+use crate::storage::Storage;
 use crate::storage_sim::{Operation, SimStorage, Unsynced};
 use crate::testing::{EPOCH, Rig, batch, batch_of, key, read_all, send, split};
 use crate::{AppendError, Durability, LogConfig, OpenError, SequenceError};
@@ -365,6 +366,35 @@ fn a_full_disk_refuses_appends_and_serves_them_again_when_there_is_space() {
     let next = rig.append(&opened.handle, &batch_of(9, 0, 1, 1)).unwrap();
     assert_eq!(next.base_offset, Offset(1));
     assert_eq!(recorder.durable_end(), Offset(2));
+}
+
+#[test]
+fn a_full_disk_does_not_stop_retention_which_makes_room_again() {
+    let storage = SimStorage::new();
+    let mut rig = Rig::over(Arc::new(storage.clone()), "/data".as_ref(), 2_000).unwrap();
+    let config = LogConfig {
+        segment_bytes: 1_000,
+        retention_bytes: Some(1_000),
+        ..LogConfig::default()
+    };
+    let (opened, _) = rig.open(&config);
+    for _ in 0..8 {
+        rig.append(&opened.handle, &crate::testing::batch_at(&[1], 800))
+            .unwrap();
+    }
+    let space = storage.space("/data".as_ref()).unwrap();
+    let used = space.total_bytes - space.available_bytes;
+    storage.set_capacity(used + 2_100);
+    let next = crate::testing::batch_at(&[1], 800);
+    assert!(matches!(
+        rig.append(&opened.handle, &next),
+        Err(AppendError::NoSpace { .. })
+    ));
+    opened.handle.retain(Offset(8));
+    rig.settle();
+    assert!(opened.handle.reader().log_start() > Offset(0));
+    let appended = rig.append(&opened.handle, &next).unwrap();
+    assert_eq!(appended.base_offset, Offset(8));
 }
 
 #[test]
