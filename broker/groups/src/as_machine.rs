@@ -1,9 +1,11 @@
 //! The group coordinator as a [`Machine`].
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use weir_wire::LeaderEpoch;
 
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::loader::Loader;
@@ -14,12 +16,21 @@ use crate::request::{Request, Response};
 use crate::stored::StoredError;
 use crate::types::{CallId, MonoMs, Now, Position};
 
+/// A request, and the cluster as it was when it was made.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request.
+    pub request: Request,
+    /// The newest image of the metadata.
+    pub cluster: Arc<dyn Cluster>,
+}
+
 impl Machine for Coordinator {
     const TOPIC: &'static str = OFFSETS_TOPIC;
     const DUTY: &'static str = "groups";
     type Config = Config;
     type Loader = Loader;
-    type Request = Request;
+    type Request = Asked;
     type Response = Response;
     type Action = Infallible;
 
@@ -39,8 +50,9 @@ impl Machine for Coordinator {
         loader.finish(config.clone(), now)
     }
 
-    fn handle(&mut self, call: CallId, request: Request, now: Now) {
-        Self::handle(self, call, request, now);
+    fn handle(&mut self, call: CallId, asked: Asked, now: Now) {
+        self.set_cluster(asked.cluster);
+        Self::handle(self, call, asked.request, now);
     }
 
     fn durable(&mut self, position: Position) {

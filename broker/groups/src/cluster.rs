@@ -38,8 +38,8 @@ pub trait Cluster: Debug + Send + Sync {
     /// The racks of a partition's replicas, sorted, each once; those of unknown racks are left out.
     fn racks(&self, topic: TopicId, partition: i32) -> Vec<Arc<str>>;
 
-    /// A setting of the resource `GROUP`, as an administrator has set it for this group.
-    fn group_setting(&self, group: &str, name: &str) -> Option<String>;
+    /// The settings of a group: its own, or those of the cluster for all groups.
+    fn group_settings(&self, group: &str) -> GroupSettings;
 }
 
 /// A cluster of which nothing is known yet.
@@ -65,7 +65,56 @@ impl Cluster for NoCluster {
         Vec::new()
     }
 
-    fn group_setting(&self, _: &str, _: &str) -> Option<String> {
-        None
+    fn group_settings(&self, _: &str) -> GroupSettings {
+        GroupSettings::default()
+    }
+}
+
+/// Settings of one group, in force now. Kafka's configurations of the same names, those of resource `GROUP` and of brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// `consumer.heartbeat.interval.ms`: how often members of a consumer group are asked to heartbeat.
+    pub consumer_heartbeat_interval_ms: i32,
+    /// `consumer.session.timeout.ms`: how long a member of a consumer group may be silent.
+    pub consumer_session_timeout_ms: i32,
+    /// `group.consumer.migration.policy`.
+    pub consumer_migration: MigrationPolicy,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            consumer_heartbeat_interval_ms: 5_000,
+            consumer_session_timeout_ms: 45_000,
+            consumer_migration: MigrationPolicy::Bidirectional,
+        }
+    }
+}
+
+/// Which groups may change between the classic and the consumer protocol while they have members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// None.
+    Disabled,
+    /// Classic groups become consumer groups.
+    Upgrade,
+    /// Consumer groups become classic groups.
+    Downgrade,
+    /// Both.
+    #[default]
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// Whether classic groups may become consumer groups.
+    #[must_use]
+    pub const fn may_upgrade(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    /// Whether consumer groups may become classic groups.
+    #[must_use]
+    pub const fn may_downgrade(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
     }
 }

@@ -29,6 +29,12 @@ pub struct Config {
     pub offset_metadata_bytes_max: usize,
     /// Bytes of one stored record: a batch must fit `max.message.bytes` (1 MiB by default) of the offsets topic.
     pub record_bytes_max: usize,
+    /// Bytes of all members' subscriptions in one consumer group. Each is a record of its own; all are in memory, and
+    /// each heartbeat that changes one looks at all.
+    pub consumer_group_bytes_max: usize,
+    /// Partitions that are assigned to one consumer group: a member may have all of them, and be giving up as many, in
+    /// one stored record, 8 bytes each. Topics beyond are not assigned.
+    pub assigned_partitions_max: usize,
     /// `offsets.retention.minutes`, in milliseconds: how long offsets outlive the group's last member.
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`.
@@ -52,6 +58,8 @@ impl Default for Config {
             offsets_max: 200_000,
             offset_metadata_bytes_max: 4_096,
             record_bytes_max: 1_000_000,
+            consumer_group_bytes_max: 16 << 20,
+            assigned_partitions_max: 60_000,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_check_interval_ms: 600_000,
             expired_per_check_max: 10_000,

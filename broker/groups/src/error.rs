@@ -55,6 +55,20 @@ pub enum GroupError {
     GroupSubscribedToTopic,
     #[error("this server does not host this topic id")]
     UnknownTopicId,
+    #[error(
+        "the member epoch is not the one that the coordinator knows: give up everything and join again"
+    )]
+    FencedMemberEpoch,
+    #[error("the instance id is still in use: wait until its member leaves or its session ends")]
+    UnreleasedInstanceId,
+    #[error("the assignor is not supported")]
+    UnsupportedAssignor,
+    #[error("the member epoch is stale: retry with that of the next heartbeat")]
+    StaleMemberEpoch,
+    #[error("the regular expression is not valid")]
+    InvalidRegularExpression,
+    #[error("members of this group's protocol need a newer version of this request")]
+    UnsupportedVersion,
 }
 
 impl GroupError {
@@ -84,6 +98,12 @@ impl GroupError {
             Self::FencedInstanceId => ErrorCode::FencedInstanceId,
             Self::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
             Self::UnknownTopicId => ErrorCode::UnknownTopicId,
+            Self::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+            Self::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
+            Self::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
+            Self::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+            Self::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
+            Self::UnsupportedVersion => ErrorCode::UnsupportedVersion,
         }
     }
 

@@ -13,6 +13,7 @@
 //! what a share group needs.
 
 use crate::classic::Classic;
+use crate::consumer::Consumer;
 use crate::error::GroupError;
 use crate::offsets::Offsets;
 use crate::outbox::Turn;
@@ -34,7 +35,9 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// Members assign (KIP-62 and its like).
-    Classic(Classic),
+    Classic(Box<Classic>),
+    /// The coordinator assigns (KIP-848).
+    Consumer(Box<Consumer>),
 }
 
 /// From when the retention of a group's offsets counts.
@@ -52,7 +55,7 @@ impl Group {
     /// A group without members or offsets.
     pub(crate) fn new(id: GroupId) -> Self {
         Self {
-            kind: Kind::Classic(Classic::new(id.clone())),
+            kind: Kind::Classic(Box::new(Classic::new(id.clone()))),
             offsets: Offsets::default(),
             listed_at: None,
             id,
@@ -68,6 +71,15 @@ impl Group {
     pub(crate) fn classic(&mut self) -> Option<&mut Classic> {
         match &mut self.kind {
             Kind::Classic(classic) => Some(classic),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    /// The members, of a consumer group.
+    pub(crate) fn consumer(&mut self) -> Option<&mut Consumer> {
+        match &mut self.kind {
+            Kind::Consumer(consumer) => Some(consumer),
+            Kind::Classic(_) => None,
         }
     }
 }
@@ -77,12 +89,14 @@ impl Kind {
     pub(crate) fn group_type(&self) -> GroupType {
         match self {
             Self::Classic(_) => GroupType::Classic,
+            Self::Consumer(_) => GroupType::Consumer,
         }
     }
 
     pub(crate) fn state(&self) -> GroupState {
         match self {
             Self::Classic(group) => group.state(),
+            Self::Consumer(group) => group.state(),
         }
     }
 
@@ -90,6 +104,7 @@ impl Kind {
     pub(crate) fn protocol_type(&self) -> &str {
         match self {
             Self::Classic(group) => group.protocol_type.as_deref().unwrap_or_default(),
+            Self::Consumer(_) => crate::classic::CONSUMER,
         }
     }
 
@@ -97,6 +112,7 @@ impl Kind {
     pub(crate) fn describe(&self) -> Description {
         match self {
             Self::Classic(group) => group.describe(),
+            Self::Consumer(group) => group.describe(),
         }
     }
 
@@ -104,6 +120,7 @@ impl Kind {
     pub(crate) fn is_stored(&self) -> bool {
         match self {
             Self::Classic(group) => group.stored,
+            Self::Consumer(group) => group.is_stored(),
         }
     }
 
@@ -116,6 +133,7 @@ impl Kind {
     pub(crate) fn is_deserted(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_deserted(),
+            Self::Consumer(group) => group.is_empty(),
         }
     }
 
@@ -123,6 +141,7 @@ impl Kind {
     pub(crate) fn end(&self, turn: &mut Turn<'_>) {
         match self {
             Self::Classic(group) => turn.out.emit(StoredRecord::group_tombstone(&group.id)),
+            Self::Consumer(group) => group.end(turn),
         }
     }
 
@@ -130,6 +149,7 @@ impl Kind {
     pub(crate) fn is_subscribed_to(&self, topic: &str) -> bool {
         match self {
             Self::Classic(group) => group.is_subscribed_to(topic),
+            Self::Consumer(group) => group.is_subscribed_to(topic),
         }
     }
 
@@ -137,6 +157,7 @@ impl Kind {
     pub(crate) fn retained_since(&self) -> Since {
         match self {
             Self::Classic(group) => group.retained_since(),
+            Self::Consumer(_) => Since::Commit,
         }
     }
 
@@ -153,6 +174,7 @@ impl Kind {
     ) -> Result<(), GroupError> {
         match self {
             Self::Classic(group) => group.check_commit(turn, request),
+            Self::Consumer(group) => group.check_commit(request),
         }
     }
 
@@ -160,6 +182,7 @@ impl Kind {
     pub(crate) fn resume(&mut self, turn: &mut Turn<'_>) {
         match self {
             Self::Classic(group) => group.resume(turn),
+            Self::Consumer(group) => group.resume(turn),
         }
     }
 
@@ -167,6 +190,7 @@ impl Kind {
     pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
         match self {
             Self::Classic(group) => group.tick(turn),
+            Self::Consumer(group) => group.tick(turn),
         }
     }
 
@@ -174,6 +198,7 @@ impl Kind {
     pub(crate) fn wake_at(&self) -> Option<MonoMs> {
         match self {
             Self::Classic(group) => group.wake_at,
+            Self::Consumer(group) => group.wake_at(),
         }
     }
 }

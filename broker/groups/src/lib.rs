@@ -17,6 +17,7 @@ mod as_machine;
 mod classic;
 mod cluster;
 mod config;
+mod consumer;
 mod coordinator;
 mod describe;
 mod error;
@@ -29,6 +30,7 @@ mod modern;
 mod offsets;
 mod outbox;
 mod placement;
+mod protocols;
 pub mod request;
 pub mod share;
 mod stored;
@@ -38,7 +40,8 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{Cluster, NoCluster, TopicInfo};
+pub use as_machine::Asked;
+pub use cluster::{Cluster, GroupSettings, MigrationPolicy, NoCluster, TopicInfo};
 pub use config::Config;
 pub use coordinator::Coordinator;
 pub use error::GroupError;

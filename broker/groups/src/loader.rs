@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::classic::Classic;
 use crate::config::Config;
+use crate::consumer::{Consumer, ConsumerKey, ConsumerRecord};
 use crate::coordinator::Coordinator;
 use crate::group::{Group, Kind};
 use crate::stored::{Stored, StoredError};
@@ -47,9 +48,10 @@ impl Loader {
             } => {
                 let mut classic = Classic::new(group.clone());
                 classic.restore(stored);
-                self.group(group).kind = Kind::Classic(classic);
+                self.group(group).kind = Kind::Classic(Box::new(classic));
             }
             Stored::Group { group, value: None } => self.end(group),
+            Stored::Consumer { group, key, value } => self.replay_consumer(group, key, value),
             Stored::Other => {}
         }
         Ok(())
@@ -57,8 +59,36 @@ impl Loader {
 
     /// The coordinator, ready for requests.
     #[must_use]
-    pub fn finish(self, config: Config, now: Now) -> Coordinator {
+    pub fn finish(mut self, config: Config, now: Now) -> Coordinator {
+        for (id, group) in &mut self.groups {
+            if let Some(consumer) = group.consumer()
+                && !consumer.replayed()
+            {
+                group.kind = Kind::Classic(Box::new(Classic::new(id.clone())));
+            }
+        }
         Coordinator::with_groups(config, self.groups, now)
+    }
+
+    fn replay_consumer(&mut self, id: GroupId, key: ConsumerKey, value: Option<ConsumerRecord>) {
+        let is_end = key == ConsumerKey::Group && value.is_none();
+        let Some(group) = (match &value {
+            Some(_) => Some(self.group(id.clone())),
+            None => self.groups.get_mut(&id),
+        }) else {
+            return;
+        };
+        match &mut group.kind {
+            Kind::Consumer(_) if is_end => group.kind = Kind::Classic(Box::new(Classic::new(id))),
+            Kind::Consumer(consumer) => consumer.replay(key, value),
+            // The end of what became a classic group since, or was deleted.
+            Kind::Classic(_) if value.is_none() => {}
+            Kind::Classic(_) => {
+                let mut consumer = Consumer::new(id);
+                consumer.replay(key, value);
+                group.kind = Kind::Consumer(Box::new(consumer));
+            }
+        }
     }
 
     fn group(&mut self, id: GroupId) -> &mut Group {
@@ -72,7 +102,7 @@ impl Loader {
         if let Some(group) = self.groups.get_mut(&id)
             && group.classic().is_some()
         {
-            group.kind = Kind::Classic(Classic::new(id));
+            group.kind = Kind::Classic(Box::new(Classic::new(id)));
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Marker {
 pub enum Entry {
     /// A record that holds once it is in the log.
     Record(StoredRecord),
+    /// Records that hold together, or not at all: they are in one batch, if one can have them.
+    Together(Vec<StoredRecord>),
     /// A record that holds once its producer's transaction is committed.
     Pending(Producer, StoredRecord),
     /// The end of a transaction whose producer spoke so.
@@ -111,6 +113,7 @@ impl Entry {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Record(record) | Self::Pending(_, record) => record.bytes(),
+            Self::Together(records) => records.iter().map(StoredRecord::bytes).sum(),
             Self::Marker(..) => size_of::<Marker>(),
         }
     }
@@ -138,19 +141,26 @@ pub enum Replayed<'a> {
     Marker(Marker),
 }
 
-impl Entry {
-    /// The entry as it will be read again.
-    #[must_use]
-    pub fn replayed(&self) -> Replayed<'_> {
-        let (record, pending) = match self {
-            Self::Record(record) => (record, None),
-            Self::Pending(producer, record) => (record, Some(*producer)),
-            Self::Marker(marker, _) => return Replayed::Marker(*marker),
-        };
-        Replayed::Record {
+impl<'a> Replayed<'a> {
+    fn record(record: &'a StoredRecord, pending: Option<Producer>) -> Self {
+        Self::Record {
             key: &record.key,
             value: record.value.as_deref(),
             pending,
+        }
+    }
+}
+
+impl Entry {
+    /// The entry as it will be read again.
+    #[must_use]
+    pub fn replayed(&self) -> Vec<Replayed<'_>> {
+        let read = |record| Replayed::record(record, None);
+        match self {
+            Self::Record(record) => vec![read(record)],
+            Self::Together(records) => records.iter().map(read).collect(),
+            Self::Pending(producer, record) => vec![Replayed::record(record, Some(*producer))],
+            Self::Marker(marker, _) => vec![Replayed::Marker(*marker)],
         }
     }
 }

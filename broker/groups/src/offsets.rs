@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use weir_wire::{PartitionIndex, TopicId};
 
 use crate::error::GroupError;
-use crate::group::Group;
+use crate::group::{Group, Kind};
 use crate::outbox::Turn;
 use crate::request::{
     CommitPartition, CommitRequest, CommittedOffset, CommittedTopic, DeleteOffsetsRequest,
@@ -137,6 +137,11 @@ impl Group {
 
     /// Handles one group of an OffsetFetch.
     pub(crate) fn fetch(&self, turn: &mut Turn<'_>, call: CallId, request: FetchRequest) {
+        if let Kind::Consumer(group) = &self.kind
+            && let Err(error) = group.check_fetch(request.member.as_ref(), request.epoch)
+        {
+            return turn.out.reply(call, Response::Fetch(Err(error)));
+        }
         let fetched = match request.topics {
             Some(topics) => topics
                 .into_iter()
@@ -148,7 +153,8 @@ impl Group {
                 .map(|(name, partitions)| all_of(name, partitions))
                 .collect(),
         };
-        turn.out.reply_when_durable(call, Response::Fetch(fetched));
+        turn.out
+            .reply_when_durable(call, Response::Fetch(Ok(fetched)));
     }
 
     fn fetch_topic(&self, topic: TopicRef, partitions: Vec<PartitionIndex>) -> FetchedTopic {
@@ -263,5 +269,5 @@ pub(crate) fn nothing_committed(request: FetchRequest) -> Response {
                 .map(|partition| (partition, None))
                 .collect(),
         });
-    Response::Fetch(topics.collect())
+    Response::Fetch(Ok(topics.collect()))
 }

@@ -8,12 +8,12 @@ use std::convert::Infallible;
 
 use weir_wire::encode::EncodeError;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, GroupSettings};
 use crate::config::Config;
 use crate::machine::Entry;
 use crate::request::{Reply, Response};
 use crate::stored::StoredRecord;
-use crate::types::{CallId, Now, Position};
+use crate::types::{CallId, GroupId, Now, Position};
 
 /// What is to be carried out since the last time it was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +78,30 @@ impl<R, A> Outbox<R, A> {
             Ok(entry) => self.effects.entries.push(entry.into()),
             Err(error) => self.effects.broken = Some(error),
         }
+    }
+
+    /// How many entries wait to be taken.
+    pub(crate) fn pending(&self) -> usize {
+        self.effects.entries.len()
+    }
+
+    /// Records that were emitted since there were `from` entries hold together: none of them is durable without the
+    /// others.
+    pub(crate) fn together(&mut self, from: usize) {
+        let entries = &mut self.effects.entries;
+        let are_records = |entries: &[Entry]| {
+            let mut entries = entries.iter();
+            entries.all(|entry| matches!(entry, Entry::Record(_)))
+        };
+        if entries.len() < from + 2 || !are_records(&entries[from..]) {
+            return;
+        }
+        let records = entries.drain(from..).filter_map(|entry| match entry {
+            Entry::Record(record) => Some(record),
+            _ => None,
+        });
+        let records = records.collect();
+        entries.push(Entry::Together(records));
     }
 
     /// Replies without regard to what is stored: for what no crash can make untrue.
@@ -150,13 +174,16 @@ impl<R, A> Outbox<R, A> {
 /// What a group needs to know and may do while it handles one request or one timer.
 pub(crate) struct Turn<'a> {
     pub(crate) config: &'a Config,
-    #[allow(
-        dead_code,
-        reason = "the groups that use it come with the next commits"
-    )]
     pub(crate) cluster: &'a dyn Cluster,
     pub(crate) now: Now,
     pub(crate) out: &'a mut Outbox,
+}
+
+impl Turn<'_> {
+    /// The group's settings.
+    pub(crate) fn group_settings(&self, group: &GroupId) -> GroupSettings {
+        self.cluster.group_settings(group.as_str())
+    }
 }
 
 /// Whether the record can be stored in one batch.

@@ -2,10 +2,14 @@
 //!
 //! Handlers translate to and from these and decide nothing.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use crate::error::GroupError;
+use crate::modern::{Epoch, Partitions};
 use crate::types::{CallId, Generation, GroupId, InstanceId, MemberId};
 
 /// A request to the coordinator of its group.
@@ -19,6 +23,8 @@ pub enum Request {
     Heartbeat(HeartbeatRequest),
     /// LeaveGroup.
     Leave(LeaveRequest),
+    /// ConsumerGroupHeartbeat.
+    ConsumerHeartbeat(ConsumerHeartbeatRequest),
     /// OffsetCommit.
     Commit(CommitRequest),
     /// OffsetFetch, for one group.
@@ -27,8 +33,10 @@ pub enum Request {
     DeleteOffsets(DeleteOffsetsRequest),
     /// DeleteGroups, for one group.
     DeleteGroup(GroupId),
-    /// DescribeGroups, for one group.
+    /// What every type of group can tell, for one group.
     Describe(GroupId),
+    /// ConsumerGroupDescribe, for one group.
+    DescribeConsumer(GroupId),
     /// ListGroups, for one shard.
     List(ListRequest),
     /// The topics are gone for ever: their offsets go too, so that topics of the same names begin anew.
@@ -46,16 +54,20 @@ pub enum Response {
     Heartbeat(Result<(), GroupError>),
     /// For each member that was to leave.
     Leave(Result<Vec<Left>, GroupError>),
+    /// What the member is to have.
+    ConsumerHeartbeat(Result<Beat, GroupError>),
     /// For each partition.
     Commit(Vec<CommittedTopic>),
     /// The group's offsets.
-    Fetch(Vec<FetchedTopic>),
+    Fetch(Result<Vec<FetchedTopic>, GroupError>),
     /// For each partition.
     DeleteOffsets(Result<Vec<CommittedTopic>, GroupError>),
     /// Whether the group is gone.
     DeleteGroup(Result<(), GroupError>),
     /// The group as it is.
     Describe(Result<Description, GroupError>),
+    /// The consumer group as it is.
+    DescribeConsumer(Result<ConsumerDescription, GroupError>),
     /// The shard's groups.
     List(Vec<Listing>),
     /// How many offsets were dropped.
@@ -201,6 +213,57 @@ pub struct HeartbeatRequest {
     pub generation: Generation,
 }
 
+/// A heartbeat of the consumer protocol. What is absent is as the member said last.
+#[derive(Clone, Debug)]
+pub struct ConsumerHeartbeatRequest {
+    /// The group.
+    pub group: GroupId,
+    /// The member, which chooses its id itself.
+    pub member: MemberId,
+    /// Its epoch, or one of those that say that it joins or leaves.
+    pub epoch: Epoch,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// Where it runs.
+    pub rack: Option<String>,
+    /// How long it may take to give up partitions.
+    pub rebalance_timeout_ms: Option<i32>,
+    /// The connection's client id, for descriptions.
+    pub client_id: String,
+    /// The client's address, for descriptions.
+    pub client_host: String,
+    /// Topics that it subscribes to by name.
+    pub topics: Option<BTreeSet<String>>,
+    /// Matches further topics; empty for none.
+    pub regex: Option<String>,
+    /// The assignor that it prefers.
+    pub assignor: Option<String>,
+    /// What it owns now.
+    pub owned: Option<Partitions>,
+}
+
+impl ConsumerHeartbeatRequest {
+    /// Whether it says everything, and so wants to hear everything.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let subscribes = self.topics.is_some() || self.regex.is_some();
+        self.rebalance_timeout_ms.is_some() && subscribes && self.owned.is_some()
+    }
+}
+
+/// The answer to a heartbeat of the consumer protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// The member.
+    pub member: MemberId,
+    /// Its epoch from now on.
+    pub epoch: Epoch,
+    /// How soon the next heartbeat is due.
+    pub interval_ms: i32,
+    /// What it may have; absent when that has not changed.
+    pub assignment: Option<Partitions>,
+}
+
 /// Members that leave.
 #[derive(Clone, Debug)]
 pub struct LeaveRequest {
@@ -285,6 +348,10 @@ pub struct CommittedTopic {
 pub struct FetchRequest {
     /// The group.
     pub group: GroupId,
+    /// The member of a consumer group that asks, when one does.
+    pub member: Option<MemberId>,
+    /// Its epoch; [`Epoch::LEAVING`] when no member asks.
+    pub epoch: Epoch,
     /// Absent: all that the group has.
     pub topics: Option<Vec<(TopicRef, Vec<PartitionIndex>)>>,
 }
@@ -423,6 +490,61 @@ pub struct MemberDescription {
     pub metadata: Bytes,
     /// What it owns, while the group is stable.
     pub assignment: Bytes,
+}
+
+/// A consumer group as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerDescription {
+    /// The group.
+    pub group: GroupId,
+    /// Its state.
+    pub state: GroupState,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The epoch of the target assignment.
+    pub assignment_epoch: Epoch,
+    /// The assignor in use.
+    pub assignor: String,
+    /// The members.
+    pub members: Vec<ConsumerMemberDescription>,
+}
+
+/// A member of a consumer group as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerMemberDescription {
+    /// Its id.
+    pub member: MemberId,
+    /// Set for static members.
+    pub instance: Option<InstanceId>,
+    /// Where it runs.
+    pub rack: Option<String>,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The client id of its connection.
+    pub client_id: String,
+    /// Its address.
+    pub client_host: String,
+    /// Topics that it subscribes to by name.
+    pub topics: Vec<String>,
+    /// Matches further topics.
+    pub regex: Option<String>,
+    /// What it has.
+    pub assignment: Vec<AssignedTopic>,
+    /// What it is to have.
+    pub target: Vec<AssignedTopic>,
+    /// It speaks the classic protocol.
+    pub is_classic: bool,
+}
+
+/// Partitions of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssignedTopic {
+    /// The topic's id.
+    pub id: TopicId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The partitions.
+    pub partitions: Vec<i32>,
 }
 
 /// A group in a list.

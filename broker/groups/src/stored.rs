@@ -15,11 +15,12 @@ use weir_wire::messages::{
 };
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
+use crate::consumer::{ConsumerKey, ConsumerRecord};
 use crate::request::CommittedOffset;
 use crate::types::{Generation, GroupId, InstanceId, MemberId, WallMs};
 
 /// Keys have had one version each.
-const KEY: i16 = 0;
+pub(crate) const KEY: i16 = 0;
 /// What Kafka 4 writes for groups: the newest before the flexible one.
 const GROUP_VALUE: i16 = 3;
 /// What Kafka 4 writes for offsets: with topic ids.
@@ -69,7 +70,13 @@ pub(crate) enum Stored {
         group: GroupId,
         value: Option<StoredGroup>,
     },
-    /// A kind that is not about classic groups.
+    /// About a consumer group.
+    Consumer {
+        group: GroupId,
+        key: ConsumerKey,
+        value: Option<ConsumerRecord>,
+    },
+    /// A kind that belongs to other features.
     Other,
 }
 
@@ -197,6 +204,10 @@ impl Stored {
             let group = GroupMetadataKeyView::decode(key, KEY)?.group.into();
             let value = value.map(decode_group).transpose()?;
             Ok(Self::Group { group, value })
+        } else if let Some((group, key)) = ConsumerKey::decode(kind, key)? {
+            let value = value.map(|value| ConsumerRecord::decode(&key, value));
+            let value = value.transpose()?;
+            Ok(Self::Consumer { group, key, value })
         } else {
             Ok(Self::Other)
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use weir_groups::request::{CommittedOffset, FetchRequest, FetchedTopic, TopicRef};
-use weir_groups::{GroupError, GroupId};
+use weir_groups::{Epoch, GroupError, GroupId, MemberId};
 use weir_quorum::image::Image;
 use weir_wire::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -21,6 +21,9 @@ use crate::error::ErrorCode;
 /// What is asked about one group.
 struct Asked {
     group: GroupId,
+    /// The member that asks, and its epoch (version 9).
+    member: Option<MemberId>,
+    epoch: Epoch,
     /// All that it has, when absent.
     topics: Option<Vec<AskedTopic>>,
 }
@@ -67,6 +70,8 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
 fn of_groups(view: &OffsetFetchRequestView<'_>, image: &Image, by_id: bool) -> Vec<Asked> {
     let groups = view.groups.iter().map(|group| Asked {
         group: group.group_id.into(),
+        member: group.member_id.map(MemberId::from),
+        epoch: Epoch(group.member_epoch),
         topics: group.topics.map(|topics| {
             let topics = topics.iter().map(|topic| {
                 let partitions = topic.partition_indexes.iter().map(PartitionIndex).collect();
@@ -95,6 +100,8 @@ fn of_group(view: &OffsetFetchRequestView<'_>, image: &Image) -> Asked {
     });
     Asked {
         group: view.group_id.into(),
+        member: None,
+        epoch: Epoch::LEAVING,
         topics,
     }
 }
@@ -139,6 +146,8 @@ impl Asked {
         });
         FetchRequest {
             group: self.group.clone(),
+            member: self.member.clone(),
+            epoch: self.epoch,
             topics,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_groups::request::{Description, GroupState};
+use weir_groups::request::{Description, GroupState, GroupType};
 use weir_groups::{GroupError, GroupId};
 use weir_wire::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use weir_wire::messages::{DescribeGroupsRequestView, DescribeGroupsResponse};
@@ -12,7 +12,7 @@ use crate::Broker;
 
 /// What anyone may do with a group while nobody is forbidden anything: read (3), delete (6), describe (8), and its
 /// configuration's describe (10) and alter (11), a bit each.
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: DescribeGroupsRequestView<'_> = request.decode()?;
@@ -33,7 +33,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let mut described = Vec::with_capacity(groups.len());
         for (group, answer) in groups.into_iter().zip(answers) {
             described.push(match answer.await {
-                Ok(description) => told(description, operations),
+                Ok(description) if description.kind == GroupType::Classic => {
+                    told(description, operations)
+                }
+                // Groups of other types have requests of their own.
+                Ok(_) => refused(&group, GroupError::GroupIdNotFound, version),
                 Err(error) => refused(&group, error, version),
             });
         }

@@ -53,6 +53,8 @@ mod k60_describe_cluster;
 mod k61_describe_producers;
 mod k65_describe_transactions;
 mod k66_list_transactions;
+mod k68_consumer_group_heartbeat;
+mod k69_consumer_group_describe;
 mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 mod k78_share_fetch;
@@ -153,6 +155,8 @@ pub static APIS: &[Api] = &[
     api(ApiKey::DescribeProducers,       0,  0, Client, k61_describe_producers::handle),
     api(ApiKey::DescribeTransactions,    0,  0, Client, k65_describe_transactions::handle),
     api(ApiKey::ListTransactions,        0,  2, Client, k66_list_transactions::handle),
+    api(ApiKey::ConsumerGroupHeartbeat,  0,  1, Client, k68_consumer_group_heartbeat::handle),
+    api(ApiKey::ConsumerGroupDescribe,   0,  1, Client, k69_consumer_group_describe::handle),
     api(ApiKey::ListConfigResources,     0,  1, Client, k74_list_config_resources::handle),
     api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
     api(ApiKey::ShareFetch,              1,  2, Client, k78_share_fetch::handle),

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use weir_groups::request::{
-    CommitRequest, CommittedTopic, DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic,
-    HeartbeatRequest, JoinRefused, JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing,
-    SyncRequest, Synced,
+    Beat, CommitRequest, CommittedTopic, ConsumerDescription, ConsumerHeartbeatRequest,
+    DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic, HeartbeatRequest, JoinRefused,
+    JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing, SyncRequest, Synced,
 };
-use weir_groups::{GroupError, GroupId, Request, Response};
+use weir_groups::{Asked, GroupError, GroupId, Request, Response};
 use weir_quorum::image::Broker;
 use weir_wire::TopicId;
 
 use super::Groups;
+use super::cluster::Seen;
 use crate::shards::Refused;
 
 impl From<Refused> for GroupError {
@@ -83,6 +84,20 @@ impl Groups {
         }
     }
 
+    /// The heartbeat of a member of a consumer group.
+    pub fn heartbeat_consumer(
+        &self,
+        request: ConsumerHeartbeatRequest,
+    ) -> impl Future<Output = Result<Beat, GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::ConsumerHeartbeat(request));
+        async move {
+            match asked.await? {
+                Response::ConsumerHeartbeat(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
     /// Takes members out of their group.
     pub fn leave(
         &self,
@@ -121,7 +136,7 @@ impl Groups {
         let asked = self.ask(&request.group.clone(), Request::Fetch(request));
         async move {
             let mut topics = match asked.await? {
-                Response::Fetch(topics) => topics,
+                Response::Fetch(topics) => topics?,
                 other => return Err(unexpected(&other)),
             };
             if wants_all {
@@ -185,6 +200,20 @@ impl Groups {
         }
     }
 
+    /// Describes a consumer group.
+    pub fn describe_consumer(
+        &self,
+        group: GroupId,
+    ) -> impl Future<Output = Result<ConsumerDescription, GroupError>> + Send + use<> {
+        let asked = self.ask(&group.clone(), Request::DescribeConsumer(group));
+        async move {
+            match asked.await? {
+                Response::DescribeConsumer(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
     /// Lists the groups of all shards that this broker coordinates.
     ///
     /// # Errors
@@ -196,7 +225,7 @@ impl Groups {
         let asked = self
             .shared
             .shards
-            .ask_own(&|| Request::List(request.clone()));
+            .ask_own(&|| self.asked(Request::List(request.clone())));
         async move {
             let mut groups = Vec::new();
             for answer in asked.await? {
@@ -209,12 +238,20 @@ impl Groups {
         }
     }
 
+    /// The request, with what is known of the cluster when it is made.
+    pub(super) fn asked(&self, request: Request) -> Asked {
+        Asked {
+            request,
+            cluster: Arc::new(Seen::newest(&self.shared.metadata)),
+        }
+    }
+
     fn ask(
         &self,
         group: &GroupId,
         request: Request,
     ) -> impl Future<Output = Result<Response, GroupError>> + Send + use<> {
-        let asked = self.shared.shards.ask(group.as_str(), request);
+        let asked = self.shared.shards.ask(group.as_str(), self.asked(request));
         async move { Ok(asked.await?) }
     }
 }

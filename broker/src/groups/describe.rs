@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use weir_groups::request::{CommittedOffset, Description, FetchRequest, FetchedTopic, GroupState};
-use weir_groups::{GroupError, GroupId};
+use weir_groups::{Epoch, GroupError, GroupId};
 use weir_proto::admin::v1 as admin;
 use weir_proto::groups::v1 as proto;
 use weir_quorum::BrokerId;
@@ -62,6 +62,8 @@ impl Groups {
     async fn own_group(&self, id: GroupId) -> proto::Group {
         let offsets = self.fetch(FetchRequest {
             group: id.clone(),
+            member: None,
+            epoch: Epoch::LEAVING,
             topics: None,
         });
         let described = self.describe(id.clone()).await;

@@ -51,7 +51,7 @@ impl Groups {
         }
         let shards = &self.shared.shards;
         shards
-            .tell_all(|| Request::ForgetTopics(gone.clone()))
+            .tell_all(|| self.asked(Request::ForgetTopics(gone.clone())))
             .await;
     }
 }

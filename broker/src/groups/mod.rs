@@ -7,6 +7,7 @@
 //! [`Groups`] is what handlers and the gRPC service use; [`Groups::follow`] is what `start` runs.
 
 mod ask;
+mod cluster;
 mod describe;
 mod follow;
 mod lag;

@@ -17,7 +17,7 @@ use weir_groups::request::{
     CommitPartition, CommitRequest, CommitTopic, FetchRequest, JoinRequest, ListRequest, Protocol,
     TopicRef,
 };
-use weir_groups::{Config, Generation, GroupError};
+use weir_groups::{Config, Epoch, Generation, GroupError};
 use weir_log::storage_sim::SimStorage;
 use weir_log::{DataDir, Lanes, LanesConfig, PartitionKey, SystemClock};
 use weir_quorum::command::{Command, CreateTopics, DeleteTopics, NewTopic, TopicRef as Named};
@@ -227,6 +227,8 @@ impl House {
         let topics = vec![(self.topic(), vec![PartitionIndex(0)])];
         let request = FetchRequest {
             group: GROUP.into(),
+            member: None,
+            epoch: Epoch::LEAVING,
             topics: Some(topics),
         };
         loop {

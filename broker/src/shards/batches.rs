@@ -35,6 +35,15 @@ pub(super) fn batches(
     for entry in entries {
         match entry {
             Entry::Record(record) => out.push(record, None, now_ms, bytes_max)?,
+            Entry::Together(records) => {
+                let bytes = entry.bytes() + records.len() * RECORD_OVERHEAD;
+                if out.batch.len() + bytes > bytes_max {
+                    out.close();
+                }
+                for record in records {
+                    out.push(record, None, now_ms, bytes_max)?;
+                }
+            }
             Entry::Pending(producer, record) => {
                 out.push(record, Some(*producer), now_ms, bytes_max)?;
             }
@@ -212,5 +221,33 @@ mod tests {
         let found = batches(&[record.clone(), record], 5, 1_000).unwrap();
         assert_eq!(found.len(), 2);
         assert!(batches(&[], 5, 1_000).unwrap().is_empty());
+    }
+
+    #[test]
+    fn records_that_hold_together_are_in_one_batch_if_it_can_have_them() {
+        let together = |count: u8, bytes: usize| {
+            let records = (0..count).map(|number| StoredRecord {
+                key: Bytes::from(vec![number; bytes]),
+                value: None,
+            });
+            Entry::Together(records.collect())
+        };
+        let lengths = |entries: &[Entry]| {
+            let batches = batches(entries, 5, 1_000).unwrap();
+            let counts = batches.iter().map(|batch| {
+                let view = only_batch(&batch.bytes).unwrap();
+                view.check_produced().unwrap();
+                view.records().unwrap().count()
+            });
+            counts.collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[together(5, 80), together(5, 80)]), [5, 5]);
+        assert_eq!(lengths(&[together(2, 20), together(2, 20)]), [4]);
+        assert_eq!(
+            lengths(&[together(2, 20), together(20, 80)])
+                .iter()
+                .sum::<usize>(),
+            22
+        );
     }
 }

@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod compaction;
 mod configs;
+mod consumer_groups;
 mod deleting;
 mod fetching;
 mod lifecycle;

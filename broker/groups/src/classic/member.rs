@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::consumer::{ClassicSide, Profile};
 use crate::request::{JoinRequest, Protocol};
 use crate::stored::StoredMember;
 use crate::types::{CallId, InstanceId, MemberId, MonoMs};
@@ -73,6 +74,30 @@ impl Member {
                 metadata: stored.subscription,
             }],
             assignment: stored.assignment,
+            is_new: false,
+            join_call: None,
+            sync_call: None,
+            sync_owed: false,
+            session_deadline: MonoMs::default(),
+        }
+    }
+
+    /// A member of a consumer group that becomes a classic one.
+    pub(crate) fn migrated(
+        id: MemberId,
+        profile: &Profile,
+        side: &ClassicSide,
+        assignment: Bytes,
+    ) -> Self {
+        Self {
+            id,
+            instance: profile.instance.clone(),
+            client_id: profile.client_id.clone(),
+            client_host: profile.client_host.clone(),
+            session_timeout_ms: side.session_timeout_ms,
+            rebalance_timeout_ms: profile.rebalance_timeout_ms,
+            protocols: side.protocols.clone(),
+            assignment,
             is_new: false,
             join_call: None,
             sync_call: None,

@@ -26,9 +26,9 @@ use member::protocols_bytes;
 use crate::error::GroupError;
 use crate::group::Since;
 use crate::outbox::Turn;
-use crate::request::{GroupState, Protocol};
+use crate::request::{GroupState, JoinRefused, Protocol, Response};
 use crate::stored::{StoredGroup, StoredMember, StoredRecord};
-use crate::types::{Generation, GroupId, InstanceId, MemberId, MonoMs, WallMs};
+use crate::types::{CallId, Generation, GroupId, InstanceId, MemberId, MonoMs, WallMs};
 
 /// The protocol type of ordinary consumers, whose subscriptions the broker can read.
 pub(crate) const CONSUMER: &str = "consumer";
@@ -287,6 +287,30 @@ impl Classic {
             && self.members.values().all(|member| {
                 subscription::topics(&member.metadata(self.protocol.as_deref())).is_some()
             })
+    }
+
+    /// Lets go of everyone who waits: they are to ask again, whatever the group is then.
+    pub(crate) fn let_go(&mut self) -> Vec<(CallId, Response)> {
+        let mut waiting = Vec::new();
+        for member in self.members.values_mut() {
+            let refused = JoinRefused {
+                error: GroupError::RebalanceInProgress,
+                member: member.id.clone(),
+            };
+            let join = member.join_call.take();
+            waiting.extend(join.map(|call| (call, Response::Join(Err(refused)))));
+            let answer = Response::Sync(Err(GroupError::RebalanceInProgress));
+            waiting.extend(member.sync_call.take().map(|call| (call, answer)));
+        }
+        waiting
+    }
+
+    /// Its members are there, with assignments: it is stable, and in the log.
+    pub(crate) fn settle(&mut self, now: WallMs) {
+        self.protocol = self.select_protocol();
+        self.phase = Phase::Stable { deadline: None };
+        self.phase_since = Some(now);
+        self.stored = true;
     }
 
     /// From when the retention of the group's offsets counts.

@@ -21,11 +21,6 @@
 //!   removed by `tick` as in a consumer group;
 //! - the share-partition engine, which owns records in flight, knows members by id only and is told when one is gone.
 
-#![allow(
-    dead_code,
-    reason = "the groups that use it come with the next commits"
-)]
-
 pub(crate) mod assignor;
 pub(crate) mod reconcile;
 

@@ -124,7 +124,7 @@ fn heartbeats_do_not_wait_for_the_disk() {
 #[test]
 fn records_of_other_features_are_passed_over_and_damaged_ones_are_refused() {
     let mut loader = Loader::default();
-    loader.replay(&[0, 3, 9, 9], Some(&[])).unwrap();
+    loader.replay(&[0, 17, 9, 9], Some(&[])).unwrap();
     assert!(matches!(
         loader.replay(&[0], None),
         Err(StoredError::Short { found: 1 })

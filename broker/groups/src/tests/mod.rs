@@ -3,17 +3,23 @@
 #![allow(clippy::panic, reason = "tests")]
 
 mod classic;
+mod cluster;
+mod consumer;
+mod consumer_random;
 mod durability;
 mod expiry;
+mod migration;
 mod offsets;
 mod random;
 mod static_members;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
+use self::cluster::TestCluster;
 use crate::classic::{Classic, subscription};
 use crate::group::Kind;
 use crate::request::{
@@ -22,8 +28,8 @@ use crate::request::{
     Protocol, SyncRequest, Synced, TopicRef,
 };
 use crate::{
-    CallId, Config, Coordinator, Entry, Generation, GroupError, Loader, Machine, MonoMs, Now,
-    Position, Request, Response, StoredRecord, WallMs,
+    CallId, Config, Coordinator, Entry, Epoch, Generation, GroupError, Loader, Machine, MonoMs,
+    Now, Position, Request, Response, StoredRecord, WallMs,
 };
 
 pub(crate) const GROUP: &str = "shop";
@@ -31,11 +37,14 @@ pub(crate) const GROUP: &str = "shop";
 /// A shard and its surroundings.
 pub(crate) struct Shard {
     pub(crate) config: Config,
+    pub(crate) cluster: TestCluster,
     pub(crate) coordinator: Coordinator,
     /// Everything that was appended since the beginning of time.
     pub(crate) log: Vec<Entry>,
     /// How much of the log was there when the coordinator was loaded.
     loaded: usize,
+    /// Lengths at which the log cannot end, for what comes next belongs to what was before.
+    within: BTreeSet<usize>,
     /// How much of the log is durable.
     pub(crate) durable: usize,
     /// Whether what is appended is durable at once.
@@ -62,7 +71,9 @@ impl Shard {
         Self {
             coordinator: Loader::default().finish(config.clone(), now),
             config,
+            cluster: TestCluster::default(),
             log: Vec::new(),
+            within: BTreeSet::new(),
             loaded: 0,
             durable: 0,
             syncs: true,
@@ -70,6 +81,12 @@ impl Shard {
             calls: 0,
             replies: BTreeMap::new(),
         }
+    }
+
+    /// The metadata has changed.
+    pub(crate) fn set_cluster(&mut self, cluster: TestCluster) {
+        self.cluster = cluster;
+        self.coordinator.set_cluster(Arc::new(self.cluster.clone()));
     }
 
     pub(crate) fn ask(&mut self, request: Request) -> CallId {
@@ -84,7 +101,16 @@ impl Shard {
     pub(crate) fn carry(&mut self) {
         let effects = self.coordinator.take_effects();
         assert_eq!(effects.broken, None);
-        self.log.extend(effects.entries);
+        for entry in effects.entries {
+            match entry {
+                Entry::Together(records) => {
+                    let start = self.log.len();
+                    self.log.extend(records.into_iter().map(Entry::Record));
+                    self.within.extend(start + 1..self.log.len());
+                }
+                entry => self.log.push(entry),
+            }
+        }
         assert_eq!(
             Position((self.log.len() - self.loaded) as u64),
             effects.position
@@ -109,8 +135,11 @@ impl Shard {
         })
     }
 
-    /// The first `length` records of the log become durable.
-    pub(crate) fn sync_to(&mut self, length: usize) {
+    /// The first `length` records of the log become durable, and those that belong to them.
+    pub(crate) fn sync_to(&mut self, mut length: usize) {
+        while self.within.contains(&length) {
+            length += 1;
+        }
         self.durable = length;
         self.coordinator
             .durable(Position((length - self.loaded) as u64));
@@ -140,8 +169,10 @@ impl Shard {
     /// The process dies and another loads the shard: what was not durable is gone, and so is who waited.
     pub(crate) fn crash(&mut self) {
         self.log.truncate(self.durable);
+        self.within.retain(|length| *length < self.durable);
         self.loaded = self.log.len();
         self.coordinator = self.replayed();
+        self.coordinator.set_cluster(Arc::new(self.cluster.clone()));
         self.carry();
     }
 
@@ -149,7 +180,9 @@ impl Shard {
     pub(crate) fn replayed(&self) -> Coordinator {
         let mut loader = Loader::default();
         for entry in &self.log {
-            Coordinator::replay(&mut loader, entry.replayed()).unwrap();
+            for read in entry.replayed() {
+                Coordinator::replay(&mut loader, read).unwrap();
+            }
         }
         loader.finish(self.config.clone(), self.now)
     }
@@ -238,7 +271,7 @@ impl Shard {
     pub(crate) fn committed(&mut self, topic: &str) -> Option<CommittedOffset> {
         let call = self.ask(Request::Fetch(fetch(topic)));
         match self.take(call) {
-            Some(Response::Fetch(topics)) => topics[0].partitions[0].1.clone(),
+            Some(Response::Fetch(Ok(topics))) => topics[0].partitions[0].1.clone(),
             other => panic!("a fetch's answer wanted, {other:?} found"),
         }
     }
@@ -287,6 +320,7 @@ impl Shard {
 pub(crate) fn classic_of(coordinator: &Coordinator) -> &Classic {
     match &coordinator.groups_for_tests()[GROUP].kind {
         Kind::Classic(group) => group,
+        Kind::Consumer(_) => panic!("a classic group wanted"),
     }
 }
 
@@ -356,6 +390,8 @@ pub(crate) fn commit(topic: &str, offset: i64) -> CommitRequest {
 pub(crate) fn fetch(topic: &str) -> FetchRequest {
     FetchRequest {
         group: GROUP.into(),
+        member: None,
+        epoch: Epoch::LEAVING,
         topics: Some(vec![(topic_ref(topic), vec![PartitionIndex(0)])]),
     }
 }

@@ -301,7 +301,7 @@ impl World {
                     assert!(durable >= offset, "acknowledged before it was durable");
                     self.known[topic] = self.known[topic].max(offset);
                 }
-                (Asked::Fetch { topic, floor }, Response::Fetch(topics)) => {
+                (Asked::Fetch { topic, floor }, Response::Fetch(Ok(topics))) => {
                     let told = topics[0].partitions[0]
                         .1
                         .as_ref()

@@ -335,11 +335,11 @@ async fn every_version_of_find_coordinator_names_this_broker() {
         };
         assert_eq!(ports, [9092, 9092], "version {version}");
     }
-    let transactions = FindCoordinatorRequest {
-        key_type: 1,
+    let unknown = FindCoordinatorRequest {
+        key_type: 3,
         ..FindCoordinatorRequest::default()
     };
-    let body = client.ask(1, &transactions).await;
+    let body = client.ask(1, &unknown).await;
     assert_eq!(
         FindCoordinatorResponseView::decode(&body, 1)
             .unwrap()

@@ -22,7 +22,9 @@ impl Shard {
     fn load(log: &[Entry]) -> Self {
         let mut loader = StateLoader::default();
         for entry in log {
-            ShareStates::replay(&mut loader, entry.replayed()).unwrap();
+            for read in entry.replayed() {
+                ShareStates::replay(&mut loader, read).unwrap();
+            }
         }
         let config = StateConfig {
             updates_per_snapshot: 3,

@@ -83,7 +83,7 @@ impl World {
         let live = self.shard.coordinator.groups_for_tests();
         let mut held = self.shard.coordinator.deferred();
         for Group { kind, .. } in live.values() {
-            let Kind::Classic(group) = kind;
+            let Kind::Classic(group) = kind else { continue };
             check_group(group);
             let members = group.members.values();
             held += members
@@ -97,7 +97,9 @@ impl World {
         let replayed = self.shard.replayed();
         let replayed = replayed.groups_for_tests();
         for (id, of) in live {
-            let Kind::Classic(group) = &of.kind;
+            let Kind::Classic(group) = &of.kind else {
+                continue;
+            };
             let Some(other) = replayed.get(id) else {
                 assert!(
                     !group.stored && of.offsets.is_empty(),
@@ -106,7 +108,9 @@ impl World {
                 continue;
             };
             assert_eq!(of.offsets, other.offsets);
-            let Kind::Classic(other) = &other.kind;
+            let Kind::Classic(other) = &other.kind else {
+                panic!("another type")
+            };
             if group.stored && matches!(group.phase, Phase::Empty | Phase::Stable { .. }) {
                 assert_eq!(persistent(group), persistent(other));
             }

@@ -132,7 +132,9 @@ impl Shard {
         self.markers.clear();
         let mut loader = Loader::default();
         for entry in &self.log {
-            Transactions::replay(&mut loader, entry.replayed()).unwrap();
+            for read in entry.replayed() {
+                Transactions::replay(&mut loader, read).unwrap();
+            }
         }
         let epoch = LeaderEpoch(self.epoch);
         self.coordinator = Transactions::load(loader, &self.config, epoch, self.now);

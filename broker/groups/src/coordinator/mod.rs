@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::classic::{Classic, nobody_left, refuse};
+mod consumer;
+
+use crate::classic::{nobody_left, refuse};
 use crate::cluster::{Cluster, NoCluster};
 use crate::config::Config;
 use crate::error::GroupError;
@@ -48,9 +50,12 @@ impl Coordinator {
         coordinator
     }
 
-    /// What is known of the cluster from now on. Costs nothing: to be called before each batch of requests.
+    /// What is known of the cluster from now on. Costs nothing: each request may bring it.
     pub fn set_cluster(&mut self, cluster: Arc<dyn Cluster>) {
-        self.cluster = cluster;
+        // Requests that were made at the same time may come in another order.
+        if cluster.revision() >= self.cluster.revision() {
+            self.cluster = cluster;
+        }
     }
 
     /// Handles a request. The answer comes with some later [`Coordinator::take_effects`].
@@ -59,7 +64,7 @@ impl Coordinator {
             Request::Join(request) => self.join(call, request, now),
             Request::Commit(request) => self.commit(call, request, now),
             Request::Sync(request) => {
-                let known = |group: &mut Classic, turn: &mut Turn<'_>, request| {
+                let known = |group: &mut Group, turn: &mut Turn<'_>, request| {
                     group.sync(turn, call, request)
                 };
                 self.of_member(&request.group.clone(), now, request, known, |error| {
@@ -67,7 +72,7 @@ impl Coordinator {
                 });
             }
             Request::Heartbeat(request) => {
-                let known = |group: &mut Classic, turn: &mut Turn<'_>, request| {
+                let known = |group: &mut Group, turn: &mut Turn<'_>, request| {
                     group.heartbeat(turn, call, &request)
                 };
                 self.of_member(&request.group.clone(), now, request, known, |error| {
@@ -80,12 +85,11 @@ impl Coordinator {
             }
             Request::Leave(request) => match self.groups.contains_key(&request.group) {
                 true => self.with(&request.group.clone(), now, |group, turn| {
-                    if let Some(group) = group.classic() {
-                        group.leave(turn, call, request);
-                    }
+                    group.leave(turn, call, request)
                 }),
                 false => self.out.reply(call, nobody_left(request)),
             },
+            Request::ConsumerHeartbeat(request) => self.heartbeat_consumer(call, &request, now),
             Request::Fetch(request) => match self.groups.contains_key(&request.group) {
                 true => self.with(&request.group.clone(), now, |group, turn| {
                     group.fetch(turn, call, request)
@@ -112,6 +116,7 @@ impl Coordinator {
                     .ok_or(GroupError::GroupIdNotFound);
                 self.out.reply_when_durable(call, Response::Describe(found));
             }
+            Request::DescribeConsumer(id) => self.describe_consumer(call, &id),
             Request::List(request) => self.list(call, &request),
             Request::ForgetTopics(topics) => self.forget_topics(call, &topics, now),
         }
@@ -132,7 +137,7 @@ impl Coordinator {
             if let Some(group) = self.groups.get_mut(&id) {
                 group.listed_at = None;
             }
-            self.with(&id, now, |group, turn| group.kind.tick(turn));
+            self.with(&id, now, |group, turn| group.tick(turn));
         }
         if self.next_check <= now.mono {
             self.expire(now);
@@ -188,11 +193,7 @@ impl Coordinator {
         };
         match problem {
             Some(error) => refuse(&mut self.out, call, request.member, error),
-            None => self.with(&id, now, |group, turn| {
-                if let Some(group) = group.classic() {
-                    group.join(turn, call, request);
-                }
-            }),
+            None => self.with(&id, now, |group, turn| group.join(turn, call, request)),
         }
     }
 
@@ -284,7 +285,7 @@ impl Coordinator {
         id: &GroupId,
         now: Now,
         request: R,
-        known: impl FnOnce(&mut Classic, &mut Turn<'_>, R),
+        known: impl FnOnce(&mut Group, &mut Turn<'_>, R),
         refused: impl FnOnce(GroupError) -> (CallId, Response),
     ) {
         let error = if id.is_empty() {
@@ -294,9 +295,7 @@ impl Coordinator {
         };
         if self.groups.contains_key(id) && !id.is_empty() {
             self.with(id, now, |group, turn| {
-                if let Some(group) = group.classic() {
-                    known(group, turn, request);
-                }
+                known(group, turn, request);
             });
         } else {
             let (call, response) = refused(error);
@@ -309,6 +308,7 @@ impl Coordinator {
         let Some(group) = self.groups.get_mut(id) else {
             return;
         };
+        let pending = self.out.pending();
         act(
             group,
             &mut Turn {
@@ -318,6 +318,8 @@ impl Coordinator {
                 out: &mut self.out,
             },
         );
+        // One decision is one change, also to who loads the log after a crash.
+        self.out.together(pending);
         if group.is_blank() {
             return self.forget(id);
         }
