@@ -6,6 +6,7 @@ mod franz_go;
 mod java;
 mod kill;
 mod local;
+mod others;
 
 /// A cluster of three brokers with one topic of 12 partitions and a group that reads it.
 const MANIFESTS: &str = "\

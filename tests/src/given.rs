@@ -8,7 +8,7 @@ pub fn flights() -> PathBuf {
     path("WEIR_FLIGHTS")
 }
 
-/// A Python that has confluent-kafka.
+/// A Python that has the packages of `tests/conformance/python/requirements.txt`.
 #[must_use]
 pub fn python() -> PathBuf {
     path("WEIR_PYTHON")
@@ -36,6 +36,12 @@ pub fn kafka() -> PathBuf {
 #[must_use]
 pub fn kafka_tools() -> PathBuf {
     path("WEIR_TOOLS_JARS")
+}
+
+/// The packages of `tests/conformance/node/package.json`.
+#[must_use]
+pub fn node_modules() -> PathBuf {
+    path("WEIR_NODE_MODULES")
 }
 
 /// A folder for what suites said, to read after a run.

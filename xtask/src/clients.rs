@@ -1,7 +1,8 @@
 //! Other people's clients, and the flights that the tests send through Weir.
 //!
-//! kcat is Debian's, confluent-kafka is PyPI's, the flights are in an npm package. On this machine they run as they
-//! are; for pods they go into an image with the libraries that they need, at the paths that they have here.
+//! kcat is Debian's, the Python clients are PyPI's, KafkaJS and the flights are npm's, Kafka's own are Maven Central's. On this machine
+//! they run as they are; for pods kcat and confluent-kafka go into an image with the libraries that they need, at the paths that they
+//! have here.
 
 use crate::image::Image;
 use crate::{Outcome, images, maven, paths, process};
@@ -10,8 +11,6 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-/// The Python client; its wheel brings librdkafka.
-const CONFLUENT_KAFKA: &str = "confluent-kafka==2.16.1";
 /// The package that ships 200,000 flights.
 const VEGA_DATASETS: &str = "vega-datasets@3.2.1";
 /// The version in `tests/conformance/java/pom.xml`.
@@ -25,11 +24,13 @@ fn folder() -> Outcome<PathBuf> {
     Ok(folder)
 }
 
-/// A Python that has confluent-kafka.
+/// A Python that has what `tests/conformance/python/requirements.txt` names.
 pub(crate) fn python() -> Outcome<PathBuf> {
     let venv = folder()?.join("venv");
     let (python, installed) = (venv.join("bin/python"), venv.join("installed"));
-    if fs::read_to_string(&installed).is_ok_and(|what| what == CONFLUENT_KAFKA) {
+    let requirements = paths::root().join("tests/conformance/python/requirements.txt");
+    let wanted = fs::read_to_string(&requirements)?;
+    if fs::read_to_string(&installed).is_ok_and(|what| what == wanted) {
         return Ok(python);
     }
     process::run(
@@ -37,15 +38,37 @@ pub(crate) fn python() -> Outcome<PathBuf> {
             .args(["-m", "venv", "--clear"])
             .arg(&venv),
     )?;
-    process::run(process::command(&python).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        CONFLUENT_KAFKA,
-    ]))?;
-    fs::write(installed, CONFLUENT_KAFKA)?;
+    process::run(
+        process::command(&python)
+            .args(["-m", "pip", "install", "--quiet", "-r"])
+            .arg(requirements),
+    )?;
+    fs::write(installed, wanted)?;
     Ok(python)
+}
+
+/// The packages of `tests/conformance/node/package-lock.json`.
+pub(crate) fn node_modules() -> Outcome<PathBuf> {
+    let (sources, node) = (
+        paths::root().join("tests/conformance/node"),
+        folder()?.join("node"),
+    );
+    let (modules, installed) = (node.join("node_modules"), node.join("installed"));
+    let wanted = fs::read_to_string(sources.join("package-lock.json"))?;
+    if fs::read_to_string(&installed).is_ok_and(|what| what == wanted) {
+        return Ok(modules);
+    }
+    fs::create_dir_all(&node)?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(sources.join(file), node.join(file))?;
+    }
+    process::run(
+        process::command("npm")
+            .args(["ci", "--silent"])
+            .current_dir(&node),
+    )?;
+    fs::write(installed, wanted)?;
+    Ok(modules)
 }
 
 /// The jars of Apache Kafka's command-line tools.

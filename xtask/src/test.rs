@@ -196,6 +196,7 @@ fn conformance(filter: &str, tally: &mut Tally) -> Outcome {
         .env("WEIR_OPERATOR_BINARY", built.operator)
         .env("WEIR_KAFKA_JARS", bench::kafka_jars()?)
         .env("WEIR_TOOLS_JARS", clients::kafka_tools()?)
+        .env("WEIR_NODE_MODULES", clients::node_modules()?)
         .env("WEIR_RESULTS", paths::target().join("conformance"));
     tally.tests(&mut tests)
 }
