@@ -1,6 +1,7 @@
 //! Weir without Kubernetes, judged by other people's clients: `cargo xtask test --only conformance`.
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
+mod differential;
 mod flights;
 mod franz_go;
 mod java;

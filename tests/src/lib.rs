@@ -11,6 +11,7 @@ pub mod clients;
 pub mod flights;
 pub mod given;
 pub mod history;
+pub mod kafka;
 pub mod local;
 pub mod log;
 pub mod members;

@@ -1,7 +1,7 @@
 //! What needs no running: formatting, lints, documentation, and that generated files are what would be generated.
 
 use crate::process::{cargo, run as go};
-use crate::{Outcome, test::Tally, wire};
+use crate::{Outcome, table, test::Tally, wire};
 use std::process::Command;
 
 /// All of it, stopping at the first thing that is not as it should be.
@@ -15,6 +15,8 @@ pub(crate) fn stage(_filter: &str, tally: &mut Tally) -> Outcome {
         println!("-- {what}");
         tally.count(go(&mut command))?;
     }
+    println!("-- the tables of clients are what the suites are expected to say");
+    tally.count(table::run(true))?;
     println!("-- the Kafka codec is what its definitions say");
     tally.count(wire::run(true))
 }

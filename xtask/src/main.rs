@@ -20,6 +20,7 @@ mod maven;
 mod paths;
 mod prerequisites;
 mod process;
+mod table;
 mod test;
 mod wire;
 
@@ -87,6 +88,12 @@ enum Task {
         #[arg(long, default_value = "")]
         filter: String,
     },
+    /// Write the tables of clients in docs/compatibility.md
+    ConformanceTable {
+        /// Write nothing; fail when they are stale
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the Kubernetes of the tests from its Go modules (cached by the hash of its sources)
     KubeBuild,
     /// Start a Kubernetes of three nodes on this machine (NODES, PORT and NS change it)
@@ -123,6 +130,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Test { only, filter, .. } => test::run(&only, &filter),
+        Task::ConformanceTable { check } => table::run(check),
         Task::KubeBuild => kube::build().map(|dir| println!("{}", dir.display())),
         Task::KubeUp => Cluster::chosen()
             .up()

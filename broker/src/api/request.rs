@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
+use weir_wire::decode::Reader;
 use weir_wire::frame::encode_response;
 use weir_wire::{ApiKey, Frame, MessageView, Response};
 
@@ -70,9 +71,11 @@ pub struct Request {
 }
 
 impl Request {
-    /// Decodes the message, whose API must be this request's.
+    /// Decodes the message, whose API must be this request's. Bytes after its end are ignored, as Kafka ignores them: librdkafka (2.16
+    /// at least) sends some when it asks for all topics.
     pub fn decode<'a, V: MessageView<'a>>(&'a self) -> Result<V, Refused> {
-        V::decode(&self.frame[self.body_start..], self.version)
+        let mut reader = Reader::new(&self.frame[self.body_start..]);
+        V::decode_prefix(&mut reader, self.version)
             .map_err(|error| Refused::Malformed(error.to_string()))
     }
 

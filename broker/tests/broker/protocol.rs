@@ -2,7 +2,8 @@
 
 use weir_wire::messages::metadata_request::MetadataRequestTopic;
 use weir_wire::messages::{
-    ApiVersionsRequest, ApiVersionsResponseView, ErrorCode, MetadataRequest, ProduceResponseView,
+    ApiVersionsRequest, ApiVersionsResponseView, ErrorCode, MetadataRequest, MetadataResponseView,
+    ProduceResponseView,
 };
 use weir_wire::{ApiKey, MessageView};
 
@@ -88,6 +89,21 @@ async fn trap_4_unknown_tagged_fields_are_skipped_and_the_client_id_is_never_com
     client.send_bytes(&frame).await;
     let answer = client.receive().await.unwrap();
     assert_eq!(answer[..5], [0, 0, 0, 5, 0]);
+}
+
+#[tokio::test]
+async fn bytes_after_the_end_of_a_request_are_ignored_as_kafka_does() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    // What librdkafka 2.16 sends when it asks for all topics: Metadata 12 with no list, may create, no operations, no tags, and
+    // three bytes more.
+    let mut request = header(3, 12, 9);
+    request[3] += 8;
+    request.extend_from_slice(&[0, 0, 1, 0, 0, 0, 0, 0]);
+    client.send_bytes(&request).await;
+    let frame = client.receive().await.expect("the connection stays open");
+    assert_eq!(frame[..4], 9_i32.to_be_bytes());
+    MetadataResponseView::decode(&frame[5..], 12).expect("an answer in full");
 }
 
 #[tokio::test]
