@@ -29,6 +29,11 @@ fn aiokafka_is_content() {
 }
 
 #[test]
+fn kafka_python_is_content() {
+    python("kafka-python", "kafka_python.py");
+}
+
+#[test]
 fn kafkajs_is_content() {
     let broker = Broker::start("");
     let mut node = Command::new("node");

@@ -8,11 +8,12 @@ use std::fs;
 use std::path::PathBuf;
 
 /// Clients that run the same scenarios: the file in `tests/conformance/expected`, and the column.
-const CLIENTS: [(&str, &str); 5] = [
+const CLIENTS: [(&str, &str); 6] = [
     ("java", "Java"),
     ("librdkafka", "librdkafka"),
     ("sarama", "Sarama"),
     ("aiokafka", "aiokafka"),
+    ("kafka-python", "kafka-python"),
     ("kafkajs", "KafkaJS"),
 ];
 

@@ -197,14 +197,11 @@ impl Fetch {
                 "offset {from} is outside of {}..={high_watermark}",
                 reader.log_start()
             );
-            let mut refusal = self.refused(
+            look.has_error = true;
+            return Ok(self.refused(
                 wanted.partition,
                 ApiError::new(ErrorCode::OffsetOutOfRange, message).into(),
-            );
-            refusal.high_watermark = high_watermark.0;
-            refusal.log_start_offset = reader.log_start().0;
-            look.has_error = true;
-            return Ok(refusal);
+            ));
         }
         let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
         let bytes_max = partition_max.min(self.bytes_max.saturating_sub(look.bytes));
@@ -247,6 +244,7 @@ impl Fetch {
             log_start_offset: -1,
             current_leader,
             preferred_read_replica: -1,
+            aborted_transactions: None,
             // Never null: librdkafka cannot parse that.
             records: Some(Records::empty()),
             ..PartitionData::default()

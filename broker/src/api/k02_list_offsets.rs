@@ -151,7 +151,7 @@ fn offset(led: &Led, timestamp: i64, isolation: Isolation) -> Result<Found, ApiE
             reader.offset_for_timestamp(timestamp, up_to)?,
         )),
         other => Err(ApiError::new(
-            ErrorCode::InvalidRequest,
+            ErrorCode::UnsupportedVersion,
             format!("timestamp {other}; allowed: 0 or more, -1 to -6"),
         )),
     }

@@ -28,7 +28,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             places.push(response.topics.len());
             topics.push(to_commit(&topic, known));
         }
-        response.topics.push(answer_for(&topic, known.err()));
+        response.topics.push(answer_for(&topic, known));
     }
     let answer = broker.groups.commit(CommitRequest {
         group: view.group_id.into(),
@@ -48,7 +48,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
 }
 
 fn to_commit(topic: &OffsetCommitRequestTopicView<'_>, known: &Topic) -> CommitTopic {
-    let partitions = topic.partitions.iter().map(|partition| CommitPartition {
+    let there = topic
+        .partitions
+        .iter()
+        .filter(|partition| known.partition(partition.partition_index).is_some());
+    let partitions = there.map(|partition| CommitPartition {
         partition: PartitionIndex(partition.partition_index),
         offset: Offset(partition.committed_offset),
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
@@ -66,15 +70,21 @@ fn to_commit(topic: &OffsetCommitRequestTopicView<'_>, known: &Topic) -> CommitT
 
 fn answer_for(
     topic: &OffsetCommitRequestTopicView<'_>,
-    error: Option<ErrorCode>,
+    known: Result<&Topic, ErrorCode>,
 ) -> OffsetCommitResponseTopic {
-    let error_code = error.unwrap_or(ErrorCode::None).code();
+    let error_code = |partition| match known {
+        Err(error) => error.code(),
+        Ok(topic) if topic.partition(partition).is_none() => {
+            ErrorCode::UnknownTopicOrPartition.code()
+        }
+        Ok(_) => 0,
+    };
     let partitions = topic
         .partitions
         .iter()
         .map(|partition| OffsetCommitResponsePartition {
             partition_index: partition.partition_index,
-            error_code,
+            error_code: error_code(partition.partition_index),
         });
     OffsetCommitResponseTopic {
         name: topic.name.to_owned(),
@@ -83,7 +93,7 @@ fn answer_for(
     }
 }
 
-/// Puts the coordinator's word on each topic in its place.
+/// Puts the coordinator's word on each partition that is there in its place.
 fn fill(
     response: &mut OffsetCommitResponse,
     places: &[usize],
@@ -98,7 +108,10 @@ fn fill(
                 .map(|topic| topic.partitions)
                 .unwrap_or_default()
         });
-        for (index, partition) in partitions.iter_mut().enumerate() {
+        let there = partitions
+            .iter_mut()
+            .filter(|partition| partition.error_code == 0);
+        for (index, partition) in there.enumerate() {
             partition.error_code = match &outcomes {
                 Ok(outcomes) => outcomes
                     .get(index)

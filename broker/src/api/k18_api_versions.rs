@@ -41,13 +41,8 @@ const FEATURES: [Feature; 3] = [
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ApiVersionsRequestView<'_> = request.decode()?;
-    let names_fit = request.version < 3
-        || (is_name(view.client_software_name) && is_name(view.client_software_version));
-    let error = if names_fit {
-        ErrorCode::None
-    } else {
-        ErrorCode::InvalidRequest
-    };
+    let error = refusal(broker, &view, request.version);
+    let is_welcome = error == ErrorCode::None;
     let api_keys = APIS.iter().map(|api| ApiVersion {
         api_key: api.key.key(),
         min_version: match api.key {
@@ -58,13 +53,13 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         },
         max_version: *api.versions.end(),
     });
-    let api_keys = if names_fit {
+    let api_keys = if is_welcome {
         api_keys.collect()
     } else {
         Vec::new()
     };
     let served = |feature: &&Feature| APIS.iter().any(|api| api.key == feature.needs);
-    let features = FEATURES.iter().filter(served).filter(|_| names_fit);
+    let features = FEATURES.iter().filter(served).filter(|_| is_welcome);
     let supported = features.clone().map(|feature| SupportedFeatureKey {
         name: feature.name.to_owned(),
         // Clients of older versions take a level of 0 for a mistake.
@@ -85,6 +80,26 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         finalized_features: finalized.collect(),
         ..ApiVersionsResponse::default()
     })
+}
+
+/// Why a client is not told what is served: it has a strange name, or it takes this broker for another one (KIP-1242).
+fn refusal(broker: &Broker, view: &ApiVersionsRequestView<'_>, version: i16) -> ErrorCode {
+    let names_fit = is_name(view.client_software_name) && is_name(view.client_software_version);
+    if version >= 3 && !names_fit {
+        return ErrorCode::InvalidRequest;
+    }
+    match (view.cluster_id, view.node_id) {
+        (None, -1) => ErrorCode::None,
+        (None, _) | (Some(_), -1) => ErrorCode::InvalidRequest,
+        (Some(cluster), node) => {
+            let own = broker.metadata.cluster_id().map(|id| id.to_string());
+            if own.as_deref() == Some(cluster) && node == broker.config.broker_id {
+                ErrorCode::None
+            } else {
+                ErrorCode::RebootstrapRequired
+            }
+        }
+    }
 }
 
 /// What a client may call itself (KIP-511): letters and digits, with '-' and '.' between them.

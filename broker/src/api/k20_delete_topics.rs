@@ -17,7 +17,20 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         .topic_names
         .iter()
         .map(|name| TopicRef::Name(name.to_owned()));
-    let states = view.topics.iter().map(|topic| match topic.name {
+    let (ambiguous, states): (Vec<_>, Vec<_>) = view
+        .topics
+        .iter()
+        .partition(|topic| topic.name.is_some() && !topic.topic_id.is_nil());
+    let refused: Vec<_> = ambiguous
+        .into_iter()
+        .map(|topic| DeletableTopicResult {
+            name: topic.name.map(str::to_owned),
+            topic_id: topic.topic_id,
+            error_code: ErrorCode::InvalidRequest.code(),
+            error_message: Some("a topic is named by its name or by its id, not by both".into()),
+        })
+        .collect();
+    let states = states.into_iter().map(|topic| match topic.name {
         Some(name) => TopicRef::Name(name.to_owned()),
         None => TopicRef::Id(TopicId(topic.topic_id)),
     });
@@ -40,7 +53,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             .zip(outcomes)
             .map(|(topic, (id, error))| result(topic, id, error));
         responder.reply(&DeleteTopicsResponse {
-            responses: responses.collect(),
+            responses: responses.chain(refused).collect(),
             ..DeleteTopicsResponse::default()
         })
     }))

@@ -55,6 +55,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
 
 fn end_of(led: &Led, epoch: LeaderEpoch) -> (i32, i64) {
     let reader = led.partition.reader();
+    if epoch.0 < 0 {
+        return UNDEFINED;
+    }
     match epoch.cmp(&led.epoch) {
         Ordering::Greater => UNDEFINED,
         // The leader's own epoch goes on.

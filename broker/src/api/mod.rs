@@ -133,7 +133,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::SyncGroup,               0,  5, Client, k14_sync_group::handle),
     api(ApiKey::DescribeGroups,          0,  6, Client, k15_describe_groups::handle),
     api(ApiKey::ListGroups,              0,  5, Client, k16_list_groups::handle),
-    api(ApiKey::ApiVersions,             0,  4, Anyone, k18_api_versions::handle),
+    api(ApiKey::ApiVersions,             0,  5, Anyone, k18_api_versions::handle),
     api(ApiKey::CreateTopics,            2,  7, Client, k19_create_topics::handle),
     api(ApiKey::DeleteTopics,            1,  6, Client, k20_delete_topics::handle),
     api(ApiKey::DeleteRecords,           0,  2, Client, k21_delete_records::handle),

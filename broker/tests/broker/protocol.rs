@@ -44,7 +44,7 @@ async fn trap_1_an_unknown_version_of_api_versions_is_answered_in_version_0_and_
             .map(|api| (api.api_key, api.min_version, api.max_version));
         assert_eq!(
             ranges.collect::<Vec<_>>(),
-            [(ApiKey::ApiVersions.key(), 0, 4)]
+            [(ApiKey::ApiVersions.key(), 0, 5)]
         );
     }
     client.metadata(1, &MetadataRequest::default()).await;

@@ -145,8 +145,8 @@ def create_topics(side, version):
     ask("no replicas", Name=side.name("many"), ReplicationFactor=0)
     ask("strange configuration", Name=side.name("strange"), Configs=configs(nope="1"))
     ask("bad configuration", Name=side.name("bad"), Configs=configs(retention_ms="soon"))
-    ask("empty configuration", Name=side.name("bad"), Configs=configs(cleanup_policy=""))
-    ask("no value", Name=side.name("bad"), Configs=[{"Name": "retention.ms", "Value": None}])
+    ask("empty configuration", Name=side.name("empty"), Configs=configs(cleanup_policy=""))
+    ask("no value", Name=side.name("null"), Configs=[{"Name": "retention.ms", "Value": None}])
     placed = [{"PartitionIndex": 0, "BrokerIds": [0]}, {"PartitionIndex": 1, "BrokerIds": [0]}]
     ask("placed", Name=side.name("placed"), NumPartitions=-1, ReplicationFactor=-1, Assignments=placed)
     ask("placed and counted", Name=side.name("placed2"), Assignments=placed)
@@ -313,7 +313,8 @@ def produce_records(side, version):
 def produce_idempotent(side, version):
     name = side.name("topic")
     topic_id = make(side, name)
-    identity = side.ask("InitProducerId", 4, {"TransactionalId": None, "TransactionTimeoutMs": 60000}, keep=False)["ProducerId"]
+    body = {"TransactionalId": None, "TransactionTimeoutMs": 60000}
+    identity = side.until("InitProducerId", 4, body, lambda answer: answer["ErrorCode"] == 0)["ProducerId"]
 
     def ask(note, sequence, epoch=0, values=(b"a", b"b")):
         records = batch(values, producer=identity, epoch=epoch, sequence=sequence)
@@ -377,7 +378,9 @@ def fetch_session(side, version):
     if version < 7:
         return
     name = side.name("topic")
-    topic_id = make(side, name) if version >= 13 else (make(side, name), NULL_UUID)[1]
+    topic_id = make(side, name)
+    if version < 13:
+        topic_id = NULL_UUID
     produce(side, name, batch([b"one"]))
     answer = side.ask("Fetch", version, fetched(name, 0, topic_id=topic_id, session_epoch=0), "full")
     session = answer["SessionId"]
