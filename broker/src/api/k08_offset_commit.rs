@@ -28,7 +28,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             places.push(response.topics.len());
             topics.push(to_commit(&topic, known));
         }
-        response.topics.push(answer_for(&topic, known));
+        response
+            .topics
+            .push(answer_for(&topic, known.map(Arc::as_ref)));
     }
     let answer = broker.groups.commit(CommitRequest {
         group: view.group_id.into(),

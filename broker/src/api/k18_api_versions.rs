@@ -76,7 +76,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         error_code: error.code(),
         api_keys,
         supported_features: supported.collect(),
-        finalized_features_epoch: i64::try_from(revision).unwrap_or(i64::MAX),
+        finalized_features_epoch: if is_welcome {
+            i64::try_from(revision).unwrap_or(i64::MAX)
+        } else {
+            -1
+        },
         finalized_features: finalized.collect(),
         ..ApiVersionsResponse::default()
     })

@@ -12,53 +12,67 @@ use weir_wire::{PartitionIndex, TopicId};
 
 use super::{Answer, Refused, Request};
 use crate::Broker;
+use crate::error::ErrorCode;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: OffsetDeleteRequestView<'_> = request.decode()?;
-    let topics = view.topics.iter().map(|topic| {
-        let partitions = topic
-            .partitions
-            .iter()
-            .map(|partition| PartitionIndex(partition.partition_index));
-        (
+    let image = broker.metadata.image();
+    // What the metadata does not know is answered here; the coordinator is asked about the rest.
+    let mut response = OffsetDeleteResponse::default();
+    let mut topics = Vec::new();
+    for topic in view.topics {
+        let known = image.topic(topic.name);
+        let is_there = |index| known.is_some_and(|topic| topic.partition(index).is_some());
+        let indexes = topic.partitions.iter().map(|one| one.partition_index);
+        let there = indexes.clone().filter(|index| is_there(*index));
+        topics.push((
             TopicRef {
                 name: topic.name.to_owned(),
                 id: TopicId::ZERO,
             },
-            partitions.collect(),
-        )
-    });
+            there.map(PartitionIndex).collect(),
+        ));
+        let partitions = indexes.map(|index| OffsetDeleteResponsePartition {
+            partition_index: index,
+            error_code: if is_there(index) {
+                0
+            } else {
+                ErrorCode::UnknownTopicOrPartition.code()
+            },
+        });
+        response.topics.push(OffsetDeleteResponseTopic {
+            name: topic.name.to_owned(),
+            partitions: partitions.collect(),
+        });
+    }
     let answer = broker.groups.delete_offsets(DeleteOffsetsRequest {
         group: view.group_id.into(),
-        topics: topics.collect(),
+        topics,
     });
     let responder = request.responder();
     Ok(Answer::later(async move {
-        let response = match answer.await {
-            Ok(topics) => OffsetDeleteResponse {
-                topics: topics.into_iter().map(topic).collect(),
-                ..OffsetDeleteResponse::default()
-            },
-            Err(error) => OffsetDeleteResponse {
-                error_code: error.code().code(),
-                ..OffsetDeleteResponse::default()
-            },
-        };
+        match answer.await {
+            Ok(deleted) => fill(&mut response, deleted),
+            Err(error) => {
+                response = OffsetDeleteResponse {
+                    error_code: error.code().code(),
+                    ..OffsetDeleteResponse::default()
+                };
+            }
+        }
         responder.reply(&response)
     }))
 }
 
-fn topic(deleted: CommittedTopic) -> OffsetDeleteResponseTopic {
-    let partitions =
-        deleted
+/// Puts the coordinator's word on each partition that is there in its place.
+fn fill(response: &mut OffsetDeleteResponse, deleted: Vec<CommittedTopic>) {
+    for (topic, deleted) in response.topics.iter_mut().zip(deleted) {
+        let there = topic
             .partitions
-            .into_iter()
-            .map(|(partition, outcome)| OffsetDeleteResponsePartition {
-                partition_index: partition.0,
-                error_code: GroupError::code_of(&outcome),
-            });
-    OffsetDeleteResponseTopic {
-        name: deleted.topic.name,
-        partitions: partitions.collect(),
+            .iter_mut()
+            .filter(|partition| partition.error_code == 0);
+        for (partition, (_, outcome)) in there.zip(deleted.partitions) {
+            partition.error_code = GroupError::code_of(&outcome);
+        }
     }
 }

@@ -10,14 +10,21 @@ use super::{Answer, Refused, Request, leaders};
 use crate::Broker;
 use crate::error::ErrorCode;
 
-/// The only endpoints that there are; 2 would be controllers of their own.
+/// The only endpoints that there are.
 const BROKERS: i8 = 1;
+
+/// Controllers of their own, which do not exist here.
+const CONTROLLERS: i8 = 2;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: DescribeClusterRequestView = request.decode()?;
     if view.endpoint_type != BROKERS {
+        let error = match view.endpoint_type {
+            CONTROLLERS => ErrorCode::MismatchedEndpointType,
+            _ => ErrorCode::UnsupportedEndpointType,
+        };
         return request.answer(&DescribeClusterResponse {
-            error_code: ErrorCode::MismatchedEndpointType.code(),
+            error_code: error.code(),
             error_message: Some(
                 "this is a broker's listener; only brokers are described here".into(),
             ),

@@ -9,7 +9,7 @@ use weir_wire::messages::describe_topic_partitions_response::{
 };
 use weir_wire::messages::{DescribeTopicPartitionsRequestView, DescribeTopicPartitionsResponse};
 
-use super::k03_metadata::{NO_OPERATIONS, TOPIC_OPERATIONS};
+use super::k03_metadata::TOPIC_OPERATIONS;
 use super::{Answer, Refused, Request};
 use crate::Broker;
 use crate::error::ErrorCode;
@@ -69,7 +69,7 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::UnknownTopicOrPartition.code(),
         name: Some(name.to_owned()),
-        topic_authorized_operations: NO_OPERATIONS,
+        topic_authorized_operations: TOPIC_OPERATIONS,
         ..DescribeTopicPartitionsResponseTopic::default()
     }
 }

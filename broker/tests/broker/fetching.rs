@@ -128,11 +128,11 @@ async fn trap_6_session_0_is_always_the_answer_and_another_session_is_unknown() 
 }
 
 #[tokio::test]
-async fn an_offset_outside_of_the_log_is_an_error_with_its_bounds() {
+async fn an_offset_outside_of_the_log_is_an_error_without_bounds_as_in_kafka() {
     let (_broker, mut client) = broker_with(&["a"]).await;
     let data = client.fetch_from("t", 0, 7).await;
     assert_eq!(data.error_code, ErrorCode::OffsetOutOfRange.code());
-    assert_eq!((data.log_start_offset, data.high_watermark), (0, 1));
+    assert_eq!((data.log_start_offset, data.high_watermark), (-1, -1));
 }
 
 #[tokio::test]

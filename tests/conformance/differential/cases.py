@@ -910,7 +910,7 @@ def transaction_offsets(side, api, version):
         return
     add("first", 3)
     if version >= 3:
-        commit("strange member", version, MemberId="who", GenerationId=3)
+        commit("strange member", version, MemberId="who", GenerationIdOrMemberEpoch=3)
         commit("strange instance", version, GroupInstanceId="who")
     commit("good", version)
     told = {"Groups": [{"GroupId": group, "Topics": None}]}
