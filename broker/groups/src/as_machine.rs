@@ -41,8 +41,15 @@ impl Machine for Coordinator {
                 value,
                 pending: None,
             } => loader.replay(key, value),
-            // Nothing is written in transactions.
-            Replayed::Record { .. } | Replayed::Marker(_) => Ok(()),
+            Replayed::Record {
+                key,
+                value,
+                pending: Some(producer),
+            } => loader.replay_pending(key, value, producer),
+            Replayed::Marker(marker) => {
+                loader.replay_marker(&marker);
+                Ok(())
+            }
         }
     }
 

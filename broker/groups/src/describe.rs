@@ -31,7 +31,9 @@ impl Group {
                 .keys()
                 .map(move |partition| (topic.to_owned(), *partition))
         });
-        for (topic, partition) in offsets.collect::<Vec<_>>() {
+        let mut places = self.pending.places();
+        places.extend(offsets);
+        for (topic, partition) in places {
             self.drop_offset(turn, &topic, partition);
         }
         self.kind.end(turn);

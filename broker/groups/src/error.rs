@@ -67,6 +67,14 @@ pub enum GroupError {
     StaleMemberEpoch,
     #[error("the regular expression is not valid")]
     InvalidRegularExpression,
+    #[error("offsets of a transaction that has not ended yet may change this one")]
+    UnstableOffsetCommit,
+    #[error("there is a newer producer with the same transactional id")]
+    InvalidProducerEpoch,
+    #[error("the transaction has ended meanwhile")]
+    InvalidTransactionState,
+    #[error("there is a newer coordinator of the transaction")]
+    TransactionCoordinatorFenced,
     #[error("members of this group's protocol need a newer version of this request")]
     UnsupportedVersion,
 }
@@ -78,6 +86,10 @@ impl GroupError {
         match self {
             Self::Unknown => ErrorCode::UnknownServerError,
             Self::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+            Self::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
+            Self::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
+            Self::InvalidTransactionState => ErrorCode::InvalidTxnState,
+            Self::TransactionCoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
             Self::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
             Self::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
             Self::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,

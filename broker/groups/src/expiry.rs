@@ -18,7 +18,7 @@ impl Group {
         for (topic, partition) in expired {
             self.drop_offset(turn, &topic, partition);
         }
-        let is_over = self.kind.is_deserted() && self.offsets.is_empty();
+        let is_over = self.kind.is_deserted() && self.keeps_nothing();
         if is_over && self.kind.is_stored() {
             self.kind.end(turn);
         }

@@ -17,15 +17,17 @@ use crate::consumer::Consumer;
 use crate::error::GroupError;
 use crate::offsets::Offsets;
 use crate::outbox::Turn;
+use crate::pending::PendingOffsets;
 use crate::request::{CommitRequest, Description, GroupState, GroupType};
 use crate::stored::StoredRecord;
-use crate::types::{GroupId, MonoMs};
+use crate::types::{Generation, GroupId, MonoMs};
 
 /// A group.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) offsets: Offsets,
+    pub(crate) pending: PendingOffsets,
     pub(crate) kind: Kind,
     /// Under which moment the coordinator's list of wakes has the group.
     pub(crate) listed_at: Option<MonoMs>,
@@ -57,6 +59,7 @@ impl Group {
         Self {
             kind: Kind::Classic(Box::new(Classic::new(id.clone()))),
             offsets: Offsets::default(),
+            pending: PendingOffsets::default(),
             listed_at: None,
             id,
         }
@@ -64,7 +67,12 @@ impl Group {
 
     /// Nothing would be lost if it were forgotten.
     pub(crate) fn is_blank(&self) -> bool {
-        !self.kind.is_stored() && self.kind.is_deserted() && self.offsets.is_empty()
+        !self.kind.is_stored() && self.kind.is_deserted() && self.keeps_nothing()
+    }
+
+    /// It has no offsets, and is to get none.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.offsets.is_empty() && self.pending.is_empty()
     }
 
     /// The members, of a classic group.
@@ -171,10 +179,18 @@ impl Kind {
         &mut self,
         turn: &Turn<'_>,
         request: &CommitRequest,
+        is_transactional: bool,
     ) -> Result<(), GroupError> {
+        let is_nobody = request.generation < Generation(0)
+            && request.member.is_empty()
+            && request.instance.is_none();
+        if is_transactional && is_nobody {
+            // Producers need not know the group's members (before KIP-447).
+            return Ok(());
+        }
         match self {
-            Self::Classic(group) => group.check_commit(turn, request),
-            Self::Consumer(group) => group.check_commit(request),
+            Self::Classic(group) => group.check_commit(turn, request, is_transactional),
+            Self::Consumer(group) => group.check_commit(request, is_transactional),
         }
     }
 

@@ -29,6 +29,7 @@ mod machine;
 mod modern;
 mod offsets;
 mod outbox;
+mod pending;
 mod placement;
 mod protocols;
 pub mod request;

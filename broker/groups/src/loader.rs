@@ -10,6 +10,8 @@ use crate::config::Config;
 use crate::consumer::{Consumer, ConsumerKey, ConsumerRecord};
 use crate::coordinator::Coordinator;
 use crate::group::{Group, Kind};
+use crate::machine::{Marker, Producer};
+use crate::pending::Producers;
 use crate::stored::{Stored, StoredError};
 use crate::types::{GroupId, Now};
 
@@ -17,6 +19,7 @@ use crate::types::{GroupId, Now};
 #[derive(Debug, Default)]
 pub struct Loader {
     groups: BTreeMap<GroupId, Group>,
+    producers: Producers,
 }
 
 impl Loader {
@@ -32,7 +35,9 @@ impl Loader {
                 partition,
                 value: Some(offset),
             } => {
-                self.group(group).offsets.put(&topic, partition, offset);
+                let group = self.group(group);
+                group.pending.overtake(&topic, partition);
+                group.offsets.put(&topic, partition, offset);
             }
             Stored::Offset {
                 group,
@@ -40,7 +45,9 @@ impl Loader {
                 partition,
                 value: None,
             } => {
-                self.group(group).offsets.remove(&topic, partition);
+                let group = self.group(group);
+                group.pending.remove(&topic, partition);
+                group.offsets.remove(&topic, partition);
             }
             Stored::Group {
                 group,
@@ -57,6 +64,40 @@ impl Loader {
         Ok(())
     }
 
+    /// Takes in a record of a transaction.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay).
+    pub(crate) fn replay_pending(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        producer: Producer,
+    ) -> Result<(), StoredError> {
+        // Nothing but offsets is written in transactions.
+        if let Stored::Offset {
+            group,
+            topic,
+            partition,
+            value: Some(offset),
+        } = Stored::decode(key, value)?
+        {
+            self.producers.wrote(producer, &group);
+            let group = self.group(group);
+            group.pending.put(producer.id, &topic, partition, offset);
+        }
+        Ok(())
+    }
+
+    /// Takes in the end of a transaction.
+    pub(crate) fn replay_marker(&mut self, marker: &Marker) {
+        for id in self.producers.ended(marker) {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.end_transaction(marker.producer.id, marker.outcome);
+            }
+        }
+    }
+
     /// The coordinator, ready for requests.
     #[must_use]
     pub fn finish(mut self, config: Config, now: Now) -> Coordinator {
@@ -67,7 +108,7 @@ impl Loader {
                 group.kind = Kind::Classic(Box::new(Classic::new(id.clone())));
             }
         }
-        Coordinator::with_groups(config, self.groups, now)
+        Coordinator::with_groups(config, self.groups, self.producers, now)
     }
 
     fn replay_consumer(&mut self, id: GroupId, key: ConsumerKey, value: Option<ConsumerRecord>) {

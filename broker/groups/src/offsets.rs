@@ -4,12 +4,13 @@
 //! by a deletion, its expiry or the end of its topic, and by nothing else; each change is emitted before it is answered,
 //! and no fetch is answered with what is not durable, so a committed offset never goes back by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_wire::{PartitionIndex, TopicId};
 
 use crate::error::GroupError;
 use crate::group::{Group, Kind};
+use crate::machine::{Entry, Producer};
 use crate::outbox::Turn;
 use crate::request::{
     CommitPartition, CommitRequest, CommittedOffset, CommittedTopic, DeleteOffsetsRequest,
@@ -73,8 +74,14 @@ impl Offsets {
 
 impl Group {
     /// Handles one OffsetCommit.
-    pub(crate) fn commit(&mut self, turn: &mut Turn<'_>, call: CallId, request: CommitRequest) {
-        if let Err(error) = self.kind.check_commit(turn, &request) {
+    pub(crate) fn commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        call: CallId,
+        request: CommitRequest,
+        producer: Option<Producer>,
+    ) {
+        if let Err(error) = self.kind.check_commit(turn, &request, producer.is_some()) {
             return turn.out.reply(call, refuse_commit(request, error));
         }
         let expires_at_ms = request
@@ -88,7 +95,7 @@ impl Group {
                 let index = partition.partition;
                 partitions.push((
                     index,
-                    self.commit_one(turn, &topic.topic, partition, expires_at_ms),
+                    self.commit_one(turn, &topic.topic, partition, expires_at_ms, producer),
                 ));
             }
             committed.push(CommittedTopic {
@@ -106,6 +113,7 @@ impl Group {
         topic: &TopicRef,
         partition: CommitPartition,
         expires_at_ms: Option<i64>,
+        producer: Option<Producer>,
     ) -> Result<(), GroupError> {
         if topic.name.len() > turn.config.name_bytes_max {
             return Err(GroupError::InvalidRequest);
@@ -114,7 +122,7 @@ impl Group {
             return Err(GroupError::OffsetMetadataTooLarge);
         }
         let is_new = self.offsets.get(&topic.name, partition.partition).is_none();
-        if is_new && self.offsets.len() >= turn.config.offsets_max {
+        if is_new && self.offsets.len() + self.pending.len() >= turn.config.offsets_max {
             return Err(GroupError::BoundReached);
         }
         let offset = CommittedOffset {
@@ -125,13 +133,20 @@ impl Group {
             expires_at_ms,
             topic_id: topic.id,
         };
-        turn.out.emit(StoredRecord::offset(
-            &self.id,
-            &topic.name,
-            partition.partition,
-            &offset,
-        ));
-        self.offsets.put(&topic.name, partition.partition, offset);
+        let record = StoredRecord::offset(&self.id, &topic.name, partition.partition, &offset);
+        match producer {
+            None => {
+                turn.out.emit(record);
+                self.pending.overtake(&topic.name, partition.partition);
+                self.offsets.put(&topic.name, partition.partition, offset);
+            }
+            Some(producer) => {
+                turn.out
+                    .emit(record.map(|record| Entry::Pending(producer, record)));
+                self.pending
+                    .put(producer.id, &topic.name, partition.partition, offset);
+            }
+        }
         Ok(())
     }
 
@@ -150,7 +165,7 @@ impl Group {
             None => self
                 .offsets
                 .topics()
-                .map(|(name, partitions)| all_of(name, partitions))
+                .map(|(name, partitions)| self.all_of(name, partitions))
                 .collect(),
         };
         turn.out
@@ -162,11 +177,49 @@ impl Group {
             let offset = self.offsets.get(&topic.name, partition);
             offset.filter(|offset| is_of(offset, topic.id)).cloned()
         };
+        let unstable = self.unstable(&topic.name, partitions.iter());
         let partitions = partitions
             .into_iter()
             .map(|partition| (partition, offset_of(partition)))
             .collect();
-        FetchedTopic { topic, partitions }
+        FetchedTopic {
+            topic,
+            partitions,
+            unstable,
+        }
+    }
+
+    fn all_of(
+        &self,
+        name: &str,
+        partitions: &BTreeMap<PartitionIndex, CommittedOffset>,
+    ) -> FetchedTopic {
+        let topic = TopicRef {
+            name: name.to_owned(),
+            id: TopicId::ZERO,
+        };
+        let unstable = self.unstable(name, partitions.keys());
+        let partitions = partitions
+            .iter()
+            .map(|(partition, offset)| (*partition, Some(offset.clone())))
+            .collect();
+        FetchedTopic {
+            topic,
+            partitions,
+            unstable,
+        }
+    }
+
+    fn unstable<'p>(
+        &self,
+        topic: &str,
+        partitions: impl Iterator<Item = &'p PartitionIndex>,
+    ) -> BTreeSet<PartitionIndex> {
+        if self.pending.is_empty() {
+            return BTreeSet::new();
+        }
+        let unstable = partitions.filter(|partition| self.pending.contains(topic, **partition));
+        unstable.copied().collect()
     }
 
     /// Handles one OffsetDelete.
@@ -219,7 +272,8 @@ impl Group {
         topic: &str,
         partition: PartitionIndex,
     ) {
-        if self.offsets.remove(topic, partition).is_some() {
+        let was_pending = self.pending.remove(topic, partition);
+        if self.offsets.remove(topic, partition).is_some() || was_pending {
             turn.out
                 .emit(StoredRecord::offset_tombstone(&self.id, topic, partition));
         }
@@ -229,18 +283,6 @@ impl Group {
 /// Whether the offset belongs to the topic with this id, as far as both are known.
 fn is_of(offset: &CommittedOffset, id: TopicId) -> bool {
     id == TopicId::ZERO || offset.topic_id == TopicId::ZERO || offset.topic_id == id
-}
-
-fn all_of(name: &str, partitions: &BTreeMap<PartitionIndex, CommittedOffset>) -> FetchedTopic {
-    let topic = TopicRef {
-        name: name.to_owned(),
-        id: TopicId::ZERO,
-    };
-    let partitions = partitions
-        .iter()
-        .map(|(partition, offset)| (*partition, Some(offset.clone())))
-        .collect();
-    FetchedTopic { topic, partitions }
 }
 
 /// The same error for every partition.
@@ -268,6 +310,7 @@ pub(crate) fn nothing_committed(request: FetchRequest) -> Response {
                 .into_iter()
                 .map(|partition| (partition, None))
                 .collect(),
+            unstable: BTreeSet::new(),
         });
     Response::Fetch(Ok(topics.collect()))
 }

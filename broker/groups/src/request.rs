@@ -9,7 +9,9 @@ use bytes::Bytes;
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use crate::error::GroupError;
+use crate::machine::{Marker, Producer};
 use crate::modern::{Epoch, Partitions};
+use crate::transactions::Version;
 use crate::types::{CallId, Generation, GroupId, InstanceId, MemberId};
 
 /// A request to the coordinator of its group.
@@ -27,6 +29,12 @@ pub enum Request {
     ConsumerHeartbeat(ConsumerHeartbeatRequest),
     /// OffsetCommit.
     Commit(CommitRequest),
+    /// TxnOffsetCommit.
+    CommitInTransaction(CommitRequest, InTransaction),
+    /// How many markers the shard has seen: to be asked before a transaction is verified.
+    MarkersSeen,
+    /// WriteTxnMarkers: a transaction has ended.
+    EndTransaction(Marker, Version),
     /// OffsetFetch, for one group.
     Fetch(FetchRequest),
     /// OffsetDelete.
@@ -58,6 +66,10 @@ pub enum Response {
     ConsumerHeartbeat(Result<Beat, GroupError>),
     /// For each partition.
     Commit(Vec<CommittedTopic>),
+    /// How many markers the shard has seen.
+    MarkersSeen(u64),
+    /// Whether the marker is written.
+    EndTransaction(Result<(), GroupError>),
     /// The group's offsets.
     Fetch(Result<Vec<FetchedTopic>, GroupError>),
     /// For each partition.
@@ -312,6 +324,17 @@ pub struct CommitRequest {
     pub topics: Vec<CommitTopic>,
 }
 
+/// The transaction that offsets are committed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTransaction {
+    /// Whose. Its coordinator has said that the group's partition is part of it.
+    pub producer: Producer,
+    /// How the producer speaks.
+    pub version: Version,
+    /// The answer to [`Request::MarkersSeen`] from before the coordinator was asked.
+    pub markers_seen: u64,
+}
+
 /// Offsets of one topic to keep.
 #[derive(Clone, Debug)]
 pub struct CommitTopic {
@@ -363,6 +386,8 @@ pub struct FetchedTopic {
     pub topic: TopicRef,
     /// `None` where nothing is committed.
     pub partitions: Vec<(PartitionIndex, Option<CommittedOffset>)>,
+    /// Those that a transaction which has not ended yet may change.
+    pub unstable: BTreeSet<PartitionIndex>,
 }
 
 /// A group's place in one partition.

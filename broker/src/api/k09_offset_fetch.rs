@@ -1,6 +1,6 @@
 //! OffsetFetch: a group's place in its partitions; from version 8 on for many groups at once, from 10 on by topic id.
 //!
-//! `require_stable` holds by itself: there are no transactions whose offsets could be pending.
+//! With `require_stable` an offset that a transaction may yet change is told as UNSTABLE_OFFSET_COMMIT (KIP-447).
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ struct AskedTopic {
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: OffsetFetchRequestView<'_> = request.decode()?;
     let image = broker.metadata.image();
-    let version = request.version;
+    let (version, require_stable) = (request.version, view.require_stable);
     let asked = if version >= 8 {
         of_groups(&view, &image, version >= 10)
     } else {
@@ -57,7 +57,13 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     Ok(Answer::later(async move {
         let mut groups = Vec::with_capacity(asked.len());
         for (asked, answer) in asked {
-            groups.push(told(asked, answer.await, version));
+            let mut answer = answer.await;
+            if !require_stable {
+                for topic in answer.iter_mut().flatten() {
+                    topic.unstable.clear();
+                }
+            }
+            groups.push(told(asked, answer, version));
         }
         responder.reply(&if version >= 8 {
             batch(groups)
@@ -221,10 +227,12 @@ fn missing(asked: AskedTopic, error_code: i16) -> OffsetFetchResponseTopics {
 }
 
 fn topic(fetched: FetchedTopic) -> OffsetFetchResponseTopics {
-    let partitions = fetched
-        .partitions
-        .into_iter()
-        .map(|(index, offset)| partition(index, offset, 0));
+    let partitions = fetched.partitions.into_iter().map(|(index, offset)| {
+        match fetched.unstable.contains(&index) {
+            true => partition(index, None, ErrorCode::UnstableOffsetCommit.code()),
+            false => partition(index, offset, 0),
+        }
+    });
     OffsetFetchResponseTopics {
         name: fetched.topic.name,
         topic_id: fetched.topic.id.0,

@@ -41,6 +41,7 @@ mod k24_add_partitions_to_txn;
 mod k25_add_offsets_to_txn;
 mod k26_end_txn;
 mod k27_write_txn_markers;
+mod k28_txn_offset_commit;
 mod k32_describe_configs;
 mod k33_alter_configs;
 mod k34_alter_replica_log_dirs;
@@ -143,6 +144,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::AddOffsetsToTxn,         0,  4, Client, k25_add_offsets_to_txn::handle),
     api(ApiKey::EndTxn,                  0,  5, Client, k26_end_txn::handle),
     api(ApiKey::WriteTxnMarkers,         1,  2, Client, k27_write_txn_markers::handle),
+    api(ApiKey::TxnOffsetCommit,         0,  6, Client, k28_txn_offset_commit::handle),
     api(ApiKey::DescribeConfigs,         1,  4, Client, k32_describe_configs::handle),
     api(ApiKey::AlterConfigs,            0,  2, Client, k33_alter_configs::handle),
     api(ApiKey::AlterReplicaLogDirs,     1,  2, Client, k34_alter_replica_log_dirs::handle),

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use weir_groups::request::{
     Beat, CommitRequest, CommittedTopic, ConsumerDescription, ConsumerHeartbeatRequest,
-    DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic, HeartbeatRequest, JoinRefused,
-    JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing, SyncRequest, Synced,
+    DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic, HeartbeatRequest, InTransaction,
+    JoinRefused, JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing, SyncRequest,
+    Synced,
 };
-use weir_groups::{Asked, GroupError, GroupId, Request, Response};
+use weir_groups::transactions::Version;
+use weir_groups::{Asked, GroupError, GroupId, Marker, Request, Response};
 use weir_quorum::image::Broker;
-use weir_wire::TopicId;
+use weir_wire::{PartitionIndex, TopicId};
 
 use super::Groups;
 use super::cluster::Seen;
@@ -107,6 +109,56 @@ impl Groups {
         async move {
             match asked.await? {
                 Response::Leave(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Keeps offsets once a transaction is committed.
+    pub fn commit_in_transaction(
+        &self,
+        request: CommitRequest,
+        transaction: InTransaction,
+    ) -> impl Future<Output = Result<Vec<CommittedTopic>, GroupError>> + Send + use<> {
+        let group = request.group.clone();
+        let asked = self.ask(&group, Request::CommitInTransaction(request, transaction));
+        async move {
+            match asked.await? {
+                Response::Commit(topics) => Ok(topics),
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// How many markers the group's shard has seen; see [`InTransaction::markers_seen`].
+    pub fn markers_seen(
+        &self,
+        group: &GroupId,
+    ) -> impl Future<Output = Result<u64, GroupError>> + Send + use<> {
+        let asked = self.ask(group, Request::MarkersSeen);
+        async move {
+            match asked.await? {
+                Response::MarkersSeen(seen) => Ok(seen),
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Writes the end of a transaction to a partition of the offsets topic, whose coordinator takes over or drops what was
+    /// committed in it.
+    pub fn end_transaction(
+        &self,
+        partition: PartitionIndex,
+        marker: Marker,
+        version: Version,
+    ) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
+        let asked = self.shared.shards.ask_shard(
+            partition,
+            self.asked(Request::EndTransaction(marker, version)),
+        );
+        async move {
+            match asked.await? {
+                Response::EndTransaction(outcome) => outcome,
                 other => Err(unexpected(&other)),
             }
         }

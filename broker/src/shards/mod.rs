@@ -25,6 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 use weir_groups::{Machine, partition_for};
+use weir_quorum::image::Topic;
 use weir_wire::PartitionIndex;
 
 use crate::host::Host;
@@ -107,6 +108,22 @@ impl<M: Machine> Shards<M> {
         hand(self.shard_of(key), request)
     }
 
+    /// As [`ask`](Self::ask), for a request to the shard itself.
+    pub fn ask_shard(
+        &self,
+        partition: PartitionIndex,
+        request: M::Request,
+    ) -> impl Future<Output = Result<M::Response, Refused>> + Send + use<M> {
+        let image = self.shared.metadata.image();
+        let topic = image.topic(M::TOPIC);
+        hand(
+            topic
+                .ok_or(Refused::NotHere)
+                .and_then(|topic| self.shard(topic, partition)),
+            request,
+        )
+    }
+
     /// Asks every shard that this broker is to serve. Those that have become another broker's meanwhile are left out.
     ///
     /// # Errors
@@ -150,7 +167,10 @@ impl<M: Machine> Shards<M> {
         let image = self.shared.metadata.image();
         let topic = image.topic(M::TOPIC).ok_or(Refused::NotHere)?;
         let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        let partition = partition_for(key, count);
+        self.shard(topic, partition_for(key, count))
+    }
+
+    fn shard(&self, topic: &Topic, partition: PartitionIndex) -> Result<Inbox<M>, Refused> {
         let leader = topic
             .partition(partition.0)
             .and_then(|partition| partition.leader);

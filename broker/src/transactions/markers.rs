@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt, join_all};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use weir_groups::transactions::{Markers, Request, Transactions, Version};
-use weir_groups::{Marker, OFFSETS_TOPIC, Outcome};
+use weir_groups::{GroupError, Marker, OFFSETS_TOPIC, Outcome};
 use weir_log::{Clock, PartitionKey};
 use weir_quorum::BrokerId;
 use weir_quorum::image::Image;
@@ -165,11 +165,18 @@ impl MarkerWriter {
         marker: Marker,
         version: Version,
         place: &Place,
-    ) -> impl Future<Output = ErrorCode> + Send + use<> {
+    ) -> BoxFuture<'static, ErrorCode> {
         let (done, outcome) = oneshot::channel();
         if place.0 == OFFSETS_TOPIC {
-            // Its coordinator has to know.
-            let _ = &self.groups;
+            let ended = self.groups.end_transaction(place.1, marker, version);
+            return async move {
+                match ended.await {
+                    Ok(()) => ErrorCode::None,
+                    Err(GroupError::NotCoordinator) => ErrorCode::NotLeaderOrFollower,
+                    Err(error) => error.code(),
+                }
+            }
+            .boxed();
         }
         match self.led_here(image, place) {
             Err(code) => {
@@ -198,6 +205,7 @@ impl MarkerWriter {
                 Err(_) => ErrorCode::NotLeaderOrFollower,
             }
         }
+        .boxed()
     }
 
     fn led_here(

@@ -20,3 +20,4 @@ mod producing;
 mod protocol;
 mod share;
 mod topics;
+mod transactions;

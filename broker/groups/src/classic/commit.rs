@@ -12,6 +12,7 @@ impl Classic {
         &mut self,
         turn: &Turn<'_>,
         request: &CommitRequest,
+        is_transactional: bool,
     ) -> Result<(), GroupError> {
         let outside = request.generation < Generation(0);
         if outside && self.phase == Phase::Empty {
@@ -32,8 +33,8 @@ impl Classic {
         }
         match self.phase {
             // It knows the generation, so it has joined, and cannot know yet what it owns.
-            Phase::Completing { .. } => Err(GroupError::RebalanceInProgress),
-            Phase::Empty | Phase::Preparing { .. } | Phase::Stable { .. } => Ok(()),
+            Phase::Completing { .. } if !is_transactional => Err(GroupError::RebalanceInProgress),
+            _ => Ok(()),
         }
     }
 }

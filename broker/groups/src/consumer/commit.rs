@@ -9,7 +9,11 @@ use crate::types::MemberId;
 impl Consumer {
     /// Whether whoever asks may commit. A member may with an epoch that it has had since it was given the partition
     /// (KIP-1251): it may not know of a newer one yet, and nobody else has had the partition in between.
-    pub(crate) fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
+    pub(crate) fn check_commit(
+        &self,
+        request: &CommitRequest,
+        is_transactional: bool,
+    ) -> Result<(), GroupError> {
         if request.generation.0 < 0 && self.members.is_empty() {
             return Ok(());
         }
@@ -24,7 +28,7 @@ impl Consumer {
                 false => Err(GroupError::IllegalGeneration),
             };
         }
-        if !request.tells_missing_group {
+        if !request.tells_missing_group && !is_transactional {
             return Err(GroupError::UnsupportedVersion);
         }
         if epoch == current.epoch {

@@ -15,9 +15,14 @@ use crate::cluster::{Cluster, NoCluster};
 use crate::config::Config;
 use crate::error::GroupError;
 use crate::group::Group;
+use crate::machine::{Entry, Marker};
 use crate::offsets::{nothing_committed, refuse_commit};
 use crate::outbox::{Effects, Outbox, Turn};
-use crate::request::{CommitRequest, JoinRequest, ListRequest, Request, Response, TopicRef};
+use crate::pending::Producers;
+use crate::request::{
+    CommitRequest, InTransaction, JoinRequest, ListRequest, Request, Response, TopicRef,
+};
+use crate::transactions::Version;
 use crate::types::{CallId, Generation, GroupId, InstanceId, MonoMs, Now, Position};
 
 /// The groups of one shard, loaded and ready.
@@ -26,6 +31,7 @@ pub struct Coordinator {
     config: Config,
     cluster: Arc<dyn Cluster>,
     groups: BTreeMap<GroupId, Group>,
+    producers: Producers,
     wakes: BTreeSet<(MonoMs, GroupId)>,
     next_check: MonoMs,
     out: Outbox,
@@ -33,13 +39,19 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// A coordinator with what was loaded; see [`Loader`](crate::Loader).
-    pub(crate) fn with_groups(config: Config, groups: BTreeMap<GroupId, Group>, now: Now) -> Self {
+    pub(crate) fn with_groups(
+        config: Config,
+        groups: BTreeMap<GroupId, Group>,
+        producers: Producers,
+        now: Now,
+    ) -> Self {
         let next_check = now.mono.after(config.offsets_check_interval_ms);
         let ids: Vec<GroupId> = groups.keys().cloned().collect();
         let mut coordinator = Self {
             config,
             cluster: Arc::new(NoCluster),
             groups,
+            producers,
             wakes: BTreeSet::new(),
             next_check,
             out: Outbox::default(),
@@ -62,7 +74,17 @@ impl Coordinator {
     pub fn handle(&mut self, call: CallId, request: Request, now: Now) {
         match request {
             Request::Join(request) => self.join(call, request, now),
-            Request::Commit(request) => self.commit(call, request, now),
+            Request::Commit(request) => self.commit(call, request, None, now),
+            Request::CommitInTransaction(request, transaction) => {
+                self.commit(call, request, Some(transaction), now);
+            }
+            Request::MarkersSeen => {
+                let seen = Response::MarkersSeen(self.producers.markers());
+                self.out.reply(call, seen);
+            }
+            Request::EndTransaction(marker, version) => {
+                self.end_transaction(call, marker, version, now);
+            }
             Request::Sync(request) => {
                 let known = |group: &mut Group, turn: &mut Turn<'_>, request| {
                     group.sync(turn, call, request)
@@ -197,9 +219,18 @@ impl Coordinator {
         }
     }
 
-    fn commit(&mut self, call: CallId, request: CommitRequest, now: Now) {
+    fn commit(
+        &mut self,
+        call: CallId,
+        request: CommitRequest,
+        transaction: Option<InTransaction>,
+        now: Now,
+    ) {
         let id = request.group.clone();
-        let problem = if id.len() > self.config.name_bytes_max {
+        let fenced = transaction.and_then(|wanted| self.producers.check_batch(&wanted).err());
+        let problem = if fenced.is_some() {
+            fenced
+        } else if id.len() > self.config.name_bytes_max {
             Some(GroupError::InvalidGroupId)
         } else if self.groups.contains_key(&id) {
             None
@@ -212,8 +243,34 @@ impl Coordinator {
         };
         match problem {
             Some(error) => self.out.reply(call, refuse_commit(request, error)),
-            None => self.with(&id, now, |group, turn| group.commit(turn, call, request)),
+            None => {
+                let producer = transaction.map(|transaction| transaction.producer);
+                self.with(&id, now, |group, turn| {
+                    group.commit(turn, call, request, producer);
+                });
+                let is_pending = self
+                    .groups
+                    .get(&id)
+                    .is_some_and(|group| !group.pending.is_empty());
+                if let Some(producer) = producer.filter(|_| is_pending) {
+                    self.producers.wrote(producer, &id);
+                }
+            }
         }
+    }
+
+    fn end_transaction(&mut self, call: CallId, marker: Marker, version: Version, now: Now) {
+        let outcome = self.producers.check_marker(&marker, version);
+        if outcome.is_ok() {
+            self.out.emit(Ok(Entry::Marker(marker, version)));
+            for id in self.producers.ended(&marker) {
+                self.with(&id, now, |group, _| {
+                    group.end_transaction(marker.producer.id, marker.outcome);
+                });
+            }
+        }
+        self.out
+            .reply_when_durable(call, Response::EndTransaction(outcome));
     }
 
     fn create(&mut self, id: &GroupId) -> Result<(), GroupError> {

@@ -12,6 +12,7 @@ mod migration;
 mod offsets;
 mod random;
 mod static_members;
+mod transactional;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,0 +1,472 @@
+//! Transactions, as clients of both versions speak of them.
+
+use std::time::Duration;
+
+use weir_wire::batch::{ControlRecord, batches};
+use weir_wire::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
+use weir_wire::messages::describe_transactions_response::TransactionState;
+use weir_wire::messages::{
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponseView, ApiVersionsRequest,
+    ApiVersionsResponseView, DescribeTransactionsRequest, DescribeTransactionsResponseView,
+    EndTxnRequest, EndTxnResponseView, ErrorCode, FindCoordinatorRequest,
+    FindCoordinatorResponseView, InitProducerIdRequest, InitProducerIdResponseView,
+    ListTransactionsRequest, ListTransactionsResponseView,
+};
+use weir_wire::{MessageView, RecordsPart};
+
+use super::client::{Client, PATIENCE, TestBroker};
+
+const ID: &str = "payments";
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A producer: its id and epoch.
+type Who = (i64, i16);
+
+/// Errors on which every client comes back.
+pub(crate) fn passes(code: i16) -> bool {
+    [
+        ErrorCode::CoordinatorLoadInProgress,
+        ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::NotCoordinator,
+        ErrorCode::ConcurrentTransactions,
+    ]
+    .map(ErrorCode::code)
+    .contains(&code)
+}
+
+impl Client {
+    /// Where the id's coordinator is, once there is one.
+    pub(crate) async fn find_transactions(&mut self) {
+        let request = FindCoordinatorRequest {
+            key_type: 1,
+            coordinator_keys: vec![ID.to_owned()],
+            ..FindCoordinatorRequest::default()
+        };
+        let body = self.call(6, &request).await;
+        let found = FindCoordinatorResponseView::decode(&body, 6)
+            .unwrap()
+            .to_owned();
+        assert_eq!(found.coordinators[0].error_code, 0);
+        assert_eq!(found.coordinators[0].node_id, 0);
+    }
+
+    pub(crate) async fn init_once(
+        &mut self,
+        version: i16,
+        expected: Option<Who>,
+    ) -> Result<Who, i16> {
+        let (producer_id, producer_epoch) = expected.unwrap_or((-1, -1));
+        let request = InitProducerIdRequest {
+            transactional_id: Some(ID.to_owned()),
+            transaction_timeout_ms: 60_000,
+            producer_id,
+            producer_epoch,
+            ..InitProducerIdRequest::default()
+        };
+        let body = self.call(version, &request).await;
+        let answer = InitProducerIdResponseView::decode(&body, version).unwrap();
+        match answer.error_code {
+            0 => Ok((answer.producer_id, answer.producer_epoch)),
+            code => Err(code),
+        }
+    }
+
+    pub(crate) async fn init(&mut self) -> Who {
+        let begun = async {
+            loop {
+                match self.init_once(5, None).await {
+                    Ok(who) => return who,
+                    Err(code) => assert!(passes(code), "{code}"),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, begun).await.unwrap()
+    }
+
+    /// Adds partitions of a topic as a client of version 1 does.
+    pub(crate) async fn add_once(&mut self, who: Who, topic: &str, partitions: &[i32]) -> Vec<i16> {
+        let request = AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: ID.to_owned(),
+            v3_and_below_producer_id: who.0,
+            v3_and_below_producer_epoch: who.1,
+            v3_and_below_topics: vec![AddPartitionsToTxnTopic {
+                name: topic.to_owned(),
+                partitions: partitions.to_vec(),
+            }],
+            ..AddPartitionsToTxnRequest::default()
+        };
+        let body = self.call(3, &request).await;
+        let answer = AddPartitionsToTxnResponseView::decode(&body, 3)
+            .unwrap()
+            .to_owned();
+        let results = &answer.results_by_topic_v3_and_below[0].results_by_partition;
+        results
+            .iter()
+            .map(|result| result.partition_error_code)
+            .collect()
+    }
+
+    pub(crate) async fn add(&mut self, who: Who, topic: &str, partitions: &[i32]) {
+        loop {
+            let codes = self.add_once(who, topic, partitions).await;
+            if codes.iter().all(|code| *code == 0) {
+                return;
+            }
+            assert!(codes.iter().all(|code| passes(*code)), "{codes:?}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    pub(crate) async fn end_once(
+        &mut self,
+        version: i16,
+        who: Who,
+        committed: bool,
+    ) -> Result<Who, i16> {
+        let request = EndTxnRequest {
+            transactional_id: ID.to_owned(),
+            producer_id: who.0,
+            producer_epoch: who.1,
+            committed,
+        };
+        let body = self.call(version, &request).await;
+        let answer = EndTxnResponseView::decode(&body, version).unwrap();
+        match answer.error_code {
+            0 => Ok((answer.producer_id, answer.producer_epoch)),
+            code => Err(code),
+        }
+    }
+
+    pub(crate) async fn end(&mut self, version: i16, who: Who, committed: bool) -> Who {
+        loop {
+            match self.end_once(version, who, committed).await {
+                Ok(who) => return who,
+                Err(code) => assert!(passes(code), "{code}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    pub(crate) async fn describe_transaction(&mut self, id: &str) -> TransactionState {
+        let request = DescribeTransactionsRequest {
+            transactional_ids: vec![id.to_owned()],
+        };
+        loop {
+            let body = self.call(0, &request).await;
+            let mut answer = DescribeTransactionsResponseView::decode(&body, 0)
+                .unwrap()
+                .to_owned();
+            let state = answer.transaction_states.remove(0);
+            if !passes(state.error_code) {
+                return state;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until the id is in this state.
+    pub(crate) async fn transaction_is(&mut self, wanted: &str) {
+        let reached = async {
+            while self.describe_transaction(ID).await.transaction_state != wanted {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap();
+    }
+
+    /// The markers of a partition: of which producer, and whether they commit.
+    pub(crate) async fn markers(&mut self, topic: &str, partition: i32) -> Vec<(i64, i16, bool)> {
+        let data = self.fetch_from(topic, partition, 0).await;
+        let mut bytes = Vec::new();
+        for part in data.records.iter().flat_map(|records| records.parts()) {
+            let RecordsPart::Bytes(part) = part else {
+                panic!("records in memory wanted")
+            };
+            bytes.extend_from_slice(part);
+        }
+        let controls = batches(&bytes).filter_map(|batch| {
+            let batch = batch.unwrap();
+            let header = *batch.header();
+            let kind = batch.control().unwrap()?;
+            Some((
+                header.producer_id.0,
+                header.producer_epoch.0,
+                kind == ControlRecord::Commit,
+            ))
+        });
+        controls.collect()
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_is_begun_and_ended_in_version_1() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 2, &[]).await;
+    client.find_transactions().await;
+    let who = client.init().await;
+    for (committed, state) in [(true, "CompleteCommit"), (false, "CompleteAbort")] {
+        client.add(who, "orders", &[0, 1]).await;
+        assert_eq!(
+            client.describe_transaction(ID).await.transaction_state,
+            "Ongoing"
+        );
+        client.end(4, who, committed).await;
+        client.transaction_is(state).await;
+        client.end(4, who, committed).await;
+        let again = client.end_once(4, who, !committed).await;
+        assert_eq!(again, Err(ErrorCode::InvalidTxnState.code()));
+    }
+    for partition in [0, 1] {
+        let markers = client.markers("orders", partition).await;
+        assert_eq!(markers, [(who.0, who.1, true), (who.0, who.1, false)]);
+    }
+}
+
+#[tokio::test]
+async fn in_version_2_each_transaction_has_its_epoch_also_after_a_restart_at_each_step() {
+    let mut broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 1, &[]).await;
+    client.find_transactions().await;
+    let mut who = client.init().await;
+    let mut expected = Vec::new();
+    for committed in [true, false] {
+        broker = broker.restart().await;
+        client = broker.connect().await;
+        client.add(who, "orders", &[0]).await;
+        broker = broker.restart().await;
+        client = broker.connect().await;
+        let next = client.end(5, who, committed).await;
+        assert_eq!(next, (who.0, who.1 + 1));
+        broker = broker.restart().await;
+        client = broker.connect().await;
+        assert_eq!(client.end(5, who, committed).await, next, "asked again");
+        client
+            .transaction_is(if committed {
+                "CompleteCommit"
+            } else {
+                "CompleteAbort"
+            })
+            .await;
+        expected.push((next.0, next.1, committed));
+        let mut found = client.markers("orders", 0).await;
+        found.dedup();
+        assert_eq!(found, expected);
+        who = next;
+    }
+}
+
+#[tokio::test]
+async fn a_second_producer_fences_the_first() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 1, &[]).await;
+    client.find_transactions().await;
+    let first = client.init().await;
+    client.add(first, "orders", &[0]).await;
+    let second = client.init().await;
+    assert_eq!(second, (first.0, first.1 + 2));
+    let fenced = ErrorCode::ProducerFenced.code();
+    assert_eq!(client.end_once(4, first, true).await, Err(fenced));
+    assert_eq!(client.add_once(first, "orders", &[0]).await, [fenced]);
+    assert_eq!(client.init_once(5, Some(first)).await, Err(fenced));
+    // Older clients know another word for it.
+    let older = ErrorCode::InvalidProducerEpoch.code();
+    assert_eq!(client.end_once(1, first, true).await, Err(older));
+    assert_eq!(client.init_once(3, Some(first)).await, Err(older));
+    let markers = client.markers("orders", 0).await;
+    assert_eq!(markers, [(first.0, first.1 + 1, false)]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_added_and_nothing_else_with_it() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 1, &[]).await;
+    client.find_transactions().await;
+    let who = client.init().await;
+    let codes = client.add_once(who, "orders", &[0, 7]).await;
+    let expected = [
+        ErrorCode::OperationNotAttempted,
+        ErrorCode::UnknownTopicOrPartition,
+    ];
+    assert_eq!(codes, expected.map(ErrorCode::code));
+    assert_eq!(
+        client.describe_transaction(ID).await.transaction_state,
+        "Empty"
+    );
+    let stranger = client.add_once((who.0 + 1, 0), "orders", &[0]).await;
+    assert_eq!(stranger, [ErrorCode::InvalidProducerIdMapping.code()]);
+    let missing = client.describe_transaction("nobody").await;
+    assert_eq!(
+        missing.error_code,
+        ErrorCode::TransactionalIdNotFound.code()
+    );
+    assert_eq!(
+        client.init_once(5, Some((7, -1))).await,
+        Err(ErrorCode::InvalidRequest.code())
+    );
+}
+
+#[tokio::test]
+async fn brokers_add_and_verify_for_many_transactions_at_once() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 2, &[]).await;
+    client.find_transactions().await;
+    let who = client.init().await;
+    let transaction = |verify_only, partitions: &[i32]| AddPartitionsToTxnTransaction {
+        transactional_id: ID.to_owned(),
+        producer_id: who.0,
+        producer_epoch: who.1,
+        verify_only,
+        topics: vec![AddPartitionsToTxnTopic {
+            name: "orders".to_owned(),
+            partitions: partitions.to_vec(),
+        }],
+    };
+    let request = AddPartitionsToTxnRequest {
+        transactions: vec![
+            transaction(true, &[0]),
+            transaction(false, &[0]),
+            transaction(true, &[0, 1]),
+        ],
+        ..AddPartitionsToTxnRequest::default()
+    };
+    let body = client.call(5, &request).await;
+    let answer = AddPartitionsToTxnResponseView::decode(&body, 5)
+        .unwrap()
+        .to_owned();
+    let found: Vec<Vec<i16>> = answer
+        .results_by_transaction
+        .iter()
+        .map(|result| {
+            let partitions = &result.topic_results[0].results_by_partition;
+            partitions
+                .iter()
+                .map(|result| result.partition_error_code)
+                .collect()
+        })
+        .collect();
+    let abortable = ErrorCode::TransactionAbortable.code();
+    assert_eq!(found, [vec![abortable], vec![0], vec![0, abortable]]);
+}
+
+#[tokio::test]
+async fn transactions_are_listed_by_state_producer_duration_and_pattern() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 1, &[]).await;
+    client.find_transactions().await;
+    let who = client.init().await;
+    client.add(who, "orders", &[0]).await;
+    let mut list = async |request: ListTransactionsRequest| loop {
+        let body = client.call(2, &request).await;
+        let answer = ListTransactionsResponseView::decode(&body, 2)
+            .unwrap()
+            .to_owned();
+        if !passes(answer.error_code) {
+            return answer;
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    let any = ListTransactionsRequest {
+        duration_filter: -1,
+        ..ListTransactionsRequest::default()
+    };
+    let all = list(any.clone()).await;
+    assert_eq!(all.transaction_states.len(), 1);
+    assert_eq!(all.transaction_states[0].transactional_id, ID);
+    assert_eq!(all.transaction_states[0].producer_id, who.0);
+    assert_eq!(all.transaction_states[0].transaction_state, "Ongoing");
+    let by_state = list(ListTransactionsRequest {
+        state_filters: vec!["Ongoing".into(), "Asleep".into()],
+        ..any.clone()
+    })
+    .await;
+    assert_eq!(by_state.unknown_state_filters, ["Asleep"]);
+    assert_eq!(by_state.transaction_states.len(), 1);
+    for (pattern, expected) in [("pay.*", 1), ("pay", 0), (".*ments", 1)] {
+        let matched = list(ListTransactionsRequest {
+            transactional_id_pattern: Some(pattern.into()),
+            ..any.clone()
+        })
+        .await;
+        assert_eq!(matched.transaction_states.len(), expected, "{pattern}");
+    }
+    let wrong = list(ListTransactionsRequest {
+        transactional_id_pattern: Some("(".into()),
+        ..any.clone()
+    })
+    .await;
+    assert_eq!(wrong.error_code, ErrorCode::InvalidRegularExpression.code());
+    let long = list(ListTransactionsRequest {
+        duration_filter: 3_600_000,
+        ..any
+    })
+    .await;
+    assert!(long.transaction_states.is_empty());
+}
+
+/// Clients speak version 2 of transactions only to brokers that have finalized the feature (trap 12).
+#[tokio::test]
+async fn the_feature_that_clients_ask_for_is_told_in_every_version_that_has_room() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    for (version, min) in [(3, 1), (4, 0)] {
+        let request = ApiVersionsRequest {
+            client_software_name: "test".to_owned(),
+            client_software_version: "1".to_owned(),
+            ..ApiVersionsRequest::default()
+        };
+        let number = client.send(version, &request).await;
+        let frame = client.receive().await.unwrap();
+        assert_eq!(frame[..4], number.to_be_bytes());
+        let answer = ApiVersionsResponseView::decode(&frame[4..], version)
+            .unwrap()
+            .to_owned();
+        let supported = answer
+            .supported_features
+            .iter()
+            .find(|feature| feature.name == "transaction.version")
+            .unwrap();
+        assert_eq!((supported.min_version, supported.max_version), (min, 2));
+        let finalized = answer
+            .finalized_features
+            .iter()
+            .find(|feature| feature.name == "transaction.version")
+            .unwrap();
+        assert_eq!(finalized.max_version_level, 2);
+        assert!(answer.finalized_features_epoch >= 0);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_holds_up_no_transaction() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    for topic in ["orders", "gone"] {
+        client.create_topic(topic, 1, &[]).await;
+    }
+    client.find_transactions().await;
+    let who = client.init().await;
+    client.add(who, "orders", &[0]).await;
+    client.add(who, "gone", &[0]).await;
+    let delete = weir_wire::messages::DeleteTopicsRequest {
+        topics: vec![
+            weir_wire::messages::delete_topics_request::DeleteTopicState {
+                name: Some("gone".to_owned()),
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    };
+    client.call(6, &delete).await;
+    client.end(5, who, true).await;
+    client.transaction_is("CompleteCommit").await;
+    assert_eq!(client.markers("orders", 0).await.len(), 1);
+}
