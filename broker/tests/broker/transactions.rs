@@ -7,18 +7,28 @@ use weir_wire::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
 use weir_wire::messages::describe_transactions_response::TransactionState;
+use weir_wire::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use weir_wire::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use weir_wire::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponseView, ApiVersionsRequest,
-    ApiVersionsResponseView, DescribeTransactionsRequest, DescribeTransactionsResponseView,
-    EndTxnRequest, EndTxnResponseView, ErrorCode, FindCoordinatorRequest,
-    FindCoordinatorResponseView, InitProducerIdRequest, InitProducerIdResponseView,
-    ListTransactionsRequest, ListTransactionsResponseView,
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponseView, AddPartitionsToTxnRequest,
+    AddPartitionsToTxnResponseView, ApiVersionsRequest, ApiVersionsResponseView,
+    DescribeTransactionsRequest, DescribeTransactionsResponseView, EndTxnRequest,
+    EndTxnResponseView, ErrorCode, FindCoordinatorRequest, FindCoordinatorResponseView,
+    InitProducerIdRequest, InitProducerIdResponseView, ListTransactionsRequest,
+    ListTransactionsResponseView, OffsetFetchRequest, OffsetFetchResponseView,
+    TxnOffsetCommitRequest, TxnOffsetCommitResponseView,
 };
 use weir_wire::{MessageView, RecordsPart};
 
 use super::client::{Client, PATIENCE, TestBroker};
 
 const ID: &str = "payments";
+const GROUP: &str = "shop";
+const UNSTABLE: i16 = ErrorCode::UnstableOffsetCommit.code();
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A producer: its id and epoch.
@@ -31,6 +41,7 @@ pub(crate) fn passes(code: i16) -> bool {
         ErrorCode::CoordinatorNotAvailable,
         ErrorCode::NotCoordinator,
         ErrorCode::ConcurrentTransactions,
+        ErrorCode::LeaderNotAvailable,
     ]
     .map(ErrorCode::code)
     .contains(&code)
@@ -175,6 +186,87 @@ impl Client {
             }
         };
         tokio::time::timeout(PATIENCE, reached).await.unwrap();
+    }
+
+    pub(crate) async fn commit_offset_once(&mut self, version: i16, who: Who, offset: i64) -> i16 {
+        let request = TxnOffsetCommitRequest {
+            transactional_id: ID.to_owned(),
+            group_id: GROUP.to_owned(),
+            producer_id: who.0,
+            producer_epoch: who.1,
+            generation_id_or_member_epoch: -1,
+            topics: vec![TxnOffsetCommitRequestTopic {
+                name: "orders".to_owned(),
+                partitions: vec![TxnOffsetCommitRequestPartition {
+                    partition_index: 0,
+                    committed_offset: offset,
+                    committed_leader_epoch: -1,
+                    committed_metadata: Some(String::new()),
+                }],
+                ..TxnOffsetCommitRequestTopic::default()
+            }],
+            ..TxnOffsetCommitRequest::default()
+        };
+        loop {
+            let body = self.call(version, &request).await;
+            let answer = TxnOffsetCommitResponseView::decode(&body, version)
+                .unwrap()
+                .to_owned();
+            let code = answer.topics[0].partitions[0].error_code;
+            if !passes(code) {
+                return code;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    pub(crate) async fn commit_offset(&mut self, version: i16, who: Who, offset: i64) {
+        assert_eq!(self.commit_offset_once(version, who, offset).await, 0);
+    }
+
+    /// The group's offset, or why it is not told.
+    pub(crate) async fn offset(&mut self, require_stable: bool) -> Result<i64, i16> {
+        let request = OffsetFetchRequest {
+            groups: vec![OffsetFetchRequestGroup {
+                group_id: GROUP.to_owned(),
+                member_epoch: -1,
+                topics: Some(vec![OffsetFetchRequestTopics {
+                    name: "orders".to_owned(),
+                    partition_indexes: vec![0],
+                    ..OffsetFetchRequestTopics::default()
+                }]),
+                ..OffsetFetchRequestGroup::default()
+            }],
+            require_stable,
+            ..OffsetFetchRequest::default()
+        };
+        loop {
+            let body = self.call(9, &request).await;
+            let answer = OffsetFetchResponseView::decode(&body, 9)
+                .unwrap()
+                .to_owned();
+            let group = &answer.groups[0];
+            if passes(group.error_code) {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            assert_eq!(group.error_code, 0);
+            let partition = &group.topics[0].partitions[0];
+            return match partition.error_code {
+                0 => Ok(partition.committed_offset),
+                code => Err(code),
+            };
+        }
+    }
+
+    /// Waits until no transaction may change the group's offset.
+    pub(crate) async fn stable(&mut self) {
+        let stable = async {
+            while self.offset(true).await == Err(UNSTABLE) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, stable).await.unwrap();
     }
 
     /// The markers of a partition: of which producer, and whether they commit.
@@ -410,6 +502,85 @@ async fn transactions_are_listed_by_state_producer_duration_and_pattern() {
     })
     .await;
     assert!(long.transaction_states.is_empty());
+}
+
+/// Consume, transform, produce: the offsets of what was read are part of the transaction.
+#[tokio::test]
+async fn offsets_hold_with_their_transaction_also_after_a_restart_at_each_step() {
+    let mut broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 1, &[]).await;
+    client.find_transactions().await;
+    let mut who = client.init().await;
+    let mut held = -1;
+    for (offset, committed) in [(10, true), (20, false), (30, true)] {
+        // As clients of version 2 do: no partition is named before.
+        client.commit_offset(5, who, offset).await;
+        assert_eq!(client.offset(true).await, Err(UNSTABLE));
+        assert_eq!(client.offset(false).await, Ok(held));
+        broker = broker.restart().await;
+        client = broker.connect().await;
+        assert_eq!(client.offset(true).await, Err(UNSTABLE));
+        who = client.end(5, who, committed).await;
+        broker = broker.restart().await;
+        client = broker.connect().await;
+        if committed {
+            held = offset;
+        }
+        client.stable().await;
+        assert_eq!(client.offset(true).await, Ok(held));
+        broker = broker.restart().await;
+        client = broker.connect().await;
+        assert_eq!(client.offset(true).await, Ok(held));
+    }
+}
+
+#[tokio::test]
+async fn older_clients_name_the_group_before_they_commit_its_offsets() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 1, &[]).await;
+    client.find_transactions().await;
+    let who = client.init().await;
+    let unknown = client.commit_offset_once(3, who, 10).await;
+    assert_eq!(unknown, ErrorCode::InvalidTxnState.code());
+    let unknown = client.commit_offset_once(4, who, 10).await;
+    assert_eq!(unknown, ErrorCode::TransactionAbortable.code());
+    let request = AddOffsetsToTxnRequest {
+        transactional_id: ID.to_owned(),
+        producer_id: who.0,
+        producer_epoch: who.1,
+        group_id: GROUP.to_owned(),
+    };
+    let body = client.call(3, &request).await;
+    let answer = AddOffsetsToTxnResponseView::decode(&body, 3).unwrap();
+    assert_eq!(answer.error_code, 0);
+    client.commit_offset(3, who, 10).await;
+    assert_eq!(client.offset(true).await, Err(UNSTABLE));
+    client.end(4, who, true).await;
+    client.stable().await;
+    assert_eq!(client.offset(true).await, Ok(10));
+    let fenced = client.commit_offset_once(3, (who.0, who.1 - 1), 11).await;
+    assert_eq!(fenced, ErrorCode::InvalidProducerEpoch.code());
+}
+
+#[tokio::test]
+async fn a_producer_that_takes_over_drops_the_offsets_of_the_one_before() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("orders", 1, &[]).await;
+    client.find_transactions().await;
+    let first = client.init().await;
+    client.commit_offset(5, first, 10).await;
+    let second = client.init().await;
+    client.stable().await;
+    assert_eq!(client.offset(true).await, Ok(-1));
+    let late = client.commit_offset_once(5, first, 10).await;
+    assert_eq!(late, ErrorCode::InvalidProducerEpoch.code());
+    client.commit_offset(5, second, 12).await;
+    client.end(5, second, true).await;
+    client.stable().await;
+    assert_eq!(client.offset(true).await, Ok(12));
 }
 
 /// Clients speak version 2 of transactions only to brokers that have finalized the feature (trap 12).
