@@ -14,7 +14,7 @@ use weir_wire::messages::{ErrorCode, FetchResponseView, MetadataRequest, Produce
 use crate::client::{Client, PATIENCE, batch, fetch, produce, values};
 
 /// Three brokers that form one cluster.
-async fn cluster() -> (Vec<Running>, TempDir) {
+pub(crate) async fn cluster() -> (Vec<Running>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     // Peers are named before they listen, so their ports are chosen here.
     let taken: Vec<TcpListener> = (0..3)
@@ -50,7 +50,7 @@ async fn cluster() -> (Vec<Running>, TempDir) {
 }
 
 /// Waits until a broker knows the topic's partitions and all three brokers.
-async fn knows(client: &mut Client, partitions: usize) -> BTreeMap<i32, i32> {
+pub(crate) async fn knows(client: &mut Client, partitions: usize) -> BTreeMap<i32, i32> {
     loop {
         let response = client
             .metadata(

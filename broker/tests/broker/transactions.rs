@@ -25,6 +25,7 @@ use weir_wire::messages::{
 use weir_wire::{MessageView, RecordsPart};
 
 use super::client::{Client, PATIENCE, TestBroker};
+use super::cluster::{cluster, knows};
 
 const ID: &str = "payments";
 const GROUP: &str = "shop";
@@ -48,19 +49,32 @@ pub(crate) fn passes(code: i16) -> bool {
 }
 
 impl Client {
-    /// Where the id's coordinator is, once there is one.
-    pub(crate) async fn find_transactions(&mut self) {
+    /// Which broker coordinates a group (0) or a transactional id (1).
+    async fn coordinator(&mut self, key_type: i8, key: &str) -> i32 {
         let request = FindCoordinatorRequest {
-            key_type: 1,
-            coordinator_keys: vec![ID.to_owned()],
+            key_type,
+            coordinator_keys: vec![key.to_owned()],
             ..FindCoordinatorRequest::default()
         };
-        let body = self.call(6, &request).await;
-        let found = FindCoordinatorResponseView::decode(&body, 6)
-            .unwrap()
-            .to_owned();
-        assert_eq!(found.coordinators[0].error_code, 0);
-        assert_eq!(found.coordinators[0].node_id, 0);
+        loop {
+            let body = self.call(6, &request).await;
+            let found = FindCoordinatorResponseView::decode(&body, 6)
+                .unwrap()
+                .to_owned();
+            let found = &found.coordinators[0];
+            if !passes(found.error_code) {
+                assert_eq!(found.error_code, 0);
+                return found.node_id;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until there are coordinators of the id and of the group.
+    pub(crate) async fn find_transactions(&mut self) {
+        for (key_type, key) in [(0, GROUP), (1, ID)] {
+            assert_eq!(self.coordinator(key_type, key).await, 0);
+        }
     }
 
     pub(crate) async fn init_once(
@@ -189,9 +203,13 @@ impl Client {
     }
 
     pub(crate) async fn commit_offset_once(&mut self, version: i16, who: Who, offset: i64) -> i16 {
+        self.commit_offset_of(GROUP, version, who, offset).await
+    }
+
+    async fn commit_offset_of(&mut self, group: &str, version: i16, who: Who, offset: i64) -> i16 {
         let request = TxnOffsetCommitRequest {
             transactional_id: ID.to_owned(),
-            group_id: GROUP.to_owned(),
+            group_id: group.to_owned(),
             producer_id: who.0,
             producer_epoch: who.1,
             generation_id_or_member_epoch: -1,
@@ -226,9 +244,13 @@ impl Client {
 
     /// The group's offset, or why it is not told.
     pub(crate) async fn offset(&mut self, require_stable: bool) -> Result<i64, i16> {
+        self.offset_of(GROUP, require_stable).await
+    }
+
+    async fn offset_of(&mut self, group: &str, require_stable: bool) -> Result<i64, i16> {
         let request = OffsetFetchRequest {
             groups: vec![OffsetFetchRequestGroup {
-                group_id: GROUP.to_owned(),
+                group_id: group.to_owned(),
                 member_epoch: -1,
                 topics: Some(vec![OffsetFetchRequestTopics {
                     name: "orders".to_owned(),
@@ -581,6 +603,54 @@ async fn a_producer_that_takes_over_drops_the_offsets_of_the_one_before() {
     client.end(5, second, true).await;
     client.stable().await;
     assert_eq!(client.offset(true).await, Ok(12));
+}
+
+/// Coordinators and the leaders of partitions are on different brokers.
+#[tokio::test]
+async fn a_transaction_spans_brokers() {
+    let (brokers, _dir) = cluster().await;
+    let mut clients = Vec::new();
+    for broker in &brokers {
+        clients.push(Client::connect(broker.addresses().kafka).await);
+    }
+    clients[0].create_topic("orders", 6, &[]).await;
+    let leaders = knows(&mut clients[0], 6).await;
+    let at = usize::try_from(clients[0].coordinator(1, ID).await).unwrap();
+    // A group whose coordinator is another broker.
+    let mut numbers = 0..;
+    let (group, of_group) = loop {
+        let group = format!("shop-{}", numbers.next().unwrap());
+        let of_group = usize::try_from(clients[0].coordinator(0, &group).await).unwrap();
+        if of_group != at {
+            break (group, of_group);
+        }
+    };
+    let mut who = clients[at].init().await;
+    let mut expected = Vec::new();
+    for committed in [true, false] {
+        clients[at].add(who, "orders", &[0, 1, 2, 3, 4, 5]).await;
+        let commit = clients[of_group].commit_offset_of(&group, 5, who, 10).await;
+        assert_eq!(commit, 0);
+        let pending = clients[of_group].offset_of(&group, true).await;
+        assert_eq!(pending, Err(UNSTABLE));
+        who = clients[at].end(5, who, committed).await;
+        expected.push((who.0, who.1, committed));
+        clients[at]
+            .transaction_is(if committed {
+                "CompleteCommit"
+            } else {
+                "CompleteAbort"
+            })
+            .await;
+        for (partition, leader) in &leaders {
+            let leader = &mut clients[usize::try_from(*leader).unwrap()];
+            assert_eq!(leader.markers("orders", *partition).await, expected);
+        }
+        assert_eq!(clients[of_group].offset_of(&group, true).await, Ok(10));
+    }
+    for broker in brokers {
+        broker.stop().await;
+    }
 }
 
 /// Clients speak version 2 of transactions only to brokers that have finalized the feature (trap 12).
