@@ -5,6 +5,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use weir_wire::batch::{BatchBuilder, NewRecord};
 
+use weir_wire::MessageView;
+use weir_wire::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use weir_wire::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use weir_wire::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use weir_wire::messages::{
+    FindCoordinatorRequest, FindCoordinatorResponseView, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponseView, OffsetCommitRequest, OffsetCommitResponseView,
+    OffsetFetchRequest, OffsetFetchResponseView,
+};
+
 use crate::client::{Client, PATIENCE, TestBroker, values};
 
 fn keyed(records: &[(&str, Option<&str>)]) -> Bytes {
@@ -94,4 +108,117 @@ async fn of_each_key_the_last_value_stays_at_its_offset_over_a_restart() {
     assert_eq!(all(&mut client).await, left);
     let next = client.produce("t", 0, keyed(&[("a", None)])).await;
     assert_eq!(next.base_offset, 21);
+}
+
+/// Asks until it is answered without an error: coordinators are made and loaded meanwhile.
+async fn until_good<F: AsyncFnMut() -> i16>(mut ask: F) {
+    let asking = async {
+        while ask().await != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap();
+}
+
+async fn commit(client: &mut Client, offset: i64) -> i16 {
+    let partition = OffsetCommitRequestPartition {
+        partition_index: 0,
+        committed_offset: offset,
+        ..OffsetCommitRequestPartition::default()
+    };
+    let request = OffsetCommitRequest {
+        group_id: "g".to_owned(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".to_owned(),
+            partitions: vec![partition],
+            ..OffsetCommitRequestTopic::default()
+        }],
+        ..OffsetCommitRequest::default()
+    };
+    let body = client.call(8, &request).await;
+    let mut response = OffsetCommitResponseView::decode(&body, 8)
+        .unwrap()
+        .to_owned();
+    response.topics.remove(0).partitions.remove(0).error_code
+}
+
+#[tokio::test]
+async fn committed_offsets_are_compacted_and_found_again_after_a_restart() {
+    let broker = TestBroker::start_with("groups: { offsets_partitions: 1 }\n").await;
+    let mut client = broker.connect().await;
+    client.create_topic("t", 1, &[]).await;
+    until_good(async || {
+        let request = FindCoordinatorRequest {
+            key: "g".to_owned(),
+            ..FindCoordinatorRequest::default()
+        };
+        let body = client.call(3, &request).await;
+        FindCoordinatorResponseView::decode(&body, 3)
+            .unwrap()
+            .error_code
+    })
+    .await;
+    let set = |name: &str, value: &str| AlterableConfig {
+        name: name.to_owned(),
+        config_operation: 0,
+        value: Some(value.to_owned()),
+    };
+    let alter = IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "__consumer_offsets".to_owned(),
+            configs: vec![
+                set("segment.bytes", "500"),
+                set("min.cleanable.dirty.ratio", "0"),
+            ],
+        }],
+        validate_only: false,
+    };
+    let body = client.call(1, &alter).await;
+    let altered = IncrementalAlterConfigsResponseView::decode(&body, 1)
+        .unwrap()
+        .to_owned();
+    assert_eq!(altered.responses[0].error_code, 0, "{altered:?}");
+    for offset in 0..100 {
+        until_good(async || commit(&mut client, offset).await).await;
+    }
+    let partitions = &broker.running.broker().partitions;
+    let offsets = partitions
+        .all()
+        .into_iter()
+        .find(|partition| &**partition.topic() == "__consumer_offsets")
+        .unwrap();
+    let before = offsets.reader().size_bytes();
+    let compacted = async {
+        while offsets.reader().size_bytes() > before / 4 {
+            partitions.clean(0);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, compacted).await.unwrap();
+    let end = offsets.reader().log_end();
+    assert!(end.0 >= 100);
+    drop(offsets);
+    let broker = broker.restart().await;
+    let mut client = broker.connect().await;
+    until_good(async || {
+        let request = OffsetFetchRequest {
+            group_id: "g".to_owned(),
+            topics: Some(vec![OffsetFetchRequestTopic {
+                name: "t".to_owned(),
+                partition_indexes: vec![0],
+            }]),
+            ..OffsetFetchRequest::default()
+        };
+        let body = client.call(7, &request).await;
+        let found = OffsetFetchResponseView::decode(&body, 7)
+            .unwrap()
+            .to_owned();
+        if found.error_code == 0 {
+            assert_eq!(found.topics[0].partitions[0].committed_offset, 99);
+        }
+        found.error_code
+    })
+    .await;
 }
