@@ -9,6 +9,7 @@ use std::sync::Arc;
 use weir_log::storage::Space;
 
 use crate::config::Config;
+use crate::fetch_sessions::FetchSessions;
 use crate::groups::Groups;
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -16,7 +17,9 @@ use crate::net::RequestMemory;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::Metadata;
+use crate::quotas::Quotas;
 use crate::share::Share;
+use crate::telemetry::Telemetry;
 use crate::transactions::TransactionCoordinators;
 
 /// One running broker.
@@ -36,6 +39,12 @@ pub struct Broker {
     pub host: Host,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// What consumers fetch, so that they need not say it each time.
+    pub fetch_sessions: FetchSessions,
+    /// How much clients have taken of what they may.
+    pub quotas: Quotas,
+    /// What clients say about themselves.
+    pub telemetry: Telemetry,
     /// The group coordinators.
     pub groups: Groups,
     /// The transaction coordinators.

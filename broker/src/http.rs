@@ -133,7 +133,10 @@ async fn metrics(health: &Health) -> Response<Full<Bytes>> {
     };
     observe(broker).await;
     match broker.metrics.encode() {
-        Ok(metrics) => text(StatusCode::OK, metrics),
+        Ok(mut metrics) => {
+            metrics.extend_from_slice(broker.telemetry.text().as_bytes());
+            text(StatusCode::OK, metrics)
+        }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
@@ -163,6 +166,15 @@ async fn observe(broker: &Broker) {
         .request_memory
         .set(gauge(broker.request_memory.held_bytes()));
     observe_compaction(broker, &partitions);
+    let sessions = broker.fetch_sessions.kept();
+    metrics.fetch_sessions.set(gauge(sessions.sessions as u64));
+    metrics
+        .fetch_session_partitions
+        .set(gauge(sessions.partitions as u64));
+    metrics.fetch_sessions_evicted.set(gauge(sessions.evicted));
+    let (clients, dropped) = broker.telemetry.counts();
+    metrics.telemetry_clients.set(gauge(clients as u64));
+    metrics.telemetry_dropped.set(gauge(dropped));
     observe_groups(broker).await;
     if let Some(space) = broker.disk_space().await {
         metrics

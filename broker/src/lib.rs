@@ -16,6 +16,9 @@
 //! - [`host`]: what a broker stands on: disk, clock, threads; a simulation has its own.
 //! - [`gather`]: waiting for several outcomes at once.
 //! - [`producer_ids`]: identities for producers.
+//! - [`fetch_sessions`]: what consumers fetch, so that they need not say it each time.
+//! - [`quotas`]: how much clients may take.
+//! - [`telemetry`]: what clients say about themselves.
 //! - [`metrics`]: every metric, defined in one place.
 //! - [`probe`]: `weir-broker probe`, a client that writes and reads back; `main` runs it as a subcommand.
 //! - [`error`]: the table from Weir's errors to Kafka's codes.
@@ -25,6 +28,7 @@ pub mod api;
 pub mod broker;
 pub mod config;
 pub mod error;
+pub mod fetch_sessions;
 pub mod gather;
 pub mod groups;
 pub mod grpc;
@@ -37,9 +41,11 @@ pub mod partitions;
 pub mod probe;
 pub mod producer_ids;
 pub mod quorum;
+pub mod quotas;
 pub mod shards;
 pub mod share;
 pub mod start;
+pub mod telemetry;
 pub mod transactions;
 
 pub use broker::Broker;

@@ -58,6 +58,11 @@ pub struct Metrics {
     pub is_controller: IntGauge,
     pub metadata_index: IntGauge,
     pub live_brokers: IntGauge,
+    pub fetch_sessions: IntGauge,
+    pub fetch_session_partitions: IntGauge,
+    pub fetch_sessions_evicted: IntGauge,
+    pub telemetry_clients: IntGauge,
+    pub telemetry_dropped: IntGauge,
     pub groups: IntGaugeVec,
     pub resident_memory: IntGauge,
     request_durations: Vec<Histogram>,
@@ -284,6 +289,31 @@ impl Metrics {
                 r,
                 "weir_live_brokers",
                 "Brokers of the cluster that are not fenced.",
+            )?,
+            fetch_sessions: gauge(
+                r,
+                "weir_fetch_sessions",
+                "Fetch sessions that this broker keeps.",
+            )?,
+            fetch_session_partitions: gauge(
+                r,
+                "weir_fetch_session_partitions",
+                "Partitions of all fetch sessions.",
+            )?,
+            fetch_sessions_evicted: gauge(
+                r,
+                "weir_fetch_sessions_evicted",
+                "Fetch sessions that had to go for others since the broker started.",
+            )?,
+            telemetry_clients: gauge(
+                r,
+                "weir_telemetry_clients",
+                "Clients that have asked which metrics to push.",
+            )?,
+            telemetry_dropped: gauge(
+                r,
+                "weir_telemetry_dropped_points",
+                "Values that clients pushed and for which there was no room, since the broker started.",
             )?,
             groups: register(
                 r,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ControlError;
 use crate::ids::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, PartitionEpoch, TopicId};
+use crate::quotas::{QuotaEntity, Rate};
 use crate::record::HostPort;
 
 /// A request to the controller.
@@ -38,6 +39,13 @@ pub enum Command {
     DeleteTopics(DeleteTopics),
     /// Changes configurations, each resource alone. Answered with [`Reply::Configs`].
     AlterConfigs(AlterConfigs),
+    /// Changes client quotas, each entity alone. Answered with [`Reply::Quotas`].
+    AlterQuotas(AlterQuotas),
+    /// Forgets a broker that is gone for good. Answered with [`Reply::Done`].
+    UnregisterBroker {
+        /// The broker.
+        id: BrokerId,
+    },
     /// Takes a block of producer ids. Answered with [`Reply::ProducerIds`].
     AllocateProducerIds(AllocateProducerIds),
     /// Makes sure that one of the brokers' own topics exists, with the partitions and the configuration that it has to
@@ -290,6 +298,24 @@ pub enum ConfigChange {
     Subtract(String),
 }
 
+/// See [`Command::AlterQuotas`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterQuotas {
+    /// The entities and what to change of each.
+    pub entries: Vec<QuotaChanges>,
+    /// Only say what would come of it.
+    pub validate_only: bool,
+}
+
+/// What to change of one entity's quotas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaChanges {
+    /// The entity.
+    pub entity: QuotaEntity,
+    /// What is limited, and to what; `None`: not any more.
+    pub ops: Vec<(String, Option<Rate>)>,
+}
+
 /// See [`Command::AllocateProducerIds`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocateProducerIds {
@@ -325,6 +351,8 @@ pub enum Reply {
     Topics(Vec<TopicResult>),
     /// To [`Command::AlterConfigs`], in the order of the request.
     Configs(Vec<Result<(), ControlError>>),
+    /// To [`Command::AlterQuotas`], in the order of the request.
+    Quotas(Vec<Result<(), ControlError>>),
     /// To [`Command::AllocateProducerIds`].
     ProducerIds {
         /// The first of the block.

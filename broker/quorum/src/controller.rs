@@ -17,6 +17,7 @@ mod elections;
 mod in_sync;
 mod leaders;
 mod producers;
+mod quotas;
 mod reassign;
 #[cfg(test)]
 mod tests;
@@ -87,6 +88,8 @@ pub fn decide(view: &View<'_>, command: &Command) -> Result<Decision, ControlErr
         Command::CreatePartitions(request) => Ok(topics::grow(view, request)),
         Command::DeleteTopics(request) => Ok(topics::delete(view, request)),
         Command::AlterConfigs(request) => Ok(configs::alter(view, request)),
+        Command::AlterQuotas(request) => Ok(quotas::alter(view, request)),
+        Command::UnregisterBroker { id } => brokers::unregister(view, *id),
         Command::AllocateProducerIds(request) => producers::allocate(view, request),
         Command::EnsureInternalTopic { name } => Ok(topics::ensure_internal(view, name)),
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, TopicId,
 };
+use crate::quotas::ClientQuotas;
 use crate::record::{HostPort, PartitionState};
 
 mod apply;
@@ -34,6 +35,7 @@ pub struct Image {
     cluster_config: Arc<BTreeMap<String, String>>,
     group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
     client_metrics_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
+    client_quotas: Arc<ClientQuotas>,
 }
 
 /// A broker that has registered once.
@@ -273,6 +275,11 @@ impl Image {
         self.broker_configs.get(&id)
     }
 
+    /// The quotas of all clients that have any.
+    pub fn client_quotas(&self) -> &Arc<ClientQuotas> {
+        &self.client_quotas
+    }
+
     /// What was set for a group.
     pub fn group_config(&self, group: &str) -> Option<&BTreeMap<String, String>> {
         self.group_configs.get(group)
@@ -286,6 +293,11 @@ impl Image {
     /// What was set for a client metrics subscription.
     pub fn client_metrics_config(&self, subscription: &str) -> Option<&BTreeMap<String, String>> {
         self.client_metrics_configs.get(subscription)
+    }
+
+    /// What was set for all client metrics subscriptions; the same as before until one of them changes.
+    pub fn client_metrics_configs(&self) -> &Arc<BTreeMap<String, BTreeMap<String, String>>> {
+        &self.client_metrics_configs
     }
 
     /// The client metrics subscriptions, by name.

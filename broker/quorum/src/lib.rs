@@ -21,6 +21,7 @@ pub mod liveness;
 pub mod members;
 pub mod placement;
 pub mod quorum;
+pub mod quotas;
 mod raft;
 pub mod record;
 pub mod replicas;

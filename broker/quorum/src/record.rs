@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{
     BrokerEpoch, BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, TopicId,
 };
+use crate::quotas::{QuotaEntity, Rate};
 
 /// The version of the framing around records that this binary writes, and the newest that it reads.
 pub const FRAME_VERSION: u32 = 1;
@@ -43,6 +44,33 @@ pub enum Record {
     ConfigChanged(ConfigChanged),
     /// Producer ids below this one are taken.
     ProducerIdsAllocated(ProducerIdsAllocated),
+    /// A client quota was set or unset.
+    ClientQuotaChanged(ClientQuotaChanged),
+    /// A broker is gone for good.
+    BrokerUnregistered(BrokerUnregistered),
+}
+
+/// See [`Record::ClientQuotaChanged`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientQuotaChanged {
+    /// Whose quota.
+    pub entity: QuotaEntity,
+    /// What it limits.
+    pub key: String,
+    /// The limit; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Rate>,
+}
+
+/// See [`Record::BrokerUnregistered`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerUnregistered {
+    /// The broker.
+    pub id: BrokerId,
+    /// The registration that ended.
+    pub epoch: BrokerEpoch,
 }
 
 /// See [`Record::ClusterFormed`].

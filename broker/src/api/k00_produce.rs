@@ -25,6 +25,7 @@ use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
+use crate::quotas::{Limited, throttle_time_ms};
 
 /// What the whole request says about each of its batches.
 #[derive(Clone, Copy)]
@@ -99,6 +100,13 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         counters.produced_bytes.inc_by(records.len() as u64);
         append(broker, led, request.slice(records), rules.now_ms, outcome);
     }
+    let wait = broker.quotas.take(
+        &image,
+        request.client(),
+        Limited::Produced,
+        request.frame.len() as f64,
+    );
+    response.throttle_time_ms = throttle_time_ms(wait);
     let responder = request.responder();
     let acks = view.acks;
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
@@ -115,14 +123,14 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             );
         }
         if acks == 0 {
-            return unacknowledged(&response);
+            return unacknowledged(&response).throttled(wait);
         }
         if responder.version < LEADER_HINTS_FROM {
             forget_leaders(&mut response);
         } else {
             response.node_endpoints = endpoints(&image, &response);
         }
-        responder.reply(&response)
+        responder.reply(&response).throttled(wait)
     }))
 }
 

@@ -1,17 +1,18 @@
 //! Fetch: batches out of partitions.
 //!
 //! What is at hand is answered at once; otherwise the request waits on the high watermarks of its partitions until there is enough, or
-//! its time is over. Sessions (KIP-227) are not kept: every answer says session 0, which makes clients name all partitions
-//! each time.
+//! its time is over. In a session (KIP-227, [`crate::fetch_sessions`]) the client names only what changes, and is told only
+//! what changed.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 use weir_log::ReadError;
-use weir_quorum::image::Image;
+use weir_quorum::image::{Image, Topic};
 use weir_wire::messages::fetch_request::{FetchPartitionView, FetchTopicView};
 use weir_wire::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
@@ -22,15 +23,18 @@ use weir_wire::{FileRange, LeaderEpoch, Offset, Records};
 
 use super::leaders::{self, Led, NotLed};
 use super::request::isolation;
-use super::{Answer, Refused, Request};
+use super::{Answer, Refused, Reply, Request, Responder};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
+use crate::fetch_sessions::{self, Fetching, Place, Session, SessionId};
 use crate::host::Host;
 use crate::partitions::{Isolation, Partition, WakeGuard};
+use crate::quotas::{ANONYMOUS, Client, Limited, throttle_time_ms};
 
-/// A whole request, free of its frame.
+/// What a request asks for, but for the partitions.
 struct Fetch {
-    topics: Vec<WantedTopic>,
+    patience: Duration,
+    client_id: Bytes,
     bytes_min: usize,
     bytes_max: usize,
     isolation: Isolation,
@@ -58,9 +62,33 @@ impl WantedTopic {
     }
 }
 
+/// The partitions that are fetched.
+enum Wanted {
+    Named(Vec<WantedTopic>),
+    /// A session that nobody knows yet, or one that is known by its number.
+    Session(SessionOf),
+}
+
+enum SessionOf {
+    Begun(Box<Session>),
+    Known(SessionId, OwnedMutexGuard<Session>),
+}
+
+impl SessionOf {
+    fn session(&mut self) -> &mut Session {
+        match self {
+            Self::Begun(session) => session,
+            Self::Known(_, session) => session,
+        }
+    }
+}
+
 /// What one look at all partitions gave.
+#[derive(Default)]
 struct Look {
     response: FetchResponse,
+    /// In a session: where the partitions of the response are in it, in their order.
+    told: Vec<Place>,
     bytes: usize,
     has_error: bool,
     /// Partitions that more may come to, and up to where they could be read.
@@ -69,38 +97,131 @@ struct Look {
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: FetchRequestView<'_> = request.decode()?;
-    if view.session_id != 0 {
-        let error_code = ErrorCode::FetchSessionIdNotFound.code();
-        return request.answer(&FetchResponse {
-            error_code,
-            ..FetchResponse::default()
-        });
-    }
+    let image = broker.metadata.image();
     let of_client = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
     let fetch = Fetch {
-        topics: view.topics.iter().map(WantedTopic::of).collect(),
+        patience: Duration::from_millis(u64::try_from(view.max_wait_ms).unwrap_or(0)),
         bytes_min: of_client(view.min_bytes),
-        bytes_max: of_client(view.max_bytes).min(broker.config.limits.fetch_bytes as usize),
+        bytes_max: of_client(view.max_bytes)
+            .min(broker.config.limits.fetch_bytes as usize)
+            .min(
+                broker
+                    .quotas
+                    .burst(&image, request.client(), Limited::Fetched),
+            ),
+        client_id: request.client_id.clone(),
         isolation: isolation(view.isolation_level),
         version: request.version,
     };
-    let patience = Duration::from_millis(u64::try_from(view.max_wait_ms).unwrap_or(0));
-    let responder = request.responder();
     let broker = Arc::clone(broker);
+    if is_without_session(&view) {
+        let wanted = Wanted::Named(view.topics.iter().map(WantedTopic::of).collect());
+        let responder = request.responder();
+        return Ok(Answer::later(async move {
+            fetch.reply(&broker, wanted, responder).await
+        }));
+    }
     Ok(Answer::later(async move {
-        responder.reply(&fetch.answer(&broker, patience).await)
+        let responder = request.responder();
+        // In its turn, as the session's epochs ask for; and the frame is not held while the answer waits.
+        let wanted = match request.decode::<FetchRequestView<'_>>() {
+            Ok(view) => enter(&broker, &view, request.version).await,
+            Err(refused) => return Reply::Close(refused),
+        };
+        drop(request);
+        match wanted {
+            Ok(wanted) => fetch.reply(&broker, wanted, responder).await,
+            Err(code) => responder.reply(&FetchResponse {
+                error_code: code.code(),
+                ..FetchResponse::default()
+            }),
+        }
     }))
 }
 
+/// Whether the request names all that it wants, and begins nothing.
+fn is_without_session(view: &FetchRequestView<'_>) -> bool {
+    view.session_id == 0 && view.session_epoch == fetch_sessions::FINAL_EPOCH
+}
+
+async fn enter(
+    broker: &Broker,
+    view: &FetchRequestView<'_>,
+    version: i16,
+) -> Result<Wanted, ErrorCode> {
+    let fetching = broker.fetch_sessions.enter(view, version).await?;
+    Ok(match fetching {
+        Fetching::Alone => Wanted::Named(view.topics.iter().map(WantedTopic::of).collect()),
+        Fetching::Begun(session) => Wanted::Session(SessionOf::Begun(session)),
+        Fetching::Going(id, session) => Wanted::Session(SessionOf::Known(id, session)),
+    })
+}
+
+/// Tells the session what the client is being told, and the client the session's number.
+fn settle(broker: &Broker, wanted: Wanted, look: Look) -> FetchResponse {
+    let mut response = look.response;
+    let Wanted::Session(mut of) = wanted else {
+        return response;
+    };
+    let session = of.session();
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partitions);
+    for (place, data) in look.told.iter().zip(partitions) {
+        session.told(*place, data);
+    }
+    response.session_id = match of {
+        SessionOf::Begun(session) => {
+            let image = broker.metadata.image();
+            let slots = slots(broker, &image);
+            broker
+                .fetch_sessions
+                .keep(*session, slots, &broker.host.entropy)
+        }
+        SessionOf::Known(id, _) if broker.fetch_sessions.knows(id) => id.0,
+        SessionOf::Known(..) => 0,
+    };
+    response
+}
+
+/// How many sessions this broker keeps.
+fn slots(broker: &Broker, image: &Image) -> usize {
+    let metadata = &broker.metadata;
+    let name = "max.incremental.fetch.session.cache.slots";
+    weir_quorum::configs::broker_value(image, metadata.settings(), metadata.broker_id(), name)
+        .and_then(|slots| slots.parse().ok())
+        .unwrap_or(0)
+}
+
 impl Fetch {
-    async fn answer(&self, broker: &Arc<Broker>, patience: Duration) -> FetchResponse {
-        let deadline = Instant::now() + patience;
+    async fn reply(&self, broker: &Arc<Broker>, wanted: Wanted, responder: Responder) -> Reply {
+        let (mut response, bytes) = self.answer(broker, wanted).await;
+        let client = Client {
+            user: ANONYMOUS,
+            client_id: std::str::from_utf8(&self.client_id).unwrap_or_default(),
+        };
+        let image = broker.metadata.image();
+        let wait = broker
+            .quotas
+            .take(&image, client, Limited::Fetched, bytes as f64);
+        response.throttle_time_ms = throttle_time_ms(wait);
+        responder.reply(&response).throttled(wait)
+    }
+
+    /// The response, and how many bytes of records it has.
+    async fn answer(&self, broker: &Arc<Broker>, mut wanted: Wanted) -> (FetchResponse, usize) {
+        let deadline = Instant::now() + self.patience;
         loop {
-            let look = self.look(broker).await;
+            let look = match &mut wanted {
+                Wanted::Named(topics) => self.look(broker, topics).await,
+                Wanted::Session(of) => self.look_at_session(broker, of.session()).await,
+            };
             let is_enough =
                 look.bytes >= self.bytes_min || look.has_error || look.waiting.is_empty();
             if is_enough || Instant::now() >= deadline {
-                return look.response;
+                let bytes = look.bytes;
+                return (settle(broker, wanted, look), bytes);
             }
             let wake = Arc::new(Notify::new());
             let _places: Vec<WakeGuard> = look
@@ -116,35 +237,14 @@ impl Fetch {
     }
 
     /// Reads what there is, within the limits.
-    async fn look(&self, broker: &Arc<Broker>) -> Look {
+    async fn look(&self, broker: &Arc<Broker>, topics: &[WantedTopic]) -> Look {
         let image = broker.metadata.image();
-        let mut look = Look {
-            response: FetchResponse::default(),
-            bytes: 0,
-            has_error: false,
-            waiting: Vec::new(),
-        };
-        for wanted in &self.topics {
+        let mut look = Look::default();
+        for wanted in topics {
             let topic = leaders::topic(&image, &wanted.name, wanted.id);
             let mut partitions = Vec::with_capacity(wanted.partitions.len());
             for partition in &wanted.partitions {
-                let led = match topic {
-                    Err(code) => Err(NotLed::from(code)),
-                    Ok(topic) => leaders::led(
-                        broker,
-                        topic,
-                        partition.partition,
-                        partition.current_leader_epoch,
-                    ),
-                };
-                let read = match led {
-                    Ok(led) => self.read(&broker.host, &led, partition, &mut look).await,
-                    Err(not_led) => Err(not_led),
-                };
-                partitions.push(read.unwrap_or_else(|not_led| {
-                    look.has_error = true;
-                    self.refused(partition.partition, not_led)
-                }));
+                partitions.push(self.look_at(broker, topic, partition, &mut look).await);
             }
             look.response.responses.push(FetchableTopicResponse {
                 topic: wanted.name.clone(),
@@ -152,10 +252,73 @@ impl Fetch {
                 partitions,
             });
         }
-        if look.has_error && self.version >= ENDPOINTS_FROM {
-            look.response.node_endpoints = endpoints(&image, &look.response);
-        }
+        self.tell_endpoints(&image, &mut look);
         look
+    }
+
+    /// Reads what there is of a session's partitions, in the order of their turn, and takes what the client does not know.
+    async fn look_at_session(&self, broker: &Arc<Broker>, session: &Session) -> Look {
+        let image = broker.metadata.image();
+        let mut look = Look::default();
+        let mut found = None;
+        let mut answered = None;
+        let mut next = session.first();
+        while let Some(place) = next {
+            next = session.after(place);
+            let (number, name, id) = session.topic(place);
+            let topic = match found {
+                Some((known, topic)) if known == number => topic,
+                _ => leaders::topic(&image, name, id),
+            };
+            found = Some((number, topic));
+            let data = self
+                .look_at(broker, topic, &session.wanted(place), &mut look)
+                .await;
+            if !session.is_news(place, &data) {
+                continue;
+            }
+            look.told.push(place);
+            if answered != Some(number) {
+                look.response.responses.push(FetchableTopicResponse {
+                    topic: name.to_owned(),
+                    topic_id: id,
+                    partitions: Vec::new(),
+                });
+                answered = Some(number);
+            }
+            if let Some(topic) = look.response.responses.last_mut() {
+                topic.partitions.push(data);
+            }
+        }
+        self.tell_endpoints(&image, &mut look);
+        look
+    }
+
+    async fn look_at(
+        &self,
+        broker: &Arc<Broker>,
+        topic: Result<&Arc<Topic>, ErrorCode>,
+        wanted: &FetchPartitionView,
+        look: &mut Look,
+    ) -> PartitionData {
+        let led = match topic {
+            Err(code) => Err(NotLed::from(code)),
+            Ok(topic) => leaders::led(broker, topic, wanted.partition, wanted.current_leader_epoch),
+        };
+        let read = match led {
+            Ok(led) => self.read(&broker.host, &led, wanted, look).await,
+            Err(not_led) => Err(not_led),
+        };
+        read.unwrap_or_else(|not_led| {
+            look.has_error = true;
+            self.refused(wanted.partition, not_led)
+        })
+    }
+
+    fn tell_endpoints(&self, image: &Image, look: &mut Look) {
+        if look.has_error && self.version >= ENDPOINTS_FROM {
+            look.response.node_endpoints = endpoints(image, &look.response);
+        }
     }
 
     async fn read(

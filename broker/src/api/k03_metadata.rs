@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weir_quorum::command::{Command, CreateTopics, NewTopic};
+use weir_quorum::command::{Command, CreateTopics, NewTopic, Reply as Controlled};
 use weir_quorum::image::{Image, Topic};
+use weir_quorum::{ErrorName, configs};
 use weir_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -62,30 +63,53 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let image = broker.metadata.image();
     let missing = missing_topics(&image, &query);
     // Before version 4 a client could not say that it does not want this.
-    let creates =
-        broker.config.topics.auto_create && (view.allow_auto_topic_creation || request.version < 4);
-    if missing.is_empty() || !creates {
-        return request.answer(&answer(broker, &image, &query));
+    let may_create = view.allow_auto_topic_creation || request.version < 4;
+    if missing.is_empty() || !may_create || !creates(broker, &image) {
+        return request.answer(&answer(broker, &image, &query, &BTreeSet::new()));
     }
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let topics = missing
-            .into_iter()
-            .map(|name| NewTopic {
-                name,
-                ..NewTopic::default()
-            })
-            .collect();
-        // What could not be created is answered as unknown.
+        let refused = create(&broker, missing).await;
+        responder.reply(&answer(&broker, &broker.metadata.image(), &query, &refused))
+    }))
+}
+
+/// Whether topics are created because someone asks for them.
+fn creates(broker: &Broker, image: &Image) -> bool {
+    let metadata = &broker.metadata;
+    let name = "auto.create.topics.enable";
+    configs::broker_value(image, metadata.settings(), metadata.broker_id(), name)
+        .is_some_and(|value| value == "true")
+}
+
+/// Creates topics with the cluster's defaults, the brokers' own as they have to be. Returns the names that no topic can have
+/// beside those that there are; what could not be created for another reason is answered as unknown.
+async fn create(broker: &Broker, names: Vec<String>) -> BTreeSet<String> {
+    let (internal, names): (Vec<_>, Vec<_>) = names
+        .into_iter()
+        .partition(|name| weir_quorum::topics::is_internal(name));
+    for name in internal {
         let _ = broker
             .metadata
-            .control(Command::CreateTopics(CreateTopics {
-                topics,
-                validate_only: false,
-            }))
+            .control(Command::EnsureInternalTopic { name })
             .await;
-        responder.reply(&answer(&broker, &broker.metadata.image(), &query))
-    }))
+    }
+    let topics = names.into_iter().map(|name| NewTopic {
+        name,
+        ..NewTopic::default()
+    });
+    let command = Command::CreateTopics(CreateTopics {
+        topics: topics.collect(),
+        validate_only: false,
+    });
+    let Ok(Controlled::Topics(results)) = broker.metadata.control(command).await else {
+        return BTreeSet::new();
+    };
+    let refused = results.into_iter().filter(|result| {
+        let error = result.outcome.as_ref().err();
+        error.is_some_and(|error| error.name == ErrorName::InvalidTopicException)
+    });
+    refused.map(|result| result.name).collect()
 }
 
 fn missing_topics(image: &Image, query: &Query) -> Vec<String> {
@@ -105,7 +129,12 @@ fn missing_topics(image: &Image, query: &Query) -> Vec<String> {
         .collect()
 }
 
-fn answer(broker: &Broker, image: &Image, query: &Query) -> MetadataResponse {
+fn answer(
+    broker: &Broker,
+    image: &Image,
+    query: &Query,
+    refused: &BTreeSet<String>,
+) -> MetadataResponse {
     let brokers = image.live_brokers().map(|broker| {
         let endpoint = leaders::endpoint(broker);
         MetadataResponseBroker {
@@ -122,7 +151,7 @@ fn answer(broker: &Broker, image: &Image, query: &Query) -> MetadataResponse {
             .collect(),
         Some(wanted) => wanted
             .iter()
-            .map(|wanted| describe_wanted(image, wanted, query))
+            .map(|wanted| describe_wanted(image, wanted, query, refused))
             .collect(),
     };
     MetadataResponse {
@@ -139,7 +168,12 @@ fn answer(broker: &Broker, image: &Image, query: &Query) -> MetadataResponse {
     }
 }
 
-fn describe_wanted(image: &Image, wanted: &Wanted, query: &Query) -> MetadataResponseTopic {
+fn describe_wanted(
+    image: &Image,
+    wanted: &Wanted,
+    query: &Query,
+    refused: &BTreeSet<String>,
+) -> MetadataResponseTopic {
     let absent = |error: ErrorCode, name: Option<String>, topic_id| MetadataResponseTopic {
         error_code: error.code(),
         name,
@@ -151,7 +185,8 @@ fn describe_wanted(image: &Image, wanted: &Wanted, query: &Query) -> MetadataRes
         Wanted::Name(name) => match image.topic(name) {
             Some(topic) => describe(image, topic, query),
             None => {
-                let is_name = weir_quorum::topics::check_name(name).is_ok();
+                let is_name =
+                    weir_quorum::topics::check_name(name).is_ok() && !refused.contains(name);
                 let error = if is_name {
                     ErrorCode::UnknownTopicOrPartition
                 } else {

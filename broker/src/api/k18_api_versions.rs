@@ -3,41 +3,12 @@
 use std::sync::Arc;
 
 use weir_wire::ApiKey;
-use weir_wire::messages::api_versions_response::{
-    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
-};
+use weir_wire::messages::api_versions_response::ApiVersion;
 use weir_wire::messages::{ApiVersionsRequestView, ApiVersionsResponse};
 
-use super::{APIS, Answer, Refused, Request};
+use super::{APIS, Answer, Refused, Request, features};
 use crate::Broker;
 use crate::error::ErrorCode;
-
-/// A feature by Kafka's name (KIP-584), which clients ask before they speak a newer protocol.
-struct Feature {
-    name: &'static str,
-    /// The API without which this broker has none of it.
-    needs: ApiKey,
-    max: i16,
-}
-
-/// Finalized is the greatest level of each: every broker of a cluster has it from its first version on.
-const FEATURES: [Feature; 3] = [
-    Feature {
-        name: "group.version",
-        needs: ApiKey::ConsumerGroupHeartbeat,
-        max: 1,
-    },
-    Feature {
-        name: "share.version",
-        needs: ApiKey::ShareFetch,
-        max: 1,
-    },
-    Feature {
-        name: "transaction.version",
-        needs: ApiKey::EndTxn,
-        max: 2,
-    },
-];
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ApiVersionsRequestView<'_> = request.decode()?;
@@ -58,32 +29,22 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     } else {
         Vec::new()
     };
-    let served = |feature: &&Feature| APIS.iter().any(|api| api.key == feature.needs);
-    let features = FEATURES.iter().filter(served).filter(|_| is_welcome);
-    let supported = features.clone().map(|feature| SupportedFeatureKey {
-        name: feature.name.to_owned(),
-        // Clients of older versions take a level of 0 for a mistake.
-        min_version: i16::from(request.version < 4),
-        max_version: feature.max,
-    });
-    let finalized = features.map(|feature| FinalizedFeatureKey {
-        name: feature.name.to_owned(),
-        max_version_level: feature.max,
-        min_version_level: feature.max,
-    });
-    let revision = broker.metadata.image().revision();
-    request.answer(&ApiVersionsResponse {
+    if is_welcome && request.version >= 3 {
+        // Told once and for all: a client does not change its software on the way.
+        let _ = request.peer.software.set((
+            view.client_software_name.to_owned(),
+            view.client_software_version.to_owned(),
+        ));
+    }
+    let mut response = ApiVersionsResponse {
         error_code: error.code(),
         api_keys,
-        supported_features: supported.collect(),
-        finalized_features_epoch: if is_welcome {
-            i64::try_from(revision).unwrap_or(i64::MAX)
-        } else {
-            -1
-        },
-        finalized_features: finalized.collect(),
         ..ApiVersionsResponse::default()
-    })
+    };
+    if is_welcome && request.version >= 3 {
+        features::tell(broker, request.version, &mut response);
+    }
+    request.answer(&response)
 }
 
 /// Why a client is not told what is served: it has a strange name, or it takes this broker for another one (KIP-1242).

@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use weir_quorum::BrokerId;
 use weir_quorum::command::{Command, CreateTopics, NewTopic, Reply, TopicResult};
-use weir_quorum::configs::{self, TOPIC};
+use weir_quorum::configs::{self, TOPIC, cluster_number};
 use weir_quorum::image::Topic;
 use weir_wire::messages::create_topics_request::CreatableTopicView;
 use weir_wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use weir_wire::messages::{CreateTopicsRequestView, CreateTopicsResponse};
 
-use super::{Answer, Refused, Request};
+use super::{Answer, Refused, Request, mutations};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
+use crate::quotas::throttle_time_ms;
+
+/// The first version whose clients understand that they have to wait before they create (KIP-599).
+const STRICT_FROM: i16 = 6;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: CreateTopicsRequestView<'_> = request.decode()?;
@@ -24,27 +28,53 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         .filter(|topic| !seen.insert(topic.name))
         .map(|topic| topic.name.to_owned())
         .collect();
-    let topics: Vec<NewTopic> = view
-        .topics
+    let mut results: Vec<CreatableTopicResult> = twice
         .iter()
-        .filter(|topic| !twice.contains(topic.name))
-        .map(new_topic)
+        .map(|name| {
+            let message = "Duplicate topic name.";
+            refused(
+                name.clone(),
+                ApiError::new(ErrorCode::InvalidRequest, message),
+            )
+        })
         .collect();
+    let mut topics: Vec<NewTopic> = Vec::new();
+    for topic in view.topics.iter() {
+        if twice.contains(topic.name) {
+            continue;
+        }
+        match new_topic(topic) {
+            Ok(topic) => topics.push(topic),
+            Err(error) => results.push(refused(topic.name.to_owned(), error)),
+        }
+    }
     let validate_only = view.validate_only;
+    let image = broker.metadata.image();
+    let created = if validate_only {
+        0
+    } else {
+        let default = || {
+            cluster_number(&image, broker.metadata.settings(), "num.partitions")
+                .ok()
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or(1)
+        };
+        topics.iter().map(|topic| partitions(topic, default)).sum()
+    };
+    let wait = match mutations::take(broker, &image, &request, STRICT_FROM, created) {
+        Ok(wait) => wait,
+        Err(wait) => {
+            let names = topics.into_iter().map(|topic| topic.name);
+            results.extend(names.map(|name| refused(name, mutations::exceeded())));
+            let answer = request.answer(&CreateTopicsResponse {
+                throttle_time_ms: throttle_time_ms(wait),
+                topics: results,
+            })?;
+            return Ok(answer.throttled(wait));
+        }
+    };
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
-        let mut results: Vec<CreatableTopicResult> = twice
-            .into_iter()
-            .map(|name| {
-                refused(
-                    name,
-                    ApiError::new(
-                        ErrorCode::InvalidRequest,
-                        "the topic is named twice in one request",
-                    ),
-                )
-            })
-            .collect();
         let command = Command::CreateTopics(CreateTopics {
             topics: topics.clone(),
             validate_only,
@@ -71,34 +101,47 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 );
             }
         }
-        responder.reply(&CreateTopicsResponse {
+        let response = CreateTopicsResponse {
+            throttle_time_ms: throttle_time_ms(wait),
             topics: results,
-            ..CreateTopicsResponse::default()
-        })
+        };
+        responder.reply(&response).throttled(wait)
     }))
 }
 
-fn new_topic(topic: CreatableTopicView<'_>) -> NewTopic {
+/// How many partitions a topic asks for.
+fn partitions(topic: &NewTopic, default: impl Fn() -> usize) -> usize {
+    match topic.partitions {
+        Some(count) => usize::try_from(count).unwrap_or(0),
+        None if topic.assignments.is_empty() => default(),
+        None => topic.assignments.len(),
+    }
+}
+
+fn new_topic(topic: CreatableTopicView<'_>) -> Result<NewTopic, ApiError> {
     let assignments = topic.assignments.iter().map(|assignment| {
         (
             assignment.partition_index,
             assignment.broker_ids.iter().map(BrokerId).collect(),
         )
     });
-    // A null is the default.
-    let config = topic
-        .configs
-        .iter()
-        .filter_map(|config| Some((config.name.to_owned(), config.value?.to_owned())));
-    NewTopic {
+    let config = topic.configs.iter().map(|config| match config.value {
+        Some(value) => Ok((config.name.to_owned(), value.to_owned())),
+        None => {
+            let name = config.name;
+            let message = format!("Null value not supported for topic configs: {name}");
+            Err(ApiError::new(ErrorCode::InvalidConfig, message))
+        }
+    });
+    Ok(NewTopic {
         name: topic.name.to_owned(),
         // -1 is "the cluster's default".
         partitions: Some(topic.num_partitions).filter(|count| *count != -1),
         replication_factor: Some(i32::from(topic.replication_factor))
             .filter(|factor| *factor != -1),
         assignments: assignments.collect(),
-        config: config.collect(),
-    }
+        config: config.collect::<Result<_, _>>()?,
+    })
 }
 
 fn result(broker: &Broker, wanted: &NewTopic, result: TopicResult) -> CreatableTopicResult {
@@ -122,7 +165,14 @@ fn configurations(broker: &Broker, wanted: &NewTopic) -> Vec<CreatableTopicConfi
     let topic = Topic {
         name: Arc::from(wanted.name.as_str()),
         id: weir_quorum::TopicId::default(),
-        config: wanted.config.clone(),
+        config: wanted
+            .config
+            .iter()
+            .map(|(name, value)| {
+                let stored = configs::topic_def(name).map(|def| def.normal(value));
+                (name.clone(), stored.unwrap_or_else(|_| value.clone()))
+            })
+            .collect(),
         partitions: Vec::new(),
     };
     let effective = TOPIC.iter().map(|def| {

@@ -7,9 +7,13 @@ use weir_quorum::command::{Command, DeleteTopics, Reply, TopicRef};
 use weir_wire::messages::delete_topics_response::DeletableTopicResult;
 use weir_wire::messages::{DeleteTopicsRequestView, DeleteTopicsResponse};
 
-use super::{Answer, Refused, Request};
+use super::{Answer, Refused, Request, mutations};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
+use crate::quotas::throttle_time_ms;
+
+/// The first version whose clients understand that they have to wait before they delete (KIP-599).
+const STRICT_FROM: i16 = 5;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: DeleteTopicsRequestView<'_> = request.decode()?;
@@ -35,6 +39,28 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         None => TopicRef::Id(TopicId(topic.topic_id)),
     });
     let topics: Vec<TopicRef> = by_name.chain(states).collect();
+    let image = broker.metadata.image();
+    let partitions = |topic: &TopicRef| {
+        let topic = match topic {
+            TopicRef::Name(name) => image.topic(name),
+            TopicRef::Id(id) => image.topic_by_id(*id),
+        };
+        topic.map_or(0, |topic| topic.partitions.len())
+    };
+    let deleted = topics.iter().map(partitions).sum();
+    let wait = match mutations::take(broker, &image, &request, STRICT_FROM, deleted) {
+        Ok(wait) => wait,
+        Err(wait) => {
+            let exceeded = topics
+                .into_iter()
+                .map(|topic| result(topic, None, Some(mutations::exceeded())));
+            let answer = request.answer(&DeleteTopicsResponse {
+                throttle_time_ms: throttle_time_ms(wait),
+                responses: exceeded.chain(refused).collect(),
+            })?;
+            return Ok(answer.throttled(wait));
+        }
+    };
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
         let command = Command::DeleteTopics(DeleteTopics {
@@ -52,10 +78,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             .into_iter()
             .zip(outcomes)
             .map(|(topic, (id, error))| result(topic, id, error));
-        responder.reply(&DeleteTopicsResponse {
+        let response = DeleteTopicsResponse {
+            throttle_time_ms: throttle_time_ms(wait),
             responses: responses.chain(refused).collect(),
-            ..DeleteTopicsResponse::default()
-        })
+        };
+        responder.reply(&response).throttled(wait)
     }))
 }
 

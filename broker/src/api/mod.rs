@@ -18,6 +18,7 @@
 //!
 //! A file, a `mod` line, a line in [`APIS`].
 
+mod features;
 mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
@@ -42,20 +43,35 @@ mod k25_add_offsets_to_txn;
 mod k26_end_txn;
 mod k27_write_txn_markers;
 mod k28_txn_offset_commit;
+mod k29_describe_acls;
+mod k30_create_acls;
+mod k31_delete_acls;
 mod k32_describe_configs;
 mod k33_alter_configs;
 mod k34_alter_replica_log_dirs;
 mod k35_describe_log_dirs;
 mod k37_create_partitions;
 mod k42_delete_groups;
+mod k43_elect_leaders;
 mod k44_incremental_alter_configs;
+mod k45_alter_partition_reassignments;
+mod k46_list_partition_reassignments;
 mod k47_offset_delete;
+mod k48_describe_client_quotas;
+mod k49_alter_client_quotas;
+mod k50_describe_user_scram_credentials;
+mod k51_alter_user_scram_credentials;
+mod k55_describe_quorum;
+mod k57_update_features;
 mod k60_describe_cluster;
 mod k61_describe_producers;
+mod k64_unregister_broker;
 mod k65_describe_transactions;
 mod k66_list_transactions;
 mod k68_consumer_group_heartbeat;
 mod k69_consumer_group_describe;
+mod k71_get_telemetry_subscriptions;
+mod k72_push_telemetry;
 mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 mod k78_share_fetch;
@@ -66,6 +82,7 @@ mod k85_write_share_group_state;
 mod k86_delete_share_group_state;
 mod k87_read_share_group_state_summary;
 pub(crate) mod leaders;
+mod mutations;
 mod request;
 mod share;
 mod transactional;
@@ -81,6 +98,7 @@ use weir_wire::ApiKey;
 use weir_wire::frame::{FrameError, RequestFrame, refuse_api_versions};
 
 use crate::Broker;
+use crate::quotas::{self, ANONYMOUS, Limited};
 
 /// Answers one request. See the module on how it waits.
 pub type Handler = fn(&Arc<Broker>, Request) -> Result<Answer, Refused>;
@@ -145,20 +163,35 @@ pub static APIS: &[Api] = &[
     api(ApiKey::EndTxn,                  0,  5, Client, k26_end_txn::handle),
     api(ApiKey::WriteTxnMarkers,         1,  2, Client, k27_write_txn_markers::handle),
     api(ApiKey::TxnOffsetCommit,         0,  6, Client, k28_txn_offset_commit::handle),
+    api(ApiKey::DescribeAcls,            1,  3, Client, k29_describe_acls::handle),
+    api(ApiKey::CreateAcls,              1,  3, Client, k30_create_acls::handle),
+    api(ApiKey::DeleteAcls,              1,  3, Client, k31_delete_acls::handle),
     api(ApiKey::DescribeConfigs,         1,  4, Client, k32_describe_configs::handle),
     api(ApiKey::AlterConfigs,            0,  2, Client, k33_alter_configs::handle),
     api(ApiKey::AlterReplicaLogDirs,     1,  2, Client, k34_alter_replica_log_dirs::handle),
     api(ApiKey::DescribeLogDirs,         1,  5, Client, k35_describe_log_dirs::handle),
     api(ApiKey::CreatePartitions,        0,  3, Client, k37_create_partitions::handle),
     api(ApiKey::DeleteGroups,            0,  2, Client, k42_delete_groups::handle),
+    api(ApiKey::ElectLeaders,            0,  2, Client, k43_elect_leaders::handle),
     api(ApiKey::IncrementalAlterConfigs, 0,  1, Client, k44_incremental_alter_configs::handle),
+    api(ApiKey::AlterPartitionReassignments, 0,  1, Client, k45_alter_partition_reassignments::handle),
+    api(ApiKey::ListPartitionReassignments, 0,  0, Client, k46_list_partition_reassignments::handle),
     api(ApiKey::OffsetDelete,            0,  0, Client, k47_offset_delete::handle),
+    api(ApiKey::DescribeClientQuotas,    0,  1, Client, k48_describe_client_quotas::handle),
+    api(ApiKey::AlterClientQuotas,       0,  1, Client, k49_alter_client_quotas::handle),
+    api(ApiKey::DescribeUserScramCredentials, 0,  0, Client, k50_describe_user_scram_credentials::handle),
+    api(ApiKey::AlterUserScramCredentials, 0,  0, Client, k51_alter_user_scram_credentials::handle),
+    api(ApiKey::DescribeQuorum,          0,  2, Client, k55_describe_quorum::handle),
+    api(ApiKey::UpdateFeatures,          0,  2, Client, k57_update_features::handle),
     api(ApiKey::DescribeCluster,         0,  2, Client, k60_describe_cluster::handle),
     api(ApiKey::DescribeProducers,       0,  0, Client, k61_describe_producers::handle),
+    api(ApiKey::UnregisterBroker,        0,  0, Client, k64_unregister_broker::handle),
     api(ApiKey::DescribeTransactions,    0,  0, Client, k65_describe_transactions::handle),
     api(ApiKey::ListTransactions,        0,  2, Client, k66_list_transactions::handle),
     api(ApiKey::ConsumerGroupHeartbeat,  0,  1, Client, k68_consumer_group_heartbeat::handle),
     api(ApiKey::ConsumerGroupDescribe,   0,  1, Client, k69_consumer_group_describe::handle),
+    api(ApiKey::GetTelemetrySubscriptions, 0,  0, Client, k71_get_telemetry_subscriptions::handle),
+    api(ApiKey::PushTelemetry,           0,  0, Client, k72_push_telemetry::handle),
     api(ApiKey::ListConfigResources,     0,  1, Client, k74_list_config_resources::handle),
     api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
     api(ApiKey::ShareFetch,              1,  2, Client, k78_share_fetch::handle),
@@ -221,8 +254,21 @@ pub(crate) fn dispatch(
         peer,
         received,
     };
+    if !broker.metadata.has_quotas() {
+        return Ok((line, (api.handler)(broker, request)?));
+    }
+    let (client_id, began) = (request.client_id.clone(), Instant::now());
     let answer = (api.handler)(broker, request)?;
-    Ok((line, answer))
+    let client = quotas::Client {
+        user: ANONYMOUS,
+        client_id: std::str::from_utf8(&client_id).unwrap_or_default(),
+    };
+    let percent = began.elapsed().as_secs_f64() * 100.0;
+    let image = broker.metadata.image();
+    let wait = broker
+        .quotas
+        .take(&image, client, Limited::Requests, percent);
+    Ok((line, answer.throttled(wait)))
 }
 
 /// A client that speaks a newer ApiVersions than this broker is told so in version 0, never by closing (KIP-511).

@@ -7,9 +7,9 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,8 @@ use weir_wire::frame::encode_response;
 use weir_wire::{ApiKey, Frame, MessageView, Response};
 
 use crate::partitions::Isolation;
+
+use crate::quotas::{ANONYMOUS, Client};
 
 /// Who is at the other end of a connection, the same for all of its requests.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Peer {
     pub closed: CancellationToken,
     /// Whether a share session was ever opened on the connection, so that its end matters.
     pub has_share_session: AtomicBool,
+    /// What the client said about its software in ApiVersions: name and version.
+    pub software: OnceLock<(String, String)>,
 }
 
 impl Peer {
@@ -45,6 +49,7 @@ impl Peer {
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             closed: CancellationToken::new(),
             has_share_session: AtomicBool::new(false),
+            software: OnceLock::new(),
         }
     }
 }
@@ -99,6 +104,14 @@ impl Request {
         std::str::from_utf8(&self.client_id).unwrap_or_default()
     }
 
+    /// Who asks, as quotas know him.
+    pub(crate) fn client(&self) -> Client<'_> {
+        Client {
+            user: ANONYMOUS,
+            client_id: self.client_id(),
+        }
+    }
+
     /// Shares a part of the frame that a decoded view borrows.
     #[must_use]
     pub fn slice(&self, part: &[u8]) -> Bytes {
@@ -133,8 +146,21 @@ pub enum Reply {
     Send(Frame),
     /// Nothing: a produce with `acks=0` that went well.
     Nothing,
+    /// This, and after it the connection is not read from for so long: the client took more than its quota (KIP-219).
+    Throttled(Box<Reply>, Duration),
     /// The connection is closed: the only way to tell a client of an error where the protocol has no response for it.
     Close(Refused),
+}
+
+impl Reply {
+    /// The reply of a client that has to wait for so long.
+    #[must_use]
+    pub fn throttled(self, wait: Duration) -> Self {
+        if wait.is_zero() {
+            return self;
+        }
+        Self::Throttled(Box::new(self), wait)
+    }
 }
 
 /// What a handler gives back.
@@ -150,6 +176,18 @@ impl Answer {
     /// An answer that is known later.
     pub fn later(future: impl Future<Output = Reply> + Send + 'static) -> Self {
         Self::Later(Box::pin(future))
+    }
+
+    /// The answer to a client that has to wait for so long afterwards.
+    #[must_use]
+    pub fn throttled(self, wait: Duration) -> Self {
+        if wait.is_zero() {
+            return self;
+        }
+        match self {
+            Self::Now(reply) => Self::Now(reply.throttled(wait)),
+            Self::Later(future) => Self::later(async move { future.await.throttled(wait) }),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use weir_wire::Frame;
@@ -94,6 +94,8 @@ pub(crate) struct Connection<S> {
     pending: VecDeque<Pending>,
     /// Responses between `pending` and `outbox`; empty but within a turn.
     ready: Vec<Frame>,
+    /// The client took more than its quota, and is not read from before this.
+    throttled_until: Option<tokio::time::Instant>,
     outbox: Outbox,
 }
 
@@ -114,6 +116,7 @@ impl<S: Socket> Connection<S> {
             reader,
             pending: VecDeque::new(),
             ready: Vec::new(),
+            throttled_until: None,
             outbox: Outbox::default(),
         }
     }
@@ -152,13 +155,23 @@ impl<S: Socket> Connection<S> {
             if stopping && self.pending.is_empty() && self.outbox.is_empty() {
                 return Ok(Ended::Stopped);
             }
-            let reads = !stopping && self.pending.len() < in_flight_max && !self.outbox.is_full();
+            let reads = !stopping
+                && self.throttled_until.is_none()
+                && self.pending.len() < in_flight_max
+                && !self.outbox.is_full();
+            let mut throttle = None;
             tokio::select! {
                 biased;
-                ready = poll_fn(|cx| poll_answers(&mut self.pending, &mut self.ready, &self.broker, cx)),
+                ready = poll_fn(|cx| poll_answers(&mut self.pending, &mut self.ready, &mut throttle, &self.broker, cx)),
                     if !self.pending.is_empty() && !self.outbox.is_full() => {
                         self.outbox.extend(self.ready.drain(..));
                         ready?;
+                        if let Some(wait) = throttle {
+                            let until = tokio::time::Instant::now() + wait;
+                            let until = self.throttled_until.map_or(until, |other| other.max(until));
+                            self.throttled_until = Some(until);
+                            timer.as_mut().reset(until);
+                        }
                     }
                 sent = self.outbox.send(&self.socket), if !self.outbox.is_empty() => sent.map_err(Ended::Socket)?,
                 incoming = self.reader.next(&self.socket), if reads => {
@@ -172,6 +185,12 @@ impl<S: Socket> Connection<S> {
                 }
                 () = stop.cancelled(), if !stopping => {}
                 () = &mut timer => {
+                    if self.throttled_until.take().is_some() {
+                        // Its silence was not its own.
+                        active = tokio::time::Instant::now();
+                        timer.as_mut().reset(active + idle);
+                        continue;
+                    }
                     if self.pending.is_empty() && active.elapsed() >= idle {
                         return Ok(Ended::Idle);
                     }
@@ -222,6 +241,7 @@ impl<S> Drop for Connection<S> {
 fn poll_answers(
     pending: &mut VecDeque<Pending>,
     ready: &mut Vec<Frame>,
+    throttle: &mut Option<Duration>,
     broker: &Broker,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Ended>> {
@@ -242,12 +262,17 @@ fn poll_answers(
         }
         pending.pop_front();
         moved = true;
+        let mut reply = reply;
+        while let Reply::Throttled(inner, wait) = reply {
+            *throttle = Some(throttle.unwrap_or_default().max(wait));
+            reply = *inner;
+        }
         match reply {
             Reply::Send(frame) => {
                 bytes += frame.len();
                 ready.push(frame);
             }
-            Reply::Nothing => {}
+            Reply::Nothing | Reply::Throttled(..) => {}
             Reply::Close(refused) => return Poll::Ready(Err(Ended::Refused(refused))),
         }
     }

@@ -70,6 +70,22 @@ impl<L: Listener> KafkaListener<L> {
             };
             broker.metrics.connections_opened.inc();
             broker.metrics.connections.inc();
+            let wait = broker
+                .quotas
+                .connect(&broker.metadata.image(), address.ip());
+            if !wait.is_zero() {
+                // Closed at once it would be opened again at once; in its place it is one of those that there may be.
+                let (broker, stop) = (Arc::clone(&broker), stop.clone());
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    broker.metrics.connections.dec();
+                    drop((socket, place));
+                });
+                continue;
+            }
             let peer = Arc::new(Peer::new(address, "kafka"));
             let connection = Connection::new(Arc::clone(&broker), socket, peer, memory.clone());
             let (stop, abandoned) = (stop.clone(), abandoned.clone());

@@ -305,8 +305,9 @@ async fn follow_status(shared: Arc<Shared>) {
                     .iter()
                     .map(|node| node.broker)
                     .collect();
-                let changed = state.leader != leader || state.voters != voters;
-                (state.leader, state.voters) = (leader, voters);
+                let changed =
+                    state.leader != leader || state.voters != voters || state.term != status.term;
+                (state.leader, state.term, state.voters) = (leader, status.term, voters);
                 changed
             });
         }

@@ -50,10 +50,23 @@ pub(crate) struct State {
     pub(crate) cluster_id: Option<ClusterId>,
     /// Who leads the quorum, as far as is known here.
     pub(crate) leader: Option<BrokerId>,
+    /// The leader's term.
+    pub(crate) term: u64,
     /// Who votes, as far as is known here.
     pub(crate) voters: Vec<BrokerId>,
     /// This broker's registration in this life.
     pub(crate) registration: Option<BrokerEpoch>,
+}
+
+/// The quorum, as far as a broker knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumState {
+    /// The leader.
+    pub leader: Option<BrokerId>,
+    /// Its term.
+    pub term: u64,
+    /// Who votes, by id.
+    pub voters: Vec<BrokerId>,
 }
 
 /// Carries commands to the controller: over the network, or, in tests, to one in this process.
@@ -68,6 +81,21 @@ impl Metadata {
     /// state of the cluster.
     pub fn image(&self) -> Arc<Image> {
         self.image.borrow().clone()
+    }
+
+    /// Whether any client has a quota.
+    pub fn has_quotas(&self) -> bool {
+        !self.image.borrow().client_quotas().is_empty()
+    }
+
+    /// Who leads the quorum and who votes in it, as far as is known here.
+    pub fn quorum(&self) -> QuorumState {
+        let state = self.state.borrow();
+        QuorumState {
+            leader: state.leader,
+            term: state.term,
+            voters: state.voters.clone(),
+        }
     }
 
     /// Follows the metadata: changes whenever a newer image is there.

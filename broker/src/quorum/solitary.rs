@@ -44,6 +44,7 @@ impl Metadata {
         let state = State {
             cluster_id: Some(cluster_id),
             leader: Some(me),
+            term: 1,
             voters: vec![me],
             registration: None,
         };

@@ -26,6 +26,7 @@ use weir_quorum::{BrokerId, ClusterId, ControlError};
 
 use crate::Broker;
 use crate::config::{Config, HostPort, Listener};
+use crate::fetch_sessions::FetchSessions;
 use crate::groups::{Groups, PeersService, coordinator_config};
 use crate::grpc::{AdminService, Services};
 use crate::health::Health;
@@ -36,7 +37,9 @@ use crate::net::{KafkaListener, Listener as _, Network, RequestMemory, Tcp};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
+use crate::quotas::Quotas;
 use crate::share::{Share, ShareSettings, StatesService};
+use crate::telemetry::Telemetry;
 use crate::transactions::{self, TransactionCoordinators, TransactionsService};
 
 /// Left free on the data directory's file system, so that metadata and checkpoints can still be written when it is full.
@@ -257,6 +260,9 @@ pub async fn start_on<N: Network>(
         producer_ids,
         host,
         metrics,
+        fetch_sessions: FetchSessions::default(),
+        quotas: Quotas::default(),
+        telemetry: Telemetry::default(),
         groups,
         transactions,
         share,

@@ -114,20 +114,6 @@ async fn a_fetch_that_waited_long_enough_is_answered_with_what_there_is() {
 }
 
 #[tokio::test]
-async fn trap_6_session_0_is_always_the_answer_and_another_session_is_unknown() {
-    let (_broker, mut client) = broker_with(&["a"]).await;
-    let mut request = fetch("t", 0, 0);
-    request.session_epoch = 0;
-    assert_eq!(client.fetch(12, &request).await.session_id, 0);
-    (request.session_id, request.session_epoch) = (5, 1);
-    let response = client.fetch(12, &request).await;
-    assert_eq!(
-        response.error_code,
-        ErrorCode::FetchSessionIdNotFound.code()
-    );
-}
-
-#[tokio::test]
 async fn an_offset_outside_of_the_log_is_an_error_without_bounds_as_in_kafka() {
     let (_broker, mut client) = broker_with(&["a"]).await;
     let data = client.fetch_from("t", 0, 7).await;

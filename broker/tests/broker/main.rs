@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod administering;
 mod client;
 mod cluster;
 mod compaction;
@@ -18,6 +19,9 @@ mod fetching;
 mod lifecycle;
 mod producing;
 mod protocol;
+mod quotas;
+mod sessions;
 mod share;
+mod telemetry;
 mod topics;
 mod transactions;

@@ -6,8 +6,8 @@ use crate::error::{ControlError, ErrorName};
 use crate::ids::{BrokerEpoch, BrokerId, ClusterId, NodeId};
 use crate::image::Broker;
 use crate::record::{
-    BrokerCordoned, BrokerFenced, BrokerRegistered, BrokerStopping, BrokerUnfenced, ClusterFormed,
-    FeatureLevel, Record,
+    BrokerCordoned, BrokerFenced, BrokerRegistered, BrokerStopping, BrokerUnfenced,
+    BrokerUnregistered, ClusterFormed, FeatureLevel, Record,
 };
 
 /// The first records of a cluster.
@@ -175,6 +175,31 @@ pub(super) fn goodbye(view: &View<'_>, request: &Goodbye) -> Result<Decision, Co
         fence(view, broker)
     };
     Ok(Decision::new(records, Reply::Done))
+}
+
+pub(super) fn unregister(view: &View<'_>, id: BrokerId) -> Result<Decision, ControlError> {
+    let Some(broker) = view.image.broker(id) else {
+        return Err(ControlError::new(
+            ErrorName::BrokerIdNotRegistered,
+            format!("Broker ID {id} is not currently registered"),
+        ));
+    };
+    let refuse = |why: String| Err(ControlError::new(ErrorName::InvalidRequest, why));
+    if is_alive(view, broker) {
+        return refuse(format!(
+            "broker {id} is alive, and would register again: stop it first"
+        ));
+    }
+    // What a broker holds is gone with it once nobody knows it any more.
+    let held = view.image.partitions_on(id).count();
+    if held > 0 {
+        return refuse(format!("broker {id} holds {held} partitions"));
+    }
+    let gone = Record::BrokerUnregistered(BrokerUnregistered {
+        id,
+        epoch: broker.epoch,
+    });
+    Ok(Decision::new(vec![gone], Reply::Done))
 }
 
 /// The broker whose session is over first, if any is, and the records that fence it. The leader's loop asks again

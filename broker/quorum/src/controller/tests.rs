@@ -2,5 +2,6 @@
 
 mod brokers;
 mod configs;
+mod quotas;
 mod topics;
 mod world;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Broker, Image, Partition, Topic};
 use crate::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, PartitionEpoch, TopicId};
 use crate::record::{
-    BrokerCordoned, BrokerRegistered, ConfigChanged, ConfigOf, PartitionsAdded, PartitionsSet,
-    Record, TopicCreated,
+    BrokerCordoned, BrokerRegistered, ClientQuotaChanged, ConfigChanged, ConfigOf, PartitionsAdded,
+    PartitionsSet, Record, TopicCreated,
 };
 
 /// A record that contradicts what is there. Committed records never do: a broker that meets one stops.
@@ -97,6 +97,12 @@ impl Image {
             Record::TopicDeleted(deleted) => self.delete_topic(deleted.id)?,
             Record::ConfigChanged(changed) => self.change_config(changed)?,
             Record::ProducerIdsAllocated(allocated) => self.next_producer_id = allocated.next,
+            Record::ClientQuotaChanged(changed) => self.change_quota(changed),
+            Record::BrokerUnregistered(gone) => {
+                self.registration(gone.id, gone.epoch)?;
+                Arc::make_mut(&mut self.brokers).remove(&gone.id);
+                Arc::make_mut(&mut self.broker_configs).remove(&gone.id);
+            }
         }
         Ok(())
     }
@@ -212,6 +218,22 @@ impl Image {
             .ok_or(ApplyError::NoTopic(id))?;
         Arc::make_mut(&mut self.topics).remove(&name);
         Ok(())
+    }
+
+    fn change_quota(&mut self, changed: &ClientQuotaChanged) {
+        let all = Arc::make_mut(&mut self.client_quotas);
+        let quotas = all.entry(changed.entity.clone()).or_default();
+        match changed.value {
+            Some(value) => {
+                quotas.insert(changed.key.clone(), value);
+            }
+            None => {
+                quotas.remove(&changed.key);
+            }
+        }
+        if quotas.is_empty() {
+            all.remove(&changed.entity);
+        }
     }
 
     fn change_config(&mut self, changed: &ConfigChanged) -> Result<(), ApplyError> {

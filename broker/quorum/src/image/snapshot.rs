@@ -2,8 +2,9 @@
 
 use super::Image;
 use crate::record::{
-    BrokerRegistered, BrokerStopping, BrokerUnfenced, ClusterFormed, ConfigChanged, ConfigOf,
-    FeatureLevel, PartitionsSet, ProducerIdsAllocated, Record, TopicCreated,
+    BrokerRegistered, BrokerStopping, BrokerUnfenced, ClientQuotaChanged, ClusterFormed,
+    ConfigChanged, ConfigOf, FeatureLevel, PartitionsSet, ProducerIdsAllocated, Record,
+    TopicCreated,
 };
 
 impl Image {
@@ -29,6 +30,7 @@ impl Image {
         }
         self.snapshot_brokers(&mut records);
         self.snapshot_configs(&mut records);
+        self.snapshot_quotas(&mut records);
         self.snapshot_topics(&mut records);
         records
     }
@@ -84,6 +86,18 @@ impl Image {
         for (name, config) in self.client_metrics_configs.iter() {
             for (key, value) in config {
                 push(&ConfigOf::ClientMetrics(name.clone()), key, value);
+            }
+        }
+    }
+
+    fn snapshot_quotas(&self, records: &mut Vec<Record>) {
+        for (entity, quotas) in self.client_quotas.iter() {
+            for (key, value) in quotas {
+                records.push(Record::ClientQuotaChanged(ClientQuotaChanged {
+                    entity: entity.clone(),
+                    key: key.clone(),
+                    value: Some(*value),
+                }));
             }
         }
     }

@@ -45,6 +45,9 @@ impl Client {
             crate::config::Config::parse("data_dir: /data", &BTreeMap::new(), "broker-0").unwrap();
         let producer_ids = Arc::new(ProducerIds::default());
         let broker = Arc::new(Broker {
+            fetch_sessions: Default::default(),
+            quotas: Default::default(),
+            telemetry: Default::default(),
             config,
             metadata: house.metadata.clone(),
             partitions: Arc::clone(&house.partitions),

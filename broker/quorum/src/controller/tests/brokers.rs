@@ -188,3 +188,31 @@ fn producer_ids_are_given_once() {
         ErrorName::StaleBrokerEpoch
     );
 }
+
+#[test]
+fn only_a_broker_that_is_gone_and_holds_nothing_is_forgotten() {
+    let mut world = World::of(2);
+    let unregister = |world: &mut World, id| {
+        let asked = world.ask(Command::UnregisterBroker { id: BrokerId(id) });
+        asked.err().map(|error| error.name)
+    };
+    assert_eq!(
+        unregister(&mut world, 7),
+        Some(ErrorName::BrokerIdNotRegistered)
+    );
+    assert_eq!(unregister(&mut world, 1), Some(ErrorName::InvalidRequest));
+    world.create_one("t", 2);
+    world.goodbye(1);
+    world.pass(super::world::SESSION * 2, &[0]);
+    assert_eq!(
+        unregister(&mut world, 1),
+        Some(ErrorName::InvalidRequest),
+        "it holds a partition"
+    );
+    let topics = vec![crate::command::TopicRef::Name("t".into())];
+    world.topics(Command::DeleteTopics(crate::command::DeleteTopics {
+        topics,
+    }));
+    assert_eq!(unregister(&mut world, 1), None);
+    assert!(world.image.broker(BrokerId(1)).is_none());
+}
