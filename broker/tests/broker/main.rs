@@ -9,6 +9,7 @@
 
 mod admin;
 mod administering;
+mod bounds;
 mod client;
 mod cluster;
 mod compaction;
