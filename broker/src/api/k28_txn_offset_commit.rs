@@ -42,7 +42,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             places.push(response.topics.len());
             topics.push(to_commit(&topic, known));
         }
-        response.topics.push(answer_for(&topic, known.err()));
+        response
+            .topics
+            .push(answer_for(&topic, known.map(Arc::as_ref)));
     }
     let commit = CommitRequest {
         group: view.group_id.into(),
@@ -128,7 +130,11 @@ fn told(version: i16) -> impl Fn(ErrorCode) -> ErrorCode {
 }
 
 fn to_commit(topic: &TxnOffsetCommitRequestTopicView<'_>, known: &Topic) -> CommitTopic {
-    let partitions = topic.partitions.iter().map(|partition| CommitPartition {
+    let there = topic
+        .partitions
+        .iter()
+        .filter(|partition| known.partition(partition.partition_index).is_some());
+    let partitions = there.map(|partition| CommitPartition {
         partition: PartitionIndex(partition.partition_index),
         offset: Offset(partition.committed_offset),
         leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
@@ -146,15 +152,21 @@ fn to_commit(topic: &TxnOffsetCommitRequestTopicView<'_>, known: &Topic) -> Comm
 
 fn answer_for(
     topic: &TxnOffsetCommitRequestTopicView<'_>,
-    error: Option<ErrorCode>,
+    known: Result<&Topic, ErrorCode>,
 ) -> TxnOffsetCommitResponseTopic {
-    let error_code = error.unwrap_or(ErrorCode::None).code();
+    let error_code = |partition| match known {
+        Err(error) => error.code(),
+        Ok(topic) if topic.partition(partition).is_none() => {
+            ErrorCode::UnknownTopicOrPartition.code()
+        }
+        Ok(_) => ErrorCode::None.code(),
+    };
     let partitions = topic
         .partitions
         .iter()
         .map(|partition| TxnOffsetCommitResponsePartition {
             partition_index: partition.partition_index,
-            error_code,
+            error_code: error_code(partition.partition_index),
         });
     TxnOffsetCommitResponseTopic {
         name: topic.name.to_owned(),
@@ -163,7 +175,7 @@ fn answer_for(
     }
 }
 
-/// Puts the coordinator's word on each topic in its place.
+/// Puts the coordinator's word on each partition that is there in its place.
 fn fill(
     response: &mut TxnOffsetCommitResponse,
     places: &[usize],
@@ -178,7 +190,10 @@ fn fill(
                 .map(|topic| topic.partitions)
                 .unwrap_or_default()
         });
-        for (index, partition) in partitions.iter_mut().enumerate() {
+        let there = partitions
+            .iter_mut()
+            .filter(|partition| partition.error_code == 0);
+        for (index, partition) in there.enumerate() {
             partition.error_code = match &outcomes {
                 Ok(outcomes) => outcomes
                     .get(index)

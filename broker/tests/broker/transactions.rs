@@ -207,6 +207,13 @@ impl Client {
     }
 
     async fn commit_offset_of(&mut self, group: &str, version: i16, who: Who, offset: i64) -> i16 {
+        // The first is not there.
+        let partition = |partition_index| TxnOffsetCommitRequestPartition {
+            partition_index,
+            committed_offset: offset,
+            committed_leader_epoch: -1,
+            committed_metadata: Some(String::new()),
+        };
         let request = TxnOffsetCommitRequest {
             transactional_id: ID.to_owned(),
             group_id: group.to_owned(),
@@ -215,12 +222,7 @@ impl Client {
             generation_id_or_member_epoch: -1,
             topics: vec![TxnOffsetCommitRequestTopic {
                 name: "orders".to_owned(),
-                partitions: vec![TxnOffsetCommitRequestPartition {
-                    partition_index: 0,
-                    committed_offset: offset,
-                    committed_leader_epoch: -1,
-                    committed_metadata: Some(String::new()),
-                }],
+                partitions: vec![partition(77), partition(0)],
                 ..TxnOffsetCommitRequestTopic::default()
             }],
             ..TxnOffsetCommitRequest::default()
@@ -230,7 +232,10 @@ impl Client {
             let answer = TxnOffsetCommitResponseView::decode(&body, version)
                 .unwrap()
                 .to_owned();
-            let code = answer.topics[0].partitions[0].error_code;
+            let partitions = &answer.topics[0].partitions;
+            let missing = ErrorCode::UnknownTopicOrPartition.code();
+            assert_eq!(partitions[0].error_code, missing);
+            let code = partitions[1].error_code;
             if !passes(code) {
                 return code;
             }
