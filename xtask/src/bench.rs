@@ -5,9 +5,11 @@
 //! which promises what Kafka promises, and with its default, `durability: fsync`.
 //!
 //! [`broker`] starts and ends brokers ([`kafka`], [`weir`]), [`load`] runs the client, [`work`] is what is measured under
-//! load and [`lifecycle`] what is measured around it, [`report`] writes the tables. Whatever is started here ends with this
+//! load and [`lifecycle`] what is measured around it, [`bare`] what the
+//! least is that any broker could need, [`report`] writes the tables. Whatever is started here ends with this
 //! process, however that ends.
 
+mod bare;
 mod broker;
 mod kafka;
 mod lifecycle;
@@ -53,6 +55,7 @@ impl Options {
     fn check(&self) -> Outcome {
         let rows = work::rows().map(|row| row.name);
         let rows: Vec<String> = rows
+            .chain(bare::ROWS.iter().map(|(name, ..)| (*name).to_owned()))
             .chain(lifecycle::ROWS.iter().map(|(name, _)| (*name).to_owned()))
             .collect();
         match self.only.iter().find(|only| !rows.contains(only)) {
@@ -83,7 +86,13 @@ pub(crate) fn run(mut options: Options) -> Outcome {
         .filter(|row| options.wants(&row.name))
         .collect();
     for round in 1..=options.rounds {
+        for (row, _, frame_bytes) in bare::ROWS {
+            if options.wants(row) {
+                results.bare(row, bare::seconds_per_gb(frame_bytes, options.quick)?);
+            }
+        }
         for kind in turns(&options.brokers, round) {
+            let rows: Vec<_> = rows.iter().filter(|row| row.is_for(kind)).collect();
             if !rows.is_empty() {
                 println!("round {round}, {kind}");
                 work::run(
@@ -96,7 +105,11 @@ pub(crate) fn run(mut options: Options) -> Outcome {
             }
         }
     }
-    for &kind in options.brokers.iter().filter(|kind| **kind != Kind::WeirOs) {
+    for &kind in options
+        .brokers
+        .iter()
+        .filter(|kind| matches!(kind, Kind::Kafka | Kind::WeirFsync))
+    {
         lifecycle::run(kind, &options, &programs, &load, &mut results)?;
     }
     remove(&folder().join("data"))?;
@@ -119,10 +132,10 @@ fn turns(brokers: &[Kind], round: u32) -> impl Iterator<Item = Kind> {
 
 fn prepare(options: &Options, results: &mut Results) -> Outcome<Programs> {
     let mut programs = Programs::default();
-    if options.brokers.contains(&Kind::Kafka) {
+    if options.brokers.iter().any(|kind| kind.is_kafka()) {
         programs.kafka = kafka::fetch()?;
     }
-    if options.brokers.iter().any(|kind| *kind != Kind::Kafka) {
+    if options.brokers.iter().any(|kind| !kind.is_kafka()) {
         programs.weir = binaries::build()?.broker;
         if options.wants(lifecycle::IMAGE) {
             results.fact(

@@ -22,12 +22,12 @@ func startClock(pid int) clock {
 	return clock{started: time.Now(), pid: pid, broker: cpu, client: clientCPU()}
 }
 
-func (c clock) stop(records int64, size int) answer {
+func (c clock) stop(records, bytes int64) answer {
 	seconds := time.Since(c.started).Seconds()
 	result := answer{"seconds": round(seconds), "client_cpu_s": round(clientCPU() - c.client)}
 	if records > 0 {
 		result["records"] = records
-		result["mb_s"] = round(float64(records) * float64(size) / seconds / 1e6)
+		result["mb_s"] = round(float64(bytes) / seconds / 1e6)
 	}
 	if cpu, rss := brokerUsage(c.pid); rss > 0 {
 		result["broker_cpu_s"] = round(cpu - c.broker)

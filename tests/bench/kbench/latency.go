@@ -66,7 +66,7 @@ func endToEnd(ctx context.Context, s settings) (answer, error) {
 	if err := <-received; err != nil {
 		return nil, fmt.Errorf("reading: %w", err)
 	}
-	result := clock.stop(total, s.size)
+	result := clock.stop(total, total*int64(s.size))
 	slices.Sort(latencies)
 	for name, share := range map[string]float64{"p50_ms": .5, "p99_ms": .99, "p999_ms": .999, "max_ms": 1} {
 		at := min(int(share*float64(len(latencies))), len(latencies)-1)

@@ -5,6 +5,7 @@
 //
 //	produce     sends -count records as fast as acknowledgements come back
 //	consume     reads -count records from the start of a topic, and checks that each is there once and in order
+//	fan-out     the same, while -readers clients read everything at the topic's end
 //	end-to-end  open loop: sends -rate records a second; each carries the time at which it was due, so that a stall is
 //	            charged to every record that it delayed
 //	create      makes -topics topics and waits until every partition serves
@@ -27,7 +28,7 @@ import (
 type settings struct {
 	address, mode, topic, compression string
 	pid, topics, partitions, size     int
-	batch, window                     int
+	batch, window, clients, readers   int
 	count                             int64
 	rate                              float64
 	linger, warmup, duration, limit   time.Duration
@@ -39,6 +40,7 @@ type answer map[string]any
 var modes = map[string]func(context.Context, settings) (answer, error){
 	"produce":    produce,
 	"consume":    consume,
+	"fan-out":    fanOut,
 	"end-to-end": endToEnd,
 	"create":     create,
 	"delete":     remove,
@@ -52,11 +54,13 @@ func main() {
 	flag.StringVar(&s.topic, "topic", "kbench", "topic, or with -topics what their names begin with")
 	flag.IntVar(&s.topics, "topics", 0, "how many topics, `topic`-0 and on; 0 for the one topic")
 	flag.IntVar(&s.partitions, "partitions", 1, "partitions of each topic")
-	flag.IntVar(&s.size, "size", 1024, "`bytes` of a record, at least 16")
+	flag.IntVar(&s.size, "size", 1024, "`bytes` of a record, at least 16; 0 for a mix from 100 bytes to 100 KiB")
 	flag.Int64Var(&s.count, "count", 1_000_000, "records")
 	flag.StringVar(&s.compression, "compression", "none", "none, lz4, zstd, snappy or gzip")
 	flag.IntVar(&s.batch, "batch", 1_000_000, "`bytes` of a batch at most")
-	flag.IntVar(&s.window, "window", 10_000, "records on their way at most")
+	flag.IntVar(&s.clients, "clients", 1, "producers, each with connections of its own")
+	flag.IntVar(&s.readers, "readers", 10, "readers of -mode fan-out")
+	flag.IntVar(&s.window, "window", 10_000, "records on their way at most, of all producers")
 	flag.DurationVar(&s.linger, "linger", 0, "how long a batch waits for more records")
 	flag.Float64Var(&s.rate, "rate", 1000, "records a second")
 	flag.DurationVar(&s.warmup, "warmup", 4*time.Second, "not measured")
@@ -65,7 +69,9 @@ func main() {
 	flag.IntVar(&s.pid, "pid", 0, "process of the broker, to report its CPU seconds and memory")
 	flag.Parse()
 
-	s.size = max(s.size, stamp)
+	if s.size != 0 {
+		s.size = max(s.size, stamp)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
 	defer cancel()
 	result, err := run(ctx, s)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,15 +12,29 @@ import (
 )
 
 func produce(ctx context.Context, s settings) (answer, error) {
-	client, err := producer(s)
+	clock, records, bytes, err := send(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
+	return clock.stop(records, bytes), nil
+}
+
+// Send has all records acknowledged, and returns when it began, how many there were and their bytes.
+func send(ctx context.Context, s settings) (clock, int64, int64, error) {
+	clients := make([]*kgo.Client, s.clients)
+	s.window = max(s.window/s.clients, 1)
+	for i := range clients {
+		client, err := producer(s)
+		if err != nil {
+			return clock{}, 0, 0, err
+		}
+		defer client.Close()
+		clients[i] = client
+	}
 	topic := func(int64) string { return s.topic }
 	if s.topics == 0 {
-		if err := ensureTopic(ctx, client, s.topic, s.partitions); err != nil {
-			return nil, err
+		if err := ensureTopic(ctx, clients[0], s.topic, s.partitions); err != nil {
+			return clock{}, 0, 0, err
 		}
 	} else {
 		names := topicNames(s)
@@ -27,24 +42,69 @@ func produce(ctx context.Context, s settings) (answer, error) {
 	}
 
 	var failure atomic.Pointer[error]
-	acknowledged := func(_ *kgo.Record, err error) {
+	failed := func(err error) {
 		if err != nil {
 			failure.CompareAndSwap(nil, &err)
 		}
 	}
+	var bytes atomic.Int64
 	patterns := payloads(s.size)
-	clock := startClock(s.pid)
-	for i := int64(0); i < s.count && failure.Load() == nil; i++ {
-		value := stamped(patterns[i%int64(len(patterns))], clock.started, i)
-		client.Produce(ctx, &kgo.Record{Topic: topic(i), Value: value}, acknowledged)
+	began := startClock(s.pid)
+	var all sync.WaitGroup
+	for first, client := range clients {
+		all.Go(func() {
+			sent := int64(0)
+			for i := int64(first); i < s.count && failure.Load() == nil; i += int64(len(clients)) {
+				value := stamped(patterns[i%int64(len(patterns))], began.started, i)
+				sent += int64(len(value))
+				client.Produce(ctx, &kgo.Record{Topic: topic(i), Value: value}, func(_ *kgo.Record, err error) { failed(err) })
+			}
+			bytes.Add(sent)
+			failed(client.Flush(ctx))
+		})
 	}
-	if err := client.Flush(ctx); err != nil {
+	all.Wait()
+	if err := failure.Load(); err != nil {
+		return clock{}, 0, 0, *err
+	}
+	return began, s.count, bytes.Load(), nil
+}
+
+// FanOut measures how long it takes until every reader has every record that was sent meanwhile.
+func fanOut(ctx context.Context, s settings) (answer, error) {
+	through, err := connect(s)
+	if err != nil {
 		return nil, err
 	}
-	if err := failure.Load(); err != nil {
-		return nil, *err
+	defer through.Close()
+	if err := ensureTopic(ctx, through, s.topic, s.partitions); err != nil {
+		return nil, err
 	}
-	return clock.stop(s.count, s.size), nil
+	read := make(chan error, s.readers)
+	for range s.readers {
+		reader, err := readerFromEnd(ctx, s, through)
+		if err != nil {
+			return nil, err
+		}
+		defer reader.Close()
+		go func() {
+			count := int64(0)
+			read <- poll(ctx, reader, func(*kgo.Record) (more bool, err error) {
+				count++
+				return count < s.count, nil
+			})
+		}()
+	}
+	clock, records, bytes, err := send(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for range s.readers {
+		if err := <-read; err != nil {
+			return nil, fmt.Errorf("reading: %w", err)
+		}
+	}
+	return clock.stop(records, bytes*int64(s.readers)), nil
 }
 
 func consume(ctx context.Context, s settings) (answer, error) {
@@ -69,7 +129,7 @@ func consume(ctx context.Context, s settings) (answer, error) {
 
 	next := make([]int64, len(start))
 	seen := make([]bool, s.count)
-	var count int64
+	var count, bytes int64
 	clock := startClock(s.pid)
 	err = poll(ctx, client, func(r *kgo.Record) (more bool, err error) {
 		if r.Offset != next[r.Partition] {
@@ -82,12 +142,13 @@ func consume(ctx context.Context, s settings) (answer, error) {
 		}
 		seen[sequence] = true
 		count++
+		bytes += int64(len(r.Value))
 		return count < s.count, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("after %d records: %w", count, err)
 	}
-	return clock.stop(count, s.size), nil
+	return clock.stop(count, bytes), nil
 }
 
 func consumer(s settings, start map[int32]kgo.Offset) (*kgo.Client, error) {

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Kind {
     /// Apache Kafka, which leaves syncing to the kernel.
     Kafka,
+    /// Apache Kafka with `flush.messages=1`: a sync before each acknowledgement, for the one row where that decides.
+    KafkaFlush,
     /// Weir with `durability: os`: the same promise as Kafka's.
     WeirOs,
     /// Weir with `durability: fsync`, its default.
@@ -24,13 +26,19 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Kafka, Self::WeirOs, Self::WeirFsync];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Kafka, Self::KafkaFlush, Self::WeirOs, Self::WeirFsync];
+
+    pub(super) fn is_kafka(self) -> bool {
+        matches!(self, Self::Kafka | Self::KafkaFlush)
+    }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kafka => "kafka",
+            Self::KafkaFlush => "kafka-flush",
             Self::WeirOs => "weir-os",
             Self::WeirFsync => "weir-fsync",
         })
@@ -54,7 +62,11 @@ impl Programs {
         fs::create_dir_all(&home)?;
         let [port, second, third] = free_ports()?;
         let command = match kind {
-            Kind::Kafka => kafka::install(&self.kafka, &home, port, second)?,
+            Kind::Kafka => kafka::install(&self.kafka, &home, port, second, "")?,
+            Kind::KafkaFlush => {
+                let sync = "log.flush.interval.messages=1\n";
+                kafka::install(&self.kafka, &home, port, second, sync)?
+            }
             Kind::WeirOs => weir::install(&self.weir, &home, "os", [port, second, third])?,
             Kind::WeirFsync => weir::install(&self.weir, &home, "fsync", [port, second, third])?,
         };

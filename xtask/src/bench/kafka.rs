@@ -32,19 +32,20 @@ pub(crate) fn fetch() -> Outcome<PathBuf> {
     maven::jars(&format!("kafka-{VERSION}"), &sources().join("pom.xml"))
 }
 
-/// Formats a directory and returns the command that starts a broker on it.
+/// Formats a directory and returns the command that starts a broker on it; `more` are further settings.
 pub(super) fn install(
     jars: &Path,
     home: &Path,
     port: u16,
     controller_port: u16,
+    more: &str,
 ) -> Outcome<Vec<String>> {
     let properties = home.join("server.properties");
     let filled = fs::read_to_string(sources().join("server.properties"))?
         .replace("{port}", &port.to_string())
         .replace("{controller_port}", &controller_port.to_string())
         .replace("{log_dir}", &home.join("log").display().to_string());
-    fs::write(&properties, filled)?;
+    fs::write(&properties, filled + more)?;
     let properties = properties.display().to_string();
     let common = [
         format!(

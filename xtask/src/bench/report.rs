@@ -2,7 +2,7 @@
 
 use super::broker::Kind;
 use super::load::Answer;
-use super::{Options, kafka, lifecycle, work};
+use super::{Options, bare, kafka, lifecycle, work};
 use crate::{Outcome, paths, process};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -15,6 +15,8 @@ pub(super) struct Results {
     lifecycle: String,
     answers: BTreeMap<(String, Kind), Vec<Answer>>,
     facts: BTreeMap<(&'static str, Kind), Vec<f64>>,
+    /// CPU seconds for each GB of the bare loop.
+    bare: BTreeMap<&'static str, Vec<f64>>,
     failures: Vec<String>,
 }
 
@@ -26,6 +28,7 @@ impl Results {
             lifecycle: lifecycle::described(options),
             answers: BTreeMap::new(),
             facts: BTreeMap::new(),
+            bare: BTreeMap::new(),
             failures: Vec::new(),
         })
     }
@@ -55,6 +58,11 @@ impl Results {
         self.facts.entry((row, kind)).or_default().push(value);
     }
 
+    pub(super) fn bare(&mut self, row: &'static str, seconds_per_gb: f64) {
+        println!("  {row:<26} {seconds_per_gb:.3} s/GB");
+        self.bare.entry(row).or_default().push(seconds_per_gb);
+    }
+
     pub(super) fn failed(&mut self, row: &str, kind: Kind, error: &dyn std::error::Error) {
         println!("  {row:<26} FAILED: {error}");
         self.failures.push(format!("{kind}, {row}: {error}"));
@@ -69,6 +77,29 @@ impl Results {
         }
     }
 
+    fn bare_loop(&self, out: &mut impl Write) -> fmt::Result {
+        if self.bare.is_empty() {
+            return Ok(());
+        }
+        let column = Column {
+            title: "CPU s/GB",
+            digits: 2,
+            spread: true,
+            value: |_| None,
+        };
+        write!(
+            out,
+            "\nA bare loop that reads frames from a socket and writes them to a file:\n\n| | {} |\n|---|---|",
+            column.title
+        )?;
+        for (row, what, _) in bare::ROWS {
+            if let Some(values) = self.bare.get(row) {
+                write!(out, "\n| {what} | {} |", column.cell(values.clone()))?;
+            }
+        }
+        writeln!(out)
+    }
+
     fn table(&self, out: &mut impl Write, rows: &[String], columns: &[Column]) -> fmt::Result {
         let rows: Vec<_> = rows
             .iter()
@@ -77,21 +108,26 @@ impl Results {
         if rows.is_empty() {
             return Ok(());
         }
+        let took_part = |kind: &&Kind| {
+            rows.iter()
+                .any(|row| self.answers.contains_key(&((*row).clone(), **kind)))
+        };
+        let brokers: Vec<Kind> = self.brokers.iter().filter(took_part).copied().collect();
         write!(out, "\n| |")?;
         for column in columns {
-            for kind in &self.brokers {
+            for kind in &brokers {
                 write!(out, " {}, {} |", column.title, title(*kind))?;
             }
         }
         write!(
             out,
             "\n|---|{}",
-            "---|".repeat(columns.len() * self.brokers.len())
+            "---|".repeat(columns.len() * brokers.len())
         )?;
         for row in rows {
             write!(out, "\n| {row} |")?;
             for column in columns {
-                for kind in &self.brokers {
+                for kind in &brokers {
                     let answers = self
                         .answers
                         .get(&(row.clone(), *kind))
@@ -222,6 +258,7 @@ fn client_cores(answer: &Answer) -> Option<f64> {
 fn title(kind: Kind) -> &'static str {
     match kind {
         Kind::Kafka => "Kafka",
+        Kind::KafkaFlush => "Kafka `flush.messages=1`",
         Kind::WeirOs => "Weir `os`",
         Kind::WeirFsync => "Weir `fsync`",
     }
@@ -231,15 +268,24 @@ impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.heading)?;
         let rows: Vec<String> = work::rows().map(|row| row.name).collect();
-        let (latency, throughput): (Vec<_>, Vec<_>) =
+        let (latency, rows): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| row.starts_with("e2e"));
+        let (synced, throughput): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row == work::SMALL_BATCHES);
         writeln!(
             f,
             "\n### Throughput\n\nMedians of the rounds (least to greatest). A GB is 10⁹ bytes of records before compression."
         )?;
         self.table(f, &throughput, &THROUGHPUT)?;
+        self.bare_loop(f)?;
         writeln!(f, "\nCores that the broker and the client used meanwhile:")?;
         self.table(f, &throughput, &BUSY)?;
+        writeln!(
+            f,
+            "\n### Many producers of small batches\n\n16 producers, 64 partitions, batches of at most 4 KiB: where a broker that syncs before it acknowledges \
+             is held up by the disk. Kafka stands here twice: as it comes, without a sync, and with one for each batch."
+        )?;
+        self.table(f, &synced, &THROUGHPUT)?;
         writeln!(
             f,
             "\n### End to end\n\nFrom the time a record was due to be sent until the reader has it; at 1,000/s one partition, at 10,000/s twelve."
@@ -248,7 +294,7 @@ impl fmt::Display for Results {
         let brokers: Vec<_> = self
             .brokers
             .iter()
-            .filter(|kind| **kind != Kind::WeirOs)
+            .filter(|kind| matches!(kind, Kind::Kafka | Kind::WeirFsync))
             .collect();
         writeln!(f, "\n### Life cycle\n\n{}\n", self.lifecycle)?;
         write!(f, "| |")?;
