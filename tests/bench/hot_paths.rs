@@ -40,13 +40,17 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let data = DataDir::open(Arc::new(OsStorage::new()), dir.path(), 0).expect("a data directory");
+        let data =
+            DataDir::open(Arc::new(OsStorage::new()), dir.path(), 0).expect("a data directory");
         let config = LanesConfig {
             lanes: 1,
             ..LanesConfig::default()
         };
-        let (lanes, mut cores) =
-            Lanes::without_threads(&config, Arc::new(SystemClock), Arc::new(|fatal| panic!("{fatal}")));
+        let (lanes, mut cores) = Lanes::without_threads(
+            &config,
+            Arc::new(SystemClock),
+            Arc::new(|fatal| panic!("{fatal}")),
+        );
         let mut lane = cores.remove(0);
         let (sender, opened) = mpsc::channel();
         let partition = OpenPartition {
@@ -173,7 +177,9 @@ fn index_lookup(c: &mut Criterion) {
         b.iter(|| {
             // A step that is prime to the log's length visits it all over.
             from = (from + 104_729) % end.0;
-            reader.slice(Offset(from), end, 1 << 20, true).expect("it is there")
+            reader
+                .slice(Offset(from), end, 1 << 20, true)
+                .expect("it is there")
         });
     });
 }
@@ -203,5 +209,12 @@ fn fetch_assembly(c: &mut Criterion) {
     });
 }
 
-criterion_group!(hot_paths, append, batch_check, frame_parse, index_lookup, fetch_assembly);
+criterion_group!(
+    hot_paths,
+    append,
+    batch_check,
+    frame_parse,
+    index_lookup,
+    fetch_assembly
+);
 criterion_main!(hot_paths);
