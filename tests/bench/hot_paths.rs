@@ -9,7 +9,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use weir_log::storage_os::OsStorage;
 use weir_log::{
     Append, DataDir, Durability, LaneCore, Lanes, LanesConfig, LogConfig, Observer, OpenPartition,
-    PartitionHandle, PartitionKey, PartitionMeta, SystemClock,
+    Origin, PartitionHandle, PartitionKey, PartitionMeta, SystemClock,
 };
 use weir_wire::batch::{BatchBuilder, NewRecord, only_batch};
 use weir_wire::frame::{RequestFrame, encode_request, encode_response};
@@ -85,6 +85,8 @@ impl Bench {
         self.handle.append(Append {
             batch,
             leader_epoch: LeaderEpoch(1),
+            origin: Origin::Client,
+            verified: None,
             done: Box::new(|result| {
                 result.expect("it is appended");
             }),
