@@ -138,7 +138,6 @@ fn frame_parse(c: &mut Criterion) {
     let partition = |index| PartitionProduceData {
         index,
         records: Some(Records::from(batch.clone())),
-        ..PartitionProduceData::default()
     };
     let request = ProduceRequest {
         acks: -1,
