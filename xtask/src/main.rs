@@ -20,6 +20,7 @@ mod maven;
 mod paths;
 mod prerequisites;
 mod process;
+mod sim;
 mod table;
 mod test;
 mod wire;
@@ -67,6 +68,8 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Live whole clusters in one thread, each from one seed
+    Sim(sim::Options),
     /// Generate the Kafka codec from broker/wire/schema
     Wire {
         /// Write nothing; fail when a committed file is stale
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(options),
         Task::Check => check::run(),
         Task::Fuzz { seconds, keep } => fuzz::run(seconds, keep),
+        Task::Sim(options) => sim::run(&options),
         Task::Wire {
             import: Some(definitions),
             ..

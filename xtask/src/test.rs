@@ -4,7 +4,9 @@
 //! nothing: machines differ.
 
 use crate::process::{cargo, command, lines, run as go};
-use crate::{Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites};
+use crate::{
+    Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites, sim,
+};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ struct Stage {
     run: fn(filter: &str, tally: &mut Tally) -> Outcome,
 }
 
-const STAGES: [Stage; 7] = [
+const STAGES: [Stage; 8] = [
     Stage {
         name: "machine",
         what: "what the tests need is here, or is installed",
@@ -30,9 +32,15 @@ const STAGES: [Stage; 7] = [
     },
     Stage {
         name: "unit",
-        what: "unit, property and simulation tests",
+        what: "unit and property tests",
         budget_minutes: 10,
         run: unit,
+    },
+    Stage {
+        name: "sim",
+        what: "whole clusters from one seed each, under every fault; and that every mutant is found",
+        budget_minutes: 9,
+        run: simulation,
     },
     Stage {
         name: "fuzz",
@@ -178,6 +186,10 @@ fn unit(filter: &str, tally: &mut Tally) -> Outcome {
         tests.arg(filter);
     }
     tally.tests(&mut tests)
+}
+
+fn simulation(_filter: &str, tally: &mut Tally) -> Outcome {
+    tally.count(sim::stage())
 }
 
 fn fuzz(_filter: &str, tally: &mut Tally) -> Outcome {

@@ -13,6 +13,7 @@
 //!
 //! Start reading at [`Lanes`] (the writing side), [`LogReader`] (the reading side) and [`storage`] (the seam to the disk).
 
+pub mod mutants;
 pub mod storage;
 pub mod storage_os;
 pub mod storage_sim;

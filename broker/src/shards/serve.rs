@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_groups::{CallId, Entry, Machine, MonoMs, Now, Position, WallMs};
 use weir_log::AppendError;
+use weir_log::mutants::Mutant;
 use weir_wire::encode::EncodeError;
 
 use super::Acting;
@@ -207,6 +208,9 @@ impl<'s, M: Machine> Serving<'s, M> {
         });
         let queued: Vec<_> = queued.collect();
         let position = self.position;
+        if Mutant::AnswerBeforeDurable.is_active() {
+            self.machine.durable(position);
+        }
         self.appends.push_back(Box::pin(async move {
             let mut outcome = Ok(());
             // All are waited for, the ones behind a failure too: nothing may be under way when this is over.

@@ -14,6 +14,7 @@ use crate::dir::snapshot_name;
 use crate::epochs::Epochs;
 use crate::error::{Damage, ReadError};
 use crate::files::{FileError, read_whole};
+use crate::mutants::Mutant;
 use crate::producers::{self, Producers, Snapshot, Step};
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -181,6 +182,9 @@ pub(crate) fn rebuild(
     }
     state.epochs.cut(end);
     state.epochs.begin_at(shared.log_start());
+    if Mutant::ForgetProducers.is_active() {
+        state.producers = Producers::default();
+    }
     Ok(state)
 }
 

@@ -8,6 +8,7 @@ use weir_wire::Offset;
 use super::PartitionLog;
 use crate::dir::{METADATA_FILE, Mark};
 use crate::files::{FileError, SYNCING};
+use crate::mutants::Mutant;
 use crate::shared::Shared;
 use crate::storage::File;
 
@@ -39,6 +40,9 @@ impl SyncWork {
     pub(crate) fn run(&self) -> Result<(), FileError> {
         for (path, file) in &self.files {
             file.sync_data().map_err(FileError::of(SYNCING, path))?;
+        }
+        if Mutant::NoDirectorySync.is_active() {
+            return Ok(());
         }
         if self.directory {
             let path = &self.shared.path;

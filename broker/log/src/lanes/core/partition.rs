@@ -14,6 +14,7 @@ use crate::error::{AppendError, Fatal};
 use crate::log::{
     PartitionLog, RetentionJob, SnapshotJob, SyncWork, TruncationFailed, WriteFailed,
 };
+use crate::mutants::Mutant;
 use crate::producers::ProducerState;
 
 /// Somebody who waits for a batch to be written, and what was decided about it.
@@ -103,7 +104,7 @@ impl Partition {
             self.unsynced_since_ms.get_or_insert(now_ms);
         }
         self.report_appended(refused.as_ref());
-        if self.durability() != Durability::Fsync {
+        if self.durability() != Durability::Fsync || Mutant::AcknowledgeBeforeSync.is_active() {
             self.meet_promise();
         }
         Ok(())
@@ -125,6 +126,7 @@ impl Partition {
     fn meet_promise(&self) {
         let shared = self.log.shared();
         let end = match self.durability() {
+            _ if Mutant::AcknowledgeBeforeSync.is_active() => shared.log_end(),
             Durability::Fsync => shared.synced_end(),
             Durability::Replicated | Durability::Os => shared.log_end(),
         };

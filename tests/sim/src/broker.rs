@@ -1,0 +1,312 @@
+//! One broker of a life: its disk, its clock, and the process that runs on them, if one does.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use weir_broker::config::{Config, Environment};
+use weir_broker::host::{Host, Threads};
+use weir_broker::net::Dialer;
+use weir_broker::quorum::Entropy;
+use weir_broker::start::{OnFatal, Running, start_on};
+use weir_log::Clock;
+use weir_log::storage_sim::{SimStorage, Unsynced};
+
+use crate::network::{HostId, Net, host_name};
+use crate::node::Node;
+use crate::random::Random;
+
+/// Where clients connect.
+pub const KAFKA_PORT: u16 = 9092;
+/// Where brokers connect.
+pub const QUORUM_PORT: u16 = 9094;
+const HTTP_PORT: u16 = 9600;
+/// How large disks are: larger than any life fills.
+const DISK_BYTES: u64 = 1 << 40;
+
+/// When a life begins, by its clocks.
+const EPOCH_MS: i64 = 1_750_000_000_000;
+
+/// A broker's machine.
+#[derive(Debug)]
+pub struct Broker {
+    /// Its number, and its host's.
+    pub id: HostId,
+    net: Net,
+    random: Random,
+    config: Config,
+    disk: SimStorage,
+    clock: Arc<SkewedClock>,
+    process: Option<Process>,
+    /// Not run until then: a process that is stopped.
+    stopped_until_ms: u64,
+    /// Something was done to its disk for which it may end itself.
+    troubled: bool,
+    /// The disk has room again from then on.
+    full_until_ms: Option<u64>,
+    /// How long it is away after it has stopped in good order.
+    away_ms: u64,
+}
+
+#[derive(Debug)]
+struct Process {
+    node: Node,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What a process has said.
+#[derive(Debug, Default)]
+struct Told {
+    running: Option<Running>,
+    /// Why it did not come up.
+    refused: Option<String>,
+    /// Why it ended itself.
+    fatal: Option<String>,
+    has_stopped: bool,
+}
+
+/// How a process ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It could not start.
+    Refused(String),
+    /// Its disk failed, or so it thought.
+    Fatal(String),
+    /// It was told to.
+    Stopped,
+}
+
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The life's time, set wrong by so much.
+#[derive(Debug)]
+struct SkewedClock {
+    net: Net,
+    skew_ms: AtomicI64,
+}
+
+impl Clock for SkewedClock {
+    fn now_ms(&self) -> i64 {
+        let now_ms = i64::try_from(self.net.now_ms()).unwrap_or(0);
+        EPOCH_MS + now_ms + self.skew_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl Broker {
+    /// A machine with an empty disk, one of `brokers`.
+    #[must_use]
+    pub fn new(id: HostId, brokers: HostId, settings: &str, net: &Net, random: Random) -> Self {
+        let voters = if brokers < 3 { 1 } else { 3 };
+        let peers: Vec<String> = (0..voters)
+            .map(|id| format!("{}:{QUORUM_PORT}", host_name(id)))
+            .collect();
+        let name = host_name(id);
+        let yaml = format!(
+            "broker: {{ id: {id} }}\ncluster: {{ brokers: {brokers} }}\ndata_dir: /data\npeers: [{}]\nlisteners:\n  \
+             kafka: {{ bind: \"{name}:{KAFKA_PORT}\" }}\n  quorum: {{ bind: \"{name}:{QUORUM_PORT}\" }}\n  \
+             http: {{ bind: \"{name}:{HTTP_PORT}\" }}\nthreads: {{ lanes: 2 }}\n{settings}",
+            peers.join(", "),
+        );
+        #[allow(clippy::expect_used, reason = "a text of this file")]
+        let config = Config::parse(&yaml, &Environment::new(), "sim")
+            .and_then(Config::checked)
+            .expect("the simulation's own configuration");
+        Self {
+            id,
+            net: net.clone(),
+            random,
+            config,
+            disk: SimStorage::new(),
+            clock: Arc::new(SkewedClock {
+                net: net.clone(),
+                skew_ms: AtomicI64::new(0),
+            }),
+            process: None,
+            stopped_until_ms: 0,
+            troubled: false,
+            full_until_ms: None,
+            away_ms: 0,
+        }
+    }
+
+    /// Its disk, for faults.
+    #[must_use]
+    pub fn disk(&self) -> &SimStorage {
+        &self.disk
+    }
+
+    /// Sets its clock wrong.
+    pub fn skew(&self, ms: i64) {
+        self.clock.skew_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Whether a process runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it serves clients.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.process
+            .as_ref()
+            .is_some_and(|process| lock(&process.told).running.is_some())
+    }
+
+    /// Starts a process.
+    pub fn start(&mut self) {
+        self.net.power_back(self.id);
+        self.net.note("start", &[u64::from(self.id)]);
+        let place = self.net.place(self.id);
+        let syncs = self.random.next();
+        let drawn = AtomicU64::new(0);
+        let host = Host {
+            storage: Arc::new(self.disk.clone()),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            entropy: Entropy::seeded(self.random.next()),
+            threads: Threads::One {
+                // Mostly at once, now and then as long as a disk that is busy with something else.
+                sync_takes: Arc::new(move || {
+                    let number = drawn.fetch_add(1, Ordering::Relaxed);
+                    let mut random = Random::of(syncs.wrapping_add(number));
+                    let ms = match random.within(0..100) {
+                        0..90 => random.within(1..4),
+                        90..99 => random.within(4..30),
+                        _ => random.within(30..300),
+                    };
+                    Duration::from_millis(ms)
+                }),
+            },
+            dialer: Dialer::Other(Arc::new(place.clone())),
+        };
+        let told = Arc::new(Mutex::new(Told::default()));
+        let on_fatal: OnFatal = {
+            let (told, net, id) = (Arc::clone(&told), self.net.clone(), self.id);
+            Arc::new(move |what| {
+                // As by `exit`: nothing that this process does from here on reaches anyone.
+                net.process_ended(id);
+                lock(&told).fatal.get_or_insert_with(|| what.to_owned());
+            })
+        };
+        let node = Node::begin(self.net.now_ms());
+        let (config, says) = (self.config.clone(), Arc::clone(&told));
+        node.spawn(async move {
+            match start_on(config, host, &place, on_fatal).await {
+                Ok(running) => lock(&says).running = Some(running),
+                Err(error) => lock(&says).refused = Some(error.to_string()),
+            }
+        });
+        self.process = Some(Process { node, told });
+    }
+
+    /// Lives until then, unless it is stopped or nothing runs. Says how its process ended, if it did.
+    pub fn run_until(&mut self, now_ms: u64) -> Option<Ended> {
+        if self.full_until_ms.is_some_and(|until| until <= now_ms) {
+            self.disk.set_capacity(DISK_BYTES);
+            self.full_until_ms = None;
+        }
+        if now_ms < self.stopped_until_ms {
+            return None;
+        }
+        let process = self.process.as_mut()?;
+        process.node.run_until(now_ms);
+        let ended = {
+            let told = lock(&process.told);
+            let fatal = told.fatal.clone().map(Ended::Fatal);
+            fatal
+                .or_else(|| told.refused.clone().map(Ended::Refused))
+                .or(told.has_stopped.then_some(Ended::Stopped))?
+        };
+        self.net.note("ended", &[u64::from(self.id)]);
+        if self.troubled && self.random.chance(1, 2) {
+            // What made the disk fail took the machine with it.
+            let unsynced = Unsynced::Mixed(self.random.next());
+            self.cut_power(unsynced);
+        } else {
+            self.end();
+        }
+        Some(ended)
+    }
+
+    /// Stops the process for so long, as SIGSTOP does.
+    pub fn pause(&mut self, ms: u64) {
+        self.stopped_until_ms = self.net.now_ms() + ms;
+    }
+
+    /// Something is done to its disk for which it may end itself.
+    pub fn trouble(&mut self) {
+        self.troubled = true;
+    }
+
+    /// Whether something was done to its disk since it was last asked.
+    pub fn was_troubled(&mut self) -> bool {
+        std::mem::take(&mut self.troubled)
+    }
+
+    /// Its disk has no room until then.
+    pub fn full_until(&mut self, ms: u64) {
+        self.full_until_ms = Some(ms);
+    }
+
+    /// All that was done to it is over.
+    pub fn relieve(&mut self) {
+        self.disk.set_capacity(DISK_BYTES);
+        self.full_until_ms = None;
+        self.stopped_until_ms = 0;
+        self.skew(0);
+    }
+
+    /// How long it is away after it has stopped in good order.
+    #[must_use]
+    pub fn away_ms(&self) -> u64 {
+        self.away_ms
+    }
+
+    /// Asks the process to stop in good order, to be away for so long.
+    pub fn stop(&mut self, away_ms: u64) {
+        self.away_ms = away_ms;
+        let Some(process) = &self.process else { return };
+        let running = lock(&process.told).running.take();
+        if let Some(running) = running {
+            let told = Arc::clone(&process.told);
+            process.node.spawn(async move {
+                running.stop().await;
+                lock(&told).has_stopped = true;
+            });
+        }
+    }
+
+    /// Kills the process: what it wrote is still there.
+    pub fn kill(&mut self) {
+        self.net.note("kill", &[u64::from(self.id)]);
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.net.process_ended(self.id);
+        let disk = self.disk.process_killed();
+        self.bury(disk);
+    }
+
+    /// Takes the power away: what was not synced is gone, or torn.
+    pub fn cut_power(&mut self, unsynced: Unsynced) {
+        self.net.note("power", &[u64::from(self.id)]);
+        self.net.power_lost(self.id);
+        let disk = self.disk.power_cut(unsynced);
+        self.bury(disk);
+    }
+
+    fn bury(&mut self, disk: SimStorage) {
+        self.disk = disk;
+        self.stopped_until_ms = 0;
+        // The broker's handle goes with its runtime, so that nothing of it is left.
+        if let Some(Process { node, told }) = self.process.take() {
+            let running = lock(&told).running.take();
+            drop(node);
+            drop(running);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Clients: Kafka's protocol over the simulated network, as a patient client library speaks it.
+//!
+//! A client knows the brokers' addresses, asks for metadata when something is not where it was, and tries again until its
+//! work is done. What it was told goes into the [`History`](crate::history::History), where it is judged.
+//!
+//! Transactional producers and members of share groups will be further files here, with their own kinds of events.
+
+mod admin;
+mod consumer;
+mod member;
+mod producer;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weir_wire::frame::encode_request;
+use weir_wire::messages::metadata_request::MetadataRequestTopic;
+use weir_wire::messages::{MetadataRequest, MetadataResponse, MetadataResponseView};
+use weir_wire::{DecodeError, MessageView, Request};
+
+pub use admin::{Admin, metadata_of};
+pub use consumer::{Consumer, read_all};
+pub use member::Member;
+pub use producer::Producer;
+
+use crate::broker::KAFKA_PORT;
+use crate::network::{HostId, HostNet, Net, SimSocket, host_name};
+use crate::random::Random;
+
+/// How long a client waits for an answer before it takes the connection for dead.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered;
+
+/// What a client stands on.
+#[derive(Debug)]
+pub struct Client {
+    /// Its host.
+    pub host: HostId,
+    /// Its choices.
+    pub random: Random,
+    place: HostNet,
+    brokers: HostId,
+    connections: BTreeMap<i32, Connection>,
+    /// Who leads which partition, as far as it knows.
+    leaders: BTreeMap<(String, i32), i32>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: SimSocket,
+    asked: i32,
+}
+
+impl Client {
+    /// A client on its own host.
+    #[must_use]
+    pub fn new(host: HostId, net: &Net, brokers: HostId, random: Random) -> Self {
+        Self {
+            host,
+            random,
+            place: net.place(host),
+            brokers,
+            connections: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+        }
+    }
+
+    /// Waits a little before something is tried again.
+    pub async fn pause(&mut self) {
+        let ms = self.random.within(20..300);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Any broker.
+    pub fn any_broker(&mut self) -> i32 {
+        let id = self.random.within(0..u64::from(self.brokers));
+        i32::try_from(id).unwrap_or(0)
+    }
+
+    /// Asks a broker; the connection is given up when there is no answer.
+    pub async fn ask<R: Request, T: Debug>(
+        &mut self,
+        broker: i32,
+        version: i16,
+        request: &R,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<T, Unanswered> {
+        self.ask_within(PATIENCE, broker, version, request, decode)
+            .await
+    }
+
+    /// The same with another patience.
+    pub async fn ask_within<R: Request, T: Debug>(
+        &mut self,
+        patience: Duration,
+        broker: i32,
+        version: i16,
+        request: &R,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<T, Unanswered> {
+        let taken = self.connections.remove(&broker);
+        let place = self.place.clone();
+        let asking = async move {
+            let mut connection = match taken {
+                Some(connection) => connection,
+                None => Connection::to(&place, broker).await?,
+            };
+            let body = connection.ask(version, request).await?;
+            Ok::<_, io::Error>((connection, body))
+        };
+        let answered = tokio::time::timeout(patience, asking).await;
+        let Ok(Ok((connection, body))) = answered else {
+            let why = answered.map(|answer| answer.map(|_| ()));
+            tracing::debug!(
+                client = self.host,
+                broker,
+                what = R::NAME,
+                ?why,
+                "no answer"
+            );
+            return Err(Unanswered);
+        };
+        self.connections.insert(broker, connection);
+        #[allow(
+            clippy::panic,
+            reason = "a broker that answers nonsense fails the life"
+        )]
+        let decoded =
+            decode(&body).unwrap_or_else(|error| panic!("{} v{version}: {error}", R::NAME));
+        tracing::trace!(
+            client = self.host,
+            broker,
+            what = R::NAME,
+            ?decoded,
+            "answer"
+        );
+        Ok(decoded)
+    }
+
+    /// Who leads a partition, asking when it is not known.
+    pub async fn leader(&mut self, topic: &str, partition: i32) -> Option<i32> {
+        let key = (topic.to_owned(), partition);
+        if let Some(leader) = self.leaders.get(&key) {
+            return Some(*leader);
+        }
+        let broker = self.any_broker();
+        let metadata = self.metadata(broker, Some(topic)).await.ok()?;
+        for topic in &metadata.topics {
+            let Some(name) = &topic.name else { continue };
+            for partition in topic.partitions.iter().filter(|it| it.leader_id >= 0) {
+                let key = (name.clone(), partition.partition_index);
+                self.leaders.insert(key, partition.leader_id);
+            }
+        }
+        self.leaders.get(&key).copied()
+    }
+
+    /// What was known of a partition's leader is not so.
+    pub fn forget_leader(&mut self, topic: &str, partition: i32) {
+        self.leaders.remove(&(topic.to_owned(), partition));
+    }
+
+    /// A broker's view of a topic, or of all.
+    pub async fn metadata(
+        &mut self,
+        broker: i32,
+        topic: Option<&str>,
+    ) -> Result<MetadataResponse, Unanswered> {
+        let named = |name: &str| {
+            vec![MetadataRequestTopic {
+                name: Some(name.to_owned()),
+                ..MetadataRequestTopic::default()
+            }]
+        };
+        let request = MetadataRequest {
+            topics: topic.map(named),
+            ..MetadataRequest::default()
+        };
+        self.ask(broker, 12, &request, |body| {
+            MetadataResponseView::decode(body, 12).map(|view| view.to_owned())
+        })
+        .await
+    }
+}
+
+impl Connection {
+    async fn to(place: &HostNet, broker: i32) -> io::Result<Self> {
+        let host = HostId::try_from(broker).map_err(io::Error::other)?;
+        let socket = place
+            .connect(&format!("{}:{KAFKA_PORT}", host_name(host)))
+            .await?;
+        Ok(Self { socket, asked: 0 })
+    }
+
+    async fn ask<R: Request>(&mut self, version: i16, request: &R) -> io::Result<Bytes> {
+        self.asked += 1;
+        let frame = encode_request(version, self.asked, Some("sim"), request);
+        let frame = frame.map_err(io::Error::other)?;
+        let bytes = frame
+            .try_into_bytes()
+            .map_err(|_| io::Error::other("a file in a request"))?;
+        self.socket.write_all(&bytes).await?;
+        let length = self.socket.read_u32().await?;
+        let mut answer = vec![0; length as usize];
+        self.socket.read_exact(&mut answer).await?;
+        let number = answer.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
+        if number != Some(self.asked) {
+            return Err(io::Error::other("an answer to something else"));
+        }
+        // A flexible header ends with its tagged fields, of which there are none.
+        let header = 4 + usize::from(R::KEY.response_header_version(version) > 0);
+        Ok(Bytes::from(answer).slice(header..))
+    }
+}

@@ -1,0 +1,347 @@
+//! One life: a cluster and its clients, from a seed to a verdict.
+//!
+//! Brokers start, topics are made, clients begin; then things go wrong as the seed says, for some seconds. Then nothing goes
+//! wrong any more: everything is mended and started, and within a bound all clients must finish what they have begun, every
+//! broker must serve, and all of them must say the same of the cluster. Everything is read once more, and judged.
+
+use std::fmt;
+
+use crate::broker::{Broker, Ended};
+use crate::client::{Admin, Client, Consumer, Member, Producer, metadata_of, read_all};
+use crate::faults::{self, Fault, Schedule};
+use crate::history::{Counts, Place, Shared, Topic};
+use crate::network::{FIRST_CLIENT, HostId, Net};
+use crate::node::Node;
+use crate::random::Random;
+use crate::watch;
+
+/// How long a cluster may take to be back, and clients to finish, once nothing goes wrong any more.
+const HEAL_MS: u64 = 60_000;
+
+/// What became of a life.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The seed that it came from.
+    pub seed: u64,
+    /// What must not be and was.
+    pub wrong: Vec<String>,
+    /// Its trace's hash.
+    pub hash: u64,
+    /// Events in the trace.
+    pub events: u64,
+    /// How long it was, by its own clock.
+    pub virtual_ms: u64,
+    /// Faults.
+    pub faults: usize,
+    /// What clients did.
+    pub counts: Counts,
+    /// Its brokers.
+    pub brokers: HostId,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        write!(
+            f,
+            "{} brokers, {:.1} s, {} faults, {} batches acknowledged, {} records, {} generations, {} topics, trace {:016x}",
+            self.brokers,
+            self.virtual_ms as f64 / 1000.0,
+            self.faults,
+            counts.acked,
+            counts.seen,
+            counts.generations,
+            counts.topics,
+            self.hash,
+        )
+    }
+}
+
+/// Lives it.
+#[must_use]
+pub fn live(seed: u64) -> Verdict {
+    let mut life = Life::begin(seed);
+    life.run();
+    life.verdict()
+}
+
+struct Life {
+    seed: u64,
+    random: Random,
+    net: Net,
+    brokers: Vec<Broker>,
+    clients: Node,
+    history: Shared,
+    places: Vec<Place>,
+    schedule: Schedule,
+    faults: usize,
+    /// Brokers to be started, and when.
+    starts: Vec<(HostId, u64)>,
+    next_client: HostId,
+}
+
+impl Life {
+    fn begin(seed: u64) -> Self {
+        let mut random = Random::of(seed);
+        watch::begin();
+        weir_quorum::quorum::seed_thread(random.next());
+        let delay_max_ms = *random.pick(&[1, 2, 5, 20]);
+        let net = Net::new(random.fork(), delay_max_ms);
+        let count = if random.chance(1, 3) { 1 } else { 3 };
+        // Small segments, so that logs have many; groups that form quickly.
+        let segment_bytes = *random.pick(&[16_384, 65_536, 1 << 20]);
+        let settings = format!(
+            "topics: {{ segment.bytes: {segment_bytes} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
+             offsets_partitions: 4 }}\nshutdown_timeout: 2s\n"
+        );
+        let brokers = (0..count)
+            .map(|id| Broker::new(id, count, &settings, &net, random.fork()))
+            .collect();
+        let clients = Node::begin(0);
+        let history = Shared::new(net.clone());
+        Self {
+            seed,
+            random,
+            net,
+            brokers,
+            clients,
+            history,
+            places: Vec::new(),
+            schedule: Vec::new(),
+            faults: 0,
+            starts: (0..count).map(|id| (id, 1 + u64::from(id) * 20)).collect(),
+            next_client: FIRST_CLIENT,
+        }
+    }
+
+    fn run(&mut self) {
+        let topics = [("orders", 3), ("events", 2)];
+        let mut admin = Admin::new(self.client(), self.history.clone());
+        let history = self.history.clone();
+        self.clients.spawn(async move {
+            for (name, partitions) in topics {
+                admin.create(name, partitions).await;
+            }
+            history.done();
+        });
+        if !self.until(HEAL_MS, 1) {
+            return self.history.wrong("no cluster formed".into());
+        }
+        for (name, partitions) in topics {
+            self.places
+                .extend((0..partitions).map(|partition| Place(name.into(), partition)));
+        }
+        let clients = self.begin_clients();
+        let (now_ms, calm_ms) = (self.net.now_ms(), self.random.within(200..2_000));
+        let brokers = HostId::try_from(self.brokers.len()).unwrap_or(1);
+        let end_ms = now_ms + calm_ms + self.random.within(4_000..20_000);
+        self.schedule = faults::draw(&mut self.random, brokers, now_ms + calm_ms, end_ms);
+        self.schedule.reverse();
+        while self.net.now_ms() < end_ms && self.history.wrongs().is_empty() {
+            self.step();
+        }
+        self.heal();
+        self.history.close();
+        if !self.until(HEAL_MS, 1 + clients) {
+            let missing = 1 + clients - self.history.done_count();
+            return self
+                .history
+                .wrong(format!("{missing} of {clients} clients make no progress"));
+        }
+        self.agree();
+        self.history.begin_final_read();
+        let reader = read_all(self.client(), self.history.clone(), self.places.clone());
+        self.clients.spawn(reader);
+        if !self.until(HEAL_MS, 1) {
+            return self.history.wrong("not everything can be read".into());
+        }
+        self.history.judge();
+    }
+
+    fn client(&mut self) -> Client {
+        let host = self.next_client;
+        self.next_client += 1;
+        let brokers = HostId::try_from(self.brokers.len()).unwrap_or(1);
+        Client::new(host, &self.net, brokers, self.random.fork())
+    }
+
+    fn begin_clients(&mut self) -> usize {
+        let mut count = 0;
+        for _ in 0..self.random.within(1..4) {
+            let producer = Producer::new(self.client(), self.history.clone(), self.places.clone());
+            self.clients.spawn(producer.run());
+            count += 1;
+        }
+        for _ in 0..2 {
+            let consumer = Consumer::new(self.client(), self.history.clone(), &self.places);
+            self.clients.spawn(consumer.run());
+            count += 1;
+        }
+        for _ in 0..self.random.within(1..4) {
+            let history = self.history.clone();
+            let member = Member::new(self.client(), history, "readers", self.places.clone());
+            self.clients.spawn(member.run());
+            count += 1;
+        }
+        let admin = Admin::new(self.client(), self.history.clone());
+        self.clients.spawn(admin.run());
+        count + 1
+    }
+
+    /// One millisecond.
+    fn step(&mut self) {
+        let now_ms = self.net.now_ms() + 1;
+        self.net.advance_to(now_ms);
+        watch::at(now_ms, None);
+        while let Some((_, fault)) = self.schedule.pop_if(|(at, _)| *at <= now_ms) {
+            self.happen(&fault);
+        }
+        let mut due = Vec::new();
+        self.starts.retain(|(id, at)| {
+            let is_due = *at <= now_ms;
+            if is_due {
+                due.push(*id);
+            }
+            !is_due
+        });
+        for id in due {
+            if let Some(broker) = self.brokers.get_mut(usize::from(id))
+                && !broker.is_running()
+            {
+                broker.start();
+            }
+        }
+        for index in 0..self.brokers.len() {
+            let broker = &mut self.brokers[index];
+            watch::at(now_ms, Some(broker.id));
+            if let Some(ended) = broker.run_until(now_ms) {
+                self.ended(index, ended, now_ms);
+            }
+        }
+        watch::at(now_ms, None);
+        self.clients.run_until(now_ms);
+        for panic in watch::panics() {
+            self.history.wrong(panic);
+        }
+    }
+
+    fn happen(&mut self, fault: &Fault) {
+        self.faults += 1;
+        watch::say(&format!("{fault:?}"));
+        self.net.note("fault", &[self.faults as u64]);
+        let starts = fault.happen(&self.net, &mut self.brokers);
+        self.starts.extend(starts);
+    }
+
+    fn ended(&mut self, index: usize, ended: Ended, now_ms: u64) {
+        watch::say(&format!("broker {index} has ended: {ended:?}"));
+        let broker = &mut self.brokers[index];
+        let id = broker.id;
+        let (away_ms, expected) = match ended {
+            Ended::Stopped => (broker.away_ms(), true),
+            // What is restarted at once by whatever keeps it alive.
+            Ended::Fatal(_) | Ended::Refused(_) => (200, broker.was_troubled()),
+        };
+        if !expected {
+            self.history
+                .wrong(format!("broker {id} ended itself: {ended:?}"));
+        }
+        self.starts.push((id, now_ms + away_ms));
+    }
+
+    /// From here on nothing goes wrong.
+    fn heal(&mut self) {
+        watch::say("healing");
+        self.schedule.clear();
+        self.net.mend();
+        let now_ms = self.net.now_ms();
+        for broker in &mut self.brokers {
+            broker.relieve();
+            if !broker.is_running() {
+                self.starts.push((broker.id, now_ms + 1));
+            }
+        }
+    }
+
+    /// Goes on until so many clients are done; `false` when they are not within the time.
+    fn until(&mut self, ms: u64, done: usize) -> bool {
+        let end_ms = self.net.now_ms() + ms;
+        while self.net.now_ms() < end_ms {
+            if self.history.done_count() >= done {
+                return true;
+            }
+            if !self.history.wrongs().is_empty() {
+                return true;
+            }
+            self.step();
+        }
+        false
+    }
+
+    /// All brokers must come to serve, and to say the same.
+    fn agree(&mut self) {
+        let end_ms = self.net.now_ms() + HEAL_MS;
+        let count = i32::try_from(self.brokers.len()).unwrap_or(1);
+        loop {
+            let mut client = self.client();
+            let views = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let asked = std::sync::Arc::clone(&views);
+            let asking = self.clients.spawn(async move {
+                for broker in 0..count {
+                    let view = metadata_of(&mut client, broker).await;
+                    if let Ok(mut asked) = asked.lock() {
+                        asked.push(view);
+                    }
+                }
+            });
+            while !asking.is_finished() && self.net.now_ms() < end_ms {
+                self.step();
+            }
+            let views = views.lock().map(|views| views.clone()).unwrap_or_default();
+            let first = views.first().cloned().flatten();
+            let is_whole = first.is_some()
+                && self.brokers.iter().all(Broker::is_serving)
+                && views.iter().all(|view| *view == first)
+                && first
+                    .as_ref()
+                    .is_some_and(|view| view.brokers.len() == self.brokers.len());
+            if is_whole {
+                let view = first.unwrap_or_default();
+                for (name, topic) in self.history.topics() {
+                    let found = view.topics.get(&name).map(|leaders| leaders.len());
+                    let wanted = match topic {
+                        Topic::There(partitions) => usize::try_from(partitions).ok(),
+                        Topic::Gone => None,
+                        Topic::Perhaps => found,
+                    };
+                    if found != wanted {
+                        let what = format!("topic {name} has {found:?} partitions, not {wanted:?}");
+                        self.history.wrong(what);
+                    }
+                }
+                return;
+            }
+            if self.net.now_ms() >= end_ms {
+                self.history
+                    .wrong(format!("brokers do not agree in the end: {views:?}"));
+                return;
+            }
+        }
+    }
+
+    fn verdict(self) -> Verdict {
+        let trace = self.net.trace();
+        let mut wrong = self.history.wrongs();
+        wrong.truncate(20);
+        Verdict {
+            seed: self.seed,
+            wrong,
+            hash: trace.hash(),
+            events: trace.events(),
+            virtual_ms: self.net.now_ms(),
+            faults: self.faults,
+            counts: self.history.counts(),
+            brokers: HostId::try_from(self.brokers.len()).unwrap_or(0),
+        }
+    }
+}

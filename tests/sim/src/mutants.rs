@@ -1,0 +1,45 @@
+//! Every mutant must be found, within so many seeds.
+
+use weir_log::mutants::Mutant;
+
+/// A defect that is found in fewer than one life of so many may hide.
+const SEEDS_MAX: u64 = 200;
+
+/// Gives this process a defect.
+pub(crate) fn activate(name: &str) -> Result<(), String> {
+    let mut all = Mutant::ALL.into_iter();
+    let mutant = all
+        .find(|it| format!("{it:?}") == name)
+        .ok_or_else(|| format!("no such mutant; there are {:?}", Mutant::ALL))?;
+    activated(mutant)
+}
+
+#[cfg(feature = "mutants")]
+fn activated(mutant: Mutant) -> Result<(), String> {
+    weir_log::mutants::activate(Some(mutant));
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn activated(mutant: Mutant) -> Result<(), String> {
+    Err(format!(
+        "built without the feature `mutants`: no {mutant:?}"
+    ))
+}
+
+/// Lives with each mutant until a life finds it.
+pub(crate) fn all_are_found(jobs: usize) -> bool {
+    let mut all = true;
+    for mutant in Mutant::ALL {
+        let name = format!("{mutant:?}");
+        let found = crate::lives::first_wrong(1..=SEEDS_MAX, jobs, &name);
+        match found {
+            Some((seed, wrong)) => println!("{name}: found by seed {seed}: {wrong}"),
+            None => {
+                println!("{name}: not found by {SEEDS_MAX} seeds");
+                all = false;
+            }
+        }
+    }
+    all
+}
