@@ -158,7 +158,8 @@ impl ControllerClient {
         };
         tokio::select! {
             () = pauses.pause() => {}
-            _ = status.wait_for(|now| now.leader.is_some() && (now.leader, now.is_leader) != before) => {}
+            // Of a node that has stopped nothing more is heard; then the pause is all there is.
+            Ok(_) = status.wait_for(|now| now.leader.is_some() && (now.leader, now.is_leader) != before) => {}
         }
     }
 }

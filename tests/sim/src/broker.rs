@@ -183,15 +183,17 @@ impl Broker {
             dialer: Dialer::Other(Arc::new(place.clone())),
         };
         let told = Arc::new(Mutex::new(Told::default()));
+        let node = Node::begin(self.net.now_ms());
         let on_fatal: OnFatal = {
             let (told, net, id) = (Arc::clone(&told), self.net.clone(), self.id);
+            let exit = node.exit();
             Arc::new(move |what| {
                 // As by `exit`: nothing that this process does from here on reaches anyone.
                 net.process_ended(id);
                 lock(&told).fatal.get_or_insert_with(|| what.to_owned());
+                exit.notify_one();
             })
         };
-        let node = Node::begin(self.net.now_ms());
         let (config, says) = (self.config.clone(), Arc::clone(&told));
         node.spawn(async move {
             match start_on(config, host, &place, on_fatal).await {

@@ -3,8 +3,10 @@
 //! Faults to come when there is something for them to hit: brokers added and drained, wiped disks, damaged records that a
 //! replica heals (replication); transactions cut in their middle.
 
+use std::path::Path;
+
 use weir_log::storage::Storage;
-use weir_log::storage_sim::{Operation, Unsynced};
+use weir_log::storage_sim::{Operation, SimStorage, Unsynced};
 
 use crate::broker::Broker;
 use crate::network::{FIRST_CLIENT, HostId, Net};
@@ -43,6 +45,8 @@ pub enum Fault {
     Full(HostId, u64),
     /// The page cache is empty.
     Evict(HostId),
+    /// A bit of some segment's index is wrong.
+    FlipIndex(HostId, u64),
 }
 
 /// A fault and when it comes.
@@ -97,8 +101,26 @@ fn draw_one(random: &mut Random, brokers: HostId) -> Fault {
         ),
         82..86 => Fault::FailSync(broker),
         86..94 => Fault::DieAfter(broker, random.within(1..60)),
-        94..97 => Fault::Full(broker, away_ms),
+        94..96 => Fault::Full(broker, away_ms),
+        96..98 => Fault::FlipIndex(broker, random.next()),
         _ => Fault::Evict(broker),
+    }
+}
+
+/// Flips a bit in one of the indexes, if there is one that holds anything.
+fn flip_index(disk: &SimStorage, which: u64) {
+    let logs = Path::new("/data/log");
+    let mut indexes = Vec::new();
+    for partition in disk.list(logs).unwrap_or_default() {
+        let partition = logs.join(partition);
+        let files = disk.list(&partition).unwrap_or_default();
+        let of_index = files.iter().filter(|name| name.ends_with(".index"));
+        indexes.extend(of_index.map(|name| partition.join(name)));
+    }
+    let index = usize::try_from(which % indexes.len().max(1) as u64).unwrap_or(0);
+    if let Some(index) = indexes.get(index) {
+        // Among the first entries, which every index that is not empty has.
+        disk.flip_bit(index, which / 7 % 512);
     }
 }
 
@@ -177,7 +199,7 @@ impl Fault {
             }
             Self::Full(id, ms) => {
                 if let Some(broker) = brokers.get_mut(usize::from(*id)) {
-                    let space = broker.disk().space(std::path::Path::new("/"));
+                    let space = broker.disk().space(Path::new("/"));
                     if let Ok(space) = space {
                         let used = space.total_bytes - space.available_bytes;
                         broker.disk().set_capacity(used + FULL_BYTES);
@@ -188,6 +210,11 @@ impl Fault {
             Self::Evict(id) => {
                 if let Some(broker) = brokers.get_mut(usize::from(*id)) {
                     broker.disk().evict_page_cache();
+                }
+            }
+            Self::FlipIndex(id, which) => {
+                if let Some(broker) = brokers.get_mut(usize::from(*id)) {
+                    flip_index(broker.disk(), *which);
                 }
             }
         }

@@ -127,6 +127,9 @@ impl Life {
         if !self.until(HEAL_MS, 1) {
             return self.history.wrong("no cluster formed".into());
         }
+        if self.is_wrong() {
+            return;
+        }
         for (name, partitions) in topics {
             self.places
                 .extend((0..partitions).map(|partition| Place(name.into(), partition)));
@@ -137,8 +140,11 @@ impl Life {
         let end_ms = now_ms + calm_ms + self.random.within(4_000..20_000);
         self.schedule = faults::draw(&mut self.random, brokers, now_ms + calm_ms, end_ms);
         self.schedule.reverse();
-        while self.net.now_ms() < end_ms && self.history.wrongs().is_empty() {
+        while self.net.now_ms() < end_ms && !self.is_wrong() {
             self.step();
+        }
+        if self.is_wrong() {
+            return;
         }
         self.heal();
         self.history.close();
@@ -148,7 +154,13 @@ impl Life {
                 .history
                 .wrong(format!("{missing} of {clients} clients make no progress"));
         }
+        if self.is_wrong() {
+            return;
+        }
         self.agree();
+        if self.is_wrong() {
+            return;
+        }
         self.history.begin_final_read();
         let reader = read_all(self.client(), self.history.clone(), self.places.clone());
         self.clients.spawn(reader);
@@ -156,6 +168,10 @@ impl Life {
             return self.history.wrong("not everything can be read".into());
         }
         self.history.judge();
+    }
+
+    fn is_wrong(&self) -> bool {
+        !self.history.wrongs().is_empty()
     }
 
     fn client(&mut self) -> Client {
@@ -270,7 +286,7 @@ impl Life {
             if self.history.done_count() >= done {
                 return true;
             }
-            if !self.history.wrongs().is_empty() {
+            if self.is_wrong() {
                 return true;
             }
             self.step();

@@ -5,9 +5,11 @@
 //! node that is not run is a process that is stopped: when it goes on, its clock jumps.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -19,6 +21,8 @@ pub struct Node {
     /// What the life's clock showed when the process began, and what it shows now, to the process's knowledge.
     began_ms: u64,
     now_ms: u64,
+    /// Told when the process has ended itself.
+    exit: Arc<Notify>,
 }
 
 impl Node {
@@ -35,7 +39,14 @@ impl Node {
             start,
             began_ms: now_ms,
             now_ms,
+            exit: Arc::default(),
         }
+    }
+
+    /// What to tell when the process ends itself: it does nothing more.
+    #[must_use]
+    pub fn exit(&self) -> Arc<Notify> {
+        Arc::clone(&self.exit)
     }
 
     /// Begins a task.
@@ -57,7 +68,13 @@ impl Node {
         }
         self.now_ms = now_ms;
         let until = self.start + Duration::from_millis(now_ms - self.began_ms);
-        self.runtime
-            .block_on(async { tokio::time::sleep_until(until).await });
+        let exit = Arc::clone(&self.exit);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = exit.notified() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        });
     }
 }

@@ -102,6 +102,8 @@ impl LogFile {
             .ok_or_else(|| damaged(0, 0))?;
         let mut places = VecDeque::new();
         let mut at = head.len();
+        // Up to where the file is certainly on disk, as its last frame says.
+        let mut sure = head.synced.min(bytes.len() as u64) as usize;
         while at < bytes.len() {
             let index = head.index + places.len() as u64;
             let frame = Frame::read(&bytes[at..])
@@ -112,6 +114,7 @@ impl LogFile {
                         at: at as u64,
                         len: frame.payload.len() as u32,
                     });
+                    sure = sure.max(frame.synced.min(at as u64) as usize);
                     at += frame.len();
                 }
                 None if committed.is_some_and(|committed| committed >= index)
@@ -133,6 +136,12 @@ impl LogFile {
                 "cutting a torn tail off the quorum's log"
             );
             file.set_len(at as u64)?;
+            file.sync_data()?;
+        }
+        if let Some(unsure) = bytes.get(sure..at).filter(|unsure| !unsure.is_empty()) {
+            // The kernel calls pages clean whose sync has failed: what was read may be in its cache and nowhere else, and
+            // what is appended behind it would say that it is on disk.
+            file.write_all_vectored_at(&[IoSlice::new(unsure)], sure as u64)?;
             file.sync_data()?;
         }
         let index = Index {

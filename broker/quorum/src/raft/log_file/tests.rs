@@ -209,6 +209,22 @@ fn nothing_is_written_after_a_sync_that_failed() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_not_believed_to_be_on_disk() {
+    let disk = disk();
+    let mut log = open(&disk, None).unwrap();
+    log.append(0, &payloads(0..2)).unwrap();
+    disk.fail_next(Operation::Sync, "log", 1);
+    assert!(log.append(2, &payloads(2..3)).is_err());
+    // The process ends; the next finds the entry in the cache, goes on behind it, and then the power goes.
+    let disk = disk.process_killed();
+    let mut log = open(&disk, None).unwrap();
+    let next = log.reader().bounds().end;
+    log.append(next, &payloads(next..next + 1)).unwrap();
+    let found = open(&disk.power_cut(Unsynced::Lost), None).unwrap();
+    assert_eq!(contents(&found), payloads(0..next + 1));
+}
+
+#[test]
 fn reads_are_bounded_in_bytes_and_return_at_least_one_entry() {
     let disk = disk();
     let mut log = open(&disk, None).unwrap();
