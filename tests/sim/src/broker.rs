@@ -161,12 +161,12 @@ impl Broker {
         self.net.power_back(self.id);
         self.net.note("start", &[u64::from(self.id)]);
         let place = self.net.place(self.id);
-        let syncs = self.random.next();
+        let syncs = self.random.draw();
         let drawn = AtomicU64::new(0);
         let host = Host {
             storage: Arc::new(self.disk.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-            entropy: Entropy::seeded(self.random.next()),
+            entropy: Entropy::seeded(self.random.draw()),
             threads: Threads::One {
                 // Mostly at once, now and then as long as a disk that is busy with something else.
                 sync_takes: Arc::new(move || {
@@ -225,7 +225,7 @@ impl Broker {
         self.net.note("ended", &[u64::from(self.id)]);
         if self.troubled && self.random.chance(1, 2) {
             // What made the disk fail took the machine with it.
-            let unsynced = Unsynced::Mixed(self.random.next());
+            let unsynced = Unsynced::Mixed(self.random.draw());
             self.cut_power(unsynced);
         } else {
             self.end();

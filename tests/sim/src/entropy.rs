@@ -24,7 +24,7 @@ extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer, length) };
     let mut random = Random::of(STATE.fetch_add(0x9e37_79b9, Ordering::Relaxed));
     for chunk in bytes.chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
+        chunk.copy_from_slice(&random.draw().to_le_bytes()[..chunk.len()]);
     }
     isize::try_from(length).unwrap_or(isize::MAX)
 }

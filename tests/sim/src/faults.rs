@@ -72,7 +72,7 @@ fn draw_one(random: &mut Random, brokers: HostId) -> Fault {
     let unsynced = match random.within(0..4) {
         0 => Unsynced::Lost,
         1 => Unsynced::Kept,
-        _ => Unsynced::Mixed(random.next()),
+        _ => Unsynced::Mixed(random.draw()),
     };
     let mut other = || {
         let client = random.chance(1, 3) || brokers == 1;
@@ -102,7 +102,7 @@ fn draw_one(random: &mut Random, brokers: HostId) -> Fault {
         82..86 => Fault::FailSync(broker),
         86..94 => Fault::DieAfter(broker, random.within(1..60)),
         94..96 => Fault::Full(broker, away_ms),
-        96..98 => Fault::FlipIndex(broker, random.next()),
+        96..98 => Fault::FlipIndex(broker, random.draw()),
         _ => Fault::Evict(broker),
     }
 }

@@ -84,7 +84,7 @@ impl Life {
     fn begin(seed: u64) -> Self {
         let mut random = Random::of(seed);
         watch::begin();
-        weir_quorum::quorum::seed_thread(random.next());
+        weir_quorum::quorum::seed_thread(random.draw());
         let delay_max_ms = *random.pick(&[1, 2, 5, 20]);
         let net = Net::new(random.fork(), delay_max_ms);
         let count = if random.chance(1, 3) { 1 } else { 3 };

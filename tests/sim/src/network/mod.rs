@@ -302,7 +302,7 @@ impl State {
         let (source, target) = (conn.ends[from].host, conn.ends[1 - from].host);
         let slow = self.slow_ms.get(&(source, target)).copied().unwrap_or(0);
         // Always drawn, so that a slow direction does not move everything else.
-        let (base, more) = (self.random.next(), self.random.next());
+        let (base, more) = (self.random.draw(), self.random.draw());
         let delay = 1 + base % self.delay_max_ms + more % (slow + 1);
         let end = &mut conn.ends[from];
         let after = end.sent.back().map_or(0, |(due, _)| *due);
