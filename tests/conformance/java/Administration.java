@@ -167,11 +167,11 @@ final class Administration {
             Suite.holds(told.get(name) != null, name + " is told");
         }
         ConfigResource all = new ConfigResource(ConfigResource.Type.BROKER, "");
-        alter(admin, all, "log.retention.ms", "700000000", OpType.SET);
-        Groups.poll("the broker knows", () -> "700000000".equals(config(admin, broker).get("log.retention.ms").value()));
-        Suite.same(ConfigEntry.ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG, config(admin, broker).get("log.retention.ms").source(),
+        alter(admin, all, "log.retention.bytes", "7000000000000", OpType.SET);
+        Groups.poll("the broker knows", () -> "7000000000000".equals(config(admin, broker).get("log.retention.bytes").value()));
+        Suite.same(ConfigEntry.ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG, config(admin, broker).get("log.retention.bytes").source(),
             "its source");
-        alter(admin, all, "log.retention.ms", null, OpType.DELETE);
+        alter(admin, all, "log.retention.bytes", null, OpType.DELETE);
     }
 
     private static void records(Admin admin, String bootstrap) throws Exception {
