@@ -77,6 +77,10 @@ pub struct GroupSettings {
     pub consumer_heartbeat_interval_ms: i32,
     /// `consumer.session.timeout.ms`: how long a member of a consumer group may be silent.
     pub consumer_session_timeout_ms: i32,
+    /// `share.heartbeat.interval.ms`: how often members of a share group are asked to heartbeat.
+    pub share_heartbeat_interval_ms: i32,
+    /// `share.session.timeout.ms`: how long a member of a share group may be silent.
+    pub share_session_timeout_ms: i32,
     /// `group.consumer.migration.policy`.
     pub consumer_migration: MigrationPolicy,
 }
@@ -86,6 +90,8 @@ impl Default for GroupSettings {
         Self {
             consumer_heartbeat_interval_ms: 5_000,
             consumer_session_timeout_ms: 45_000,
+            share_heartbeat_interval_ms: 5_000,
+            share_session_timeout_ms: 45_000,
             consumer_migration: MigrationPolicy::Bidirectional,
         }
     }

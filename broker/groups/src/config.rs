@@ -17,6 +17,8 @@ pub struct Config {
     /// `group.max.size`. Kafka's default is no bound; this one keeps the join response of a leader, which carries every
     /// member, and the quadratic work of a rebalance within what one broker does in well under a second.
     pub group_size_max: usize,
+    /// `group.share.max.size`: members of one share group, each of which is told of with every description.
+    pub share_group_size_max: usize,
     /// Bytes of all members' subscriptions in one group: they go into one stored record, beside as many bytes of
     /// assignment, and the record into one batch.
     pub group_bytes_max: usize,
@@ -53,6 +55,7 @@ impl Default for Config {
             new_member_join_timeout_ms: 300_000,
             name_bytes_max: 16_384,
             group_size_max: 2_000,
+            share_group_size_max: 200,
             group_bytes_max: 480 * 1024,
             groups_max: 65_536,
             offsets_max: 200_000,

@@ -19,6 +19,7 @@ use crate::offsets::Offsets;
 use crate::outbox::Turn;
 use crate::pending::PendingOffsets;
 use crate::request::{CommitRequest, Description, GroupState, GroupType};
+use crate::share::group::{SHARE, ShareGroup};
 use crate::stored::StoredRecord;
 use crate::types::{Generation, GroupId, MonoMs};
 
@@ -40,6 +41,8 @@ pub(crate) enum Kind {
     Classic(Box<Classic>),
     /// The coordinator assigns (KIP-848).
     Consumer(Box<Consumer>),
+    /// The coordinator assigns, partitions to many members at once (KIP-932).
+    Share(Box<ShareGroup>),
 }
 
 /// From when the retention of a group's offsets counts.
@@ -79,15 +82,7 @@ impl Group {
     pub(crate) fn classic(&mut self) -> Option<&mut Classic> {
         match &mut self.kind {
             Kind::Classic(classic) => Some(classic),
-            Kind::Consumer(_) => None,
-        }
-    }
-
-    /// The members, of a consumer group.
-    pub(crate) fn consumer(&mut self) -> Option<&mut Consumer> {
-        match &mut self.kind {
-            Kind::Consumer(consumer) => Some(consumer),
-            Kind::Classic(_) => None,
+            Kind::Consumer(_) | Kind::Share(_) => None,
         }
     }
 }
@@ -98,6 +93,7 @@ impl Kind {
         match self {
             Self::Classic(_) => GroupType::Classic,
             Self::Consumer(_) => GroupType::Consumer,
+            Self::Share(_) => GroupType::Share,
         }
     }
 
@@ -105,6 +101,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.state(),
             Self::Consumer(group) => group.state(),
+            Self::Share(group) => group.state(),
         }
     }
 
@@ -113,6 +110,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.protocol_type.as_deref().unwrap_or_default(),
             Self::Consumer(_) => crate::classic::CONSUMER,
+            Self::Share(_) => SHARE,
         }
     }
 
@@ -121,6 +119,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.describe(),
             Self::Consumer(group) => group.describe(),
+            Self::Share(group) => group.describe(),
         }
     }
 
@@ -129,6 +128,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.stored,
             Self::Consumer(group) => group.is_stored(),
+            Self::Share(group) => group.is_stored(),
         }
     }
 
@@ -142,6 +142,8 @@ impl Kind {
         match self {
             Self::Classic(group) => group.is_deserted(),
             Self::Consumer(group) => group.is_empty(),
+            // One with states is kept until it is deleted: nothing else knows of them.
+            Self::Share(group) => group.is_empty() && group.states.is_empty(),
         }
     }
 
@@ -150,6 +152,7 @@ impl Kind {
         match self {
             Self::Classic(group) => turn.out.emit(StoredRecord::group_tombstone(&group.id)),
             Self::Consumer(group) => group.end(turn),
+            Self::Share(group) => group.end(turn),
         }
     }
 
@@ -158,6 +161,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.is_subscribed_to(topic),
             Self::Consumer(group) => group.is_subscribed_to(topic),
+            Self::Share(group) => group.is_subscribed_to(topic),
         }
     }
 
@@ -165,7 +169,7 @@ impl Kind {
     pub(crate) fn retained_since(&self) -> Since {
         match self {
             Self::Classic(group) => group.retained_since(),
-            Self::Consumer(_) => Since::Commit,
+            Self::Consumer(_) | Self::Share(_) => Since::Commit,
         }
     }
 
@@ -184,13 +188,15 @@ impl Kind {
         let is_nobody = request.generation < Generation(0)
             && request.member.is_empty()
             && request.instance.is_none();
-        if is_transactional && is_nobody {
+        if is_transactional && is_nobody && !matches!(self, Self::Share(_)) {
             // Producers need not know the group's members (before KIP-447).
             return Ok(());
         }
         match self {
             Self::Classic(group) => group.check_commit(turn, request, is_transactional),
             Self::Consumer(group) => group.check_commit(request, is_transactional),
+            // Its members acknowledge instead.
+            Self::Share(_) => Err(GroupError::GroupIdNotFound),
         }
     }
 
@@ -199,6 +205,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.resume(turn),
             Self::Consumer(group) => group.resume(turn),
+            Self::Share(group) => group.resume(turn),
         }
     }
 
@@ -207,6 +214,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.tick(turn),
             Self::Consumer(group) => group.tick(turn),
+            Self::Share(group) => group.tick(turn),
         }
     }
 
@@ -215,6 +223,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.wake_at,
             Self::Consumer(group) => group.wake_at(),
+            Self::Share(group) => group.wake_at(),
         }
     }
 }

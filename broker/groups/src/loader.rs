@@ -12,6 +12,7 @@ use crate::coordinator::Coordinator;
 use crate::group::{Group, Kind};
 use crate::machine::{Marker, Producer};
 use crate::pending::Producers;
+use crate::share::group::{ShareGroup, ShareKey, ShareRecord};
 use crate::stored::{Stored, StoredError};
 use crate::types::{GroupId, Now};
 
@@ -59,6 +60,7 @@ impl Loader {
             }
             Stored::Group { group, value: None } => self.end(group),
             Stored::Consumer { group, key, value } => self.replay_consumer(group, key, value),
+            Stored::Share { group, key, value } => self.replay_share(group, key, value),
             Stored::Other => {}
         }
         Ok(())
@@ -102,9 +104,12 @@ impl Loader {
     #[must_use]
     pub fn finish(mut self, config: Config, now: Now) -> Coordinator {
         for (id, group) in &mut self.groups {
-            if let Some(consumer) = group.consumer()
-                && !consumer.replayed()
-            {
+            let is_whole = match &mut group.kind {
+                Kind::Classic(_) => true,
+                Kind::Consumer(consumer) => consumer.replayed(),
+                Kind::Share(share) => share.replayed(),
+            };
+            if !is_whole {
                 group.kind = Kind::Classic(Box::new(Classic::new(id.clone())));
             }
         }
@@ -122,12 +127,33 @@ impl Loader {
         match &mut group.kind {
             Kind::Consumer(_) if is_end => group.kind = Kind::Classic(Box::new(Classic::new(id))),
             Kind::Consumer(consumer) => consumer.replay(key, value),
-            // The end of what became a classic group since, or was deleted.
-            Kind::Classic(_) if value.is_none() => {}
-            Kind::Classic(_) => {
+            // The end of what became a group of another type since, or was deleted.
+            Kind::Classic(_) | Kind::Share(_) if value.is_none() => {}
+            Kind::Classic(_) | Kind::Share(_) => {
                 let mut consumer = Consumer::new(id);
                 consumer.replay(key, value);
                 group.kind = Kind::Consumer(Box::new(consumer));
+            }
+        }
+    }
+
+    fn replay_share(&mut self, id: GroupId, key: ShareKey, value: Option<ShareRecord>) {
+        let is_end = key == ShareKey::Group && value.is_none();
+        let Some(group) = (match &value {
+            Some(_) => Some(self.group(id.clone())),
+            None => self.groups.get_mut(&id),
+        }) else {
+            return;
+        };
+        match &mut group.kind {
+            Kind::Share(_) if is_end => group.kind = Kind::Classic(Box::new(Classic::new(id))),
+            Kind::Share(share) => share.replay(key, value),
+            // The end of what became a group of another type since, or was deleted.
+            Kind::Classic(_) | Kind::Consumer(_) if value.is_none() => {}
+            Kind::Classic(_) | Kind::Consumer(_) => {
+                let mut share = ShareGroup::new(id);
+                share.replay(key, value);
+                group.kind = Kind::Share(Box::new(share));
             }
         }
     }

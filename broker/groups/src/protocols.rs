@@ -5,15 +5,17 @@
 //! consumer group when the last such member has gone. In between, members of the classic protocol are served by the
 //! consumer group.
 
-use crate::classic::Classic;
+use crate::classic::{Classic, nobody_left, refuse};
 use crate::consumer::Consumer;
 use crate::error::GroupError;
 use crate::group::{Group, Kind};
 use crate::modern::Epoch;
 use crate::outbox::Turn;
 use crate::request::{
-    ConsumerHeartbeatRequest, HeartbeatRequest, JoinRequest, LeaveRequest, Response, SyncRequest,
+    ConsumerHeartbeatRequest, HeartbeatRequest, JoinRequest, LeaveRequest, Response,
+    ShareHeartbeatRequest, SyncRequest,
 };
+use crate::share::group::ShareGroup;
 use crate::types::CallId;
 
 impl Group {
@@ -32,6 +34,10 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(group) => group.join(turn, call, request),
             Kind::Consumer(group) => group.join_classic(turn, call, request),
+            Kind::Share(_) => {
+                let error = GroupError::InconsistentProtocol;
+                refuse(turn.out, call, request.member, error);
+            }
         }
     }
 
@@ -40,6 +46,10 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(group) => group.sync(turn, call, request),
             Kind::Consumer(group) => group.sync_classic(turn, call, &request),
+            Kind::Share(_) => {
+                let error = GroupError::UnknownMember;
+                turn.out.reply(call, Response::Sync(Err(error)));
+            }
         }
     }
 
@@ -53,6 +63,10 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(group) => group.heartbeat(turn, call, request),
             Kind::Consumer(group) => group.heartbeat_classic(turn, call, request),
+            Kind::Share(_) => {
+                let error = GroupError::UnknownMember;
+                turn.out.reply(call, Response::Heartbeat(Err(error)));
+            }
         }
     }
 
@@ -61,6 +75,7 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(group) => group.leave(turn, call, request),
             Kind::Consumer(group) => group.leave_classic(turn, call, request),
+            Kind::Share(_) => turn.out.reply(call, nobody_left(request)),
         }
         self.downgrade(turn);
     }
@@ -79,10 +94,34 @@ impl Group {
                 .out
                 .reply(call, Response::ConsumerHeartbeat(Err(error)));
         }
-        if let Kind::Consumer(group) = &mut self.kind {
-            group.heartbeat(turn, call, request);
+        match &mut self.kind {
+            Kind::Consumer(group) => group.heartbeat(turn, call, request),
+            Kind::Classic(_) | Kind::Share(_) => {
+                let error = GroupError::GroupIdNotFound;
+                turn.out
+                    .reply(call, Response::ConsumerHeartbeat(Err(error)));
+            }
         }
         self.downgrade(turn);
+    }
+
+    /// Handles one ShareGroupHeartbeat. Only a group that is nothing else becomes a share group.
+    pub(crate) fn heartbeat_share(
+        &mut self,
+        turn: &mut Turn<'_>,
+        call: CallId,
+        request: &ShareHeartbeatRequest,
+    ) {
+        if request.epoch == Epoch::JOINING && self.is_blank() {
+            self.kind = Kind::Share(Box::new(ShareGroup::new(self.id.clone())));
+        }
+        match &mut self.kind {
+            Kind::Share(group) => group.heartbeat(turn, call, request),
+            Kind::Classic(_) | Kind::Consumer(_) => {
+                let error = GroupError::GroupIdNotFound;
+                turn.out.reply(call, Response::ShareHeartbeat(Err(error)));
+            }
+        }
     }
 
     /// Acts on every deadline that has passed.

@@ -10,7 +10,7 @@ use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use crate::error::GroupError;
 use crate::machine::{Marker, Producer};
-use crate::modern::{Epoch, Partitions};
+use crate::modern::{Epoch, Partitions, TopicPartition};
 use crate::transactions::Version;
 use crate::types::{CallId, Generation, GroupId, InstanceId, MemberId};
 
@@ -27,6 +27,8 @@ pub enum Request {
     Leave(LeaveRequest),
     /// ConsumerGroupHeartbeat.
     ConsumerHeartbeat(ConsumerHeartbeatRequest),
+    /// ShareGroupHeartbeat.
+    ShareHeartbeat(ShareHeartbeatRequest),
     /// OffsetCommit.
     Commit(CommitRequest),
     /// TxnOffsetCommit.
@@ -45,6 +47,10 @@ pub enum Request {
     Describe(GroupId),
     /// ConsumerGroupDescribe, for one group.
     DescribeConsumer(GroupId),
+    /// ShareGroupDescribe, for one group.
+    DescribeShare(GroupId),
+    /// Which partitions have a state, set from outside.
+    ChangeShareStates(ChangeShareStates),
     /// ListGroups, for one shard.
     List(ListRequest),
     /// The topics are gone for ever: their offsets go too, so that topics of the same names begin anew.
@@ -64,6 +70,8 @@ pub enum Response {
     Leave(Result<Vec<Left>, GroupError>),
     /// What the member is to have.
     ConsumerHeartbeat(Result<Beat, GroupError>),
+    /// What the member is to have.
+    ShareHeartbeat(Result<Beat, GroupError>),
     /// For each partition.
     Commit(Vec<CommittedTopic>),
     /// How many markers the shard has seen.
@@ -80,6 +88,10 @@ pub enum Response {
     Describe(Result<Description, GroupError>),
     /// The consumer group as it is.
     DescribeConsumer(Result<ConsumerDescription, GroupError>),
+    /// The share group as it is.
+    DescribeShare(Result<ShareDescription, GroupError>),
+    /// Whether they may be changed, and are.
+    ChangeShareStates(Result<(), GroupError>),
     /// The shard's groups.
     List(Vec<Listing>),
     /// How many offsets were dropped.
@@ -263,7 +275,37 @@ impl ConsumerHeartbeatRequest {
     }
 }
 
-/// The answer to a heartbeat of the consumer protocol.
+/// A heartbeat of the share protocol. What is absent is as the member said last.
+#[derive(Clone, Debug)]
+pub struct ShareHeartbeatRequest {
+    /// The group.
+    pub group: GroupId,
+    /// The member, which chooses its id itself.
+    pub member: MemberId,
+    /// Its epoch, or one of those that say that it joins or leaves.
+    pub epoch: Epoch,
+    /// Where it runs.
+    pub rack: Option<String>,
+    /// The connection's client id, for descriptions.
+    pub client_id: String,
+    /// The client's address, for descriptions.
+    pub client_host: String,
+    /// Topics that it subscribes to.
+    pub topics: Option<BTreeSet<String>>,
+}
+
+/// Partitions whose states come or go, of a share group that nobody is a member of.
+#[derive(Clone, Debug)]
+pub struct ChangeShareStates {
+    /// The group.
+    pub group: GroupId,
+    /// These come.
+    pub add: Vec<TopicPartition>,
+    /// All of these topics go.
+    pub remove: Vec<TopicId>,
+}
+
+/// The answer to a heartbeat of the consumer or the share protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
     /// The member.
@@ -559,6 +601,44 @@ pub struct ConsumerMemberDescription {
     pub target: Vec<AssignedTopic>,
     /// It speaks the classic protocol.
     pub is_classic: bool,
+}
+
+/// A share group as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareDescription {
+    /// The group.
+    pub group: GroupId,
+    /// Its state.
+    pub state: GroupState,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The epoch of the target assignment.
+    pub assignment_epoch: Epoch,
+    /// The assignor in use.
+    pub assignor: String,
+    /// The members.
+    pub members: Vec<ShareMemberDescription>,
+    /// Partitions that have a state.
+    pub states: Vec<AssignedTopic>,
+}
+
+/// A member of a share group as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareMemberDescription {
+    /// Its id.
+    pub member: MemberId,
+    /// Where it runs.
+    pub rack: Option<String>,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The client id of its connection.
+    pub client_id: String,
+    /// Its address.
+    pub client_host: String,
+    /// Topics that it subscribes to.
+    pub topics: Vec<String>,
+    /// What it reads.
+    pub assignment: Vec<AssignedTopic>,
 }
 
 /// Partitions of one topic.

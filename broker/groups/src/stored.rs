@@ -17,6 +17,7 @@ use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use crate::consumer::{ConsumerKey, ConsumerRecord};
 use crate::request::CommittedOffset;
+use crate::share::group::{ShareKey, ShareRecord};
 use crate::types::{Generation, GroupId, InstanceId, MemberId, WallMs};
 
 /// Keys have had one version each.
@@ -75,6 +76,12 @@ pub(crate) enum Stored {
         group: GroupId,
         key: ConsumerKey,
         value: Option<ConsumerRecord>,
+    },
+    /// About a share group.
+    Share {
+        group: GroupId,
+        key: ShareKey,
+        value: Option<ShareRecord>,
     },
     /// A kind that belongs to other features.
     Other,
@@ -208,6 +215,10 @@ impl Stored {
             let value = value.map(|value| ConsumerRecord::decode(&key, value));
             let value = value.transpose()?;
             Ok(Self::Consumer { group, key, value })
+        } else if let Some((group, key)) = ShareKey::decode(kind, key)? {
+            let value = value.map(|value| ShareRecord::decode(&key, value));
+            let value = value.transpose()?;
+            Ok(Self::Share { group, key, value })
         } else {
             Ok(Self::Other)
         }

@@ -45,6 +45,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             group,
             member,
             epoch: view.share_session_epoch,
+            is_renew: view.is_renew_ack,
             named,
         },
     );

@@ -74,6 +74,8 @@ mod k71_get_telemetry_subscriptions;
 mod k72_push_telemetry;
 mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
+mod k76_share_group_heartbeat;
+mod k77_share_group_describe;
 mod k78_share_fetch;
 mod k79_share_acknowledge;
 mod k83_initialize_share_group_state;
@@ -81,6 +83,9 @@ mod k84_read_share_group_state;
 mod k85_write_share_group_state;
 mod k86_delete_share_group_state;
 mod k87_read_share_group_state_summary;
+mod k90_describe_share_group_offsets;
+mod k91_alter_share_group_offsets;
+mod k92_delete_share_group_offsets;
 pub(crate) mod leaders;
 mod mutations;
 mod request;
@@ -194,6 +199,8 @@ pub static APIS: &[Api] = &[
     api(ApiKey::PushTelemetry,           0,  0, Client, k72_push_telemetry::handle),
     api(ApiKey::ListConfigResources,     0,  1, Client, k74_list_config_resources::handle),
     api(ApiKey::DescribeTopicPartitions, 0,  0, Client, k75_describe_topic_partitions::handle),
+    api(ApiKey::ShareGroupHeartbeat,     1,  1, Client, k76_share_group_heartbeat::handle),
+    api(ApiKey::ShareGroupDescribe,      1,  1, Client, k77_share_group_describe::handle),
     api(ApiKey::ShareFetch,              1,  2, Client, k78_share_fetch::handle),
     api(ApiKey::ShareAcknowledge,        1,  2, Client, k79_share_acknowledge::handle),
     api(ApiKey::InitializeShareGroupState, 0, 0, Client, k83_initialize_share_group_state::handle),
@@ -201,6 +208,9 @@ pub static APIS: &[Api] = &[
     api(ApiKey::WriteShareGroupState,    0,  1, Client, k85_write_share_group_state::handle),
     api(ApiKey::DeleteShareGroupState,   0,  0, Client, k86_delete_share_group_state::handle),
     api(ApiKey::ReadShareGroupStateSummary, 0, 1, Client, k87_read_share_group_state_summary::handle),
+    api(ApiKey::DescribeShareGroupOffsets, 0, 1, Client, k90_describe_share_group_offsets::handle),
+    api(ApiKey::AlterShareGroupOffsets,  0,  0, Client, k91_alter_share_group_offsets::handle),
+    api(ApiKey::DeleteShareGroupOffsets, 0,  0, Client, k92_delete_share_group_offsets::handle),
 ];
 
 /// The place of an API in the table.

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use weir_groups::request::{
-    Beat, CommitRequest, CommittedTopic, ConsumerDescription, ConsumerHeartbeatRequest,
-    DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic, HeartbeatRequest, InTransaction,
-    JoinRefused, JoinRequest, Joined, LeaveRequest, Left, ListRequest, Listing, SyncRequest,
-    Synced,
+    Beat, ChangeShareStates, CommitRequest, CommittedTopic, ConsumerDescription,
+    ConsumerHeartbeatRequest, DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic,
+    HeartbeatRequest, InTransaction, JoinRefused, JoinRequest, Joined, LeaveRequest, Left,
+    ListRequest, Listing, ShareDescription, ShareHeartbeatRequest, SyncRequest, Synced,
 };
 use weir_groups::transactions::Version;
-use weir_groups::{Asked, GroupError, GroupId, Marker, Request, Response};
+use weir_groups::{Asked, GroupError, GroupId, Marker, Request, Response, TopicPartition};
 use weir_quorum::image::Broker;
 use weir_wire::{PartitionIndex, TopicId};
 
@@ -247,6 +247,55 @@ impl Groups {
         async move {
             match asked.await? {
                 Response::Describe(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// The heartbeat of a member of a share group.
+    pub fn heartbeat_share(
+        &self,
+        request: ShareHeartbeatRequest,
+    ) -> impl Future<Output = Result<Beat, GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::ShareHeartbeat(request));
+        async move {
+            match asked.await? {
+                Response::ShareHeartbeat(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Describes a share group.
+    pub fn describe_share(
+        &self,
+        group: GroupId,
+    ) -> impl Future<Output = Result<ShareDescription, GroupError>> + Send + use<> {
+        let asked = self.ask(&group.clone(), Request::DescribeShare(group));
+        async move {
+            match asked.await? {
+                Response::DescribeShare(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Changes which partitions of a share group have a state; also asks whether that may be.
+    pub fn change_share_states(
+        &self,
+        group: GroupId,
+        add: Vec<TopicPartition>,
+        remove: Vec<TopicId>,
+    ) -> impl Future<Output = Result<(), GroupError>> + Send + use<> {
+        let change = ChangeShareStates {
+            group: group.clone(),
+            add,
+            remove,
+        };
+        let asked = self.ask(&group, Request::ChangeShareStates(change));
+        async move {
+            match asked.await? {
+                Response::ChangeShareStates(outcome) => outcome,
                 other => Err(unexpected(&other)),
             }
         }

@@ -64,6 +64,8 @@ impl Cluster for Seen {
         GroupSettings {
             consumer_heartbeat_interval_ms: config.consumer_heartbeat_interval_ms,
             consumer_session_timeout_ms: config.consumer_session_timeout_ms,
+            share_heartbeat_interval_ms: config.share_heartbeat_interval_ms,
+            share_session_timeout_ms: config.share_session_timeout_ms,
             consumer_migration: migration_policy(image, settings),
         }
     }

@@ -1,12 +1,14 @@
 //! From the log to the engine: reads what may be handed out, and cuts it to what was.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_groups::MemberId;
 use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched};
-use weir_log::ReadError;
-use weir_wire::batch::batches;
+use weir_log::{AbortedTransaction, ReadError};
+use weir_wire::batch::{ControlRecord, batches};
 use weir_wire::{Offset, Records, RecordsPart};
 
 use super::leader::Leader;
@@ -70,7 +72,14 @@ pub(super) async fn acquire(leader: &Leader, wanted: &mut Wanted<'_>) -> Result<
         if bytes.is_empty() {
             break;
         }
-        let (found, places) = look(&bytes)?;
+        let (mut found, places) = look(&bytes)?;
+        if isolation == Isolation::ReadCommitted
+            && let (Some(first), Some(last)) = (found.first(), found.last())
+        {
+            let within = first.base..Offset(last.last.0 + 1);
+            let aborted = aborted(leader, within).await?;
+            leave_out(&mut found, &bytes, aborted);
+        }
         let taken = leader.with(|engine, now| {
             let want = Acquire {
                 member: wanted.member,
@@ -146,6 +155,42 @@ fn look(bytes: &Bytes) -> Result<(Vec<Fetched>, Vec<usize>), ApiError> {
     Ok((found, ends))
 }
 
+/// The aborted transactions that have a part in a range.
+async fn aborted(
+    leader: &Leader,
+    within: Range<Offset>,
+) -> Result<Vec<AbortedTransaction>, ReadError> {
+    let (from, to) = (within.start, within.end);
+    match leader.partition.reader().try_aborted_transactions(from, to) {
+        Err(ReadError::WouldBlock) => {
+            let reader = leader.partition.reader().clone();
+            let look = move || reader.aborted_transactions(from, to);
+            leader.host.blocking(look).await
+        }
+        found => found,
+    }
+}
+
+/// Nobody is given what was written in an aborted transaction: from its first offset to the marker that says so.
+fn leave_out(found: &mut [Fetched], bytes: &Bytes, aborted: Vec<AbortedTransaction>) {
+    let mut aborted = aborted.into_iter().peekable();
+    let mut open = BTreeSet::new();
+    for (fetched, batch) in found.iter_mut().zip(batches(bytes).flatten()) {
+        while let Some(begun) = aborted.next_if(|begun| begun.first_offset <= fetched.last) {
+            open.insert(begun.producer_id);
+        }
+        let header = batch.header();
+        if header.attributes.is_control() {
+            // A marker that cannot be read ends nothing here; what follows of its producer is left out too.
+            if matches!(batch.control(), Ok(Some(ControlRecord::Abort))) {
+                open.remove(&header.producer_id);
+            }
+        } else if header.attributes.is_transactional() && open.contains(&header.producer_id) {
+            fetched.is_for_consumers = false;
+        }
+    }
+}
+
 /// The whole batches from the one with `first` to the one with `last`.
 fn cut(bytes: &Bytes, found: &[Fetched], ends: &[usize], first: Offset, last: Offset) -> Bytes {
     let begin = found.partition_point(|batch| batch.last < first);
@@ -157,5 +202,78 @@ fn cut(bytes: &Bytes, found: &[Fetched], ends: &[usize], first: Offset, last: Of
         Bytes::copy_from_slice(&bytes[from..to])
     } else {
         bytes.slice(from..to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use weir_wire::batch::{Attributes, BatchBuilder, NewRecord, control_batch};
+    use weir_wire::{LeaderEpoch, ProducerEpoch, ProducerId};
+
+    use super::*;
+
+    /// A batch of two records at an offset, in a producer's transaction if one is named.
+    fn batch(at: i64, producer: Option<i64>) -> Bytes {
+        let mut builder = BatchBuilder::new().at(Offset(at), LeaderEpoch(0));
+        if let Some(id) = producer {
+            builder = builder
+                .producer(ProducerId(id), ProducerEpoch(0), 0)
+                .attributes(Attributes::default().with_transactional(true));
+        }
+        builder.push(&NewRecord::default()).unwrap();
+        builder.push(&NewRecord::default()).unwrap();
+        builder.build()
+    }
+
+    fn marker(at: i64, kind: ControlRecord, producer: i64) -> Bytes {
+        let epoch = ProducerEpoch(0);
+        let marker = control_batch(kind, 0, ProducerId(producer), epoch, 0).unwrap();
+        // The base offset precedes the checksum.
+        let mut bytes = marker.to_vec();
+        bytes[..8].copy_from_slice(&at.to_be_bytes());
+        bytes.into()
+    }
+
+    #[test]
+    fn what_was_written_in_an_aborted_transaction_is_for_nobody() {
+        let log = [
+            batch(0, None),
+            batch(2, Some(7)),
+            batch(4, Some(8)),
+            batch(6, None),
+            marker(8, ControlRecord::Abort, 7),
+            batch(9, Some(7)),
+            marker(11, ControlRecord::Commit, 8),
+            marker(12, ControlRecord::Commit, 7),
+        ];
+        let bytes = Bytes::from(log.concat());
+        let (mut found, ends) = look(&bytes).unwrap();
+        assert_eq!(ends.last(), Some(&bytes.len()));
+        let aborted = AbortedTransaction {
+            producer_id: ProducerId(7),
+            first_offset: Offset(2),
+        };
+        leave_out(&mut found, &bytes, vec![aborted]);
+        let given = found.iter().filter(|fetched| fetched.is_for_consumers);
+        let given: Vec<_> = given.map(|fetched| fetched.base.0).collect();
+        assert_eq!(given, [0, 4, 6, 9]);
+    }
+
+    #[test]
+    fn only_the_batches_that_have_what_was_acquired_are_given() {
+        let log = [
+            batch(0, None),
+            batch(2, None),
+            batch(4, None),
+            batch(6, None),
+        ];
+        let bytes = Bytes::from(log.concat());
+        let (found, ends) = look(&bytes).unwrap();
+        let part = cut(&bytes, &found, &ends, Offset(3), Offset(4));
+        let (parts, _) = look(&part).unwrap();
+        let bases: Vec<_> = parts.iter().map(|fetched| fetched.base.0).collect();
+        assert_eq!(bases, [2, 4]);
     }
 }

@@ -234,20 +234,20 @@ impl Leader {
             tokio::time::sleep(PAUSE).await;
         };
         if restored.start != NO_START {
-            let mut engine = SharePartition::restore(settings.engine(), restored);
+            let mut engine = SharePartition::restore(settings.engine, restored);
             engine.log_start_moved(self.partition.reader().log_start());
             return Ok(engine);
         }
-        let start = self.first_start(&settings.start_at).await?;
+        let start = self.first_start(settings.start_at).await?;
         let restored = Restored { start, ..restored };
-        let mut engine = SharePartition::restore(settings.engine(), restored);
+        let mut engine = SharePartition::restore(settings.engine, restored);
         // Stored before anything is handed out: whoever takes over must not begin somewhere else.
         engine.store_start();
         Ok(engine)
     }
 
     /// Where a group begins that was never here.
-    async fn first_start(&self, at: &StartAt) -> Result<Offset, ApiError> {
+    async fn first_start(&self, at: StartAt) -> Result<Offset, ApiError> {
         let reader = self.partition.reader();
         match at {
             StartAt::Earliest => Ok(reader.log_start()),

@@ -14,6 +14,7 @@
 
 mod fetch;
 mod leader;
+mod offsets;
 mod peers;
 mod persister;
 mod serve;
@@ -28,9 +29,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_groups::GroupId;
 use weir_groups::share::state::{ShareStates, StateConfig, StateKey, StateRequest};
+use weir_quorum::configs::group_config;
 use weir_quorum::image::Image;
 use weir_wire::{PartitionIndex, TopicId};
 
+pub use offsets::{Altered, Forgotten, Place, Standing};
 pub use peers::StatesService;
 pub use persister::Persister;
 pub use serve::{AckOutcome, AcknowledgeCall, FetchAnswer, FetchCall, Named, PartitionAnswer};
@@ -56,7 +59,6 @@ pub struct Share {
 struct Shared {
     metadata: Metadata,
     persister: Persister,
-    settings: ShareSettings,
     host: Host,
     sessions: Mutex<Sessions>,
     leaders: Mutex<BTreeMap<StateKey, Arc<Leader>>>,
@@ -89,7 +91,6 @@ impl Share {
                 metadata,
                 persister,
                 sessions: Mutex::new(Sessions::new(settings.sessions_max)),
-                settings,
                 host,
                 leaders: Mutex::new(BTreeMap::new()),
                 tasks: TaskTracker::new(),
@@ -105,8 +106,10 @@ impl Share {
 
     /// What holds for a group.
     #[must_use]
-    pub fn settings_of(&self, _group: &GroupId) -> GroupSettings {
-        self.shared.settings.for_group(|_| None)
+    pub fn settings_of(&self, group: &GroupId) -> GroupSettings {
+        let metadata = &self.shared.metadata;
+        let image = metadata.image();
+        GroupSettings::of(&group_config(&image, metadata.settings(), group.as_str()))
     }
 
     /// Runs the coordinators of states, and ends share-partitions that are not led here any more, until `stop`. Ends when all

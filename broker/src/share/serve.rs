@@ -76,6 +76,8 @@ pub struct AcknowledgeCall {
     pub member: MemberId,
     /// The session's epoch.
     pub epoch: i32,
+    /// Some of it renews locks.
+    pub is_renew: bool,
     /// What.
     pub named: Vec<Named>,
 }
@@ -140,7 +142,7 @@ impl Share {
         async move {
             let (step, acking) = begun?;
             let settings = share.settings_of(&call.group);
-            let lock_ms = i32::try_from(settings.engine().lock_ms).unwrap_or(i32::MAX);
+            let lock_ms = i32::try_from(settings.engine.lock_ms).unwrap_or(i32::MAX);
             let acked = outcomes(acking).await;
             let (partitions, is_full) = match step {
                 Step::Opened(partitions) => (partitions, true),
@@ -151,7 +153,7 @@ impl Share {
                 Vec::new()
             } else {
                 share
-                    .wait(&broker, &peer, &call, &partitions, settings.isolation())
+                    .wait(&broker, &peer, &call, &partitions, settings.isolation)
                     .await
             };
             let said: BTreeMap<_, _> = acked.into_iter().collect();
@@ -172,21 +174,37 @@ impl Share {
         broker: &Arc<Broker>,
         call: AcknowledgeCall,
     ) -> impl Future<Output = Result<(i32, Vec<AckOutcome>), ApiError>> + Send + use<> {
-        let key = session_key(&call.group, &call.member);
-        let stepped = self.sessions().acknowledge(&key, call.epoch);
-        let begun = stepped.map(|step| {
-            let acking = self.begin_acks(broker, &call.group, &call.member, &call.named);
-            if let Step::Closed(partitions) = step {
-                self.part(&key, &partitions, Departure::Orderly);
-            }
-            acking
-        });
-        let begun = begun.map_err(|error| ApiError::new(error.code(), error.to_string()));
-        let lock_ms = self.settings_of(&call.group).engine().lock_ms;
+        let begun = self.begin_acknowledge(broker, &call);
+        let lock_ms = self.settings_of(&call.group).engine.lock_ms;
         async move {
             let lock_ms = i32::try_from(lock_ms).unwrap_or(i32::MAX);
             Ok((lock_ms, outcomes(begun?).await))
         }
+    }
+
+    fn begin_acknowledge(
+        &self,
+        broker: &Arc<Broker>,
+        call: &AcknowledgeCall,
+    ) -> Result<Acking, ApiError> {
+        self.check_renewal(&call.group, call.is_renew)?;
+        let key = session_key(&call.group, &call.member);
+        let stepped = self.sessions().acknowledge(&key, call.epoch);
+        let step = stepped.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+        let acking = self.begin_acks(broker, &call.group, &call.member, &call.named);
+        if let Step::Closed(partitions) = step {
+            self.part(&key, &partitions, Departure::Orderly);
+        }
+        Ok(acking)
+    }
+
+    /// Whether the group's members may renew, if they want to.
+    fn check_renewal(&self, group: &GroupId, is_renew: bool) -> Result<(), ApiError> {
+        if is_renew && !self.settings_of(group).may_renew {
+            let why = "share.renew.acknowledge.enable is false for this group";
+            return Err(ApiError::new(ErrorCode::InvalidRequest, why));
+        }
+        Ok(())
     }
 
     /// A connection is gone, and with it its sessions: what their members had is handed back.
@@ -203,6 +221,7 @@ impl Share {
         peer: &Arc<Peer>,
         call: &FetchCall,
     ) -> Result<(Step, Acking), ApiError> {
+        self.check_renewal(&call.group, call.is_renew)?;
         let key = session_key(&call.group, &call.member);
         let add: Vec<_> = call.named.iter().map(|named| named.partition).collect();
         let change = Change {

@@ -23,6 +23,7 @@ mod protocol;
 mod quotas;
 mod sessions;
 mod share;
+mod share_groups;
 mod telemetry;
 mod topics;
 mod transactions;

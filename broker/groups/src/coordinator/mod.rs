@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod consumer;
+mod share;
 
 use crate::classic::{nobody_left, refuse};
 use crate::cluster::{Cluster, NoCluster};
 use crate::config::Config;
 use crate::error::GroupError;
-use crate::group::Group;
+use crate::group::{Group, Kind};
 use crate::machine::{Entry, Marker};
 use crate::offsets::{nothing_committed, refuse_commit};
 use crate::outbox::{Effects, Outbox, Turn};
@@ -112,6 +113,7 @@ impl Coordinator {
                 false => self.out.reply(call, nobody_left(request)),
             },
             Request::ConsumerHeartbeat(request) => self.heartbeat_consumer(call, &request, now),
+            Request::ShareHeartbeat(request) => self.heartbeat_share(call, &request, now),
             Request::Fetch(request) => match self.groups.contains_key(&request.group) {
                 true => self.with(&request.group.clone(), now, |group, turn| {
                     group.fetch(turn, call, request)
@@ -139,6 +141,8 @@ impl Coordinator {
                 self.out.reply_when_durable(call, Response::Describe(found));
             }
             Request::DescribeConsumer(id) => self.describe_consumer(call, &id),
+            Request::DescribeShare(id) => self.describe_share(call, &id),
+            Request::ChangeShareStates(request) => self.change_share_states(call, &request, now),
             Request::List(request) => self.list(call, &request),
             Request::ForgetTopics(topics) => self.forget_topics(call, &topics, now),
         }
@@ -305,6 +309,11 @@ impl Coordinator {
         let mut dropped = 0;
         for id in ids {
             self.with(&id, now, |group, turn| {
+                if let Kind::Share(share) = &mut group.kind {
+                    for topic in topics {
+                        share.forget_topic(turn, topic.id);
+                    }
+                }
                 dropped += topics
                     .iter()
                     .map(|topic| group.forget_topic(turn, topic))

@@ -2,6 +2,7 @@
 //!
 //! - [`SharePartition`] is the acquisition engine: which records of one partition one group has out, with whom and until
 //!   when. Whatever is to be built on acknowledgement of single records builds on it.
+//! - `group` is a group of type `share` in the group coordinator: members, and who reads which partitions.
 //! - [`state::ShareStates`] keeps what is stored of share-partitions, so that another broker can go on.
 //! - [`Overlay`] is how states of ranges of offsets lie over one another; it is what is persisted of a share-partition.
 //!
@@ -9,6 +10,7 @@
 
 mod acknowledge;
 mod acquire;
+pub(crate) mod group;
 mod overlay;
 mod partition;
 mod runs;

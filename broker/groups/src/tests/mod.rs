@@ -3,7 +3,7 @@
 #![allow(clippy::panic, reason = "tests")]
 
 mod classic;
-mod cluster;
+pub(crate) mod cluster;
 mod consumer;
 mod consumer_random;
 mod durability;
@@ -321,7 +321,7 @@ impl Shard {
 pub(crate) fn classic_of(coordinator: &Coordinator) -> &Classic {
     match &coordinator.groups_for_tests()[GROUP].kind {
         Kind::Classic(group) => group,
-        Kind::Consumer(_) => panic!("a classic group wanted"),
+        Kind::Consumer(_) | Kind::Share(_) => panic!("a classic group wanted"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! partition of a topic that somebody subscribes to is given to a subscriber of it, and (`range`, `uniform`) to one only.
 
 mod range;
+mod simple;
 mod uniform;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use range::range;
+pub(crate) use simple::simple;
 pub(crate) use uniform::uniform;
 use weir_wire::TopicId;
 
