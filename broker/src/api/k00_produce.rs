@@ -1,12 +1,14 @@
 //! Produce: batches into partitions.
 //!
 //! The handler hands each partition's batch to its lane, in the order of the request, before it returns; the future waits for the
-//! acknowledgements. With one replica, `acks=1` and `acks=all` both wait for the high watermark, which is the durable end.
+//! acknowledgements. The first batch of a transaction in a partition, and those behind it, are handed over once the transaction's
+//! coordinator has vouched for them: a task of its own asks it. With one replica, `acks=1` and `acks=all` both wait for the high watermark, which is the durable end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use weir_groups::{Producer, TransactionalId};
 use weir_log::Appended;
 use weir_quorum::configs::{TimestampType, TopicConfig};
 use weir_quorum::image::Image;
@@ -24,16 +26,25 @@ use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
+use crate::partitions::OfTransaction;
 use crate::partitions::prepare::{self, Effort, Unfit};
 use crate::quotas::{Limited, throttle_time_ms};
+use crate::transactions::{ADDS_FROM, Verification};
 
 /// What the whole request says about each of its batches.
 #[derive(Clone, Copy)]
 struct Rules {
     version: i16,
     acks: i16,
-    is_transactional: bool,
     now_ms: i64,
+}
+
+/// A batch that may be appended.
+#[derive(Clone, Copy)]
+struct Admitted {
+    records: u64,
+    /// Of which producer, and its first sequence, when it is part of a transaction.
+    of_transaction: Option<(Producer, i32)>,
 }
 
 /// The first version that tells where a partition's leader is.
@@ -48,7 +59,6 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let rules = Rules {
         version: request.version,
         acks: view.acks,
-        is_transactional: view.transactional_id.is_some(),
         now_ms: broker.host.clock.now_ms(),
     };
     let mut response = ProduceResponse::default();
@@ -65,16 +75,17 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 }
                 Ok(topic) => leaders::led(broker, topic, data.index, -1).and_then(|led| {
                     check(&led, &data, rules)
-                        .map(|()| led)
+                        .map(|admitted| (led, admitted))
                         .map_err(NotLed::from)
                 }),
             };
             let answer = match checked {
-                Ok(led) => {
+                Ok((led, admitted)) => {
                     appends.push((
                         (response.responses.len(), partitions.len()),
                         led,
                         data.records.unwrap_or_default(),
+                        admitted,
                     ));
                     PartitionProduceResponse {
                         index: data.index,
@@ -91,14 +102,45 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             partition_responses: partitions,
         });
     }
+    let producers = appends
+        .iter()
+        .filter_map(|(.., admitted)| admitted.of_transaction);
+    let producer = sole_producer(
+        producers.map(|(producer, _)| producer),
+        view.transactional_id,
+    );
+    if let Err(error) = &producer {
+        for ((topic, partition), ..) in std::mem::take(&mut appends) {
+            let answer = &mut response.responses[topic].partition_responses[partition];
+            *answer = refused(answer.index, ApiError::from(*error).into());
+        }
+    }
     let outcomes = Gathered::new(appends.len());
     let mut places: Vec<Place> = Vec::with_capacity(appends.len());
-    for (slot, (place, led, records)) in appends.into_iter().enumerate() {
+    let verification = match producer {
+        Ok(Some((producer, id))) => Some(Arc::new(Verification::new(
+            broker.transactions.clone(),
+            TransactionalId::from(id),
+            producer,
+            request.version,
+        ))),
+        Ok(None) | Err(_) => None,
+    };
+    for (slot, (place, led, records, admitted)) in appends.into_iter().enumerate() {
         places.push(place);
         let outcome = outcomes.slot(slot);
         let counters = led.partition.counters();
         counters.produced_bytes.inc_by(records.len() as u64);
-        append(broker, led, request.slice(records), rules.now_ms, outcome);
+        let batch = request.slice(records);
+        let job = Job {
+            batch,
+            now_ms: rules.now_ms,
+            outcome,
+            of_transaction: admitted.of_transaction,
+            begins_at_zero: request.version >= ADDS_FROM,
+            verification: verification.clone(),
+        };
+        append(broker, led, job);
     }
     let wait = broker.quotas.take(
         &image,
@@ -134,14 +176,27 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     }))
 }
 
-/// Hands a checked batch to its lane, after what its topic asks of batches was done with it.
-fn append(
-    broker: &Broker,
-    led: Led,
+/// A checked batch, and where its outcome goes.
+struct Job {
     batch: Bytes,
     now_ms: i64,
     outcome: Slot<Result<Appended, Unfit>>,
-) {
+    of_transaction: Option<(Producer, i32)>,
+    begins_at_zero: bool,
+    /// Of the request's batches: the coordinator is asked once the last of them has been handed over.
+    verification: Option<Arc<Verification>>,
+}
+
+/// Hands a checked batch to its lane, after what its topic asks of batches was done with it.
+fn append(broker: &Broker, led: Led, job: Job) {
+    let Job {
+        batch,
+        now_ms,
+        outcome,
+        of_transaction,
+        begins_at_zero,
+        verification,
+    } = job;
     let config = led.partition.config();
     // It was parsed before.
     let effort =
@@ -155,11 +210,27 @@ fn append(
                 prepare::prepare(&batch, led.partition.topic(), index, &config, now_ms)
             }
         };
-        match prepared {
-            Ok(batch) => led.partition.append(batch, led.epoch, move |result| {
+        match (prepared, of_transaction) {
+            (Ok(batch), None) => led.partition.append(batch, led.epoch, move |result| {
                 outcome.set(result.map_err(Unfit::from));
             }),
-            Err(unfit) => {
+            (Ok(batch), Some((producer, base_sequence))) => {
+                let offered = OfTransaction {
+                    batch,
+                    producer_id: producer.id,
+                    producer_epoch: producer.epoch,
+                    base_sequence,
+                    begins_at_zero,
+                };
+                let done =
+                    move |result: Result<_, ApiError>| outcome.set(result.map_err(Unfit::from));
+                if led.partition.offer(offered, led.epoch, done)
+                    && let Some(verification) = &verification
+                {
+                    verification.add(led.partition);
+                }
+            }
+            (Err(unfit), _) => {
                 led.partition.counters().produce_errors.inc();
                 outcome.set(Err(unfit));
             }
@@ -168,24 +239,47 @@ fn append(
     partition.in_order(&broker.host, effort == Effort::Long, job);
 }
 
+/// The producer whose transactions the batches of a request are part of, if they are, and the id that it goes by.
+fn sole_producer(
+    mut producers: impl Iterator<Item = Producer>,
+    transactional_id: Option<&str>,
+) -> Result<Option<(Producer, &str)>, ErrorCode> {
+    let Some(producer) = producers.next() else {
+        return Ok(None);
+    };
+    // As Kafka has it: nobody may write in the name of none.
+    let id = transactional_id.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
+    if producers.any(|other| other != producer) {
+        return Err(ErrorCode::InvalidProducerIdMapping);
+    }
+    Ok(Some((producer, id)))
+}
+
 /// Whether a batch may be appended to a partition.
-fn check(led: &Led, data: &PartitionProduceDataView<'_>, rules: Rules) -> Result<(), ApiError> {
+fn check(
+    led: &Led,
+    data: &PartitionProduceDataView<'_>,
+    rules: Rules,
+) -> Result<Admitted, ApiError> {
     let config = led.partition.config();
     let checked = admissible(led, &config, data, rules);
     match &checked {
         Err(_) => led.partition.counters().produce_errors.inc(),
-        Ok(records) => led.partition.counters().produced_records.inc_by(*records),
+        Ok(admitted) => led
+            .partition
+            .counters()
+            .produced_records
+            .inc_by(admitted.records),
     }
-    checked.map(|_| ())
+    checked
 }
 
-/// How many records the batch has, when it may be appended.
 fn admissible(
     led: &Led,
     config: &TopicConfig,
     data: &PartitionProduceDataView<'_>,
     rules: Rules,
-) -> Result<u64, ApiError> {
+) -> Result<Admitted, ApiError> {
     if !matches!(rules.acks, -1..=1) {
         return Err(ApiError::new(
             ErrorCode::InvalidRequiredAcks,
@@ -213,7 +307,20 @@ fn admissible(
     batch.check_produced()?;
     check_kind(&batch, rules)?;
     check_timestamps(&batch, config, rules.now_ms)?;
-    Ok(u64::try_from(batch.header().record_count).unwrap_or(0))
+    let header = batch.header();
+    let of_transaction = || {
+        let producer = Producer {
+            id: header.producer_id,
+            epoch: header.producer_epoch,
+        };
+        (producer, header.base_sequence)
+    };
+    // What says that it is transactional and names no producer is not; Kafka takes it for what it is.
+    let is_of_transaction = header.attributes.is_transactional() && header.producer_id.0 >= 0;
+    Ok(Admitted {
+        records: u64::try_from(header.record_count).unwrap_or(0),
+        of_transaction: is_of_transaction.then(of_transaction),
+    })
 }
 
 fn check_kind(batch: &BatchView<'_>, rules: Rules) -> Result<(), ApiError> {
@@ -221,12 +328,6 @@ fn check_kind(batch: &BatchView<'_>, rules: Rules) -> Result<(), ApiError> {
     let header = batch.header();
     if header.attributes.is_control() {
         return invalid("a control batch; only brokers write them");
-    }
-    if rules.is_transactional || header.attributes.is_transactional() {
-        return Err(ApiError::new(
-            ErrorCode::InvalidTxnState,
-            "this broker has no transactions",
-        ));
     }
     if header.attributes.compression() == Compression::Zstd && rules.version < 7 {
         return Err(ApiError::new(

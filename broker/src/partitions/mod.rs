@@ -5,6 +5,7 @@
 //! and only when its topic's id is in it no more; what was on disk when the process began is open before the broker
 //! calls itself ready.
 
+mod gate;
 mod partition;
 pub mod prepare;
 mod registry;
@@ -13,7 +14,7 @@ mod watermark;
 
 pub use partition::{Counters, Partition};
 pub use registry::{PartitionError, Partitions};
-pub use transactions::Marker;
+pub use transactions::{Marker, OfTransaction};
 pub use watermark::{Isolation, WakeGuard, Watermark};
 
 use weir_log::{Compaction, LogConfig};

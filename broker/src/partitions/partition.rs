@@ -3,7 +3,7 @@
 //! Who leads it is the metadata's word, which handlers look up for each request; a partition only carries out. With one replica the
 //! high watermark is the durable end of this broker's log.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -18,7 +18,9 @@ use weir_quorum::configs::TopicConfig;
 use weir_quorum::image::Topic;
 use weir_wire::{LeaderEpoch, Offset};
 
+use super::gate::Gate;
 use super::prepare::Queue;
+use super::transactions::Pending;
 use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
 
@@ -52,6 +54,8 @@ pub struct Partition {
     dir: Arc<DataDir>,
     preparing: Arc<Queue>,
     permits: Arc<Semaphore>,
+    /// Batches that wait for the word of a coordinator.
+    pub(super) gate: Arc<Mutex<Gate<Pending>>>,
 }
 
 /// Carries a log's progress to the watermark. It exists before the log is open, so the watermark comes later.
@@ -106,6 +110,7 @@ impl Partition {
             dir,
             preparing: Arc::default(),
             permits,
+            gate: Arc::default(),
         }
     }
 

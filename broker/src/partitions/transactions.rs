@@ -1,10 +1,16 @@
 //! What a partition has to do with transactions: their batches, and the markers that end them.
 
-use weir_log::{AppendError, Appended, LaneError, Origin, ProducerState};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use weir_log::{AppendError, Appended, LaneError, Origin, ProducerState, SequenceError, Verified};
 use weir_wire::batch::{EndTransactionMarker, control_batch};
 use weir_wire::{LeaderEpoch, ProducerEpoch, ProducerId};
 
 use super::Partition;
+use super::gate::{Gate, Offered, Who, Word};
+use crate::error::ApiError;
 
 /// The end of one producer's transaction, as its coordinator tells it to every partition that is part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +25,143 @@ pub struct Marker {
     pub transaction_version: i8,
 }
 
+/// A batch of a transaction.
+#[derive(Clone, Debug)]
+pub struct OfTransaction {
+    /// The batch, checked.
+    pub batch: Bytes,
+    /// Whose it is.
+    pub producer_id: ProducerId,
+    /// Of which incarnation.
+    pub producer_epoch: ProducerEpoch,
+    /// Its first sequence.
+    pub base_sequence: i32,
+    /// Whether the producer begins each transaction with sequence 0 (transactions version 2).
+    pub begins_at_zero: bool,
+}
+
+/// A batch that waits for the word of a coordinator.
+pub(super) struct Pending {
+    batch: Bytes,
+    leader_epoch: LeaderEpoch,
+    done: Box<dyn FnOnce(Result<Appended, ApiError>) + Send>,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("bytes", &self.batch.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked(gate: &Mutex<Gate<Pending>>) -> MutexGuard<'_, Gate<Pending>> {
+    // Nothing that can panic runs while it is held.
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Partition {
+    /// Queues one checked batch of a producer's transaction, in the order of the calls; `done` as in [`append`](Self::append).
+    /// `true`: it begins a transaction, and waits, and the producer's next ones behind it, until
+    /// [`vouched`](Self::vouched) tells what its coordinator said.
+    #[must_use = "somebody has to ask the coordinator"]
+    pub fn offer(
+        &self,
+        offered: OfTransaction,
+        leader_epoch: LeaderEpoch,
+        done: impl FnOnce(Result<Appended, ApiError>) + Send + 'static,
+    ) -> bool {
+        let OfTransaction {
+            batch,
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            begins_at_zero,
+        } = offered;
+        let who = (producer_id, producer_epoch);
+        let pending = Pending {
+            batch,
+            leader_epoch,
+            done: Box::new(done),
+        };
+        let reader = self.reader();
+        let verified = Verified {
+            since: reader.log_end(),
+            begins_at_zero,
+        };
+        let offered = {
+            let mut gate = locked(&self.gate);
+            let is_ongoing = reader.is_transaction_open(producer_id, producer_epoch);
+            gate.offer(who, base_sequence, pending, is_ongoing, verified)
+        };
+        match offered {
+            Offered::Pass(pending, word) => {
+                self.let_through(who, pending, word);
+                false
+            }
+            Offered::Ask => true,
+            Offered::Waits => false,
+            Offered::Gap(pending, expected) => {
+                let gap = SequenceError::OutOfOrder {
+                    producer: producer_id,
+                    expected,
+                    got: base_sequence,
+                };
+                (pending.done)(Err(AppendError::from(gap).into()));
+                false
+            }
+        }
+    }
+
+    /// The coordinator is about to be asked, for the first time or again.
+    pub fn asking(&self, who: (ProducerId, ProducerEpoch)) {
+        let since = self.reader().log_end();
+        locked(&self.gate).asking(who, since);
+    }
+
+    /// What the coordinator has said: lets through what waits, or refuses it.
+    pub fn vouched(&self, who: (ProducerId, ProducerEpoch), said: Result<(), ApiError>) {
+        if let Err(error) = said {
+            let waiting = locked(&self.gate).refuse(who);
+            for pending in waiting {
+                self.counters().produce_errors.inc();
+                (pending.done)(Err(error.clone()));
+            }
+            return;
+        }
+        loop {
+            // Let go of before the lane's queue is touched, which may call back at once.
+            let next = locked(&self.gate).next(who);
+            let Some((pending, word)) = next else {
+                return;
+            };
+            self.let_through(who, pending, Some(word));
+        }
+    }
+
+    /// Whether the coordinator has to be asked again: a marker was written meanwhile, which it may have waited for.
+    #[must_use]
+    pub fn is_word_out_of_date(&self, who: (ProducerId, ProducerEpoch)) -> bool {
+        locked(&self.gate).is_out_of_date(who)
+    }
+
+    fn let_through(&self, who: Who, pending: Pending, word: Option<Word>) {
+        let Pending {
+            batch,
+            leader_epoch,
+            done,
+        } = pending;
+        let gate = Arc::clone(&self.gate);
+        let settled = move |result: Result<Appended, AppendError>| {
+            if let Some(word) = word {
+                locked(&gate).settled(who, word, result.is_ok());
+            }
+            done(result.map_err(ApiError::from));
+        };
+        let verified = word.map(|word| word.verified);
+        self.append_as(batch, leader_epoch, Origin::Client, verified, settled);
+    }
+
     /// What is known of the partition's producers.
     pub fn producers(
         &self,
@@ -54,6 +196,13 @@ impl Partition {
         );
         let origin = Origin::Marker {
             transaction_version,
+        };
+        let gate = Arc::clone(&self.gate);
+        let done = move |result: Result<Appended, AppendError>| {
+            if result.is_ok() {
+                locked(&gate).ended(producer_id);
+            }
+            done(result);
         };
         match batch {
             Ok(batch) => self.append_as(batch, leader_epoch, origin, None, done),

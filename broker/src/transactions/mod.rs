@@ -13,6 +13,7 @@ mod peers;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod vouch;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::shards::{Acting, Shards};
 pub use markers::MarkerWriter;
 pub use peers::TransactionsService;
 pub use settings::coordinator_config;
+pub use verify::{ADDS_FROM, Verification};
 pub use vouch::Vouch;
 
 /// The transaction coordinators that this broker runs, and the way to others. Cheap to clone.

@@ -27,3 +27,4 @@ mod share_groups;
 mod telemetry;
 mod topics;
 mod transactions;
+mod transactions_log;
