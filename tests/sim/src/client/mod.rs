@@ -1,7 +1,7 @@
 //! Clients: Kafka's protocol over the simulated network, as a patient client library speaks it.
 //!
 //! A client knows the brokers' addresses, asks for metadata when something is not where it was, and tries again until its
-//! work is done. What it was told goes into the [`History`](crate::history::History), where it is judged.
+//! work is done. What it was told goes into the history that all clients share ([`Shared`](crate::history::Shared)), where it is judged.
 //!
 //! Transactional producers and members of share groups will be further files here, with their own kinds of events.
 
