@@ -141,10 +141,21 @@ async fn a_share_group_has_members_and_is_described_and_listed() {
         group_ids: vec![GROUP.to_owned(), "none".to_owned()],
         include_authorized_operations: false,
     };
-    let body = client.call(1, &request).await;
-    let described = ShareGroupDescribeResponseView::decode(&body, 1)
-        .unwrap()
-        .to_owned();
+    // The coordinator of the other name may still be loading.
+    let described = loop {
+        let body = client.call(1, &request).await;
+        let described = ShareGroupDescribeResponseView::decode(&body, 1).unwrap();
+        let described = described.to_owned();
+        let loading = ErrorCode::CoordinatorLoadInProgress.code();
+        if described
+            .groups
+            .iter()
+            .all(|group| group.error_code != loading)
+        {
+            break described;
+        }
+        tokio::task::yield_now().await;
+    };
     let group = &described.groups[0];
     assert_eq!(
         (

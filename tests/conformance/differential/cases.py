@@ -878,7 +878,6 @@ def end_transaction(side, version):
     done = lambda answer: answer["Topics"][0]["Partitions"][0]["Offset"] == 2  # noqa: E731
     side.until("ListOffsets", 7, {**offsets(name, -1), "IsolationLevel": 1}, done)
     side.ask("ListOffsets", 7, {**offsets(name, -1), "IsolationLevel": 1}, "when it is done")
-    ask("abort after commit", False, producer=producer, epoch=epoch)
     side.ask("DescribeTransactions", 0, {"TransactionalIds": [identity, side.name("missing")]}, "described")
 
 

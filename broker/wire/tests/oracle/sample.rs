@@ -114,8 +114,8 @@ impl<'s> Writer<'s> {
                 self.field(field, entropy.as_deref_mut());
                 continue;
             };
-            let value = self.apart(|writer| writer.field(field, entropy.as_deref_mut()));
-            if value != self.apart(|writer| writer.field(field, None)) {
+            let value = self.apart(|writer| writer.tagged(field, entropy.as_deref_mut()));
+            if value != self.apart(|writer| writer.tagged(field, None)) {
                 tagged.push((tag, value));
             }
         }
@@ -128,6 +128,30 @@ impl<'s> Writer<'s> {
             self.varint(usize::try_from(tag).unwrap());
             self.varint(value.len());
             self.out.extend(value);
+        }
+    }
+
+    /// The content of a tagged field. A struct that may be null is marked by a varint there, and its default is the empty
+    /// struct, whatever the schema says: so Kafka's generated code has it.
+    fn tagged(&mut self, field: &'s Value, entropy: Option<&mut Entropy<'_>>) {
+        let is_nullable = versions(&field["nullableVersions"]).contains(&self.version);
+        let kind = field["type"].as_str().unwrap();
+        if !is_nullable || !kind.starts_with(char::is_uppercase) {
+            return self.field(field, entropy);
+        }
+        let item = self.item(field, kind);
+        match entropy {
+            Some(entropy) => {
+                let is_null = entropy.byte() % 4 == 1;
+                self.varint(usize::from(!is_null));
+                if !is_null {
+                    self.fields(item, Some(entropy));
+                }
+            }
+            None => {
+                self.varint(1);
+                self.fields(item, None);
+            }
         }
     }
 
