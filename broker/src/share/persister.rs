@@ -1,7 +1,9 @@
 //! The way to the coordinator of a share-partition's state, here or at another broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use weir_groups::share::Restored;
 use weir_groups::share::state::{
     InitializeState, ReadState, ShareStates, StateError, StateKey, StateRequest, StateResponse,
@@ -12,6 +14,13 @@ use weir_quorum::image::Broker;
 use super::peers::Peers;
 use crate::quorum::Metadata;
 use crate::shards::{Refused, Shards};
+
+/// How long a coordinator that is coming up is waited for: less than clients wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Before the first time that it is asked again; loading an empty log takes milliseconds.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Before later times.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// Asks coordinators of share-partitions' states. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -83,7 +92,28 @@ impl Persister {
         async move { asked.await.map_err(refused) }
     }
 
+    /// Asks the coordinator, and again while it is only coming up: the first to use share groups makes its topic.
     async fn ask(
+        &self,
+        key: &StateKey,
+        request: StateRequest,
+    ) -> Result<StateResponse, StateError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.ask_once(key, request.clone()).await {
+                Err(StateError::Loading | StateError::NotCoordinator)
+                    if Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn ask_once(
         &self,
         key: &StateKey,
         request: StateRequest,
