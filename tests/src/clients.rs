@@ -3,11 +3,16 @@
 use crate::flights::Message;
 use crate::given;
 use crate::log::{self, Log};
+use crate::wait;
 use serde_json::Value;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// The folder of the Python clients.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
+
+/// Far above what DNS takes to learn of a pod.
+const NAMES_KNOWN: Duration = Duration::from_secs(60);
 
 /// A place that has kcat and Python with confluent-kafka.
 #[derive(Clone, Debug)]
@@ -82,14 +87,29 @@ impl Clients {
         kubectl
     }
 
-    /// Reads a topic's log from its beginning to its end.
+    /// Reads a topic's log from its beginning to its end, as soon as the brokers' names are known: those of a pod that is new
+    /// take DNS a moment.
     ///
     /// # Panics
-    /// When kcat fails or the log has gaps.
+    /// When kcat fails for another reason or the log has gaps.
     #[must_use]
     pub fn read_log(&self, bootstrap: &str, topic: &str) -> Log {
-        let read = self
-            .kcat()
+        let read = wait::until("the brokers' names are known", NAMES_KNOWN, || {
+            let read = self.try_read(bootstrap, topic);
+            let said = String::from_utf8_lossy(&read.stderr);
+            let is_unknown = !read.status.success() && said.contains("resolution failure");
+            (!is_unknown).then_some(read)
+        });
+        assert!(
+            read.status.success(),
+            "kcat cannot read {topic}: {}",
+            String::from_utf8_lossy(&read.stderr)
+        );
+        log::read(&read.stdout).unwrap_or_else(|wrong| panic!("{topic}: {wrong}"))
+    }
+
+    fn try_read(&self, bootstrap: &str, topic: &str) -> Output {
+        self.kcat()
             .args([
                 "-C",
                 "-q",
@@ -104,13 +124,7 @@ impl Clients {
             .args(["-X", "check.crcs=true", "-f", "%p %o %k\\t%s\\n"])
             .stdin(Stdio::null())
             .output()
-            .expect("kcat runs");
-        assert!(
-            read.status.success(),
-            "kcat cannot read {topic}: {}",
-            String::from_utf8_lossy(&read.stderr)
-        );
-        log::read(&read.stdout).unwrap_or_else(|wrong| panic!("{topic}: {wrong}"))
+            .expect("kcat runs")
     }
 
     /// How many partitions of a topic have a leader, as metadata tells it; none while nobody answers or it is not there.
