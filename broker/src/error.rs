@@ -81,9 +81,10 @@ impl From<AppendError> for ApiError {
             // The lane's queue drains within milliseconds: a retriable error that makes clients wait and come back.
             AppendError::Busy => ErrorCode::NotEnoughReplicas,
             AppendError::Closed | AppendError::StaleEpoch { .. } => ErrorCode::NotLeaderOrFollower,
-            AppendError::Stopped | AppendError::NoSpace { .. } | AppendError::Damaged(_) => {
-                ErrorCode::KafkaStorageError
-            }
+            AppendError::Stopped
+            | AppendError::NoSpace { .. }
+            | AppendError::Damaged(_)
+            | AppendError::Io { .. } => ErrorCode::KafkaStorageError,
             AppendError::Malformed(_) => ErrorCode::InvalidRecord,
             AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
                 ErrorCode::OutOfOrderSequenceNumber

@@ -297,9 +297,11 @@ impl DataDir {
             .map_err(FileError::of("listing", &self.path))?;
         for name in names.iter().filter(|name| name.ends_with(DELETED_SUFFIX)) {
             let path = self.path.join(name);
-            self.storage
-                .remove_dir_all(&path)
-                .map_err(FileError::of("removing", &path))?;
+            match self.storage.remove_dir_all(&path) {
+                // What was on its way out when the power went may be gone under its other name.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                outcome => outcome.map_err(FileError::of("removing", &path))?,
+            }
         }
         Ok(())
     }
