@@ -273,6 +273,12 @@ impl Life {
         let now_ms = self.net.now_ms();
         for broker in &mut self.brokers {
             broker.relieve();
+            // A disk that has died is noticed by whoever waits for it, and maybe nobody does: then the process goes on.
+            if broker.is_running() && broker.disk().is_dead() {
+                broker.kill();
+            }
+            // One that was to die later does not.
+            broker.disk().die_after(u64::MAX / 2);
             if !broker.is_running() {
                 self.starts.push((broker.id, now_ms + 1));
             }
