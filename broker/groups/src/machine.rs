@@ -1,7 +1,7 @@
 //! What runs a shard, whatever it coordinates: the door between a coordinator and the broker's `shards` module.
 //!
 //! A [`Machine`] is a coordinator whose state is the log of one partition of an internal topic: groups in
-//! `__consumer_offsets`, transactions in `__transaction_state`, and so on. It does no I/O: [`Effects`](crate::Effects) are
+//! `__consumer_offsets`, transactions in `__transaction_state`, and so on. It does no I/O: [`Effects`] are
 //! what it wants done. What always holds: what a machine knows is what its log has, and what it has emitted since; so it
 //! may be dropped at any moment and be made anew from its log, here or elsewhere.
 

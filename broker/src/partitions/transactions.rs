@@ -171,7 +171,7 @@ impl Partition {
     }
 
     /// Queues a marker. `done` is called as that of [`append`](Self::append) is: once the high watermark has passed the marker, or
-    /// when it was refused. [`SequenceError::Fenced`](weir_log::SequenceError::Fenced) refuses a producer epoch,
+    /// when it was refused. [`SequenceError::Fenced`] refuses a producer epoch,
     /// [`TransactionError::CoordinatorFenced`](weir_log::TransactionError::CoordinatorFenced) a coordinator's. A marker for a
     /// producer without an open transaction is written all the same.
     pub fn append_marker(
