@@ -878,7 +878,9 @@ def end_transaction(side, version):
     done = lambda answer: answer["Topics"][0]["Partitions"][0]["Offset"] == 2  # noqa: E731
     side.until("ListOffsets", 7, {**offsets(name, -1), "IsolationLevel": 1}, done)
     side.ask("ListOffsets", 7, {**offsets(name, -1), "IsolationLevel": 1}, "when it is done")
-    side.ask("DescribeTransactions", 0, {"TransactionalIds": [identity, side.name("missing")]}, "described")
+    described = {"TransactionalIds": [identity, side.name("missing")]}
+    side.until("DescribeTransactions", 0, described, lambda answer: answer["TransactionStates"][0]["TransactionState"] == "CompleteCommit")
+    side.ask("DescribeTransactions", 0, described, "described")
 
 
 @each("AddOffsetsToTxn", "TxnOffsetCommit")
