@@ -150,6 +150,12 @@ impl Member {
         QuorumServer::new(Service(self.shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
+    /// The ways to other brokers.
+    #[allow(dead_code, reason = "replication calls it")]
+    pub(crate) fn channels(&self) -> &Arc<Channels> {
+        &self.shared.channels
+    }
+
     /// The metadata facade. Empty until this broker has joined its cluster, and never stale by more than the quorum is
     /// away.
     pub fn metadata(&self) -> Metadata {

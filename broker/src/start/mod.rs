@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use lock::{DirLock, LockError};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -54,6 +55,9 @@ const COMPACTION_RATE: &str = "log.cleaner.io.max.bytes.per.second";
 const COMPACTION_PAUSE: &str = "log.cleaner.backoff.ms";
 /// A look at every partition takes some milliseconds.
 const COMPACTION_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// Streams of replication that wait to be served, beyond which further ones wait to be accepted: more than brokers begin at once.
+const STREAMS_WAITING_MAX: usize = 64;
 
 /// Why a broker did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -191,9 +195,12 @@ pub async fn start_on<N: Network>(
             },
         },
     };
+    let (replication_in, replication_out) = mpsc::channel(STREAMS_WAITING_MAX);
+    // Nobody takes them yet.
+    drop(replication_out);
     let grpc = net::server().serve_with_incoming_shutdown(
         services,
-        Box::pin(net::incoming(quorum)),
+        Box::pin(net::incoming(quorum, replication_in)),
         stop.clone().cancelled_owned(),
     );
     tasks.spawn(async move {

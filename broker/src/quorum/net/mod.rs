@@ -1,0 +1,55 @@
+//! What brokers and the operator speak over: the one place where connections to and from the quorum's port are made.
+//!
+//! One port, two protocols: gRPC, and streams of replication, which begin with [`STREAM_PREFACE`]. [`Channels`] is the way to
+//! others, [`incoming`] the way from them; nobody else dials or accepts.
+
+mod channels;
+mod incoming;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use tonic::transport::Server;
+
+pub(crate) use channels::Channels;
+pub use channels::channel;
+#[allow(unused_imports, reason = "replication takes what comes in")]
+pub(crate) use incoming::Incoming;
+pub(crate) use incoming::incoming;
+use weir_quorum::BrokerId;
+
+/// The largest message between brokers: a batch of the log with one very large entry, with room to spare.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// What a stream of replication begins with. HTTP/2 begins with other bytes (`PRI * HT`).
+const STREAM_PREFACE: [u8; 8] = *b"weir-rep";
+
+/// How long a connection may take to be made, and how long an accepted one may take to say which protocol it speaks: a
+/// handshake on a machine that is busy, and one packet that was lost.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who is at the other end of a connection, as its certificate says.
+#[allow(dead_code, reason = "there are no certificates yet")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// A broker of this cluster.
+    Broker(BrokerId),
+    /// Whoever administers this cluster.
+    Operator,
+}
+
+impl Peer {
+    /// Whether it is the broker of this id.
+    #[allow(dead_code, reason = "there are no certificates yet")]
+    pub(crate) fn is_broker(self, id: i32) -> bool {
+        self == Self::Broker(BrokerId(id))
+    }
+}
+
+/// The server for the quorum listener, to which the services are added.
+pub fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+}
