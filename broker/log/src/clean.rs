@@ -29,4 +29,6 @@ mod transactions;
 pub use cleaner::Cleaner;
 pub(crate) use filter::{LastBatch, Rules};
 pub(crate) use pass::{CleanJob, dirt};
-pub(crate) use swap::{remove_superseded, store_compacted_to};
+pub(crate) use swap::{
+    is_name_of_another, remove as remove_if_there, remove_superseded, store_compacted_to,
+};

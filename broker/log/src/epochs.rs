@@ -43,15 +43,14 @@ impl Epochs {
         self.starts.retain(|(_, start)| *start < end);
     }
 
-    /// The log begins at `start` now: epochs before it are forgotten, the one that holds it begins there.
+    /// The log begins at `start` now: epochs before it are forgotten, the one that holds it begins there. So does the first when that
+    /// is known from a later one on only: the log's start was taken back to where the batch begins that held it.
     pub(crate) fn begin_at(&mut self, start: Offset) {
         let later = self.starts.partition_point(|(_, first)| *first <= start);
         if later > 1 {
             self.starts.drain(..later - 1);
         }
-        if let Some((_, first)) = self.starts.first_mut()
-            && later > 0
-        {
+        if let Some((_, first)) = self.starts.first_mut() {
             *first = start;
         }
     }

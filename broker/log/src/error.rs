@@ -17,7 +17,8 @@ pub struct Damage {
     pub found: String,
 }
 
-/// Why a batch was not appended. Nothing of it is in the log.
+/// Why a batch was not appended. Nothing of it is in the log; of a leader's batches ([`Replicate`](crate::Replicate)) some of the
+/// first may be, when the disk is full.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -46,6 +47,14 @@ pub enum AppendError {
         got: LeaderEpoch,
         /// The log's.
         latest: LeaderEpoch,
+    },
+    /// A leader's batches do not begin where the log ends, or do not follow each other.
+    #[error("a batch begins at {got}, and the log ends at {expected}")]
+    NotContiguous {
+        /// Where the batch begins.
+        got: Offset,
+        /// Where it would have had to.
+        expected: Offset,
     },
     /// The bytes are not one whole version 2 batch.
     #[error("not a whole batch of records: {0}")]

@@ -32,14 +32,36 @@ impl FileError {
         }
     }
 
-    /// Whether it was a sync that failed, after which nobody knows what is on disk.
-    pub(crate) fn is_failed_sync(&self) -> bool {
-        self.doing == SYNCING
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the process must end: after a failed sync nobody knows what is on disk, and a disk that does not take a change,
+    /// though it is not full, is dying. What could not be read is for whoever reads it.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.doing == SYNCING || CHANGING.contains(&self.doing) && is_dying(&self.source)
     }
 }
 
-/// What is being done when a failure means that the process must end.
+/// What is being done when any failure means that the process must end.
 pub(crate) const SYNCING: &str = "syncing";
+
+/// What is being done when a failure means that, if the disk is to blame.
+const CHANGING: [&str; 5] = ["making", "writing", "cutting", "renaming", "removing"];
+
+/// Whether the disk or its file system has failed, as opposed to being full or to a bound of the process.
+fn is_dying(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    // UCLEAN is what ext4 and XFS say of a damaged file system, ROFS what they turn to.
+    const DYING: [Errno; 5] = [
+        Errno::IO,
+        Errno::ROFS,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::UCLEAN,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| DYING.contains(&errno))
+}
 
 impl From<FileError> for Fatal {
     fn from(

@@ -90,11 +90,47 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+/// Batches as the leader has them, to append verbatim.
+pub struct Replicate {
+    /// Whole version 2 batches, one after the other, checked by the caller (checksums); the first begins at this log's end, each
+    /// later one where the one before ended. Compaction may have left some without records.
+    pub batches: Bytes,
+    /// Called once, on the lane's thread, when all of them are written, before they are durable, with the new log end; or with why
+    /// they are not. Must not block.
+    pub done: Box<dyn FnOnce(Result<Offset, AppendError>) + Send>,
+}
+
+impl Debug for Replicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replicate")
+            .field("bytes", &self.batches.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a log goes, all of one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The offset that the next batch gets.
+    pub log_end: Offset,
+    /// Everything below is synced to disk.
+    pub synced_end: Offset,
+    /// The partition's durability is met for everything below.
+    pub durable_end: Offset,
+}
+
 /// What the owner of a partition wants to be told. Called on the lane's thread; must not block.
 pub trait Observer: Debug + Send + Sync {
-    /// The partition's durability is met for all offsets below `end`. `end` only grows, truncation aside.
+    /// The partition's durability is met for all offsets below `end`. `end` only grows, but for
+    /// [`truncate_to`](PartitionHandle::truncate_to) and [`reset`](PartitionHandle::reset): these may take it back, and answer with an
+    /// end below which everything is durable; from there on it grows again.
     fn durable(&self, end: Offset);
-    /// The log's first offset moved (retention, [`PartitionHandle::delete_records`]).
+    /// Something was written, and the log ends at `end` now: told once in a turn, after the answers to whoever waited for the writes,
+    /// and before the sync that makes them durable. What followers are sent while the disk works.
+    fn written(&self, end: Offset) {
+        let _ = end;
+    }
+    /// The log's first offset moved (retention, [`PartitionHandle::delete_records`], [`PartitionHandle::reset`]).
     fn log_start(&self, start: Offset) {
         let _ = start;
     }

@@ -6,7 +6,7 @@
 //!
 //! What always holds:
 //! - A partition has one writer, its lane; readers need no lock and never enter a lane.
-//! - Offsets of a partition are dense and only grow, but for [`PartitionHandle::truncate_to`].
+//! - Offsets of a partition are dense and only grow, but for [`PartitionHandle::truncate_to`] and [`PartitionHandle::reset`].
 //! - [`Observer::durable`] is called for an offset only when the partition's [`Durability`] has been met up to it.
 //! - After a failed sync nothing is reported any more; the process is expected to end ([`Fatal`]).
 //! - An index is never believed: what it points at is compared with the batch that lies there.
@@ -49,8 +49,8 @@ pub use error::{
 };
 pub use files::{read_small, replace_small};
 pub use lanes::{
-    Append, Appended, Job, LaneCore, Lanes, LanesConfig, Observer, OpenPartition, Opened,
-    PartitionHandle, RecoveryReport,
+    Append, Appended, Ends, Job, LaneCore, Lanes, LanesConfig, Observer, OpenPartition, Opened,
+    PartitionHandle, RecoveryReport, Replicate,
 };
 pub use producers::{Origin, ProducerState, Verified};
 pub use reader::{AbortedTransaction, Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

@@ -9,6 +9,8 @@
 
 mod compaction;
 mod replay;
+mod replica;
+mod reset;
 mod retention;
 mod staging;
 mod state;
@@ -17,7 +19,7 @@ mod sync;
 mod tests;
 mod truncation;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 
 use tracing::debug;
@@ -36,7 +38,7 @@ use crate::storage::{File, OpenMode};
 use crate::walk::Placed;
 pub(crate) use replay::replay;
 pub(crate) use retention::RetentionJob;
-use staging::Staged;
+use staging::{Staged, pieces};
 pub(crate) use state::{SnapshotJob, State, rebuild as rebuild_state};
 pub(crate) use sync::SyncWork;
 pub(crate) use truncation::TruncationFailed;
@@ -261,13 +263,9 @@ impl PartitionLog {
 
     fn write_run(&mut self, run: &[Staged]) -> Result<(), WriteFailed> {
         let position = self.active.size();
-        let mut slices = Vec::with_capacity(run.len() * 2);
-        for staged in run {
-            slices.push(IoSlice::new(&staged.head[..staged.head_len]));
-            slices.push(IoSlice::new(&staged.batch[staged.head_len..]));
-        }
-        if let Err(error) = self.active_file.write_all_vectored_at(&slices, position) {
-            let wanted_bytes = slices.iter().map(|slice| slice.len() as u64).sum();
+        let pieces = pieces(run);
+        if let Err(error) = self.active_file.write_all_vectored_at(&pieces, position) {
+            let wanted_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
             return Err(self.failed_write(error, position, wanted_bytes));
         }
         self.publish(run);
@@ -315,11 +313,6 @@ impl PartitionLog {
             position += len;
         }
         let Some(last) = run.last() else { return };
-        let mut epochs = self.shared.epochs();
-        for Staged { header, .. } in run {
-            epochs.assign(header.leader_epoch, header.base_offset);
-        }
-        drop(epochs);
         let mut steps = run
             .iter()
             .filter_map(|staged| staged.remembered?.step)
@@ -336,6 +329,11 @@ impl PartitionLog {
             }
         }
         self.active.publish(position, last.header.next_offset());
+        // Both at once for those who ask for the log's history.
+        let mut epochs = self.shared.epochs();
+        for Staged { header, .. } in run {
+            epochs.assign(header.leader_epoch, header.base_offset);
+        }
         self.shared.set_log_end(last.header.next_offset());
     }
 

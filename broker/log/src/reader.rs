@@ -159,7 +159,7 @@ impl LogReader {
 
     /// What is missing or wrong although it was durable, when the partition was found damaged and refuses to be written.
     #[must_use]
-    pub fn damage(&self) -> Option<&Damage> {
+    pub fn damage(&self) -> Option<Damage> {
         self.shared.damage()
     }
 
@@ -262,6 +262,20 @@ impl LogReader {
     #[must_use]
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
         self.shared.epochs().latest()
+    }
+
+    /// The epochs in this log and their first offsets, oldest first.
+    #[must_use]
+    pub fn epoch_starts(&self) -> Vec<(LeaderEpoch, Offset)> {
+        self.shared.epochs().starts().to_vec()
+    }
+
+    /// The same with the log's end, both of one moment: what a follower and its leader compare to find where they agree. Never
+    /// waits for the disk, also while the log is cut.
+    #[must_use]
+    pub fn history(&self) -> (Vec<(LeaderEpoch, Offset)>, Offset) {
+        let epochs = self.shared.epochs();
+        (epochs.starts().to_vec(), self.shared.log_end())
     }
 
     /// The epoch that the record at `offset` was written under.

@@ -91,7 +91,7 @@ pub(crate) fn open(
     }
     *shared.epochs() = epochs;
     *shared.transactions() = transactions;
-    report.damage = shared.damage().cloned();
+    report.damage = shared.damage();
     report.log_start = shared.log_start();
     report.log_end = end;
     say(&shared, &report);

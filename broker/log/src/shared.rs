@@ -1,13 +1,13 @@
 //! What a partition's lane and its readers share: the list of segments, and how far each kind of reader may go.
 //!
 //! The lane is the only one that writes here, but for the list of segments, in which compaction exchanges some. `log_start <= synced_end <= durable_end <= log_end` always, the times of a
-//! truncation aside; those are marked by an odd `truncations`, and readers that meet one start over.
+//! truncation or a reset aside; those are marked by an odd `truncations`, and readers that meet one start over.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use weir_wire::Offset;
 
 use crate::dir::{DataDir, PartitionKey, SharedMark};
@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     log_end: AtomicI64,
     durable_end: AtomicI64,
     synced_end: AtomicI64,
-    /// Odd while a truncation is under way.
+    /// Odd while a truncation or a reset is under way.
     truncations: AtomicU64,
     gone: AtomicBool,
     closed: AtomicBool,
@@ -41,9 +41,8 @@ pub(crate) struct Shared {
     compacted_to: AtomicI64,
     epochs: Mutex<Epochs>,
     transactions: Mutex<Transactions>,
-    damage: OnceLock<Damage>,
-    /// The log's start as it is on disk. Locked while it is written, so that an older one never replaces a newer.
-    stored_log_start: Mutex<Offset>,
+    damage: ArcSwapOption<Damage>,
+    beside: Mutex<Beside>,
     /// One index entry for so many bytes, for whoever rebuilds an index.
     index_interval_bytes: AtomicU64,
 }
@@ -83,8 +82,10 @@ impl Shared {
             compacted_to: AtomicI64::new(0),
             epochs: Mutex::new(epochs),
             transactions: Mutex::default(),
-            damage: OnceLock::new(),
-            stored_log_start: Mutex::new(bounds.start),
+            damage: ArcSwapOption::empty(),
+            beside: Mutex::new(Beside {
+                log_start: bounds.start,
+            }),
             index_interval_bytes: AtomicU64::new(4096),
         }
     }
@@ -114,8 +115,8 @@ impl Shared {
         self.uncleanable.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_uncleanable(&self) {
-        self.uncleanable.store(true, Ordering::Release);
+    pub(crate) fn set_uncleanable(&self, uncleanable: bool) {
+        self.uncleanable.store(uncleanable, Ordering::Release);
     }
 
     pub(crate) fn compacted_to(&self) -> Offset {
@@ -131,9 +132,10 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The lane lets go of it. What compaction has under way is for nothing.
+    /// The lane lets go of it. What the background has under way is for nothing.
     pub(crate) fn set_closed(&self) {
         let _no_swap_is_under_way = self.edit_segments();
+        let _nor_is_a_file_written = self.beside();
         self.closed.store(true, Ordering::Release);
     }
 
@@ -173,7 +175,7 @@ impl Shared {
         self.truncations.load(Ordering::Acquire)
     }
 
-    /// Begins or ends a truncation.
+    /// Begins or ends a truncation, or a reset.
     pub(crate) fn step_truncations(&self) {
         self.truncations.fetch_add(1, Ordering::AcqRel);
     }
@@ -196,19 +198,25 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn damage(&self) -> Option<&Damage> {
-        self.damage.get()
+    pub(crate) fn damage(&self) -> Option<Damage> {
+        self.damage.load().as_deref().cloned()
     }
 
     /// Only the first finding counts: it is what stopped the partition.
     pub(crate) fn set_damage(&self, damage: Damage) {
-        let _ = self.damage.set(damage);
+        if self.damage.load().is_none() {
+            self.damage.store(Some(Arc::new(damage)));
+        }
     }
 
-    pub(crate) fn stored_log_start(&self) -> MutexGuard<'_, Offset> {
-        self.stored_log_start
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Nothing is left of what was damaged.
+    pub(crate) fn clear_damage(&self) {
+        self.damage.store(None);
+    }
+
+    /// The right to write one of the files that say something of the log as a whole.
+    pub(crate) fn beside(&self) -> MutexGuard<'_, Beside> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn index_interval_bytes(&self) -> u64 {
@@ -218,6 +226,15 @@ impl Shared {
     pub(crate) fn set_index_interval_bytes(&self, bytes: u64) {
         self.index_interval_bytes.store(bytes, Ordering::Relaxed);
     }
+}
+
+/// What the files beside the segments say: the log's start, up to where it was compacted, snapshots. Locked while the background
+/// writes one of them, and while the log is cut, so that none ever speaks of a log that is no more: who has it looks first
+/// whether the log was cut or closed. Whoever wants [`EditSegments`] too takes that first.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    /// The log's start as it is on disk.
+    pub(crate) log_start: Offset,
 }
 
 /// The list of segments, for whoever changes it.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+pub(crate) mod replicas;
 pub(crate) mod transactions;
 
 use std::path::Path;
@@ -44,6 +45,15 @@ impl Clock for TestClock {
 pub(crate) struct Recorder {
     durable: Mutex<Vec<Offset>>,
     log_start: Mutex<Vec<Offset>>,
+    /// Everything, in the order in which it was told.
+    told: Mutex<Vec<Told>>,
+}
+
+/// What an observer is told of a log's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Written(i64),
+    Durable(i64),
 }
 
 impl Recorder {
@@ -65,11 +75,21 @@ impl Recorder {
     pub(crate) fn log_starts(&self) -> Vec<Offset> {
         self.log_start.lock().unwrap().clone()
     }
+
+    /// What was told of the log's end since this was last asked.
+    pub(crate) fn take_told(&self) -> Vec<Told> {
+        std::mem::take(&mut self.told.lock().unwrap())
+    }
 }
 
 impl Observer for Recorder {
     fn durable(&self, end: Offset) {
         self.durable.lock().unwrap().push(end);
+        self.told.lock().unwrap().push(Told::Durable(end.0));
+    }
+
+    fn written(&self, end: Offset) {
+        self.told.lock().unwrap().push(Told::Written(end.0));
     }
 
     fn log_start(&self, start: Offset) {

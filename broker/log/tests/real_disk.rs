@@ -11,7 +11,7 @@ use uuid::Uuid;
 use weir_log::storage_os::OsStorage;
 use weir_log::{
     Append, AppendError, Appended, DataDir, Durability, Lanes, LanesConfig, LogConfig, Observer,
-    OpenPartition, Opened, Origin, PartitionKey, PartitionMeta, ReadError, SystemClock,
+    OpenPartition, Opened, Origin, PartitionKey, PartitionMeta, ReadError, Replicate, SystemClock,
 };
 use weir_wire::batch::{BatchBuilder, NewRecord, batches};
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
@@ -217,6 +217,64 @@ fn everything_is_there_after_a_clean_restart_and_after_a_kill() {
             drop(lanes);
         }
     }
+}
+
+/// Copies a leader's log to its follower, and waits until all of it is durable there.
+fn follow(leader: &Opened, follower: &Opened, observer: &Durable) {
+    let leader = leader.handle.reader();
+    loop {
+        let from = follower.handle.reader().log_end();
+        let read = leader.read(from, leader.log_end(), 3_000, true).unwrap();
+        if read.bytes.is_empty() {
+            break;
+        }
+        let (sender, done) = channel();
+        follower.handle.replicate(Replicate {
+            batches: read.bytes,
+            done: Box::new(move |result| sender.send(result).unwrap()),
+        });
+        assert_eq!(done.recv().unwrap().unwrap(), read.next_offset);
+    }
+    observer.wait_for(leader.log_end().0);
+}
+
+#[test]
+fn a_follower_copies_its_leaders_log_and_begins_anew_when_told_to() {
+    let disk = tempfile::tempdir().unwrap();
+    let lanes = lanes();
+    let dir = data_dir(disk.path());
+    let (leader, written) = open(&lanes, &dir, 0, &small());
+    let (follower, copied) = open(&lanes, &dir, 1, &small());
+    for number in 0..400 {
+        append(&leader, batch(1, number * 3, 3));
+    }
+    written.wait_for(1_200);
+    follow(&leader, &follower, &copied);
+    assert_eq!(values(&follower), values(&leader));
+    let (sender, done) = channel();
+    follower
+        .handle
+        .reset(Offset(300), move |result| sender.send(result).unwrap());
+    assert_eq!(done.recv().unwrap().unwrap(), Offset(300));
+    assert!(values(&follower).is_empty());
+    follow(&leader, &follower, &copied);
+    let (sender, done) = channel();
+    follower
+        .handle
+        .ends(move |result| sender.send(result).unwrap());
+    let ends = done.recv().unwrap().unwrap();
+    assert_eq!(
+        (ends.log_end, ends.synced_end),
+        (Offset(1_200), Offset(1_200))
+    );
+    assert_eq!(values(&follower), values(&leader)[300..]);
+    lanes.shutdown();
+    let lanes = self::lanes();
+    let (again, _) = open(&lanes, &data_dir(disk.path()), 1, &small());
+    assert_eq!(again.report.damage, None);
+    assert_eq!(again.report.log_start, Offset(300));
+    assert_eq!(values(&again), values(&leader)[300..]);
+    lanes.shutdown();
 }
 
 /// Bytes of memory that this process has in use.

@@ -27,6 +27,8 @@ pub(crate) struct CleanJob {
     pub(crate) shared: Arc<Shared>,
     pub(crate) cleaner: Arc<Cleaner>,
     pub(crate) rules: Rules,
+    /// How often the log had been cut when it was asked for: what is said here may not be so of what it is after another cut.
+    pub(crate) truncations: u64,
     /// Nothing from here on is looked at.
     pub(crate) up_to: Offset,
     /// A segment that is put together from several grows no larger.
@@ -62,20 +64,29 @@ impl From<FileError> for Stopped {
 }
 
 impl CleanJob {
-    /// Makes the pass. Waits for the disk. Only a failed sync is an error that anyone else has to know of.
+    /// Makes the pass. Waits for the disk. Only a failed sync or a dying disk is an error that anyone else has to know of.
     pub(crate) fn run(&self) -> Result<(), FileError> {
         let partition = self.shared.key;
         match self.pass() {
             Ok(()) => return Ok(()),
-            Err(Stopped::File(error)) if error.is_failed_sync() => return Err(error),
+            // Its directory has been taken away.
+            Err(Stopped::File(error)) if error.is_not_found() && self.shared.is_gone() => {
+                return Ok(());
+            }
+            Err(Stopped::File(error)) if error.is_fatal() => return Err(error),
             Err(Stopped::Obsolete) => return Ok(()),
             Err(_) if self.shared.is_gone() || self.shared.is_closed() => return Ok(()),
             Err(Stopped::NoRoom { wanted_bytes }) => {
                 warn!(%partition, wanted_bytes, "no room to compact; it is tried again");
             }
             Err(Stopped::Read(error)) => {
+                let _no_cut_is_under_way = self.shared.edit_segments();
+                if self.shared.truncations() != self.truncations {
+                    // The log was cut under the pass: no wonder.
+                    return Ok(());
+                }
                 if matches!(error, ReadError::Corrupt(_)) {
-                    self.shared.set_uncleanable();
+                    self.shared.set_uncleanable(true);
                 }
                 warn!(%partition, %error, "compaction cannot read the log");
             }
@@ -89,9 +100,9 @@ impl CleanJob {
 
     fn pass(&self) -> Result<(), Stopped> {
         let shared = &*self.shared;
-        let truncations = shared.truncations();
+        let truncations = self.truncations;
         let segments = shared.segments();
-        if truncations % 2 == 1 || shared.is_closed() {
+        if shared.truncations() != truncations || shared.is_closed() {
             return Err(Stopped::Obsolete);
         }
         let start = shared.compacted_to().max(shared.log_start());
@@ -114,10 +125,13 @@ impl CleanJob {
         for group in groups(cleaned, self.segment_bytes) {
             self.clean(group, &map, &mut transactions, truncations, &mut throttle)?;
         }
-        if shared.is_closed() || shared.truncations() != truncations {
-            return Err(Stopped::Obsolete);
+        {
+            let mut beside = shared.beside();
+            if shared.is_closed() || shared.truncations() != truncations {
+                return Err(Stopped::Obsolete);
+            }
+            swap::store_compacted_to(shared, &mut beside, map.end())?;
         }
-        swap::store_compacted_to(shared, map.end())?;
         self.cleaner.finished(self.rules.now_ms);
         let after: u64 = shared
             .segments()

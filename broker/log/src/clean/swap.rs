@@ -8,7 +8,7 @@ use weir_wire::Offset;
 use crate::dir::{COMPACTED_FILE, DELETED_SUFFIX, TEMPORARY_SUFFIX};
 use crate::files::{FileError, SYNCING, replace};
 use crate::segment::Segment;
-use crate::shared::{EditSegments, Shared};
+use crate::shared::{Beside, EditSegments, Shared};
 
 /// Puts `new`, which lies whole under its temporary name, in the place of `old`. `false` when these are no longer what they
 /// were: the log was cut, retention took them, the partition is closed.
@@ -78,11 +78,12 @@ pub(super) fn tidy(shared: &Shared) -> Result<(), FileError> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 renamed => renamed.map_err(FileError::of("renaming", &path))?,
             }
+            // Later these might be the files of another segment of this name.
+            remove(shared, &segment.index_path(&shared.path))?;
+            remove(shared, &segment.aborted_path(&shared.path))?;
         }
         segment.forget_files(&shared.dir);
         remove(shared, &deleted)?;
-        remove(shared, &segment.index_path(&shared.path))?;
-        remove(shared, &segment.aborted_path(&shared.path))?;
     }
     Ok(())
 }
@@ -112,7 +113,7 @@ pub(crate) fn remove_superseded(
 }
 
 /// Whether a segment that is part of the log has the name of one that is not any more: the log was cut and has grown again.
-fn is_name_of_another(shared: &Shared, segment: &Segment) -> bool {
+pub(crate) fn is_name_of_another(shared: &Shared, segment: &Segment) -> bool {
     let name = (segment.base, segment.generation);
     shared
         .segments()
@@ -120,7 +121,7 @@ fn is_name_of_another(shared: &Shared, segment: &Segment) -> bool {
         .any(|live| (live.base, live.generation) == name)
 }
 
-pub(super) fn remove(shared: &Shared, path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove(shared: &Shared, path: &Path) -> Result<(), FileError> {
     match shared.dir.storage().remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(FileError::of("removing", path)(error))
@@ -136,7 +137,11 @@ fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
 }
 
 /// Remembers up to where no key occurs twice.
-pub(crate) fn store_compacted_to(shared: &Shared, to: Offset) -> Result<(), FileError> {
+pub(crate) fn store_compacted_to(
+    shared: &Shared,
+    _beside: &mut Beside,
+    to: Offset,
+) -> Result<(), FileError> {
     replace(
         &**shared.dir.storage(),
         &shared.path,

@@ -90,7 +90,7 @@ impl Job {
             }
         };
         let done = match result {
-            Err(error) if error.is_failed_sync() => JobDone::Fatal(error.into()),
+            Err(error) if error.is_fatal() => JobDone::Fatal(error.into()),
             Err(error) => {
                 said(&error);
                 done
@@ -101,8 +101,8 @@ impl Job {
     }
 }
 
-/// None of these failures takes anything from what was promised: snapshots are derived, and what was not removed now is
-/// removed at the next start.
+/// None of these failures, of a full disk for one, takes anything from what was promised: snapshots are derived, and what was not
+/// removed now is removed at the next start.
 fn said(error: &FileError) {
     warn!(path = %error.path.display(), error = %error.source, "{} failed in the background", error.doing);
 }

@@ -3,7 +3,7 @@
 use weir_wire::Offset;
 
 use super::background::JobDone;
-use super::{Append, OpenPartition, Opened};
+use super::{Append, Ends, OpenPartition, Opened, Replicate};
 use crate::config::LogConfig;
 use crate::error::{AppendError, LaneError, OpenError};
 use crate::producers::ProducerState;
@@ -19,8 +19,11 @@ pub(crate) type Done<T, E = LaneError> = Box<dyn FnOnce(Result<T, E>) + Send>;
 pub(crate) enum Command {
     Open(Box<OpenPartition>, Done<Opened, OpenError>),
     Append(Slot, Append),
+    Replicate(Slot, Replicate),
     UpdateConfig(Slot, Box<LogConfig>),
     TruncateTo(Slot, Offset, Done<Offset>),
+    Reset(Slot, Offset, Done<Offset>),
+    Ends(Slot, Done<Ends>),
     DeleteRecords(Slot, Offset, Done<Offset>),
     Retain(Slot, Offset),
     Producers(Slot, Done<Vec<ProducerState>>),
@@ -38,6 +41,7 @@ impl Command {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append(_, append) => append.batch.len(),
+            Self::Replicate(_, replicate) => replicate.batches.len(),
             _ => 0,
         }
     }
@@ -45,13 +49,13 @@ impl Command {
     /// Tells whoever waits that it will not be done.
     pub(crate) fn refuse(self, why: Refusal) {
         match self {
-            Self::Append(_, append) => (append.done)(Err(match why {
-                Refusal::Busy => AppendError::Busy,
-                Refusal::Closed => AppendError::Closed,
-                Refusal::Stopped => AppendError::Stopped,
-            })),
+            Self::Append(_, append) => (append.done)(Err(why.into())),
+            Self::Replicate(_, replicate) => (replicate.done)(Err(why.into())),
             Self::Open(_, done) => done(Err(OpenError::Stopped)),
-            Self::TruncateTo(_, _, done) | Self::DeleteRecords(_, _, done) => done(Err(why.into())),
+            Self::TruncateTo(_, _, done)
+            | Self::Reset(_, _, done)
+            | Self::DeleteRecords(_, _, done) => done(Err(why.into())),
+            Self::Ends(_, done) => done(Err(why.into())),
             Self::Producers(_, done) => done(Err(why.into())),
             Self::Close(_, done) | Self::Delete(_, done) | Self::Shutdown(done) => {
                 done(Err(why.into()))
@@ -67,6 +71,16 @@ pub(crate) enum Refusal {
     Busy,
     Closed,
     Stopped,
+}
+
+impl From<Refusal> for AppendError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Busy => Self::Busy,
+            Refusal::Closed => Self::Closed,
+            Refusal::Stopped => Self::Stopped,
+        }
+    }
 }
 
 impl From<Refusal> for LaneError {

@@ -6,6 +6,7 @@
 
 mod commit;
 mod partition;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::clean::Cleaner;
 use crate::clock::Clock;
 use crate::dir::PartitionKey;
 use crate::error::{Fatal, LaneError, OpenError};
-use crate::log::{TruncationFailed, WriteFailed};
+use crate::log::TruncationFailed;
 use crate::reader::LogReader;
 use crate::recovery;
 use partition::Partition;
@@ -153,12 +154,27 @@ impl LaneCore {
                 }
                 None => Command::Append(slot, append).refuse(Refusal::Closed),
             },
+            Command::Replicate(slot, replicate) => match self.partitions.get_mut(&slot) {
+                Some(partition) => {
+                    self.touched.insert(slot);
+                    partition.stage_replica(replicate, now_ms);
+                }
+                None => Command::Replicate(slot, replicate).refuse(Refusal::Closed),
+            },
             Command::Open(wanted, done) => self.open(*wanted, done, now_ms),
             Command::UpdateConfig(slot, config) => {
                 self.with(slot, now_ms, |partition| partition.set_config(*config))
             }
             Command::TruncateTo(slot, end, done) => {
                 let result = self.act(slot, now_ms, |partition| partition.truncate_to(end, now_ms));
+                self.answer(result, done);
+            }
+            Command::Reset(slot, start, done) => {
+                let result = self.act(slot, now_ms, |partition| partition.reset(start));
+                self.answer(result, done);
+            }
+            Command::Ends(slot, done) => {
+                let result = self.act(slot, now_ms, |partition| Ok(partition.ends()));
                 self.answer(result, done);
             }
             Command::DeleteRecords(slot, start, done) => {
@@ -246,44 +262,6 @@ impl LaneCore {
         }
     }
 
-    fn retain(&mut self, slot: Slot, up_to: weir_wire::Offset, now_ms: i64) {
-        if let Err(fatal) = self.write_one(slot, now_ms) {
-            self.fail(&fatal);
-            return;
-        }
-        let Some(partition) = self.partitions.get_mut(&slot) else {
-            return;
-        };
-        self.touched.insert(slot);
-        match partition.retain(up_to, now_ms) {
-            Ok(Some(job)) => self.ask(slot, Urgency::None, Work::Retention(job)),
-            Ok(None) => {}
-            Err(WriteFailed::Refused(error)) => {
-                tracing::warn!(%error, "retention could not begin a new segment")
-            }
-            Err(WriteFailed::Fatal(fatal)) => self.fail(&fatal),
-        }
-    }
-
-    fn clean(&mut self, slot: Slot, up_to: weir_wire::Offset, now_ms: i64) {
-        if let Err(fatal) = self.write_one(slot, now_ms) {
-            self.fail(&fatal);
-            return;
-        }
-        let Some(partition) = self.partitions.get_mut(&slot) else {
-            return;
-        };
-        self.touched.insert(slot);
-        match partition.clean(up_to, &self.cleaner, now_ms) {
-            Ok(Some(job)) => self.ask(slot, Urgency::Hours, Work::Clean(job)),
-            Ok(None) => {}
-            Err(WriteFailed::Refused(error)) => {
-                tracing::warn!(%error, "compaction could not begin a new segment")
-            }
-            Err(WriteFailed::Fatal(fatal)) => self.fail(&fatal),
-        }
-    }
-
     /// Closes one partition with everything on disk.
     fn close(&mut self, slot: Slot, now_ms: i64) -> Result<(), TruncationFailed> {
         let key = self.act(slot, now_ms, |partition| partition.close(now_ms))?;
@@ -354,36 +332,6 @@ impl LaneCore {
             work,
             queue: Arc::clone(&self.queue),
         });
-    }
-
-    /// What nobody waits for: background syncs, snapshots, full indexes. Of the partitions that had something to do in this
-    /// turn, and those whose sync is due; an idle partition costs nothing.
-    fn tidy(&mut self, now_ms: i64) {
-        let mut slots = std::mem::take(&mut self.touched);
-        slots.extend(
-            self.sync_due_ms
-                .iter()
-                .filter(|(_, due)| **due <= now_ms)
-                .map(|(slot, _)| *slot),
-        );
-        for slot in slots {
-            self.sync_due_ms.remove(&slot);
-            let Some(partition) = self.partitions.get_mut(&slot).filter(|_| !self.failed) else {
-                continue;
-            };
-            let sync = partition.background_sync(now_ms);
-            let snapshot = partition.snapshot(now_ms);
-            partition.flush_index();
-            if let Some(due) = partition.sync_due_ms() {
-                self.sync_due_ms.insert(slot, due);
-            }
-            if let Some((urgency, work)) = sync {
-                self.ask(slot, urgency, Work::Sync(work));
-            }
-            if let Some(job) = snapshot {
-                self.ask(slot, Urgency::None, Work::Snapshot(job));
-            }
-        }
     }
 
     /// Stops: nothing is acknowledged any more.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use weir_wire::Offset;
 
-use super::Append;
 use super::command::{Command, Slot};
 use super::queue::Queue;
+use super::{Append, Ends, Replicate};
 use crate::config::LogConfig;
 use crate::error::LaneError;
 use crate::producers::ProducerState;
@@ -35,6 +35,11 @@ impl PartitionHandle {
         self.queue.push(Command::Append(self.slot, append));
     }
 
+    /// Queues batches of the partition's leader.
+    pub fn replicate(&self, replicate: Replicate) {
+        self.queue.push(Command::Replicate(self.slot, replicate));
+    }
+
     /// Changes the settings from the next turn on.
     pub fn update_config(&self, config: LogConfig) {
         self.queue
@@ -50,6 +55,23 @@ impl PartitionHandle {
     ) {
         self.queue
             .push(Command::TruncateTo(self.slot, end, Box::new(done)));
+    }
+
+    /// Throws everything away, and damage with it, and begins the log anew at `start`, empty, without producers, epochs and
+    /// transactions: for a follower that has nothing in common with its leader, or is to be fetched again. On disk before `done` is
+    /// called with `start`; a power cut before that may leave the log as it was, less of its end, or nothing of it.
+    pub fn reset(
+        &self,
+        start: Offset,
+        done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
+    ) {
+        self.queue
+            .push(Command::Reset(self.slot, start, Box::new(done)));
+    }
+
+    /// How far the log goes, when what was queued before is written.
+    pub fn ends(&self, done: impl FnOnce(Result<Ends, LaneError>) + Send + 'static) {
+        self.queue.push(Command::Ends(self.slot, Box::new(done)));
     }
 
     /// Moves the log's first offset up to `start` (DeleteRecords). On disk before `done` is called with the log's first

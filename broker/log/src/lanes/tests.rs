@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod disk;
+
 use std::sync::Arc;
 
 use weir_wire::{LeaderEpoch, Offset};

@@ -352,7 +352,7 @@ fn write_checkpoints(dirs: &Mutex<Vec<Arc<DataDir>>>, on_fatal: &OnFatal) {
     let dirs = lock(dirs).clone();
     for dir in dirs {
         match dir.write_checkpoint(false) {
-            Err(error) if error.is_failed_sync() => on_fatal(&error.into()),
+            Err(error) if error.is_fatal() => on_fatal(&error.into()),
             // The old checkpoint stays: the next start checks more.
             Err(error) => {
                 warn!(path = %error.path.display(), error = %error.source, "no checkpoint written")

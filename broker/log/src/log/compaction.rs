@@ -36,6 +36,7 @@ impl PartitionLog {
         Ok(Some(CleanJob {
             shared: Arc::clone(&self.shared),
             cleaner: Arc::clone(cleaner),
+            truncations: self.shared.truncations(),
             rules: Rules {
                 now_ms,
                 delete_retention_ms: compaction.delete_retention_ms,

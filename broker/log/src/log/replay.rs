@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use weir_wire::Offset;
-use weir_wire::batch::BatchView;
+use weir_wire::batch::{BatchHeader, BatchView};
 
 use crate::error::ReadError;
 use crate::files::{FileError, Wait};
@@ -15,6 +15,11 @@ use crate::walk::{Placed, Walk, WalkError};
 
 /// A marker has one record of some 20 bytes; a control batch that is larger is none.
 const MARKER_BYTES_MAX: usize = 1024;
+
+/// Whether a batch may say something of its producer's transaction.
+pub(super) fn may_be_marker(header: &BatchHeader) -> bool {
+    header.attributes.is_control() && header.total_len() <= MARKER_BYTES_MAX
+}
 
 /// Shows `each` batch that begins within the range, in order, until it breaks off. Waits for the disk.
 pub(crate) fn replay(
@@ -67,7 +72,7 @@ fn arriving(shared: &Shared, sought: &Sought<'_>, placed: &Placed) -> Result<Arr
         header,
         marker: None,
     };
-    if !header.attributes.is_control() || header.total_len() > MARKER_BYTES_MAX {
+    if !may_be_marker(&header) {
         return Ok(arriving);
     }
     let mut bytes = vec![0; header.total_len()];

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tracing::info;
 use weir_wire::Offset;
 
-use super::truncation::store_log_start;
+use super::truncation::write_log_start;
 use super::{PartitionLog, WriteFailed};
+use crate::clean::{is_name_of_another, remove_if_there};
 use crate::dir::DELETED_SUFFIX;
 use crate::error::ReadError;
 use crate::files::{FileError, Wait};
@@ -67,37 +68,45 @@ impl RetentionJob {
 
 fn remove(shared: &Shared, segments: &[Arc<Segment>], log_start: Offset) -> Result<(), FileError> {
     store_log_start(shared, log_start)?;
-    let storage = shared.dir.storage();
-    let deleted = |path: PathBuf| {
-        let mut name = path.into_os_string();
-        name.push(DELETED_SUFFIX);
-        PathBuf::from(name)
-    };
+    let mut put_away = Vec::new();
     for segment in segments {
-        let path = segment.log_path(&shared.path);
-        storage
-            .rename(&path, &deleted(path.clone()))
-            .map_err(FileError::of("renaming", &path))?;
-    }
-    for segment in segments {
+        put_away.extend(take_name(shared, segment)?);
         segment.forget_files(&shared.dir);
-        let path = deleted(segment.log_path(&shared.path));
-        storage
-            .remove_file(&path)
-            .map_err(FileError::of("removing", &path))?;
-        for derived in [
-            segment.index_path(&shared.path),
-            segment.aborted_path(&shared.path),
-        ] {
-            match storage.remove_file(&derived) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(FileError::of("removing", &derived)(error));
-                }
-                _ => {}
-            }
-        }
+    }
+    for path in put_away {
+        remove_if_there(shared, &path)?;
     }
     Ok(())
+}
+
+/// Writes the log's start, unless a later one is on disk already, or the log begins earlier again since it was cut.
+fn store_log_start(shared: &Shared, start: Offset) -> Result<(), FileError> {
+    let mut beside = shared.beside();
+    let start = start.min(shared.log_start());
+    if start > beside.log_start && !shared.is_closed() {
+        write_log_start(shared, &mut beside, start)?;
+    }
+    Ok(())
+}
+
+/// Takes a segment's name away, and what is derived from it: from then on another segment may have the name. Says what is left to
+/// be removed, which may take long. Nothing, when another has the name already: the log was cut and has grown again.
+fn take_name(shared: &Shared, segment: &Segment) -> Result<Option<PathBuf>, FileError> {
+    let _edit = shared.edit_segments();
+    if shared.is_closed() || is_name_of_another(shared, segment) {
+        return Ok(None);
+    }
+    let path = segment.log_path(&shared.path);
+    let mut deleted = path.clone().into_os_string();
+    deleted.push(DELETED_SUFFIX);
+    let deleted = PathBuf::from(deleted);
+    match shared.dir.storage().rename(&path, &deleted) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        renamed => renamed.map_err(FileError::of("renaming", &path))?,
+    }
+    remove_if_there(shared, &segment.index_path(&shared.path))?;
+    remove_if_there(shared, &segment.aborted_path(&shared.path))?;
+    Ok(Some(deleted))
 }
 
 impl SegmentAge {

@@ -1,5 +1,8 @@
 //! Batches on their way into the log: judged, given their offsets, not written yet.
 
+use std::io::IoSlice;
+use std::ops::Range;
+
 use bytes::Bytes;
 use weir_wire::LeaderEpoch;
 use weir_wire::batch::{
@@ -19,12 +22,39 @@ const CRC_FROM: usize = 21;
 /// A batch that has its offsets and waits to be written.
 #[derive(Debug)]
 pub(super) struct Staged {
-    /// What is written instead of the batch's first bytes: 16 of them, or the whole header when the time is the log's.
+    /// What is written instead of the batch's first bytes: 16 of them, the whole header when the time is the log's, or none when
+    /// a leader has made it what it is.
     pub(super) head: [u8; HEADER_LEN],
     pub(super) head_len: usize,
-    pub(super) batch: Bytes,
+    /// The bytes that it came in, and where in them the rest of it is.
+    pub(super) bytes: Bytes,
+    pub(super) rest: Range<usize>,
     pub(super) header: BatchHeader,
     pub(super) remembered: Option<Remembered>,
+}
+
+/// What is written for batches one after the other. Those that lie behind each other in what they came in are one piece.
+pub(super) fn pieces(run: &[Staged]) -> Vec<IoSlice<'_>> {
+    let mut pieces = Vec::with_capacity(run.len() * 2);
+    let mut run = run.iter().peekable();
+    while let Some(staged) = run.next() {
+        if staged.head_len > 0 {
+            pieces.push(IoSlice::new(&staged.head[..staged.head_len]));
+        }
+        let mut rest = staged.rest.clone();
+        while let Some(next) = run.next_if(|next| next.continues(staged, rest.end)) {
+            rest.end = next.rest.end;
+        }
+        pieces.push(IoSlice::new(&staged.bytes[rest]));
+    }
+    pieces
+}
+
+impl Staged {
+    /// Whether all of it lies in the bytes that `before` came in, from `at` on.
+    fn continues(&self, before: &Self, at: usize) -> bool {
+        self.head_len == 0 && self.rest.start == at && std::ptr::eq(&*self.bytes, &*before.bytes)
+    }
 }
 
 impl PartitionLog {
@@ -38,7 +68,7 @@ impl PartitionLog {
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         if let Some(damage) = self.shared.damage() {
-            return Err(AppendError::Damaged(damage.clone()));
+            return Err(AppendError::Damaged(damage));
         }
         if let Some(latest) = self.latest_epoch.filter(|latest| epoch < *latest) {
             return Err(AppendError::StaleEpoch { got: epoch, latest });
@@ -86,7 +116,8 @@ impl PartitionLog {
         self.staged.push(Staged {
             head,
             head_len,
-            batch,
+            rest: head_len..batch.len(),
+            bytes: batch,
             header,
             remembered,
         });

@@ -10,6 +10,7 @@ use weir_wire::Offset;
 use super::PartitionLog;
 use super::replay::replay;
 use crate::aborted::Tally;
+use crate::clean::remove_if_there;
 use crate::dir::snapshot_name;
 use crate::epochs::Epochs;
 use crate::error::{Damage, ReadError};
@@ -31,11 +32,21 @@ pub(crate) struct SnapshotJob {
     path: PathBuf,
     bytes: Vec<u8>,
     remove: Vec<PathBuf>,
+    truncations: u64,
 }
 
 impl SnapshotJob {
-    /// Writes it and removes older ones. Without a sync: it carries a checksum, and there are others.
+    /// Writes it in the background, unless the log was cut or closed since: it might speak of what is no more.
     pub(crate) fn run(&self) -> Result<(), FileError> {
+        let _beside = self.shared.beside();
+        if self.shared.is_closed() || self.shared.truncations() != self.truncations {
+            return Ok(());
+        }
+        self.write()
+    }
+
+    /// Writes it and removes older ones. Without a sync: it carries a checksum, and there are others.
+    pub(crate) fn write(&self) -> Result<(), FileError> {
         let storage = &**self.shared.dir.storage();
         let write = || {
             let file = storage.open(&self.path, OpenMode::Create)?;
@@ -43,12 +54,9 @@ impl SnapshotJob {
             file.write_all_vectored_at(&[std::io::IoSlice::new(&self.bytes)], 0)
         };
         write().map_err(FileError::of("writing", &self.path))?;
-        for path in &self.remove {
-            storage
-                .remove_file(path)
-                .map_err(FileError::of("removing", path))?;
-        }
-        Ok(())
+        self.remove
+            .iter()
+            .try_for_each(|path| remove_if_there(&self.shared, path))
     }
 }
 
@@ -81,6 +89,7 @@ impl PartitionLog {
         let remove = self.snapshots.drain(..surplus).map(path_of).collect();
         Some(SnapshotJob {
             path: path_of(at),
+            truncations: self.shared.truncations(),
             shared: Arc::clone(&self.shared),
             bytes,
             remove,

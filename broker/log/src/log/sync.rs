@@ -38,6 +38,14 @@ impl SyncWork {
 
     /// Syncs file by file.
     pub(crate) fn run(&self) -> Result<(), FileError> {
+        match self.sync() {
+            // Its directory has been taken away meanwhile: there is nothing left to be on disk.
+            Err(error) if error.is_not_found() && self.shared.is_gone() => Ok(()),
+            result => result,
+        }
+    }
+
+    fn sync(&self) -> Result<(), FileError> {
         for (path, file) in &self.files {
             file.sync_data().map_err(FileError::of(SYNCING, path))?;
         }

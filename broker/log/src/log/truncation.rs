@@ -6,16 +6,16 @@ use weir_wire::Offset;
 
 use super::PartitionLog;
 use super::state::{self, State};
-use crate::clean::{remove_superseded, store_compacted_to};
-use crate::dir::{LOG_START_FILE, Mark, snapshot_name};
+use crate::clean::{remove_if_there, remove_superseded, store_compacted_to};
+use crate::dir::{LOG_START_FILE, METADATA_FILE, Mark, offset_of};
 use crate::error::{Fatal, LaneError, ReadError};
 use crate::files::{FileError, SYNCING, Wait, replace};
 use crate::seek::Sought;
 use crate::segment::Segment;
-use crate::shared::{EditSegments, Shared, segment_at};
+use crate::shared::{Beside, EditSegments, Shared, segment_at};
 use crate::storage::OpenMode;
 
-/// Why a truncation was not done.
+/// Why a truncation, or what else a lane was told, was not done.
 #[derive(Debug)]
 pub(crate) enum TruncationFailed {
     /// The log is as it was.
@@ -27,6 +27,16 @@ pub(crate) enum TruncationFailed {
 impl From<FileError> for TruncationFailed {
     fn from(error: FileError) -> Self {
         Self::Fatal(error.into())
+    }
+}
+
+impl TruncationFailed {
+    /// Of something that left the log as it was.
+    pub(super) fn unless_dying(error: FileError) -> Self {
+        match error.is_fatal() {
+            true => Self::Fatal(error.into()),
+            false => Self::Refused(error.into()),
+        }
     }
 }
 
@@ -46,9 +56,10 @@ impl PartitionLog {
         now_ms: i64,
     ) -> Result<Offset, TruncationFailed> {
         self.refuse_if_damaged()?;
-        // Compaction that is under way finds out that it is for nothing, and exchanges no segment from here on.
+        // What is under way in the background finds out that it is for nothing, and exchanges and writes nothing from here on.
         let shared = Arc::clone(&self.shared);
         let mut edit = shared.edit_segments();
+        let mut beside = shared.beside();
         let (start, log_end) = (self.shared.log_start(), self.shared.log_end());
         if end >= log_end {
             return Ok(log_end);
@@ -63,12 +74,15 @@ impl PartitionLog {
         let cut = self
             .cut_point(end)
             .map_err(|error| TruncationFailed::Refused(not_found(&self.shared, error)))?;
-        // The checkpoint lets go first: otherwise a power cut in between would make this look like damage.
         let segment = self
             .shared
             .segments()
             .get(cut.segment_number)
             .map_or(cut.end, |segment| segment.base);
+        // What stays is to be on disk when this is done, and the checkpoint is to say so.
+        self.sync_names()?;
+        self.sync_closed(segment)?;
+        // The checkpoint lets go first: otherwise a power cut in between would make this look like damage.
         if self.shared.mark.get().end > cut.end {
             self.shared.mark.set(Mark {
                 end: cut.end,
@@ -78,18 +92,18 @@ impl PartitionLog {
             self.shared.dir.write_checkpoint(false)?;
         }
         if cut.end < self.shared.compacted_to() {
-            store_compacted_to(&self.shared, cut.end)?;
+            store_compacted_to(&self.shared, &mut beside, cut.end)?;
         }
         if cut.end < start {
             // The batch that holds the log's start goes as a whole.
-            lower_log_start(&self.shared, cut.end)?;
             self.move_log_start(cut.end);
+            write_log_start(&self.shared, &mut beside, cut.end)?;
         }
         remove_superseded(&shared, &mut edit)?;
         self.shared.step_truncations();
         let done = self.cut(cut, &edit, now_ms);
         self.shared.step_truncations();
-        drop(edit);
+        drop((beside, edit));
         done?;
         self.shared.mark.set(Mark {
             end: cut.end,
@@ -101,11 +115,37 @@ impl PartitionLog {
 
     fn refuse_if_damaged(&self) -> Result<(), TruncationFailed> {
         match self.shared.damage() {
-            Some(damage) => Err(TruncationFailed::Refused(LaneError::Damaged(
-                damage.clone(),
-            ))),
+            Some(damage) => Err(TruncationFailed::Refused(LaneError::Damaged(damage))),
             None => Ok(()),
         }
+    }
+
+    /// Makes the names durable of a partition that was made in this life, without which nothing in it is.
+    pub(super) fn sync_names(&mut self) -> Result<(), FileError> {
+        let Some(metadata) = &self.made else {
+            return Ok(());
+        };
+        let (storage, path) = (self.shared.dir.storage(), &self.shared.path);
+        metadata
+            .sync_data()
+            .map_err(FileError::of(SYNCING, &path.join(METADATA_FILE)))?;
+        for path in [path.as_path(), self.shared.dir.path()] {
+            storage
+                .sync_dir(path)
+                .map_err(FileError::of(SYNCING, path))?;
+        }
+        self.made = None;
+        Ok(())
+    }
+
+    /// Syncs the closed segments below one that were not yet.
+    fn sync_closed(&self, below: Offset) -> Result<(), FileError> {
+        let closed = self.unsynced_closed.iter();
+        for (segment, file) in closed.filter(|(segment, _)| segment.base < below) {
+            file.sync_data()
+                .map_err(FileError::of(SYNCING, &segment.log_path(&self.shared.path)))?;
+        }
+        Ok(())
     }
 
     fn cut_point(&self, end: Offset) -> Result<CutPoint, ReadError> {
@@ -146,7 +186,11 @@ impl PartitionLog {
         let mut segments = (*shared.segments()).clone();
         shared.set_durable_end(cut.end.min(shared.durable_end()));
         shared.set_synced_end(cut.end.min(shared.synced_end()));
-        shared.set_log_end(cut.end);
+        {
+            let mut epochs = shared.epochs();
+            epochs.cut(cut.end);
+            shared.set_log_end(cut.end);
+        }
         // From the end, so that a power cut on the way leaves a log without a hole.
         for segment in segments.drain(cut.segment_number + 1..).rev() {
             segment.forget_files(&shared.dir);
@@ -155,7 +199,7 @@ impl PartitionLog {
                 segment.index_path(&shared.path),
                 segment.aborted_path(&shared.path),
             ] {
-                remove_if_there(storage, &path)?;
+                remove_if_there(&shared, &path)?;
             }
         }
         let Some(old) = segments.pop() else {
@@ -173,9 +217,8 @@ impl PartitionLog {
             index.cut(place, cut.position)
         })?;
         old.forget_files(&shared.dir);
-        for at in self.snapshots.extract_if(.., |at| *at > cut.end) {
-            remove_if_there(storage, &shared.path.join(snapshot_name(at)))?;
-        }
+        remove_snapshots_beyond(&shared, cut.end)?;
+        self.snapshots.retain(|at| *at <= cut.end);
         storage
             .sync_dir(&shared.path)
             .map_err(FileError::of(SYNCING, &shared.path))?;
@@ -260,10 +303,12 @@ impl PartitionLog {
             work.run()?;
             self.synced(&work);
         }
-        store_log_start(&self.shared, start).map_err(|error| match error.is_failed_sync() {
-            true => TruncationFailed::Fatal(error.into()),
-            false => TruncationFailed::Refused(error.into()),
-        })?;
+        let shared = Arc::clone(&self.shared);
+        let mut beside = shared.beside();
+        // One that retention asked for may be on disk already, or be written later: neither is beyond what is told here.
+        if start > beside.log_start {
+            write_log_start(&shared, &mut beside, start).map_err(TruncationFailed::unless_dying)?;
+        }
         self.move_log_start(start);
         Ok(start)
     }
@@ -274,44 +319,31 @@ impl PartitionLog {
     }
 }
 
-/// Writes the log's start, unless a later one is on disk already.
-pub(crate) fn store_log_start(shared: &Shared, start: Offset) -> Result<(), FileError> {
-    let mut stored = shared.stored_log_start();
-    if *stored < start {
-        replace(
-            &**shared.dir.storage(),
-            &shared.path,
-            LOG_START_FILE,
-            format!("{start}\n").as_bytes(),
-        )?;
-        *stored = start;
-    }
-    Ok(())
+/// Those that are there: also one that another should have taken the place of.
+fn remove_snapshots_beyond(shared: &Shared, end: Offset) -> Result<(), FileError> {
+    let path = &shared.path;
+    let names = shared.dir.storage().list(path);
+    let names = names.map_err(FileError::of("listing", path))?;
+    names
+        .iter()
+        .filter(|name| offset_of(name, "snapshot").is_some_and(|at| at > end))
+        .try_for_each(|name| remove_if_there(shared, &path.join(name)))
 }
 
-/// Writes a start before the one on disk.
-fn lower_log_start(shared: &Shared, start: Offset) -> Result<(), FileError> {
-    let mut stored = shared.stored_log_start();
+/// Writes where the log begins.
+pub(super) fn write_log_start(
+    shared: &Shared,
+    beside: &mut Beside,
+    start: Offset,
+) -> Result<(), FileError> {
     replace(
         &**shared.dir.storage(),
         &shared.path,
         LOG_START_FILE,
         format!("{start}\n").as_bytes(),
     )?;
-    *stored = start;
+    beside.log_start = start;
     Ok(())
-}
-
-fn remove_if_there(
-    storage: &dyn crate::storage::Storage,
-    path: &std::path::Path,
-) -> Result<(), FileError> {
-    match storage.remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(FileError::of("removing", path)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn not_found(shared: &Shared, error: ReadError) -> LaneError {

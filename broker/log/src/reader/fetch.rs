@@ -62,7 +62,7 @@ fn place(shared: &Shared, want: &mut Want) -> Result<Option<Place>, ReadError> {
         .damage()
         .filter(|damage| damage.offsets.contains(&want.from))
     {
-        return Err(ReadError::Corrupt(damage.clone()));
+        return Err(ReadError::Corrupt(damage));
     }
     let segments = shared.segments();
     let Some(segment) = segments.get(segment_at(&segments, want.from)) else {

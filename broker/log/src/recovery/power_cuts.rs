@@ -6,20 +6,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-use std::collections::BTreeMap;
+mod model;
+
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use weir_wire::Offset;
-use weir_wire::batch::{BatchHeader, PATCHED_LEN};
+use weir_wire::{LeaderEpoch, Offset};
 
 use crate::storage_sim::{SimStorage, Unsynced};
-use crate::testing::transactions::{
-    check as check_transactions, marker, send_marker, send_transactional, transactional, whole,
-};
-use crate::testing::{Outcome, Random, Recorder, Rig, batch_of, read_all};
-use crate::{AppendError, Appended, LogConfig, Opened};
+use crate::testing::replicas::{check_history, send_replica};
+use crate::testing::transactions::{check as check_transactions, marker, send_as, transactional};
+use crate::testing::{Outcome, Random, Recorder, Rig, batch_of, read_all, send};
+use crate::{LogConfig, Opened, Origin, PartitionHandle, Verified};
+use model::Model;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -36,8 +35,10 @@ enum Step {
     },
     /// Take the lanes' turns.
     Settle,
+    /// Cut the end off; of what is queued too, or once that is written.
     Truncate {
         back: i64,
+        settled: bool,
     },
     DeleteRecords {
         back: i64,
@@ -46,15 +47,27 @@ enum Step {
     Checkpoint,
     /// Let time pass.
     Wait,
+    /// Queue what so many answers of a leader brought.
+    Replicate {
+        answers: u64,
+    },
+    /// Begin anew: at one of several places.
+    Reset {
+        place: u64,
+    },
+    /// Others lead.
+    Elect,
 }
 
-fn steps(seed: u64, count: usize) -> Vec<Step> {
+/// The life of a partition that leads, and is cut now and then.
+fn leading(seed: u64, count: usize) -> Vec<Step> {
     let mut random = Random::new(seed);
     let mut step = || match random.below(26) {
         0..9 => Step::Send(1 + random.below(4) as usize),
         9..14 => Step::Settle,
         14 => Step::Truncate {
             back: random.below(6) as i64,
+            settled: true,
         },
         15 => Step::DeleteRecords {
             back: random.below(8) as i64,
@@ -73,6 +86,40 @@ fn steps(seed: u64, count: usize) -> Vec<Step> {
     (0..count).map(|_| step()).collect()
 }
 
+/// That of one that follows, leads, and follows again.
+fn following(seed: u64, count: usize) -> Vec<Step> {
+    let mut random = Random::new(seed);
+    let mut step = || match random.below(30) {
+        0..4 => Step::Send(1 + random.below(4) as usize),
+        4..9 => Step::Settle,
+        9..13 => Step::Truncate {
+            back: random.below(9) as i64,
+            settled: random.below(2) == 0,
+        },
+        13 => Step::DeleteRecords {
+            back: random.below(8) as i64,
+        },
+        14 => Step::Retain,
+        15 | 16 => Step::Checkpoint,
+        17 => Step::SendInTransaction {
+            producer: 100 + random.below(3) as i64,
+        },
+        18 => Step::EndTransaction {
+            producer: 100 + random.below(3) as i64,
+            is_commit: random.below(2) == 0,
+        },
+        19..26 => Step::Replicate {
+            answers: 1 + random.below(4),
+        },
+        26 | 27 => Step::Reset {
+            place: random.below(5),
+        },
+        28 => Step::Elect,
+        _ => Step::Wait,
+    };
+    (0..count).map(|_| step()).collect()
+}
+
 fn config() -> LogConfig {
     LogConfig {
         segment_bytes: 600,
@@ -80,50 +127,6 @@ fn config() -> LogConfig {
         snapshot_interval_bytes: 700,
         retention_bytes: Some(1_500),
         ..LogConfig::default()
-    }
-}
-
-/// What may and what must be in the log.
-#[derive(Default)]
-struct Model {
-    /// What may lie at an offset: every batch that was appended there and not durably cut away.
-    possible: BTreeMap<i64, Vec<Bytes>>,
-    /// What must be there, from the log's start on: the greatest end that was reported durable and not asked to be cut.
-    durable: i64,
-    /// The log may begin anywhere up to here.
-    start_max: i64,
-    /// ... and not before this.
-    start_min: i64,
-    sequence: i32,
-    /// Batches whose offsets are not known yet.
-    sent: Vec<(Bytes, Outcome<Result<Appended, AppendError>>)>,
-}
-
-impl Model {
-    /// Learns where the sent batches ended up.
-    fn learn(&mut self, recorder: &Recorder, last_report: &mut usize) {
-        for (batch, outcome) in self.sent.drain(..) {
-            match outcome.lock().unwrap().take() {
-                Some(Ok(appended)) => {
-                    assert!(!appended.duplicate);
-                    self.possible
-                        .entry(appended.base_offset.0)
-                        .or_default()
-                        .push(batch.slice(PATCHED_LEN..));
-                }
-                // Written or not, nobody was told: it may turn up, at an offset that nobody knows.
-                Some(Err(_)) | None => {
-                    self.possible
-                        .entry(i64::MAX)
-                        .or_default()
-                        .push(batch.slice(PATCHED_LEN..));
-                }
-            }
-        }
-        if recorder.reports() > *last_report {
-            *last_report = recorder.reports();
-            self.durable = recorder.durable_end().0;
-        }
     }
 }
 
@@ -136,18 +139,22 @@ fn live(storage: &SimStorage, steps: &[Step]) -> Model {
     let Ok((Opened { handle, .. }, recorder)) = rig.try_open(0, &config()) else {
         return model;
     };
-    let mut reports = 0;
     for step in steps {
+        let epoch = LeaderEpoch(model.epoch);
         match step {
             Step::Send(count) => {
                 let batch = batch_of(5, 0, model.sequence, *count);
                 model.sequence += *count as i32;
-                let outcome = rig.send(&handle, &batch);
+                let outcome = send(&handle, &batch, epoch);
                 model.sent.push((batch, outcome));
             }
             Step::SendInTransaction { producer } => {
                 let batch = transactional(*producer, 0, -1, 2);
-                let outcome = send_transactional(&handle, &batch);
+                let verified = Some(Verified {
+                    since: Offset(i64::MAX),
+                    begins_at_zero: false,
+                });
+                let outcome = send_as(&handle, &batch, Origin::Coordinator, verified, epoch);
                 model.sent.push((batch, outcome));
             }
             Step::EndTransaction {
@@ -155,29 +162,42 @@ fn live(storage: &SimStorage, steps: &[Step]) -> Model {
                 is_commit,
             } => {
                 let batch = marker(*producer, 0, *is_commit);
-                let outcome = send_marker(&handle, &batch);
+                let origin = Origin::Marker {
+                    transaction_version: 1,
+                };
+                let outcome = send_as(&handle, &batch, origin, None, epoch);
                 model.sent.push((batch, outcome));
             }
-            Step::Settle => rig.settle(),
-            Step::Truncate { back } => {
-                rig.settle();
-                model.learn(&recorder, &mut reports);
-                truncate(&mut rig, &handle, &mut model, *back);
+            Step::Settle => settle(&mut rig, &mut model, &recorder),
+            Step::Replicate { answers } => {
+                settle(&mut rig, &mut model, &recorder);
+                let mut at = handle.reader().log_end().0;
+                for kind in 0..*answers {
+                    let (bytes, end) = model.lead(at, kind % 3);
+                    model.replicated.push(send_replica(&handle, bytes));
+                    at = end;
+                }
             }
+            Step::Truncate { back, settled } => {
+                if *settled {
+                    settle(&mut rig, &mut model, &recorder);
+                }
+                truncate(&mut rig, &handle, &mut model, &recorder, *back);
+            }
+            Step::Reset { place } => reset(&mut rig, &handle, &mut model, &recorder, *place),
             Step::DeleteRecords { back } => {
-                rig.settle();
-                model.learn(&recorder, &mut reports);
+                settle(&mut rig, &mut model, &recorder);
                 delete_records(&mut rig, &handle, &mut model, *back);
             }
             Step::Retain => {
-                rig.settle();
-                model.learn(&recorder, &mut reports);
+                settle(&mut rig, &mut model, &recorder);
                 handle.retain(Offset(model.durable));
                 rig.settle();
                 model.start_max = model.start_max.max(handle.reader().log_start().0);
             }
             Step::Checkpoint => rig.lanes.write_checkpoints(),
             Step::Wait => rig.clock.advance(700),
+            Step::Elect => model.epoch += 1,
         }
         if rig.cores[0].is_finished() {
             // Whatever was under way when it stopped.
@@ -185,15 +205,58 @@ fn live(storage: &SimStorage, steps: &[Step]) -> Model {
             break;
         }
     }
-    rig.settle();
-    model.learn(&recorder, &mut reports);
+    settle(&mut rig, &mut model, &recorder);
     if !storage.is_dead() {
         check_transactions(handle.reader(), "alive");
+        check_history(handle.reader(), "alive");
     }
     model
 }
 
-fn truncate(rig: &mut Rig, handle: &crate::PartitionHandle, model: &mut Model, back: i64) {
+/// Takes turns until nothing is left to do, and learns what came of it.
+fn settle(rig: &mut Rig, model: &mut Model, recorder: &Recorder) {
+    rig.settle();
+    let is_alive = rig.storage.exists(rig.dir.path()).is_ok();
+    model.learn(recorder, is_alive);
+}
+
+/// Throws the log away, with what is queued.
+fn reset(
+    rig: &mut Rig,
+    handle: &PartitionHandle,
+    model: &mut Model,
+    recorder: &Recorder,
+    place: u64,
+) {
+    let (start, end) = (handle.reader().log_start().0, handle.reader().log_end().0);
+    let to = [0, start, (start + end) / 2, end, end + 30][place as usize % 5];
+    let done: Outcome<_> = Arc::default();
+    let left = Arc::clone(&done);
+    // From here on anything may be gone, and the log may begin at the new place.
+    model.durable = 0;
+    model.start_max = model.start_max.max(to);
+    model.start_min = model.start_min.min(to);
+    handle.reset(Offset(to), move |result| {
+        *left.lock().unwrap() = Some(result)
+    });
+    settle(rig, model, recorder);
+    if matches!(&*done.lock().unwrap(), Some(Ok(_))) {
+        model.possible.clear();
+        (model.durable, model.start_min, model.start_max) = (to, to, to);
+        model.sequence = 0;
+        assert_eq!(handle.reader().history(), (Vec::new(), Offset(to)));
+    } else {
+        model.durable = 0;
+    }
+}
+
+fn truncate(
+    rig: &mut Rig,
+    handle: &PartitionHandle,
+    model: &mut Model,
+    recorder: &Recorder,
+    back: i64,
+) {
     let reader = handle.reader();
     let end = (reader.log_end().0 - back).max(reader.log_start().0);
     let done: Outcome<_> = Arc::default();
@@ -214,27 +277,17 @@ fn truncate(rig: &mut Rig, handle: &crate::PartitionHandle, model: &mut Model, b
     handle.truncate_to(Offset(end), move |result| {
         *left.lock().unwrap() = Some(result)
     });
-    rig.settle();
+    settle(rig, model, recorder);
     if let Some(Ok(Offset(new_end))) = done.lock().unwrap().take() {
         model.possible.split_off(&new_end);
         model.start_min = model.start_min.min(new_end);
         model.start_max = model.start_max.min(new_end);
         // The producer goes on from where the log ends.
-        model.sequence = next_sequence(model);
+        model.sequence = model.next_sequence();
     }
 }
 
-/// The sequence after the producer's last batch in the log.
-fn next_sequence(model: &Model) -> i32 {
-    let batches = model.possible.values().rev().filter_map(|all| all.last());
-    let headers = batches.map(|batch| BatchHeader::parse(&whole(batch)).unwrap());
-    let mut own = headers.filter(|header| header.producer_id.0 == 5);
-    own.next().map_or(0, |header| {
-        header.base_sequence + header.last_offset_delta + 1
-    })
-}
-
-fn delete_records(rig: &mut Rig, handle: &crate::PartitionHandle, model: &mut Model, back: i64) {
+fn delete_records(rig: &mut Rig, handle: &PartitionHandle, model: &mut Model, back: i64) {
     let start = (model.durable - back).max(0);
     let done: Arc<Mutex<Option<_>>> = Arc::default();
     let left = Arc::clone(&done);
@@ -288,23 +341,29 @@ fn check(storage: &SimStorage, model: &Model, what: &str) {
     }
     assert_eq!(expected, end, "{what}");
     check_transactions(reader, what);
+    check_history(reader, what);
     // And it goes on.
     if end > start {
-        let next = rig.append(&opened.handle, &batch_of(77, 0, 0, 1)).unwrap();
+        let next = send(
+            &opened.handle,
+            &batch_of(77, 0, 0, 1),
+            LeaderEpoch(model.epoch),
+        );
+        rig.settle();
+        let next = next.lock().unwrap().take().unwrap().unwrap();
         assert_eq!(next.base_offset.0, end, "{what}");
     }
 }
 
-fn cut_power_everywhere(seed: u64) {
-    let steps = steps(seed, 40);
+fn cut_power_everywhere(seed: u64, steps: &[Step]) {
     let whole = SimStorage::new();
-    let model = live(&whole, &steps);
+    let model = live(&whole, steps);
     let changes = whole.changes();
     check(&whole.process_killed(), &model, "killed at the end");
     for at in 1..=changes {
         let storage = SimStorage::new();
         storage.die_after(at);
-        let model = live(&storage, &steps);
+        let model = live(&storage, steps);
         let unsynced = match at % 3 {
             0 => Unsynced::Lost,
             1 => Unsynced::Kept,
@@ -323,13 +382,18 @@ proptest! {
 
     #[test]
     fn all_that_was_durable_survives_a_power_cut_at_any_operation(seed in any::<u32>()) {
-        cut_power_everywhere(u64::from(seed));
+        cut_power_everywhere(u64::from(seed), &leading(u64::from(seed), 40));
+    }
+
+    #[test]
+    fn a_follower_finds_what_was_durable_after_a_power_cut_at_any_operation(seed in any::<u32>()) {
+        cut_power_everywhere(u64::from(seed), &following(u64::from(seed), 40));
     }
 }
 
 #[test]
 fn two_segments_that_were_filled_before_the_first_sync_are_no_damage() {
     for seed in [851_950_060, 879_432_320] {
-        cut_power_everywhere(seed);
+        cut_power_everywhere(seed, &leading(seed, 40));
     }
 }

@@ -61,6 +61,10 @@ impl LaneCore {
             }
             if let Err(fatal) = self.write_with(slot, &mut room, now_ms) {
                 self.fail(&fatal);
+                return;
+            }
+            if let Some(partition) = self.partitions.get_mut(&slot) {
+                partition.tell_written();
             }
         }
     }

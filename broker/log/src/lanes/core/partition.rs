@@ -6,7 +6,7 @@ use tracing::warn;
 use weir_wire::Offset;
 
 use super::super::background::Urgency;
-use super::super::{Append, Appended, Observer};
+use super::super::{Append, Appended, Ends, Observer, Replicate};
 use crate::clean::{CleanJob, Cleaner};
 use crate::config::{Durability, LogConfig};
 use crate::dir::{DataDir, PartitionKey};
@@ -17,16 +17,46 @@ use crate::log::{
 use crate::mutants::Mutant;
 use crate::producers::ProducerState;
 
-/// Somebody who waits for a batch to be written, and what was decided about it.
-struct Waiting {
-    done: Box<dyn FnOnce(Result<Appended, AppendError>) + Send>,
-    decided: Result<Appended, AppendError>,
+/// Calls with what became of it.
+type Done<T> = Box<dyn FnOnce(Result<T, AppendError>) + Send>;
+
+/// Somebody who waits for batches to be written, and what was decided about them.
+enum Waiting {
+    Append(Done<Appended>, Result<Appended, AppendError>),
+    /// Of a leader's batches: where the log ends with them.
+    Replicate(Done<Offset>, Result<Offset, AppendError>),
+}
+
+impl Waiting {
+    /// Tells what was decided. `refused`: not all that was staged is in the log, which ends at `end`.
+    fn tell(self, refused: Option<&AppendError>, end: Offset) {
+        match self {
+            Self::Append(done, decided) => done(match (decided, refused) {
+                // Also a duplicate of a batch that could not be written.
+                (Ok(appended), Some(error)) if appended.last_offset >= end => Err(error.clone()),
+                (decided, _) => decided,
+            }),
+            Self::Replicate(done, decided) => done(match (decided, refused) {
+                (Ok(new_end), Some(error)) if new_end > end => Err(error.clone()),
+                (decided, _) => decided,
+            }),
+        }
+    }
+
+    fn refuse(self, error: AppendError) {
+        match self {
+            Self::Append(done, _) => done(Err(error)),
+            Self::Replicate(done, _) => done(Err(error)),
+        }
+    }
 }
 
 pub(super) struct Partition {
     log: PartitionLog,
     observer: Arc<dyn Observer>,
     waiting: Vec<Waiting>,
+    /// The log's end as the observer knows it.
+    told_end: Offset,
     /// Since when something is written that a background sync has not been asked for.
     unsynced_since_ms: Option<i64>,
     sync_running: bool,
@@ -39,6 +69,7 @@ pub(super) struct Partition {
 impl Partition {
     pub(super) fn new(log: PartitionLog, observer: Arc<dyn Observer>) -> Self {
         let partition = Self {
+            told_end: log.shared().log_end(),
             log,
             observer,
             waiting: Vec::new(),
@@ -83,7 +114,13 @@ impl Partition {
         let decided = self
             .log
             .stage(batch, leader_epoch, origin, verified, now_ms);
-        self.waiting.push(Waiting { done, decided });
+        self.waiting.push(Waiting::Append(done, decided));
+    }
+
+    pub(super) fn stage_replica(&mut self, replicate: Replicate, now_ms: i64) {
+        let Replicate { batches, done } = replicate;
+        let decided = self.log.stage_replica(&batches, now_ms);
+        self.waiting.push(Waiting::Replicate(done, decided));
     }
 
     /// Writes what is staged, unless it needs more than `room_bytes`, which are taken down by what it took. Reports what was
@@ -112,14 +149,18 @@ impl Partition {
 
     fn report_appended(&mut self, refused: Option<&AppendError>) {
         let end = self.log.shared().log_end();
-        for Waiting { done, decided } in self.waiting.drain(..) {
-            done(match (decided, refused) {
-                // Also a duplicate of a batch that could not be written.
-                (Ok(appended), Some(error)) if appended.last_offset >= end => Err(error.clone()),
-                (decided, _) => decided,
-            });
+        for waiting in std::mem::take(&mut self.waiting) {
+            waiting.tell(refused, end);
         }
-        self.waiting = Vec::new();
+    }
+
+    /// The turn's writes are done.
+    pub(super) fn tell_written(&mut self) {
+        let end = self.log.shared().log_end();
+        if end > self.told_end {
+            self.told_end = end;
+            self.observer.written(end);
+        }
     }
 
     /// Everything that is written is as durable as it is to be.
@@ -211,9 +252,43 @@ impl Partition {
         end: Offset,
         now_ms: i64,
     ) -> Result<Offset, TruncationFailed> {
+        let before = self.log.shared().log_end();
         let end = self.log.truncate_to(end, now_ms)?;
-        self.unsynced_since_ms = None;
+        if end < before {
+            self.told_end = self.told_end.min(end);
+            self.was_cut(end);
+        }
         Ok(end)
+    }
+
+    /// Throws everything away, and begins at `start`.
+    pub(super) fn reset(&mut self, start: Offset) -> Result<Offset, TruncationFailed> {
+        let before = self.log.shared().log_start();
+        self.log.reset(start)?;
+        if start != before {
+            self.observer.log_start(start);
+        }
+        self.told_end = start;
+        self.was_cut(start);
+        Ok(start)
+    }
+
+    /// The log was cut, and all that is left of it, up to `end`, is on disk.
+    fn was_cut(&mut self, end: Offset) {
+        self.unsynced_since_ms = None;
+        // What is written from here on may not be seen yet by whoever said how far retention may go.
+        self.retaining = self.retaining.map(|up_to| up_to.min(end));
+        // It may not have been on disk before.
+        self.meet_promise();
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        let shared = self.log.shared();
+        Ends {
+            log_end: shared.log_end(),
+            synced_end: shared.synced_end(),
+            durable_end: shared.durable_end(),
+        }
     }
 
     pub(super) fn delete_records(&mut self, start: Offset) -> Result<Offset, TruncationFailed> {
@@ -278,8 +353,11 @@ impl Partition {
         }
         self.log.flush_index(true);
         if let Some(job) = self.log.closing_snapshot(now_ms)
-            && let Err(error) = job.run()
+            && let Err(error) = job.write()
         {
+            if error.is_fatal() {
+                return Err(TruncationFailed::Fatal(error.into()));
+            }
             warn!(path = %error.path.display(), error = %error.source, "no state snapshot; the next start reads headers");
         }
         let shared = self.log.shared();
@@ -308,7 +386,7 @@ impl Partition {
     /// The lane has stopped.
     pub(super) fn refuse_staged(&mut self) {
         for waiting in self.waiting.drain(..) {
-            (waiting.done)(Err(AppendError::Stopped));
+            waiting.refuse(AppendError::Stopped);
         }
     }
 

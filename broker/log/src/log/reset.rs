@@ -1,0 +1,195 @@
+//! Throwing a log away and beginning it anew, empty, at some offset: when a leader's log begins behind this one's end, when nothing
+//! of the two agrees, or when this one is damaged and is to be fetched again.
+//!
+//! A power cut may come at every step. What is found after it is the log as it was, perhaps cut at its end, or an empty one,
+//! at its old start or at the new one; so the steps are, each on disk before the next:
+//!
+//! 1. the checkpoint vouches for nothing any more;
+//! 2. the first segment is empty: what lies behind it does not follow it, and is not part of the log;
+//! 3. everything else is gone: segments, indexes, snapshots;
+//! 4. the first segment is gone too;
+//! 5. the log begins at the new start;
+//! 6. there is a segment that begins there;
+//! 7. the checkpoint says so.
+//!
+//! Of a damaged log the checkpoint is left as it was until step 7, so that up to there it is found damaged, or empty where it was to
+//! begin: never shorter and taken for whole.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use weir_wire::Offset;
+
+use super::PartitionLog;
+use super::truncation::{TruncationFailed, write_log_start};
+use crate::clean::{remove_if_there, remove_superseded, store_compacted_to};
+use crate::dir::{
+    COMPACTED_FILE, DELETED_SUFFIX, LOG_START_FILE, METADATA_FILE, Mark, TEMPORARY_SUFFIX,
+    log_name, segment_of,
+};
+use crate::epochs::Epochs;
+use crate::error::LaneError;
+use crate::files::{FileError, SYNCING};
+use crate::producers::Producers;
+use crate::segment::Segment;
+use crate::shared::{Beside, EditSegments, Shared};
+use crate::storage::{File, OpenMode};
+use crate::transactions::Transactions;
+
+#[cfg(test)]
+mod tests;
+
+impl PartitionLog {
+    /// Throws everything away, damage too, and begins the log at `start`, durably. Nothing may be staged.
+    pub(crate) fn reset(&mut self, start: Offset) -> Result<(), TruncationFailed> {
+        if start < Offset::ZERO {
+            return Err(TruncationFailed::Refused(LaneError::OffsetOutOfRange {
+                wanted: start,
+                start: Offset::ZERO,
+                end: Offset(i64::MAX),
+            }));
+        }
+        // What is under way in the background finds out that it is for nothing, and exchanges and writes nothing from here on.
+        let shared = Arc::clone(&self.shared);
+        let mut edit = shared.edit_segments();
+        let mut beside = shared.beside();
+        self.vouch_for_nothing(&mut beside)
+            .map_err(TruncationFailed::unless_dying)?;
+        shared.step_truncations();
+        let done = self.begin_at(start, &mut edit, &mut beside);
+        shared.step_truncations();
+        done.map_err(TruncationFailed::from)
+    }
+
+    /// What is on disk besides the log says nothing that its going would make wrong. The log is still what it was.
+    fn vouch_for_nothing(&mut self, beside: &mut Beside) -> Result<(), FileError> {
+        self.sync_names()?;
+        let shared = &self.shared;
+        if shared.damage().is_none() {
+            shared.mark.set(Mark {
+                end: Offset::ZERO,
+                segment: Offset::ZERO,
+                position: 0,
+            });
+            shared.dir.write_checkpoint(false)?;
+        }
+        if shared.compacted_to() > Offset::ZERO {
+            store_compacted_to(shared, beside, Offset::ZERO)?;
+        }
+        Ok(())
+    }
+
+    fn begin_at(
+        &mut self,
+        start: Offset,
+        edit: &mut EditSegments<'_>,
+        beside: &mut Beside,
+    ) -> Result<(), FileError> {
+        let shared = Arc::clone(&self.shared);
+        remove_superseded(&shared, edit)?;
+        for segment in shared.segments().iter() {
+            segment.forget_files(&shared.dir);
+        }
+        empty_directory(&shared)?;
+        write_log_start(&shared, beside, start)?;
+        let (segment, file) = first_segment(&shared, start)?;
+        self.forget(&segment, file);
+        edit.set(vec![segment]);
+        shared.clear_damage();
+        shared.set_uncleanable(false);
+        let mut epochs = shared.epochs();
+        *epochs = Epochs::default();
+        shared.set_log_start(start);
+        shared.set_synced_end(start);
+        shared.set_durable_end(start.min(shared.durable_end()));
+        shared.set_log_end(start);
+        drop(epochs);
+        *shared.transactions() = Transactions::default();
+        shared.mark.set(Mark {
+            end: start,
+            segment: start,
+            position: 0,
+        });
+        shared.dir.write_checkpoint(false)
+    }
+
+    /// The writing side is that of a log without batches.
+    fn forget(&mut self, active: &Arc<Segment>, file: Arc<dyn File>) {
+        self.active = Arc::clone(active);
+        self.active_file = file;
+        self.active_since_ms = None;
+        self.producers = Producers::default();
+        self.staged_end = active.base;
+        self.latest_epoch = None;
+        self.unsynced_closed.clear();
+        self.unindexed_closed.clear();
+        self.rolls_synced = self.rolls;
+        self.bytes_since_index = self.config.index_interval_bytes;
+        self.bytes_since_snapshot = 0;
+        self.snapshots.clear();
+        self.tells_aborted = false;
+    }
+}
+
+/// Steps 2 to 4: no segment is left, nor what is derived from one. What is on its way out anyway is left to who sees to it.
+fn empty_directory(shared: &Shared) -> Result<(), FileError> {
+    let path = &shared.path;
+    let storage = shared.dir.storage();
+    let sync = || storage.sync_dir(path).map_err(FileError::of(SYNCING, path));
+    let names = storage.list(path).map_err(FileError::of("listing", path))?;
+    let logs: Vec<_> = names
+        .iter()
+        .filter_map(|name| segment_of(name, "log"))
+        .collect();
+    let first_base = logs.iter().map(|(base, _)| *base).min();
+    let is_first = |(base, _): &&(Offset, u32)| Some(*base) == first_base;
+    let first: Vec<String> = logs
+        .iter()
+        .filter(is_first)
+        .map(|(base, generation)| log_name(*base, *generation))
+        .collect();
+    for name in &first {
+        make_empty(shared, &path.join(name))?;
+    }
+    for name in names.iter().rev() {
+        let stays = [METADATA_FILE, LOG_START_FILE, COMPACTED_FILE].contains(&name.as_str())
+            || name.ends_with(TEMPORARY_SUFFIX)
+            || name.ends_with(DELETED_SUFFIX);
+        if !stays && !first.contains(name) {
+            remove_if_there(shared, &path.join(name))?;
+        }
+    }
+    sync()?;
+    for name in &first {
+        remove_if_there(shared, &path.join(name))?;
+    }
+    sync()
+}
+
+fn make_empty(shared: &Shared, path: &Path) -> Result<(), FileError> {
+    let file = shared
+        .dir
+        .storage()
+        .open(path, OpenMode::Write)
+        .map_err(FileError::of("opening", path))?;
+    file.set_len(0).map_err(FileError::of("cutting", path))?;
+    file.sync_data().map_err(FileError::of(SYNCING, path))
+}
+
+/// Step 6.
+fn first_segment(
+    shared: &Shared,
+    start: Offset,
+) -> Result<(Arc<Segment>, Arc<dyn File>), FileError> {
+    let segment = Arc::new(Segment::new(&shared.dir, (start, 0), 0, start, 0));
+    let path = segment.log_path(&shared.path);
+    let storage = shared.dir.storage();
+    let file = storage
+        .open(&path, OpenMode::Create)
+        .map_err(FileError::of("making", &path))?;
+    storage
+        .sync_dir(&shared.path)
+        .map_err(FileError::of(SYNCING, &shared.path))?;
+    segment.set_active(Some(Arc::clone(&file)));
+    Ok((segment, file))
+}
