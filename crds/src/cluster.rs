@@ -144,7 +144,7 @@ fn three_replicas() -> i32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("storage.storageClassName cannot change, because volumes cannot move between classes: create a new Cluster and move the data"))]
 pub struct Storage {
-    /// Size of each broker's volume, such as `10Gi`. May grow, never shrink.
+    /// Size of each broker's volume, such as `10Gi`. May grow, never shrink. Volumes grow with it where their StorageClass allows expansion.
     #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("storage.size must be a positive quantity, for example 10Gi"))]
     #[x_kube(validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0").message("storage.size cannot shrink, because volumes cannot: keep the size or write a larger one"))]
     pub size: StorageSize,

@@ -8,8 +8,14 @@
 //! * Deserialising never fails on a value that only a rule forbids, so that one odd object cannot stop a watch of all of
 //!   them. Numbers with units stay text ([`StorageSize`], [`ResourceQuantity`]) until someone asks for their value.
 //! * Manifests come from [`crds`], never from `kube`'s `CustomResourceExt::crd` alone: see [`schema`].
-#![allow(clippy::duplicated_attributes)] // each printer column of a kind has a type and a path
-#![allow(unreachable_pub)] // the derive of KubeSchema copies each struct, with its `pub`, into a function
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column of a kind has a type and a path"
+)]
+#![allow(
+    unreachable_pub,
+    reason = "the derive of KubeSchema copies each struct, with its `pub`, into a function"
+)]
 
 pub mod admission;
 mod cluster;

@@ -31,12 +31,13 @@ pub struct Resources {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvVar {
-    /// Name of the variable. Names that begin with `WEIR_` are the operator's.
+    /// Name of the variable. Names that begin with `WEIR_` are the operator's, except `WEIR_LOG`: what the brokers log, such as
+    /// `info,weir_broker::net=debug`.
     #[schemars(
         length(min = 1, max = 128),
         regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")
     )]
-    #[x_kube(validation = Rule::new("!self.startsWith('WEIR_')").message("env names that begin with WEIR_ belong to the operator: use spec.config or the field of the Cluster that says the same"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('WEIR_') || self == 'WEIR_LOG'").message("env names that begin with WEIR_ belong to the operator, except WEIR_LOG: use spec.config or the field of the Cluster that says the same"))]
     pub name: String,
 
     /// Value of the variable.

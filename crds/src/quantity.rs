@@ -197,7 +197,7 @@ fn suffix_value(suffix: &str) -> Option<(u64, i32)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
     fn bytes(text: &str) -> Result<u64, QuantityError> {

@@ -1,4 +1,5 @@
-#![allow(clippy::unwrap_used, missing_docs)] // a failed unwrap is a failed test
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(missing_docs, reason = "tests")]
 //! What we hand out with the custom resources agrees with them: the examples, the charts, the tables of manifests.
 
 use std::fs;

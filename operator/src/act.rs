@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admin::{Admin, NewTopic, Outcomes, TopicChange, Unreachable};
 use crate::decide::topic::Step;
-use crate::world::{Key, Refusal};
+use crate::world::{Key, Look, Refusal};
 
 /// What became of the steps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,6 +75,20 @@ pub async fn on_topics(admin: &mut Admin, steps: &[Step]) -> Result<Acted, Unrea
 }
 
 impl Acted {
+    /// Leaves out alterations after which the topic is what it was: the brokers took them for nothing new, so there is nothing to tell, and
+    /// nothing to look at again soon.
+    pub fn leave_out_what_changed_nothing(&mut self, steps: &[Step], before: &Look, after: &Look) {
+        for step in steps {
+            if let Step::Alter {
+                resource, topic, ..
+            } = step
+                && before.topics.get(topic) == after.topics.get(topic)
+            {
+                self.changed.remove(resource);
+            }
+        }
+    }
+
     fn take(&mut self, owners: &BTreeMap<&str, &Key>, outcomes: Outcomes, as_good_as_done: &str) {
         for (topic, outcome) in outcomes {
             let Some(resource) = owners.get(topic.as_str()) else {
@@ -89,5 +103,44 @@ impl Acted {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Acted;
+    use crate::decide::topic::Step;
+    use crate::world::{Key, Look, TopicSeen};
+
+    #[test]
+    fn an_alteration_that_changed_nothing_is_no_change() {
+        let alter = |topic: &str| Step::Alter {
+            resource: Key::new("shop", topic),
+            topic: topic.to_owned(),
+            grow: None,
+            set_config: BTreeMap::from([("cleanup.policy".to_owned(), "x".to_owned())]),
+        };
+        let look = |partitions: u32| {
+            let seen = TopicSeen {
+                partitions,
+                ..TopicSeen::default()
+            };
+            Look {
+                topics: BTreeMap::from([
+                    ("same".to_owned(), TopicSeen::default()),
+                    ("grown".to_owned(), seen),
+                ]),
+                ..Look::default()
+            }
+        };
+        let steps = [alter("same"), alter("grown")];
+        let mut acted = Acted {
+            changed: steps.iter().map(|step| step.resource().clone()).collect(),
+            ..Acted::default()
+        };
+        acted.leave_out_what_changed_nothing(&steps, &look(1), &look(2));
+        assert_eq!(acted.changed, [Key::new("shop", "grown")].into());
     }
 }

@@ -68,6 +68,15 @@ pub fn pod(cluster: &str, broker: crate::world::BrokerId) -> String {
     format!("{cluster}-broker-{broker}")
 }
 
+/// Name of the brokers' claim template.
+pub const CLAIM_TEMPLATE: &str = "data";
+
+/// The claim of one broker's volume, as the StatefulSet controller names it.
+#[must_use]
+pub fn claim(cluster: &str, broker: crate::world::BrokerId) -> String {
+    format!("{CLAIM_TEMPLATE}-{}", pod(cluster, broker))
+}
+
 /// DNS name of one broker, as the headless Service publishes it.
 #[must_use]
 pub fn broker_host(cluster: &str, namespace: &str, broker: crate::world::BrokerId) -> String {

@@ -150,6 +150,12 @@ fn print_cluster(out: &mut impl Write, cluster: &Cluster, world: &World) -> Resu
             Step::Apply { child, change } => {
                 writeln!(out, "  change {} ({change})", child.title())?
             }
+            Step::GrowVolume {
+                claim, from, to, ..
+            } => writeln!(
+                out,
+                "  grow PersistentVolumeClaim {claim} from {from} to {to}"
+            )?,
             Step::RestartBroker { broker, why } => {
                 writeln!(out, "  restart broker {broker} ({why})")?
             }

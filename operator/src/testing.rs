@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::decide::cluster::World;
+use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects::{self, Existing};
 use crate::validate::{Cluster, Defaults};
@@ -48,6 +49,18 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
         objects: children
             .into_iter()
             .map(|child| ((child.resource.kind, child.name), child.content))
+            .collect(),
+        claims: brokers()
+            .map(|broker| {
+                let claim = Claim {
+                    name: names::claim(&cluster.key.name, broker),
+                    bound: true,
+                    requested: cluster.storage.size.clone(),
+                    capacity: cluster.storage.size.clone(),
+                    notes: Vec::new(),
+                };
+                (broker, claim)
+            })
             .collect(),
         processes: brokers()
             .map(|broker| {

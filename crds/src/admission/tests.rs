@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 //! The tables of manifests in `tests/`: bad ones with what is said of them, good ones, and pairs of old and new.
 //!
 //! The same files go to a real API server in `tests/kube`.

@@ -33,6 +33,8 @@ pub struct BrokerConfig {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     limits: BTreeMap<&'static str, String>,
     log_format: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shutdown_timeout: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -176,11 +178,19 @@ impl BrokerConfig {
             groups: settings.groups.clone(),
             limits: settings.limits.clone(),
             log_format: "text",
+            shutdown_timeout: None,
         }
     }
 
     fn with_log_format(mut self, log_format: &'static str) -> Self {
         self.log_format = log_format;
+        self
+    }
+
+    /// How long a broker that is told to stop may finish what it has begun; the broker's own default when it is absent.
+    #[must_use]
+    pub fn with_shutdown_timeout(mut self, seconds: Option<i64>) -> Self {
+        self.shutdown_timeout = seconds.map(|seconds| format!("{seconds}s"));
         self
     }
 

@@ -1,16 +1,16 @@
 //! What is done for one Cluster in Kubernetes: its objects first, then at most one restart.
 //!
-//! The size comes from [`scale`], the restart from [`roll`], differences of objects from [`drift`]. A paused cluster is only looked at.
+//! The size comes from [`scale`], volumes from [`volumes`], the restart from [`roll`], differences of objects from [`drift`]. A paused cluster is only looked at.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use crate::decide::gates::Blocked;
+use crate::decide::volumes::{self, Claim};
 use crate::decide::{Plan, drift, roll, scale};
 use crate::names;
 use crate::objects::{self, BuildError, Child, Existing};
-use crate::quantity::Quantity;
 use crate::validate::Cluster;
 use crate::world::{BrokerId, Look, Process};
 
@@ -19,6 +19,8 @@ use crate::world::{BrokerId, Look, Process};
 pub struct World {
     /// Objects in the API, by kind and name.
     pub objects: BTreeMap<(String, String), Value>,
+    /// The claims of the brokers' volumes.
+    pub claims: BTreeMap<BrokerId, Claim>,
     /// The broker pods.
     pub processes: BTreeMap<BrokerId, Process>,
     /// What the brokers say, if one answered.
@@ -40,6 +42,17 @@ impl World {
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
+    /// Have the claim of a broker's volume ask for more.
+    GrowVolume {
+        /// Whose.
+        broker: BrokerId,
+        /// The claim.
+        claim: String,
+        /// What it asks for.
+        from: String,
+        /// What it is to ask for.
+        to: String,
+    },
     /// Create or change an object.
     Apply {
         /// All of it.
@@ -74,11 +87,13 @@ pub struct Decision {
 pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> {
     let existing = world.existing(cluster);
     let size = scale::size(cluster.replicas, existing.replicas, world.look.as_ref());
+    // First: a volume that is full may be what keeps the rest from coming about.
+    let (steps, growing) = volumes::grow(&cluster.storage, size.brokers, &world.claims);
     let mut plan = Plan {
-        steps: Vec::new(),
+        steps,
         blocked: size.blocked.into_iter().collect(),
     };
-    plan.blocked.extend(storage_waits(cluster, &existing));
+    plan.blocked.extend(growing);
     plan.blocked.extend(rack_waits(cluster));
     for child in objects::desired(cluster, size.brokers, &existing)? {
         let change = match world.object(&child.resource.kind, &child.name) {
@@ -120,19 +135,6 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         plan,
         brokers: size.brokers,
         outdated: roll.outdated,
-    })
-}
-
-/// Volumes that exist keep the size that they were made with.
-fn storage_waits(cluster: &Cluster, existing: &Existing) -> Option<Blocked> {
-    let has = existing.storage()?;
-    (Quantity::parse(has) != Some(cluster.storage.amount)).then(|| Blocked {
-        gate: "StorageResizePending",
-        message: format!(
-            "spec.storage.size is {}, but the brokers' volumes were made with {has}: this version does not resize volumes, they stay as they are. \
-             Set spec.storage.size back to {has}, or expand the PersistentVolumeClaims by hand",
-            cluster.storage.size
-        ),
     })
 }
 

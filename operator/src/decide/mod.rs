@@ -7,6 +7,7 @@
 //! `deletionPolicy: Delete` did not own; the order in which resources are given does not matter.
 
 pub mod cluster;
+pub mod config_value;
 pub mod drift;
 pub mod gates;
 pub mod group;
@@ -15,6 +16,7 @@ mod properties;
 pub mod roll;
 pub mod scale;
 pub mod topic;
+pub mod volumes;
 
 pub use gates::Blocked;
 

@@ -242,6 +242,10 @@ fn carry_out(cluster: &Cluster, world: &mut World, decision: &cluster::Decision)
                     child.content.clone(),
                 );
             }
+            cluster::Step::GrowVolume { broker, to, .. } => {
+                let claim = world.claims.get_mut(broker).unwrap();
+                (claim.requested, claim.capacity) = (to.clone(), to.clone());
+            }
             cluster::Step::RestartBroker { broker, .. } => {
                 world.processes.remove(broker);
             }

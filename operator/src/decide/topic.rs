@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::decide::config_value::is_stored_as;
 use crate::decide::gates::{self, Blocked};
 use crate::validate::{Deletion, Topic};
 use crate::world::{Key, Look, TopicSeen};
@@ -240,7 +241,10 @@ fn keep(case: &Case<'_>, plan: &mut TopicsPlan) {
             let set_config: BTreeMap<String, String> = topic
                 .config
                 .iter()
-                .filter(|(key, value)| seen.config.get(*key) != Some(*value))
+                .filter(|(key, value)| {
+                    let stored = seen.config.get(*key);
+                    !stored.is_some_and(|stored| is_stored_as(value, stored))
+                })
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
             if grow.is_some() || !set_config.is_empty() {

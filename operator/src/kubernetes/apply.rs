@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
@@ -35,6 +36,23 @@ pub(super) async fn child(
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &child.resource);
     api.patch(&child.name, &force(), &Patch::Apply(&child.content))
         .await?;
+    Ok(())
+}
+
+/// Has a claim ask for more.
+pub(super) async fn claim_size(
+    client: &Client,
+    namespace: &str,
+    claim: &str,
+    size: &str,
+) -> Result<(), kube::Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let body = json!({"spec": {"resources": {"requests": {"storage": size}}}});
+    let ours = PatchParams {
+        field_manager: Some(names::FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch(claim, &ours, &Patch::Merge(body)).await?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use super::context::Context;
 use super::observe::{self, Observed};
 use super::queue::Next;
 use crate::decide::cluster::{Decision, Step, decide};
+use crate::decide::volumes;
 use crate::names;
 use crate::status::{self, cluster::Outcome};
 use crate::validate::Cluster;
@@ -27,24 +28,31 @@ const AT_REST: Duration = Duration::from_secs(60);
 /// While brokers start, what they say is asked again this soon; pods report themselves.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
+/// While volumes grow, which takes minutes and is not watched.
+const RESIZING: Duration = Duration::from_secs(10);
+
 /// Works on the queue until dropped.
 pub(super) async fn work(context: &Arc<Context>) {
     context
         .clusters
-        .work(CONCURRENCY, |key| {
-            let context = Arc::clone(context);
-            async move {
-                let began = Instant::now();
-                let result = pass(&context, &key).await;
-                context
-                    .metrics
-                    .pass("cluster", began.elapsed(), result.is_ok());
-                result.unwrap_or_else(|error| {
-                    tracing::warn!(cluster = %key, %error, "a pass over a cluster failed");
-                    Next::Failed
-                })
-            }
-        })
+        .work(
+            CONCURRENCY,
+            |key| {
+                let context = Arc::clone(context);
+                async move {
+                    let began = Instant::now();
+                    let result = pass(&context, &key).await;
+                    context
+                        .metrics
+                        .pass("cluster", began.elapsed(), result.is_ok());
+                    result.unwrap_or_else(|error| {
+                        tracing::warn!(cluster = %key, %error, "a pass over a cluster failed");
+                        Next::Failed
+                    })
+                }
+            },
+            || context.metrics.panicked("cluster"),
+        )
         .await;
 }
 
@@ -60,7 +68,7 @@ enum PassError {
 async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     let api: Api<weir_crds::Cluster> = Api::namespaced(context.client.clone(), &key.namespace);
     let Some(resource) = api.get_opt(&key.name).await? else {
-        context.close(key).await;
+        context.close(key);
         context.metrics.blocked(key, &gate_names(), &[]);
         return Ok(Next::WhenAdded);
     };
@@ -82,13 +90,13 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         }
     };
     let unseen = look(context, key, &mut observed).await;
-    let decision = decide(&cluster, &observed.world)?;
+    let mut decision = decide(&cluster, &observed.world)?;
     let failed = if cluster.paused {
         None
     } else {
-        act(context, &resource, key, &observed, &decision)
-            .await
-            .err()
+        let grown = grow_volumes(context, &resource, key, &mut decision).await;
+        let acted = act(context, &resource, key, &observed, &decision).await;
+        grown.and(acted).err()
     };
     context
         .metrics
@@ -108,7 +116,12 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     }
     Ok(match failed {
         Some(_) => Next::Failed,
-        None if cluster.paused || is_at_rest(&observed, &decision) => Next::After(AT_REST),
+        None if cluster.paused => Next::After(AT_REST),
+        None if is_at_rest(&observed, &decision) => Next::After(if is_resizing(&decision) {
+            RESIZING
+        } else {
+            AT_REST
+        }),
         None => Next::After(UNDER_WAY),
     })
 }
@@ -143,6 +156,63 @@ fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
     decision.plan.steps.is_empty() && decision.outdated.is_empty() && ready >= size && alive >= size
 }
 
+fn is_resizing(decision: &Decision) -> bool {
+    let mut blocked = decision.plan.blocked.iter();
+    blocked.any(|blocked| blocked.gate == volumes::RESIZING)
+}
+
+/// Has claims ask for more. One that the API server does not let grow is no failure of the pass, which goes on without it: the step becomes
+/// something that is blocked, with the server's reason.
+async fn grow_volumes(
+    context: &Context,
+    resource: &weir_crds::Cluster,
+    key: &Key,
+    decision: &mut Decision,
+) -> Result<(), String> {
+    let mut refused = None;
+    let mut failed = Ok(());
+    let mut kept = Vec::with_capacity(decision.plan.steps.len());
+    for step in std::mem::take(&mut decision.plan.steps) {
+        if let Step::GrowVolume {
+            claim, from, to, ..
+        } = &step
+        {
+            match apply::claim_size(&context.client, &key.namespace, claim, to).await {
+                Ok(()) => {
+                    tracing::info!(cluster = %key, claim, from, to, "growing a volume");
+                    let note = format!("PersistentVolumeClaim {claim}: {from} → {to}");
+                    context
+                        .tell(
+                            &resource.object_ref(&()),
+                            EventType::Normal,
+                            "Resize",
+                            "GrowingVolume",
+                            note,
+                        )
+                        .await;
+                }
+                Err(error) => {
+                    let why = apply::plain(&error);
+                    tracing::warn!(cluster = %key, claim, error = why, "a volume cannot grow");
+                    if matches!(&error, kube::Error::Api(status) if matches!(status.code, 403 | 422))
+                    {
+                        // One says what there is to do; the others are alike.
+                        refused.get_or_insert(volumes::refused(claim, to, &why));
+                        continue;
+                    }
+                    failed = Err(format!(
+                        "PersistentVolumeClaim {claim} could not be grown: {why}"
+                    ));
+                }
+            }
+        }
+        kept.push(step);
+    }
+    decision.plan.steps = kept;
+    decision.plan.blocked.splice(0..0, refused);
+    failed
+}
+
 /// Takes the steps in order and stops at the first that fails, with a sentence that says which and why.
 async fn act(
     context: &Context,
@@ -154,6 +224,8 @@ async fn act(
     let about = resource.object_ref(&());
     for step in &decision.plan.steps {
         match step {
+            // Taken before, since what is refused there stops nothing here.
+            Step::GrowVolume { .. } => {}
             Step::Apply { child, change } => {
                 apply::child(&context.client, &key.namespace, child)
                     .await
@@ -284,6 +356,11 @@ fn gate_names() -> Vec<&'static str> {
     let roll = crate::decide::gates::ROLL.iter().map(|gate| gate.name);
     scale
         .chain(roll)
-        .chain(["StorageResizePending", "RackNotSupported", "Paused"])
+        .chain([
+            volumes::PENDING,
+            volumes::RESIZING,
+            "RackNotSupported",
+            "Paused",
+        ])
         .collect()
 }

@@ -1,7 +1,7 @@
 //! What all passes share: the client, the lease, what is watched, the queues, and one door to each cluster's brokers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -18,8 +18,34 @@ use crate::names;
 use crate::validate::Defaults;
 use crate::world::Key;
 
-/// A cluster's door: its addresses, and the connection behind them.
+/// A cluster's door: its addresses, and the connection behind them. Whoever asks its brokers holds the lock until they have answered, or not.
 type Door = Arc<Mutex<(Vec<String>, Admin)>>;
+
+/// One door for each cluster.
+#[derive(Default)]
+struct Doors(std::sync::Mutex<BTreeMap<Key, Door>>);
+
+impl Doors {
+    /// The door, made anew when the addresses are others. Waits for nobody but those who ask the same cluster.
+    async fn door(&self, cluster: &Key, addresses: Vec<String>) -> Door {
+        let door = Arc::clone(self.all().entry(cluster.clone()).or_default());
+        let mut open = door.lock().await;
+        if open.0 != addresses {
+            *open = (addresses.clone(), Admin::new(addresses));
+        }
+        drop(open);
+        door
+    }
+
+    fn close(&self, cluster: &Key) {
+        self.all().remove(cluster);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Key, Door>> {
+        // Nothing that can panic runs while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Shared by all passes.
 pub(super) struct Context {
@@ -32,7 +58,7 @@ pub(super) struct Context {
     pub(super) topics: Queue<Key>,
     pub(super) groups: Queue<Key>,
     recorder: Recorder,
-    doors: Mutex<BTreeMap<Key, Door>>,
+    doors: Doors,
 }
 
 impl Context {
@@ -57,25 +83,18 @@ impl Context {
             clusters: Queue::default(),
             topics: Queue::default(),
             groups: Queue::default(),
-            doors: Mutex::default(),
+            doors: Doors::default(),
         }
     }
 
     /// The door to a cluster's brokers. It is made anew when the addresses are others.
     pub(super) async fn door(&self, cluster: &Key, addresses: Vec<String>) -> Door {
-        let mut doors = self.doors.lock().await;
-        let door = doors.entry(cluster.clone()).or_default();
-        let mut open = door.lock().await;
-        if open.0 != addresses {
-            *open = (addresses.clone(), Admin::new(addresses));
-        }
-        drop(open);
-        Arc::clone(door)
+        self.doors.door(cluster, addresses).await
     }
 
     /// Forgets the door of a cluster that is gone.
-    pub(super) async fn close(&self, cluster: &Key) {
-        self.doors.lock().await.remove(cluster);
+    pub(super) fn close(&self, cluster: &Key) {
+        self.doors.close(cluster);
     }
 
     /// Tells a person something, once; failing to is no failure of the pass.
@@ -102,6 +121,26 @@ impl Context {
         };
         if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::debug!(%error, reason, "an event was not published");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Doors;
+    use crate::world::Key;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_whose_brokers_do_not_answer_stalls_no_other() {
+        let doors = Doors::default();
+        let (lost, well) = (Key::new("shop", "lost"), Key::new("shop", "well"));
+        let asked = doors.door(&lost, Vec::new()).await;
+        let _asking = asked.lock().await;
+        let waits = async { drop(doors.door(&lost, vec!["other:9094".to_owned()]).await) };
+        tokio::select! {
+            biased;
+            () = waits => panic!("the lock of a door is held while its cluster is asked"),
+            _ = doors.door(&well, Vec::new()) => {}
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     Next::Failed
                 })
             }
-        })
+        }, || context.metrics.panicked("groups"))
         .await;
 }
 

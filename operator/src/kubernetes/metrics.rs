@@ -90,6 +90,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// A pass that did not come to its end.
+    pub(super) fn panicked(&self, kind: &str) {
+        self.passes.with_label_values(&[kind, "panic"]).inc();
+    }
+
     pub(super) fn topic_change(&self, change: &str) {
         self.topic_changes.with_label_values(&[change]).inc();
     }

@@ -109,12 +109,19 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send) -> Res
         lease.acquire().await;
         tracing::info!("leading");
         metrics.leading(true);
+        let watching = watch::run(&context, &options.namespaces);
+        let work = async {
+            context.watched.until_listed().await;
+            tokio::join!(
+                clusters::work(&context),
+                topics::work(&context),
+                groups::work(&context)
+            )
+        };
         tokio::select! {
             lost = lease.keep() => Err(RunError::from(lost)),
-            () = watch::run(&context, &options.namespaces) => Err(RunError::Watch),
-            () = clusters::work(&context) => Err(RunError::Watch),
-            () = topics::work(&context) => Err(RunError::Watch),
-            () = groups::work(&context) => Err(RunError::Watch),
+            () = watching => Err(RunError::Watch),
+            _ = work => Err(RunError::Watch),
         }
     };
     let result = tokio::select! {

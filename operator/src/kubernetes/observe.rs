@@ -1,14 +1,16 @@
-//! Reads what there is of a cluster: its objects and pods from the API server, and what its brokers say.
+//! Reads what there is of a cluster: its objects, volumes and pods from the API server, and what its brokers say.
 //!
 //! Fresh reads, not caches: a pod is replaced on the strength of what is read here.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 
 use crate::decide::cluster::World;
+use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects;
 use crate::world::{BrokerId, Key, Process};
@@ -24,7 +26,7 @@ pub struct Observed {
     pub pods: BTreeMap<BrokerId, Pod>,
 }
 
-/// Reads a cluster's objects and pods.
+/// Reads a cluster's objects, claims and pods.
 ///
 /// # Errors
 /// When the API server cannot be read.
@@ -46,13 +48,27 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
                 .insert((resource.kind.clone(), name), content);
         }
     }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &key.namespace);
+    for claim in claims
+        .list(&ListParams::default().labels(&names::selector_string(&key.name)))
+        .await?
+    {
+        let name = claim.name_any();
+        let broker = name
+            .strip_prefix(names::CLAIM_TEMPLATE)
+            .and_then(|pod| pod.strip_prefix('-'))
+            .and_then(|pod| ordinal(pod, &key.name));
+        if let Some(broker) = broker {
+            observed.world.claims.insert(broker, volume(name, claim));
+        }
+    }
     // An object that lost its label is not in the list; applying it gives the label back.
     let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
     for pod in pods
         .list(&ListParams::default().labels(&names::selector_string(&key.name)))
         .await?
     {
-        let Some(broker) = ordinal(&pod, &key.name) else {
+        let Some(broker) = ordinal(&pod.name_any(), &key.name) else {
             continue;
         };
         observed.world.processes.insert(broker, process(&pod));
@@ -73,19 +89,39 @@ pub async fn addresses_of(client: &Client, key: &Key) -> Result<Vec<String>, kub
         .await?;
     let pods = pods
         .into_iter()
-        .filter_map(|pod| Some((ordinal(&pod, &key.name)?, pod)))
+        .filter_map(|pod| Some((ordinal(&pod.name_any(), &key.name)?, pod)))
         .collect();
     Ok(addresses(key, &pods))
 }
 
-/// The broker that a pod of the StatefulSet is.
-fn ordinal(pod: &Pod, cluster: &str) -> Option<BrokerId> {
-    let name = pod.metadata.name.as_deref()?;
-    name.strip_prefix(&names::brokers(cluster))?
+/// The broker that a pod of the StatefulSet is, by the pod's name.
+fn ordinal(pod: &str, cluster: &str) -> Option<BrokerId> {
+    pod.strip_prefix(&names::brokers(cluster))?
         .strip_prefix('-')?
         .parse()
         .ok()
         .map(BrokerId)
+}
+
+/// A claim as far as its size is concerned.
+fn volume(name: String, claim: PersistentVolumeClaim) -> Claim {
+    let storage = |amounts: Option<BTreeMap<String, Quantity>>| {
+        let amount = amounts.and_then(|mut amounts| amounts.remove("storage"));
+        amount.map(|amount| amount.0).unwrap_or_default()
+    };
+    let resources = claim.spec.and_then(|spec| spec.resources);
+    let status = claim.status.unwrap_or_default();
+    let notes = status.conditions.into_iter().flatten().map(|condition| {
+        let message = condition.message.unwrap_or_default();
+        format!("{}: {message}", condition.type_)
+    });
+    Claim {
+        name,
+        bound: status.phase.as_deref() == Some("Bound"),
+        requested: storage(resources.and_then(|resources| resources.requests)),
+        notes: notes.collect(),
+        capacity: storage(status.capacity),
+    }
 }
 
 fn process(pod: &Pod) -> Process {
@@ -127,4 +163,37 @@ fn addresses(key: &Key, pods: &BTreeMap<BrokerId, Pod>) -> Vec<String> {
         .iter()
         .filter_map(|(_, pod)| Some(format!("{}:{port}", pod.status.as_ref()?.pod_ip.as_ref()?)));
     by_name.chain(by_address).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use serde_json::json;
+
+    use super::{ordinal, volume};
+    use crate::world::BrokerId;
+
+    #[test]
+    fn a_claim_is_read_with_what_kubernetes_says_of_its_growth() {
+        let claim = json!({
+            "metadata": {"name": "data-shop-broker-1"},
+            "spec": {"resources": {"requests": {"storage": "20Gi"}}},
+            "status": {
+                "phase": "Bound", "capacity": {"storage": "10Gi"},
+                "conditions": [{"type": "Resizing", "status": "True", "message": "soon"}],
+            },
+        });
+        let read = volume(
+            "data-shop-broker-1".into(),
+            serde_json::from_value(claim).unwrap(),
+        );
+        assert!(read.bound);
+        assert_eq!(
+            (read.requested.as_str(), read.capacity.as_str(), read.notes),
+            ("20Gi", "10Gi", vec!["Resizing: soon".to_owned()])
+        );
+        assert_eq!(ordinal("shop-broker-1", "shop"), Some(BrokerId(1)));
+        assert_eq!(ordinal("shop-broker-x", "shop"), None);
+    }
 }

@@ -1,10 +1,10 @@
 //! A queue of keys that want work.
 //!
 //! A key is worked on by one task at a time. Adding it while it waits changes nothing; adding it while it is being worked on has it
-//! worked on once more afterwards. Work that fails comes back after a delay that doubles up to [`BACKOFF_MAX`]. The queue holds each key
-//! once, so it is bounded by the number of things that exist.
+//! worked on once more afterwards. Work that fails, or panics, comes back after a delay that doubles up to [`BACKOFF_MAX`]. The queue holds
+//! each key once, so it is bounded by the number of things that exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -69,26 +69,40 @@ impl<K: Ord + Clone + Send + Sync + 'static> Queue<K> {
         self.changed.notify_one();
     }
 
-    /// Works on keys as they become due, at most `concurrency` at a time, until the future is dropped.
-    pub(super) async fn work<F>(&self, concurrency: usize, work: impl Fn(K) -> F)
-    where
+    /// Works on keys as they become due, at most `concurrency` at a time, until the future is dropped. `panicked` is told of each piece of
+    /// work that did not come to its end.
+    pub(super) async fn work<F>(
+        &self,
+        concurrency: usize,
+        work: impl Fn(K) -> F,
+        panicked: impl Fn(),
+    ) where
         F: Future<Output = Next> + Send + 'static,
     {
-        let mut tasks: JoinSet<(K, Next)> = JoinSet::new();
+        let mut tasks: JoinSet<Next> = JoinSet::new();
+        let mut keys: HashMap<tokio::task::Id, K> = HashMap::new();
         loop {
             while tasks.len() < concurrency
                 && let Some(key) = self.take_due()
             {
-                let task = work(key.clone());
-                tasks.spawn(async move { (key, task.await) });
+                let id = tasks.spawn(work(key.clone())).id();
+                keys.insert(id, key);
             }
             let wait = self.next_due();
             tokio::select! {
-                Some(done) = tasks.join_next(), if !tasks.is_empty() => match done {
-                    Ok((key, next)) => self.finish(key, next),
-                    // The key of a task that panicked stays taken; what panics once on it would again.
-                    Err(error) => tracing::error!(%error, "a pass ended by itself"),
-                },
+                Some(done) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                    let (id, next) = match done {
+                        Ok(done) => done,
+                        Err(error) => {
+                            tracing::error!(%error, "a pass ended by itself; it is tried again");
+                            panicked();
+                            (error.id(), Next::Failed)
+                        }
+                    };
+                    if let Some(key) = keys.remove(&id) {
+                        self.finish(key, next);
+                    }
+                }
                 () = self.changed.notified() => {}
                 () = async { if let Some(at) = wait { tokio::time::sleep_until(at).await } }, if wait.is_some() && tasks.len() < concurrency => {}
             }
@@ -156,11 +170,12 @@ impl<K: Ord + Clone + Send + Sync + 'static> Queue<K> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
     use tokio::sync::{Semaphore, mpsc};
 
-    use super::{Next, Queue};
+    use super::{BACKOFF_MIN, Next, Queue};
 
     type Working = (
         Arc<Queue<&'static str>>,
@@ -178,20 +193,56 @@ mod tests {
             let (queue, permits) = (Arc::clone(&queue), Arc::clone(&permits));
             async move {
                 queue
-                    .work(4, move |key| {
-                        let (sender, permits) = (sender.clone(), Arc::clone(&permits));
-                        async move {
-                            let _ = sender.send(key);
-                            if let Ok(permit) = permits.acquire().await {
-                                permit.forget();
+                    .work(
+                        4,
+                        move |key| {
+                            let (sender, permits) = (sender.clone(), Arc::clone(&permits));
+                            async move {
+                                let _ = sender.send(key);
+                                if let Ok(permit) = permits.acquire().await {
+                                    permit.forget();
+                                }
+                                outcome
                             }
-                            outcome
-                        }
-                    })
+                        },
+                        || {},
+                    )
                     .await;
             }
         });
         (queue, receiver, permits, worker)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_whose_work_panicked_is_worked_on_again_and_that_is_told() {
+        let queue = Arc::new(Queue::default());
+        let (sender, mut started) = mpsc::unbounded_channel();
+        let panics = Arc::new(AtomicUsize::new(0));
+        let worker = tokio::spawn({
+            let (queue, panics) = (Arc::clone(&queue), Arc::clone(&panics));
+            async move {
+                let is_first = Arc::new(AtomicBool::new(true));
+                let work = move |key| {
+                    let (sender, is_first) = (sender.clone(), Arc::clone(&is_first));
+                    async move {
+                        let _ = sender.send(key);
+                        assert!(!is_first.swap(false, Ordering::Relaxed), "on purpose");
+                        Next::WhenAdded
+                    }
+                };
+                let count = || {
+                    panics.fetch_add(1, Ordering::Relaxed);
+                };
+                queue.work(4, work, count).await;
+            }
+        });
+        queue.add("shop");
+        let begun = tokio::time::Instant::now();
+        assert_eq!(started.recv().await, Some("shop"));
+        assert_eq!(started.recv().await, Some("shop"));
+        assert!(begun.elapsed() >= BACKOFF_MIN, "not at once");
+        assert_eq!(panics.load(Ordering::Relaxed), 1);
+        worker.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,7 +51,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     Next::Failed
                 })
             }
-        })
+        }, || context.metrics.panicked("topics"))
         .await;
 }
 
@@ -119,6 +119,9 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
             if !acted.changed.is_empty()
                 && let Ok(look) = open.1.look().await
             {
+                if let Some(before) = &seen {
+                    acted.leave_out_what_changed_nothing(&plan.steps, before, &look);
+                }
                 seen = Some(look);
             }
         }

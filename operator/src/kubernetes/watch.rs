@@ -2,9 +2,9 @@
 //!
 //! Custom resources are kept in stores, so that a pass over a cluster's Topics reads memory. Of owned objects only the metadata is watched; of
 //! pods what makes a broker ready. A change that nobody asked for (status, managed fields) makes no work: what counts for each kind is its
-//! fingerprint.
+//! fingerprint. A list counts when it is complete: what is not in a store yet is not taken for gone ([`Watched::until_listed`]).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,6 +38,14 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Waits until everything that there is of the custom resources is in the stores. Before that a Topic may be seen without its Cluster, and be
+    /// let go as one whose Cluster is gone.
+    pub(super) async fn until_listed(&self) {
+        until_ready(&self.clusters).await;
+        until_ready(&self.topics).await;
+        until_ready(&self.groups).await;
+    }
+
     pub(super) fn cluster(&self, key: &Key) -> Option<Arc<Cluster>> {
         let reference = ObjectRef::new(&key.name).within(&key.namespace);
         read(&self.clusters)
@@ -73,6 +81,18 @@ fn keep<T>(lock: &RwLock<Vec<T>>, store: T) {
         .push(store);
 }
 
+async fn until_ready<K>(stores: &RwLock<Vec<Store<K>>>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    for store in read(stores) {
+        if store.wait_until_ready().await.is_err() {
+            // Its watch has ended, which ends the process; nothing may be decided meanwhile.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// A cluster in the namespace of the resource that names it.
 fn in_cluster<K: Resource>(resource: &K, cluster: &str) -> Key {
     Key::new(resource.namespace().unwrap_or_default(), cluster)
@@ -90,29 +110,46 @@ fn owner<K: Resource>(object: &K) -> Option<Key> {
         .map(|cluster| in_cluster(object, cluster))
 }
 
-/// Fails early, with a reason, when the custom resources cannot be read.
+/// Fails early, with a reason, when the custom resources cannot be read in one of the namespaces.
 pub(super) async fn check_resources(
     client: &Client,
     namespaces: &[String],
 ) -> Result<(), RunError> {
-    let first = namespaces.first();
-    let one = ListParams::default().limit(1);
-    let error = |kind: &str, error: kube::Error| {
-        RunError::Resources(format!("{kind} cannot be listed: {}", apply::plain(&error)))
-    };
-    scoped::<Cluster>(client, first)
-        .list_metadata(&one)
-        .await
-        .map_err(|cause| error("clusters.weir.dev", cause))?;
-    scoped::<Topic>(client, first)
-        .list_metadata(&one)
-        .await
-        .map_err(|cause| error("topics.weir.dev", cause))?;
-    scoped::<ConsumerGroup>(client, first)
-        .list_metadata(&one)
-        .await
-        .map_err(|cause| error("consumergroups.weir.dev", cause))?;
+    for namespace in scopes(namespaces) {
+        check::<Cluster>(client, namespace, "clusters.weir.dev").await?;
+        check::<Topic>(client, namespace, "topics.weir.dev").await?;
+        check::<ConsumerGroup>(client, namespace, "consumergroups.weir.dev").await?;
+    }
     Ok(())
+}
+
+async fn check<K>(client: &Client, namespace: Option<&String>, name: &str) -> Result<(), RunError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let one = ListParams::default().limit(1);
+    let listed = scoped::<K>(client, namespace).list_metadata(&one).await;
+    listed.map(drop).map_err(|error| {
+        let place = namespace.map_or_else(String::new, |namespace| {
+            format!(" in namespace \"{namespace}\"")
+        });
+        RunError::Resources(format!(
+            "{name} cannot be listed{place}: {}",
+            apply::plain(&error)
+        ))
+    })
+}
+
+/// What is watched: each of the namespaces, or all of them at once.
+fn scopes(namespaces: &[String]) -> Vec<Option<&String>> {
+    if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().map(Some).collect()
+    }
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&String>) -> Api<K>
@@ -125,21 +162,16 @@ where
     }
 }
 
-/// Watches until dropped.
-pub(super) async fn run(context: &Context, namespaces: &[String]) {
-    let scopes: Vec<Option<&String>> = if namespaces.is_empty() {
-        vec![None]
-    } else {
-        namespaces.iter().map(Some).collect()
-    };
-    let watches = FuturesUnordered::new();
-    for scope in scopes {
-        watches.push(Box::pin(scope_of(context, scope)));
-    }
-    watches.collect::<Vec<()>>().await;
+/// Watches until dropped. All stores are there when this returns, before anything has been listed.
+pub(super) fn run(context: &Context, namespaces: &[String]) -> impl Future<Output = ()> {
+    let watches: FuturesUnordered<_> = scopes(namespaces)
+        .into_iter()
+        .map(|scope| Box::pin(scope_of(context, scope)))
+        .collect();
+    async move { watches.collect::<()>().await }
 }
 
-async fn scope_of(context: &Context, namespace: Option<&String>) {
+fn scope_of(context: &Context, namespace: Option<&String>) -> impl Future<Output = ()> {
     let client = &context.client;
     let ours = || {
         watcher::Config::default().labels(&format!(
@@ -152,9 +184,8 @@ async fn scope_of(context: &Context, namespace: Option<&String>) {
     let clusters = stored(
         scoped::<Cluster>(client, namespace),
         &context.watched.clusters,
-        intent,
-        |cluster: &Cluster| {
-            let key = key(cluster);
+        key,
+        |key| {
             context.clusters.add(key.clone());
             context.topics.add(key.clone());
             context.groups.add(key);
@@ -163,22 +194,14 @@ async fn scope_of(context: &Context, namespace: Option<&String>) {
     let topics = stored(
         scoped::<Topic>(client, namespace),
         &context.watched.topics,
-        intent,
-        |topic: &Topic| {
-            context
-                .topics
-                .add(in_cluster(topic, &topic.spec.cluster_ref.name));
-        },
+        |topic: &Topic| in_cluster(topic, &topic.spec.cluster_ref.name),
+        |key| context.topics.add(key),
     );
     let groups = stored(
         scoped::<ConsumerGroup>(client, namespace),
         &context.watched.groups,
-        intent,
-        |group: &ConsumerGroup| {
-            context
-                .groups
-                .add(in_cluster(group, &group.spec.cluster_ref.name));
-        },
+        |group: &ConsumerGroup| in_cluster(group, &group.spec.cluster_ref.name),
+        |key| context.groups.add(key),
     );
     let pods = changes(
         kube::runtime::watcher(scoped::<Pod>(client, namespace), ours()),
@@ -189,58 +212,61 @@ async fn scope_of(context: &Context, namespace: Option<&String>) {
                 pod.metadata.deletion_timestamp.is_some(),
             ))
         },
-        |pod: &Pod| owner(pod).into_iter().for_each(of_cluster),
+        owner,
+        of_cluster,
     );
-    tokio::join!(
-        clusters,
-        topics,
-        groups,
-        pods,
-        owned(
-            scoped::<PartialObjectMeta<StatefulSet>>(client, namespace),
-            ours(),
-            of_cluster
-        ),
-        owned(
-            scoped::<PartialObjectMeta<ConfigMap>>(client, namespace),
-            ours(),
-            of_cluster
-        ),
-        owned(
-            scoped::<PartialObjectMeta<Service>>(client, namespace),
-            ours(),
-            of_cluster
-        ),
-        owned(
-            scoped::<PartialObjectMeta<ServiceAccount>>(client, namespace),
-            ours(),
-            of_cluster
-        ),
-        owned(
-            scoped::<PartialObjectMeta<PodDisruptionBudget>>(client, namespace),
-            ours(),
-            of_cluster
-        ),
-    );
+    let owned = async move {
+        tokio::join!(
+            owned(
+                scoped::<PartialObjectMeta<StatefulSet>>(client, namespace),
+                ours(),
+                of_cluster
+            ),
+            owned(
+                scoped::<PartialObjectMeta<ConfigMap>>(client, namespace),
+                ours(),
+                of_cluster
+            ),
+            owned(
+                scoped::<PartialObjectMeta<Service>>(client, namespace),
+                ours(),
+                of_cluster
+            ),
+            owned(
+                scoped::<PartialObjectMeta<ServiceAccount>>(client, namespace),
+                ours(),
+                of_cluster
+            ),
+            owned(
+                scoped::<PartialObjectMeta<PodDisruptionBudget>>(client, namespace),
+                ours(),
+                of_cluster
+            ),
+        );
+    };
+    async move {
+        tokio::join!(clusters, topics, groups, pods, owned);
+    }
 }
 
-/// Watches custom resources into a store, and reports changes of what was asked for.
-async fn stored<K>(
+/// Watches custom resources into a store, and tells which clusters they concern when what was asked for changes.
+fn stored<K>(
     api: Api<K>,
     stores: &RwLock<Vec<Store<K>>>,
-    fingerprint: impl Fn(&K) -> u64,
-    changed: impl Fn(&K),
-) where
+    cluster: impl Fn(&K) -> Key,
+    changed: impl Fn(Key),
+) -> impl Future<Output = ()>
+where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     keep(stores, store);
     changes(
         kube::runtime::watcher(api, watcher::Config::default()).reflect(writer),
-        fingerprint,
+        intent,
+        move |object| Some(cluster(object)),
         changed,
     )
-    .await;
 }
 
 /// Watches the metadata of owned objects.
@@ -263,42 +289,50 @@ where
         )),
         None => hash(&object.resource_version()),
     };
-    changes(kube::runtime::watcher(api, config), fingerprint, |object| {
-        owner(object).into_iter().for_each(&changed)
-    })
-    .await;
+    let objects = kube::runtime::watcher(api, config);
+    changes(objects, fingerprint, owner, changed).await;
 }
 
-/// Calls `changed` for each object whose fingerprint is not what it was, and for each that is gone.
+/// What is known of an object: its fingerprint, and the cluster that it concerns.
+type Known = HashMap<Key, (u64, Option<Key>)>;
+
+/// Calls `changed` with the cluster of each object whose fingerprint is not what it was, and of each that is gone. What is listed anew is
+/// told when the list is complete, since that is when it is in the stores.
 async fn changes<K>(
     stream: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send,
     fingerprint: impl Fn(&K) -> u64,
-    changed: impl Fn(&K),
+    cluster: impl Fn(&K) -> Option<Key>,
+    changed: impl Fn(Key),
 ) where
     K: Resource<DynamicType = ()>,
 {
-    let mut known: HashMap<Key, u64> = HashMap::new();
-    let mut relisted: HashMap<Key, u64> = HashMap::new();
+    let mut known = Known::new();
+    let mut relisted = Known::new();
     let mut stream = std::pin::pin!(stream.default_backoff());
     while let Some(event) = stream.next().await {
         match event {
             Ok(Event::Apply(object)) => {
-                let print = fingerprint(&object);
-                if known.insert(key(&object), print) != Some(print) {
-                    changed(&object);
+                let (print, of) = (fingerprint(&object), cluster(&object));
+                let before = known.insert(key(&object), (print, of.clone()));
+                if before.is_none_or(|(before, _)| before != print) {
+                    of.into_iter().for_each(&changed);
                 }
             }
             Ok(Event::Delete(object)) => {
                 known.remove(&key(&object));
-                changed(&object);
+                cluster(&object).into_iter().for_each(&changed);
             }
-            Ok(Event::Init) => relisted = HashMap::new(),
+            Ok(Event::Init) => relisted = Known::new(),
             Ok(Event::InitApply(object)) => {
-                // Listed anew, perhaps after an absence: everything is looked at once. What vanished meanwhile is found by the minute's pass.
-                relisted.insert(key(&object), fingerprint(&object));
-                changed(&object);
+                relisted.insert(key(&object), (fingerprint(&object), cluster(&object)));
             }
-            Ok(Event::InitDone) => known = std::mem::take(&mut relisted),
+            Ok(Event::InitDone) => {
+                let before = std::mem::replace(&mut known, std::mem::take(&mut relisted));
+                // Perhaps after an absence: everything is looked at once, and what vanished meanwhile too.
+                let all = known.values().chain(before.values());
+                let of: BTreeSet<Key> = all.filter_map(|(_, of)| of.clone()).collect();
+                of.into_iter().for_each(&changed);
+            }
             Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "a watch is interrupted"),
         }
     }
@@ -319,4 +353,74 @@ fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::sync::Mutex;
+
+    use futures::StreamExt;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::watcher::Event;
+
+    use super::{changes, intent};
+    use crate::world::Key;
+
+    fn object(name: &str, uid: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.namespace = Some("shop".into());
+        object.metadata.name = Some(name.into());
+        object.metadata.uid = Some(uid.into());
+        object
+    }
+
+    /// How many keys had been told after each event, and which.
+    async fn told(events: Vec<Event<ConfigMap>>) -> (Vec<usize>, Vec<String>) {
+        let told = Mutex::new(Vec::new());
+        let counts = Mutex::new(Vec::new());
+        // Asked for the next event, the one before has been dealt with.
+        let asked = futures::stream::iter(events).map(|event| {
+            let so_far = told.lock().unwrap().len();
+            counts.lock().unwrap().push(so_far);
+            Ok(event)
+        });
+        let of = |object: &ConfigMap| Some(super::key(object));
+        let tell = |key: Key| told.lock().unwrap().push(key.name);
+        changes(asked, intent, of, tell).await;
+        let mut counts = counts.into_inner().unwrap();
+        let told = told.into_inner().unwrap();
+        counts.push(told.len());
+        (counts.into_iter().skip(1).collect(), told)
+    }
+
+    #[tokio::test]
+    async fn what_is_listed_is_told_when_the_list_is_complete() {
+        let (counts, told) = told(vec![
+            Event::Init,
+            Event::InitApply(object("a", "1")),
+            Event::InitApply(object("b", "2")),
+            Event::InitDone,
+        ])
+        .await;
+        assert_eq!(counts, [0, 0, 0, 2]);
+        assert_eq!(told, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn what_vanished_during_an_absence_is_told_with_the_next_list() {
+        let (counts, told) = told(vec![
+            Event::Init,
+            Event::InitApply(object("a", "1")),
+            Event::InitDone,
+            Event::Apply(object("a", "1")),
+            Event::Apply(object("b", "2")),
+            Event::Init,
+            Event::InitDone,
+        ])
+        .await;
+        assert_eq!(counts, [0, 0, 1, 1, 2, 2, 4]);
+        assert_eq!(told, ["a", "b", "a", "b"]);
+    }
 }

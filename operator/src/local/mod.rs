@@ -101,6 +101,9 @@ pub async fn run(
     if !refused.is_empty() {
         return Err(LocalError::Refused(refused.join("\n")));
     }
+    if let Some(sentence) = named_twice(&manifests) {
+        return Err(LocalError::Refused(sentence));
+    }
     if manifests.clusters.is_empty() {
         let files: Vec<String> = options
             .files
@@ -130,12 +133,17 @@ pub async fn run(
         if options.once && clusters.values().all(LocalCluster::is_proven) {
             break Ok(());
         }
-        if !busy {
-            cluster::introduce(&mut clusters, &options, &manifests, &mut say)?;
+        // Whatever goes wrong, the brokers are stopped in good order below.
+        if !busy
+            && let Err(error) = cluster::introduce(&mut clusters, &options, &manifests, &mut say)
+        {
+            break Err(error);
         }
         tokio::select! {
             () = &mut stop => break Ok(()),
-            () = changes.changed() => reread(&options, &mut manifests, &mut say)?,
+            () = changes.changed() => if let Err(error) = reread(&options, &mut manifests, &mut say) {
+                break Err(error);
+            },
             () = tokio::time::sleep(if busy { UNDER_WAY } else { AT_REST }) => {}
             () = cluster::any_ended(&mut clusters) => {}
         }
@@ -201,6 +209,19 @@ async fn open<W: Write + Send>(
     Ok(())
 }
 
+/// On this machine a cluster's name is that of its directory, so it may be there once, whatever the namespace.
+fn named_twice(manifests: &Manifests) -> Option<String> {
+    let mut seen = BTreeMap::new();
+    manifests.clusters.iter().find_map(|cluster| {
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        let before = seen.insert(name.clone(), namespace.clone())?;
+        Some(format!(
+            "there are two Clusters \"{name}\", in the namespaces \"{before}\" and \"{namespace}\". On this machine namespaces are no \
+             separate worlds: give one of the two another name"
+        ))
+    })
+}
+
 /// Takes the files as they are now. What cannot be taken is said, and nothing changes.
 fn reread<W: Write + Send>(
     options: &Options,
@@ -212,7 +233,11 @@ fn reread<W: Write + Send>(
             for sentence in refused {
                 say.line(&format!("Refused, as Kubernetes would refuse it: {sentence}. What was there before goes on."))?;
             }
-            if new != *manifests {
+            if let Some(sentence) = named_twice(&new) {
+                say.line(&format!(
+                    "Refused: {sentence}. What was there before goes on."
+                ))?;
+            } else if new != *manifests {
                 say.line("The files have changed.")?;
                 *manifests = new;
             }
@@ -220,4 +245,25 @@ fn reread<W: Write + Send>(
         Err(error) => say.line(&format!("{error}. What was there before goes on."))?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named_twice;
+    use crate::manifests::Manifests;
+    use crate::testing::resource;
+
+    #[test]
+    fn clusters_of_one_name_in_two_namespaces_are_refused_with_both_named() {
+        let mut other = resource();
+        other.metadata.namespace = Some("elsewhere".into());
+        let mut manifests = Manifests::default();
+        manifests.clusters.push(resource());
+        assert_eq!(named_twice(&manifests), None);
+        manifests.clusters.push(other);
+        let sentence = named_twice(&manifests).unwrap_or_default();
+        for part in ["\"shop\"", "\"market\"", "\"elsewhere\""] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
 }

@@ -47,7 +47,12 @@ impl Topics {
             say.standing(&format!("gate of topic {}", topic.key), sentence.as_deref())?;
         }
         let busy = match act::on_topics(admin, &plan.steps).await {
-            Ok(acted) => {
+            Ok(mut acted) => {
+                if !acted.changed.is_empty()
+                    && let Ok(after) = admin.look().await
+                {
+                    acted.leave_out_what_changed_nothing(&plan.steps, look, &after);
+                }
                 for step in plan
                     .steps
                     .iter()

@@ -1,7 +1,7 @@
 //! The brokers' StatefulSet.
 //!
 //! `OnDelete`: the operator decides when a pod is replaced. `Parallel`: brokers form their quorum together. Volumes are kept when the set
-//! shrinks or goes. Claim templates cannot change, so those that exist are kept as they are. Pods satisfy the restricted Pod Security profile.
+//! shrinks or goes. Claim templates cannot change, so those that exist are kept as they are; claims grow by themselves. Pods satisfy the restricted Pod Security profile.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ const USER: i64 = 65_532;
 const GRACE_PERIOD_S: i64 = 60;
 
 const CONFIG_DIR: &str = "/etc/weir";
-const DATA: &str = "data";
+const DATA: &str = names::CLAIM_TEMPLATE;
 const CONFIG: &str = "config";
 
 /// The default image that a cluster was created with, so that a newer operator's default does not restart it.
@@ -74,18 +74,6 @@ impl Existing {
             default_image,
             claims,
         }
-    }
-
-    /// The size of volume that existing brokers were given.
-    #[must_use]
-    pub fn storage(&self) -> Option<&str> {
-        let claim = self
-            .claims
-            .as_ref()?
-            .iter()
-            .find(|claim| claim.metadata.name.as_deref() == Some(DATA))?;
-        let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
-        requests.get("storage").map(|quantity| quantity.0.as_str())
     }
 
     /// The image that the brokers are to run.

@@ -6,6 +6,7 @@ use weir_crds::{BlockedStep, BrokersSummary, ClusterStatus, PlanSummary, Planned
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
+use crate::decide::volumes;
 use crate::names;
 use crate::validate::{Cluster, Invalid};
 use crate::world::Look;
@@ -16,10 +17,16 @@ const LISTED_MAX: usize = 32;
 const LISTED_MESSAGE_MAX: usize = 1024;
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 3] = [
-    "ScaleDownBlocked",
-    "StorageResizePending",
-    "RackNotSupported",
+const NEEDS_A_PERSON: [&str; 3] = ["ScaleDownBlocked", volumes::PENDING, "RackNotSupported"];
+
+/// Conditions of their own, each with the gates that make it true.
+const OF_GATES: [(&str, &[&str]); 3] = [
+    ("ScaleDownBlocked", &["ScaleDownBlocked"]),
+    (
+        "StorageResizePending",
+        &[volumes::PENDING, volumes::RESIZING],
+    ),
+    ("Paused", &["Paused"]),
 ];
 
 /// How a pass over a cluster came out.
@@ -111,7 +118,6 @@ fn decided_conditions(
         ready(world, decision, unseen),
         reconciling(world, decision, failed),
     ];
-    let gate = |name: &str| plan.blocked.iter().find(|blocked| blocked.gate == name);
     wanted.push(
         match plan
             .blocked
@@ -122,9 +128,13 @@ fn decided_conditions(
             None => Wanted::new("Stalled", false, "NothingStalls", ""),
         },
     );
-    for kind in ["ScaleDownBlocked", "StorageResizePending", "Paused"] {
-        wanted.push(match gate(kind) {
-            Some(blocked) => Wanted::new(kind, true, kind, blocked.message.clone()),
+    for (kind, gates) in OF_GATES {
+        let blocked = plan
+            .blocked
+            .iter()
+            .find(|blocked| gates.contains(&blocked.gate));
+        wanted.push(match blocked {
+            Some(blocked) => Wanted::new(kind, true, blocked.gate, blocked.message.clone()),
             None => Wanted::new(kind, false, "AsWanted", ""),
         });
     }
@@ -194,10 +204,13 @@ fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Want
     if plan.blocked.iter().any(|blocked| blocked.gate == "Paused") {
         return Wanted::new("Reconciling", false, "Paused", "spec.paused is true");
     }
-    let rolling = plan
+    let resizing = plan
         .blocked
         .iter()
-        .find(|blocked| !NEEDS_A_PERSON.contains(&blocked.gate));
+        .find(|blocked| blocked.gate == volumes::RESIZING);
+    let rolling = plan.blocked.iter().find(|blocked| {
+        !NEEDS_A_PERSON.contains(&blocked.gate) && blocked.gate != volumes::RESIZING
+    });
     let (ready, size) = (ready_count(world), decision.brokers as usize);
     if !decision.outdated.is_empty() {
         let message = rolling.map_or_else(
@@ -216,8 +229,11 @@ fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Want
             "Reconciling",
             true,
             "Applying",
-            format!("{} objects are being applied", plan.steps.len()),
+            format!("{} steps are being taken", plan.steps.len()),
         );
+    }
+    if let Some(resizing) = resizing {
+        return Wanted::new("Reconciling", true, resizing.gate, resizing.message.clone());
     }
     if ready < size {
         return Wanted::new(
@@ -311,20 +327,29 @@ fn summary(decision: &Decision) -> Option<PlanSummary> {
 
 fn planned(step: &Step) -> PlannedStep {
     let (action, target, message) = match step {
-        Step::Apply { child, change } => ("Apply", child.title(), change),
-        Step::RestartBroker { broker, why } => ("RestartBroker", format!("broker {broker}"), why),
+        Step::GrowVolume {
+            claim, from, to, ..
+        } => (
+            "GrowVolume",
+            format!("PersistentVolumeClaim {claim}"),
+            format!("{from} → {to}"),
+        ),
+        Step::Apply { child, change } => ("Apply", child.title(), change.clone()),
+        Step::RestartBroker { broker, why } => {
+            ("RestartBroker", format!("broker {broker}"), why.clone())
+        }
     };
     PlannedStep {
         action: action.to_owned(),
         target: Some(truncated(target, 256)),
-        message: Some(truncated(message.clone(), LISTED_MESSAGE_MAX)),
+        message: Some(truncated(message, LISTED_MESSAGE_MAX)),
     }
 }
 
 fn blocked(blocked: &Blocked) -> BlockedStep {
     let step = match blocked.gate {
         "ScaleDownBlocked" => "remove brokers",
-        "StorageResizePending" => "resize volumes",
+        volumes::PENDING | volumes::RESIZING => "resize volumes",
         "RackNotSupported" => "place replicas by rack",
         "Paused" => "all steps",
         _ => "restart brokers",

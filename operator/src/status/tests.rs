@@ -6,7 +6,9 @@ use weir_crds::ClusterStatus;
 
 use super::cluster::{Outcome, status};
 use super::{MESSAGE_BYTES_MAX, holds, newly, truncated};
+use crate::decide::Blocked;
 use crate::decide::cluster::{World, decide};
+use crate::decide::volumes;
 use crate::testing::{cluster, converged};
 use crate::validate::Cluster;
 use crate::world::BrokerId;
@@ -169,4 +171,35 @@ fn messages_fit_and_are_cut_between_characters() {
     let long = truncated("ä".repeat(MESSAGE_BYTES_MAX), MESSAGE_BYTES_MAX);
     assert!(long.len() <= MESSAGE_BYTES_MAX && long.ends_with('…'));
     assert_eq!(truncated("short".into(), 10), "short");
+}
+
+#[test]
+fn volumes_that_may_not_grow_stall_and_volumes_that_grow_reconcile() {
+    let world = converged(&cluster());
+    for (gate, stalled, reconciling) in [
+        (volumes::PENDING, Some(true), Some(false)),
+        (volumes::RESIZING, Some(false), Some(true)),
+    ] {
+        let mut decision = decide(&cluster(), &world).unwrap();
+        let message = "why".to_owned();
+        decision.plan.blocked.push(Blocked { gate, message });
+        let outcome = Outcome::Decided {
+            cluster: &cluster(),
+            world: &world,
+            decision: &decision,
+            failed: None,
+            unseen: None,
+        };
+        let status = status(&ClusterStatus::default(), Some(1), &outcome, at(1));
+        let conditions = &status.conditions;
+        assert_eq!(find(&status, "StorageResizePending").reason, gate);
+        assert_eq!(
+            (
+                holds(conditions, "Stalled"),
+                holds(conditions, "Reconciling"),
+                holds(conditions, "Ready")
+            ),
+            (stalled, reconciling, Some(true))
+        );
+    }
 }

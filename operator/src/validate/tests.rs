@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Cluster, Defaults, Group, Image, Topic};
+use super::{Cluster, Defaults, Deletion, Group, Image, Topic};
 use crate::testing::resource;
 
 fn refused(change: impl Fn(&mut weir_crds::Cluster)) -> String {
@@ -124,6 +124,23 @@ fn topics_that_cannot_be_are_refused() {
     ] {
         let message = Topic::validate(&topic(spec)).unwrap_err().to_string();
         assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_topic_that_is_being_deleted_is_judged_by_nothing_but_whether_it_has_a_name() {
+    for (name, deletion) in [
+        ("orders", Deletion::Delete),
+        ("a b", Deletion::Retain),
+        ("__consumer_offsets", Deletion::Retain),
+    ] {
+        let mut resource = topic(json!({
+            "clusterRef": {"name": "m"}, "topicName": name, "partitions": 0, "replicationFactor": 0, "deletionPolicy": "Delete",
+        }));
+        resource.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let going = Topic::validate(&resource).unwrap();
+        assert_eq!((going.deleting, going.deletion), (true, deletion), "{name}");
     }
 }
 

@@ -55,7 +55,8 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// Judges a resource.
+    /// Judges a resource. One that is being deleted asks for nothing any more, so nothing in its spec can hold it: there is no topic of a
+    /// name that is none, and so nothing to delete with it.
     ///
     /// # Errors
     /// Names the first field that cannot be carried out.
@@ -66,7 +67,15 @@ impl Topic {
         );
         let spec = &resource.spec;
         let name = resource.kafka_name().to_owned();
-        check_name(&name)?;
+        let deleting = resource.metadata.deletion_timestamp.is_some();
+        let has_name = match check_name(&name) {
+            Err(invalid) if !deleting => return Err(invalid),
+            judged => judged.is_ok(),
+        };
+        let count = |field: &str, value: Option<i32>| {
+            let value = value.filter(|_| !deleting);
+            value.map(|value| at_least_one(field, value)).transpose()
+        };
         Ok(Self {
             cluster: Key::new(key.namespace.clone(), spec.cluster_ref.name.clone()),
             created_s: resource
@@ -75,24 +84,20 @@ impl Topic {
                 .as_ref()
                 .map_or(0, |time| time.0.as_second()),
             name,
-            partitions: spec
-                .partitions
-                .map(|value| at_least_one("spec.partitions", value))
-                .transpose()?,
-            replication_factor: spec
-                .replication_factor
-                .map(|value| at_least_one("spec.replicationFactor", value))
-                .transpose()?,
+            partitions: count("spec.partitions", spec.partitions)?,
+            replication_factor: count("spec.replicationFactor", spec.replication_factor)?,
             config: spec
                 .config
                 .iter()
                 .map(|(key, value)| (key.clone(), value.as_str().to_owned()))
                 .collect(),
             deletion: match spec.deletion_policy {
-                weir_crds::DeletionPolicy::Retain => Deletion::Retain,
-                weir_crds::DeletionPolicy::Delete => Deletion::Delete,
+                weir_crds::DeletionPolicy::Delete if has_name => Deletion::Delete,
+                weir_crds::DeletionPolicy::Delete | weir_crds::DeletionPolicy::Retain => {
+                    Deletion::Retain
+                }
             },
-            deleting: resource.metadata.deletion_timestamp.is_some(),
+            deleting,
             finalizer: resource
                 .finalizers()
                 .iter()

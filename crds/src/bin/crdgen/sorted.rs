@@ -21,7 +21,10 @@ impl From<Value> for Sorted {
             Value::Object(map) => Self::Map(map.into_iter().map(|(k, v)| (k, v.into())).collect()),
             Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
             // Bounds are floating-point numbers in Kubernetes' types; `maximum: 100` reads better than `100.0`.
-            #[allow(clippy::cast_possible_truncation)]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "the guard has it whole and below 2^53"
+            )]
             Value::Number(n)
                 if n.as_f64()
                     .is_some_and(|f| f.fract() == 0.0 && f.abs() < 9e15) =>

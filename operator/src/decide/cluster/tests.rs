@@ -11,7 +11,7 @@ use crate::world::BrokerId;
 fn applied(decision: &Decision) -> Vec<String> {
     let title = |step: &Step| match step {
         Step::Apply { child, change } => Some(format!("{}: {change}", child.title())),
-        Step::RestartBroker { .. } => None,
+        Step::GrowVolume { .. } | Step::RestartBroker { .. } => None,
     };
     decision.plan.steps.iter().filter_map(title).collect()
 }
@@ -111,20 +111,46 @@ fn more_replicas_grow_the_set_and_restart_nobody() {
     assert_eq!((restarts(&decision), decision.outdated), (vec![], vec![]));
 }
 
-#[test]
-fn a_larger_volume_waits_and_does_not_touch_the_claims_of_the_set() {
+fn larger(size: &str) -> Cluster {
     let mut resource = resource();
-    resource.spec.storage.size = weir_crds::StorageSize("20Gi".into());
-    let larger = Cluster::validate(
-        &resource,
-        &Defaults {
-            broker_image: "weir-broker:0.1.0".into(),
-        },
-    )
-    .unwrap();
-    let decision = decide(&larger, &converged(&cluster())).unwrap();
-    assert_eq!(gates(&decision), ["StorageResizePending"]);
-    assert_eq!(applied(&decision), Vec::<String>::new());
+    resource.spec.storage.size = weir_crds::StorageSize(size.into());
+    let defaults = Defaults {
+        broker_image: "weir-broker:0.1.0".into(),
+    };
+    Cluster::validate(&resource, &defaults).unwrap()
+}
+
+#[test]
+fn a_larger_volume_grows_the_claims_first_and_does_not_touch_those_of_the_set() {
+    let mut world = converged(&cluster());
+    let grown = |decision: &Decision| {
+        let sizes = decision.plan.steps.iter().map(|step| match step {
+            Step::GrowVolume { claim, to, .. } => format!("{claim}: {to}"),
+            other => format!("{other:?}"),
+        });
+        sizes.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        grown(&decide(&larger("20Gi"), &world).unwrap()),
+        [
+            "data-shop-broker-0: 20Gi",
+            "data-shop-broker-1: 20Gi",
+            "data-shop-broker-2: 20Gi"
+        ]
+    );
+    for claim in world.claims.values_mut() {
+        claim.requested = "20Gi".into();
+    }
+    let decision = decide(&larger("20Gi"), &world).unwrap();
+    assert_eq!(
+        (gates(&decision), grown(&decision)),
+        (vec!["StorageResizing"], vec![])
+    );
+    for claim in world.claims.values_mut() {
+        claim.capacity = "20Gi".into();
+    }
+    let decision = decide(&larger("20Gi"), &world).unwrap();
+    assert!(decision.plan.is_empty(), "{:?}", decision.plan);
 }
 
 #[test]

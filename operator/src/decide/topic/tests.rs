@@ -106,6 +106,26 @@ fn what_is_unset_is_left_alone() {
 }
 
 #[test]
+fn a_value_that_brokers_store_in_another_spelling_is_not_altered_for_ever() {
+    let there = look(&[(
+        "orders",
+        7,
+        &[
+            ("cleanup.policy", "compact,delete"),
+            ("preallocate", "true"),
+        ],
+    )]);
+    let wanted = Topic {
+        config: config(&[
+            ("cleanup.policy", "compact, delete"),
+            ("preallocate", "TRUE"),
+        ]),
+        ..topic("orders")
+    };
+    assert_eq!(against(&there, &[wanted]), TopicsPlan::default());
+}
+
+#[test]
 fn drift_is_repaired_and_partitions_grow_in_one_step() {
     let there = look(&[("orders", 7, &[("retention.ms", "9")])]);
     let wanted = Topic {
