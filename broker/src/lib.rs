@@ -4,6 +4,7 @@
 //! - [`net`]: listeners and connections; frames in, frames out, in order and bounded.
 //! - [`api`]: one table of the Kafka APIs, and a file for each.
 //! - [`partitions`]: the partitions that this broker leads, as the metadata says; appending, reading, waiting.
+//! - [`replication`]: streams between leaders and followers.
 //! - [`quorum`]: the metadata facade: the image, commands to the controller, the Raft transport.
 //! - [`shards`]: coordinators over the partitions of an internal topic: their input and output, whatever they coordinate.
 //! - [`groups`]: the group coordinators' input and output.
@@ -42,6 +43,7 @@ pub mod probe;
 pub mod producer_ids;
 pub mod quorum;
 pub mod quotas;
+pub mod replication;
 pub mod shards;
 pub mod share;
 pub mod start;

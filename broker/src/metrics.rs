@@ -40,6 +40,8 @@ pub struct Metrics {
     pub topics: TopicMetrics,
     pub durable_duration: Histogram,
     pub fatal_errors: IntCounter,
+    pub replication_sent_bytes: IntCounter,
+    pub replication_received_bytes: IntCounter,
     pub partitions: IntGauge,
     pub partition_leaders: IntGauge,
     pub offline_partitions: IntGauge,
@@ -197,6 +199,16 @@ impl Metrics {
                 r,
                 "weir_fatal_errors_total",
                 "Disk failures after which the process ends; seen only by a scrape that comes in time.",
+            )?,
+            replication_sent_bytes: counter(
+                r,
+                "weir_replication_sent_bytes_total",
+                "Bytes sent to brokers that follow partitions of this one.",
+            )?,
+            replication_received_bytes: counter(
+                r,
+                "weir_replication_received_bytes_total",
+                "Bytes of batches received from the leaders of partitions that this broker follows.",
             )?,
             partitions: gauge(
                 r,

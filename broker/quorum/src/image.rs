@@ -205,6 +205,11 @@ impl Image {
         self.brokers.values()
     }
 
+    /// The same as before until one of them changes.
+    pub fn broker_map(&self) -> &Arc<BTreeMap<BrokerId, Arc<Broker>>> {
+        &self.brokers
+    }
+
     /// The brokers that are not fenced, by id.
     pub fn live_brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
         self.brokers.values().filter(|broker| !broker.fenced)

@@ -156,6 +156,12 @@ impl Leadership {
         self.epoch
     }
 
+    /// What the metadata says, as far as was heard.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// Everything below may be seen, and is acknowledged.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
@@ -303,37 +309,32 @@ impl Leadership {
                 .is_some_and(|ends| ends.promised(self.known.promise) >= needed)
     }
 
+    /// On the way of every acknowledgement: allocates nothing.
     fn advance(&mut self) -> bool {
         if self.known.isr.len() < self.known.in_sync_min.min(self.known.replicas.len()) {
             return false;
         }
         let asked = self.asked.iter().flat_map(|want| &want.isr);
-        let widest: BTreeSet<BrokerId> = self
-            .known
-            .isr
-            .iter()
-            .copied()
-            .chain(asked.map(|(id, _)| *id))
-            .collect();
-        let promised = |id: &BrokerId| {
-            if *id == self.me {
-                return Some(self.own.promised(self.known.promise));
-            }
-            Some(self.followers.get(id)?.ends?.promised(self.known.promise))
-        };
-        // One that has not told how far it is holds everything up.
-        let mut least = Offset(i64::MAX);
-        for id in &widest {
-            match promised(id) {
-                Some(end) => least = least.min(end),
-                None => return false,
-            }
+        // The widest set. Who is in both is asked twice.
+        let widest = self.known.isr.iter().chain(asked.map(|(id, _)| id));
+        let mut least = None;
+        for id in widest {
+            // One that has not told how far it is holds everything up.
+            let Some(end) = self.promised(*id) else {
+                return false;
+            };
+            least = Some(least.map_or(end, |least: Offset| least.min(end)));
         }
-        let moves = least > self.high_watermark && !widest.is_empty();
-        if moves {
-            self.high_watermark = least;
+        let moves = least.filter(|least| *least > self.high_watermark);
+        self.high_watermark = moves.unwrap_or(self.high_watermark);
+        moves.is_some()
+    }
+
+    fn promised(&self, id: BrokerId) -> Option<Offset> {
+        if id == self.me {
+            return Some(self.own.promised(self.known.promise));
         }
-        moves
+        Some(self.followers.get(&id)?.ends?.promised(self.known.promise))
     }
 }
 

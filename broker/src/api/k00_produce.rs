@@ -2,7 +2,8 @@
 //!
 //! The handler hands each partition's batch to its lane, in the order of the request, before it returns; the future waits for the
 //! acknowledgements. The first batch of a transaction in a partition, and those behind it, are handed over once the transaction's
-//! coordinator has vouched for them: a task of its own asks it. With one replica, `acks=1` and `acks=all` both wait for the high watermark, which is the durable end.
+//! coordinator has vouched for them: a task of its own asks it. `acks=all` waits for the high watermark, `acks=1` for this broker's own
+//! log, as durable as the topic asks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
-use crate::partitions::OfTransaction;
+use crate::partitions::{OfTransaction, Until};
 use crate::partitions::prepare::{self, Effort, Unfit};
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
@@ -136,6 +137,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             batch,
             now_ms: rules.now_ms,
             outcome,
+            until: match rules.acks {
+                1 => Until::Written,
+                _ => Until::Committed,
+            },
             of_transaction: admitted.of_transaction,
             begins_at_zero: request.version >= ADDS_FROM,
             verification: verification.clone(),
@@ -181,6 +186,7 @@ struct Job {
     batch: Bytes,
     now_ms: i64,
     outcome: Slot<Result<Appended, Unfit>>,
+    until: Until,
     of_transaction: Option<(Producer, i32)>,
     begins_at_zero: bool,
     /// Of the request's batches: the coordinator is asked once the last of them has been handed over.
@@ -193,6 +199,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
         batch,
         now_ms,
         outcome,
+        until,
         of_transaction,
         begins_at_zero,
         verification,
@@ -211,7 +218,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
             }
         };
         match (prepared, of_transaction) {
-            (Ok(batch), None) => led.partition.append(batch, led.epoch, move |result| {
+            (Ok(batch), None) => led.partition.append(batch, led.epoch, until, move |result| {
                 outcome.set(result.map_err(Unfit::from));
             }),
             (Ok(batch), Some((producer, base_sequence))) => {

@@ -133,6 +133,11 @@ fn offset(led: &Led, timestamp: i64, isolation: Isolation) -> Result<Found, ApiE
         timestamp: -1,
         epoch: epoch.unwrap_or(led.epoch).0,
     };
+    let is_start = matches!(timestamp, special::EARLIEST | special::EARLIEST_LOCAL);
+    if !is_start && !led.partition.is_established() {
+        // The watermark of a new leader may be lower than what an earlier one has told (KIP-207).
+        return Err(ErrorCode::OffsetNotAvailable.into());
+    }
     match timestamp {
         special::LATEST => Ok(at(up_to.0, Some(led.epoch))),
         special::EARLIEST | special::EARLIEST_LOCAL => {

@@ -96,9 +96,14 @@ pub(crate) fn led(
         PartitionError::NotHere => PartitionError::NotYet.into(),
         other => ApiError::from(other),
     })?;
+    let epoch = LeaderEpoch(epoch);
+    if !partition.leads(epoch) {
+        // It has not taken over yet, or has heard of the next leader: clients ask again.
+        return Err(ErrorCode::NotLeaderOrFollower.into());
+    }
     Ok(Led {
         partition,
-        epoch: LeaderEpoch(epoch),
+        epoch,
         in_sync: metadata.isr.len(),
     })
 }

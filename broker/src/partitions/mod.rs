@@ -9,11 +9,13 @@ mod gate;
 mod partition;
 pub mod prepare;
 mod registry;
+mod replica;
 mod transactions;
 mod watermark;
 
 pub use partition::{Counters, Partition};
 pub use registry::{PartitionError, Partitions};
+pub use replica::{NotFed, Progress, Replica, Until, Wake};
 pub use transactions::{Marker, OfTransaction};
 pub use watermark::{Isolation, WakeGuard, Watermark};
 

@@ -1,9 +1,9 @@
 //! One partition that this broker holds: its log, its high watermark, and the topic's configuration for it.
 //!
-//! Who leads it is the metadata's word, which handlers look up for each request; a partition only carries out. With one replica the
-//! high watermark is the durable end of this broker's log.
+//! Who leads it is the metadata's word, which handlers look up for each request; [`Replica`] is what this broker is to it.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use weir_log::{
-    Append, AppendError, Appended, Batches, DataDir, LaneError, LogReader, Observer, Opened,
-    Origin, PartitionHandle, PartitionKey, ReadError, Verified,
+    AppendError, Appended, Batches, DataDir, LaneError, LogReader, Observer, Origin,
+    PartitionHandle, PartitionKey, ReadError, Verified,
 };
 use weir_quorum::configs::TopicConfig;
 use weir_quorum::image::Topic;
@@ -20,6 +20,7 @@ use weir_wire::{LeaderEpoch, Offset};
 
 use super::gate::Gate;
 use super::prepare::Queue;
+use super::replica::{Assignment, Replica, Until};
 use super::transactions::Pending;
 use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
@@ -39,14 +40,32 @@ pub struct Counters {
     pub durable_duration: Histogram,
 }
 
+/// What a role is derived from; as long as all of it is the same, so is the role.
+#[derive(Clone, Debug)]
+pub(super) struct AssignedFor {
+    pub(super) metadata: Arc<weir_quorum::image::Partition>,
+    pub(super) brokers: Arc<BTreeMap<weir_quorum::BrokerId, Arc<weir_quorum::image::Broker>>>,
+    pub(super) config: Arc<TopicConfig>,
+}
+
+impl AssignedFor {
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.metadata, &other.metadata)
+            && Arc::ptr_eq(&self.brokers, &other.brokers)
+            && Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
 /// One partition.
 #[derive(Debug)]
 pub struct Partition {
     key: PartitionKey,
     topic: Arc<str>,
     handle: PartitionHandle,
-    is_damaged: bool,
+    replica: Arc<Replica>,
     watermark: Arc<Watermark>,
+    /// What its role was last derived from.
+    assigned_for: Mutex<Option<AssignedFor>>,
     config: ArcSwap<TopicConfig>,
     /// The metadata that `config` was resolved from, once there was any.
     configured_for: ArcSwapOption<Topic>,
@@ -58,31 +77,35 @@ pub struct Partition {
     pub(super) gate: Arc<Mutex<Gate<Pending>>>,
 }
 
-/// Carries a log's progress to the watermark. It exists before the log is open, so the watermark comes later.
+/// Carries a log's progress to its replica. It exists before the log is open, so the replica comes later.
 #[derive(Debug, Default)]
-pub(super) struct DurableEnd {
-    opened: OnceLock<(Arc<Watermark>, LogReader)>,
+pub(super) struct Progresses {
+    opened: OnceLock<Arc<Replica>>,
 }
 
-impl DurableEnd {
-    pub(super) fn moves(&self, watermark: &Arc<Watermark>, reader: &LogReader) {
+impl Progresses {
+    pub(super) fn of(&self, replica: &Arc<Replica>) {
         // Set once, by whoever opened the log.
-        let _ = self.opened.set((Arc::clone(watermark), reader.clone()));
+        let _ = self.opened.set(Arc::clone(replica));
     }
 }
 
-impl Observer for DurableEnd {
-    fn durable(&self, end: Offset) {
-        if let Some((watermark, reader)) = self.opened.get() {
-            watermark.advance(end, reader.last_stable(end));
+impl Observer for Progresses {
+    fn written(&self, end: Offset) {
+        if let Some(replica) = self.opened.get() {
+            replica.written(end);
         }
     }
 
-    fn log_start(&self, _start: Offset) {
-        if let Some((watermark, reader)) = self.opened.get() {
-            // The beginning of an open transaction may have been deleted.
-            let end = watermark.get();
-            watermark.advance(end, reader.last_stable(end));
+    fn durable(&self, end: Offset) {
+        if let Some(replica) = self.opened.get() {
+            replica.durable(end);
+        }
+    }
+
+    fn log_start(&self, start: Offset) {
+        if let Some(replica) = self.opened.get() {
+            replica.log_start(start);
         }
     }
 }
@@ -90,20 +113,20 @@ impl Observer for DurableEnd {
 impl Partition {
     pub(super) fn new(
         topic: Arc<str>,
-        Opened { handle, report }: Opened,
-        watermark: Arc<Watermark>,
+        handle: PartitionHandle,
+        (replica, watermark): (Arc<Replica>, Arc<Watermark>),
         config: Arc<TopicConfig>,
         counters: Counters,
         (dir, permits): (Arc<DataDir>, Arc<Semaphore>),
     ) -> Self {
         let key = handle.reader().key();
-        let is_damaged = report.damage.is_some();
         Self {
             key,
             topic,
             handle,
-            is_damaged,
+            replica,
             watermark,
+            assigned_for: Mutex::default(),
             config: ArcSwap::new(config),
             configured_for: ArcSwapOption::empty(),
             counters,
@@ -149,10 +172,41 @@ impl Partition {
         &self.topic
     }
 
-    /// Whether durable bytes were found missing or wrong when the log was opened.
+    /// Whether durable bytes were found missing or wrong.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.is_damaged
+        self.reader().damage().is_some()
+    }
+
+    /// What this broker is to it.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Whether this broker leads it in this epoch, and takes appends: some microseconds after the metadata says so, once
+    /// everything of an earlier role is written.
+    #[must_use]
+    pub fn leads(&self, epoch: LeaderEpoch) -> bool {
+        self.replica.leads(epoch)
+    }
+
+    /// Whether the high watermark is known to be no lower than any that was ever told (KIP-207).
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.replica.is_established()
+    }
+
+    pub(super) fn assign(&self, from: AssignedFor, assignment: impl FnOnce() -> Assignment) {
+        let mut assigned = self
+            .assigned_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if assigned.as_ref().is_some_and(|before| before.is_same(&from)) {
+            return;
+        }
+        self.replica.assign(assignment());
+        *assigned = Some(from);
     }
 
     /// What reads the log.
@@ -192,10 +246,6 @@ impl Partition {
         &self.handle
     }
 
-    pub(super) fn watermark(&self) -> &Arc<Watermark> {
-        &self.watermark
-    }
-
     /// The offset below which consumers may read.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
@@ -215,18 +265,31 @@ impl Partition {
     }
 
     /// Queues one checked batch, which must not be transactional. Batches are appended in the order of the calls. `done` is called once, on a lane's thread or
-    /// here, when the high watermark has passed the batch, or when it was refused; it is dropped uncalled when the
-    /// partition goes away meanwhile. It must not block.
+    /// here: when what it waits for has happened to the batch, when it was refused, or when this broker leads the partition no
+    /// more; then the batch may be in the log all the same. It must not block.
     pub fn append(
         &self,
         batch: Bytes,
         leader_epoch: LeaderEpoch,
+        until: Until,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
     ) {
-        self.append_as(batch, leader_epoch, Origin::Client, None, done);
+        let durable_duration = self.counters.durable_duration.clone();
+        let queued = Instant::now();
+        self.replica.append(
+            (batch, leader_epoch),
+            (Origin::Client, None),
+            until,
+            move |result| {
+                if result.is_ok() {
+                    durable_duration.observe(queued.elapsed().as_secs_f64());
+                }
+                done(result);
+            },
+        );
     }
 
-    /// As [`append`](Self::append), for a batch of any kind and origin.
+    /// As [`append`](Self::append), for a batch of any kind and origin, until it is committed.
     pub fn append_as(
         &self,
         batch: Bytes,
@@ -235,26 +298,8 @@ impl Partition {
         verified: Option<Verified>,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
     ) {
-        let watermark = Arc::clone(&self.watermark);
-        let durable_duration = self.counters.durable_duration.clone();
-        let queued = Instant::now();
-        let written = move |result: Result<Appended, AppendError>| match result {
-            Err(error) => done(Err(error)),
-            Ok(appended) => watermark.when_above(
-                appended.last_offset,
-                Box::new(move || {
-                    durable_duration.observe(queued.elapsed().as_secs_f64());
-                    done(Ok(appended));
-                }),
-            ),
-        };
-        self.handle.append(Append {
-            batch,
-            leader_epoch,
-            origin,
-            verified,
-            done: Box::new(written),
-        });
+        self.replica
+            .append((batch, leader_epoch), (origin, verified), Until::Committed, done);
     }
 
     /// As [`append`](Self::append), to be awaited. The batch is queued when this is called, not when it is first polled.

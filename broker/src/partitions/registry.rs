@@ -11,13 +11,16 @@ use weir_log::{
     RecoveryReport,
 };
 use weir_quorum::Image;
-use weir_quorum::configs::{Settings, TopicConfig};
+use weir_quorum::configs::{Durability, Settings, TopicConfig};
 use weir_quorum::image::Topic;
-use weir_wire::{PartitionIndex, TopicId};
+use weir_replication::{Known, Promise};
+use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
 
-use super::partition::{Counters, DurableEnd, Partition};
+use super::partition::{AssignedFor, Counters, Partition, Progresses};
+use super::replica::{Assignment, Replica};
 use super::watermark::Watermark;
 use crate::metrics::{Metrics, OTHER_TOPICS};
+use crate::replication::Links;
 
 /// Why a partition cannot be used here.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -42,10 +45,15 @@ enum Slot {
     Failed(String),
 }
 
+/// What is to be here, as the metadata says.
+type Wanted<'i> =
+    BTreeMap<PartitionKey, (&'i Arc<Topic>, &'i Arc<weir_quorum::image::Partition>)>;
+
 /// All partitions of this broker.
 #[derive(Debug)]
 pub struct Partitions {
     me: weir_quorum::BrokerId,
+    links: Arc<Links>,
     /// Where partitions lie; never empty.
     dirs: Vec<Arc<DataDir>>,
     /// Which of them each lies in.
@@ -75,6 +83,7 @@ impl Partitions {
     ) -> Arc<Self> {
         Arc::new(Self {
             me,
+            links: Links::new(weir_wire::BrokerId(me.0)),
             dirs,
             placed: Mutex::default(),
             permits: super::prepare::permits(),
@@ -87,6 +96,12 @@ impl Partitions {
             changed: Notify::new(),
             opening: watch::Sender::new(0),
         })
+    }
+
+    /// The ways to the brokers that follow what is led here.
+    #[must_use]
+    pub fn links(&self) -> &Arc<Links> {
+        &self.links
     }
 
     /// The directories that partitions lie in.
@@ -220,14 +235,18 @@ impl Partitions {
 
     fn apply(self: &Arc<Self>, image: &Image, is_current: bool) {
         let mut wanted = BTreeMap::new();
-        for (topic, index, _) in image.partitions_on(self.me) {
+        for (topic, index, partition) in image.partitions_on(self.me) {
             let key = PartitionKey {
                 topic_id: TopicId(topic.id.0),
                 partition: PartitionIndex(index),
             };
-            wanted.insert(key, topic);
+            wanted.insert(key, (topic, partition));
         }
         self.configure(image, &wanted);
+        // An old image, from before this process, may call it the leader of what others lead now.
+        if is_current {
+            self.assign(image, &wanted);
+        }
         let (mut missing, mut gone) = (Vec::new(), Vec::new());
         {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +254,7 @@ impl Partitions {
                 wanted
                     .iter()
                     .filter(|(key, _)| !slots.contains_key(key))
-                    .map(|(key, topic)| (*key, *topic)),
+                    .map(|(key, (topic, _))| (*key, *topic)),
             );
             if is_current {
                 gone.extend(slots.iter().filter_map(|(key, slot)| match slot {
@@ -258,18 +277,63 @@ impl Partitions {
             );
         }
         for partition in gone {
-            if image
-                .topic_by_id(weir_quorum::TopicId(partition.key().topic_id.0))
-                .is_none()
-            {
-                self.delete(&partition);
-            }
+            self.delete(&partition);
         }
         self.count(image);
     }
 
+    /// Gives every open partition the role that the metadata has for it.
+    fn assign(&self, image: &Image, wanted: &Wanted<'_>) {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        for (key, (_, metadata)) in wanted {
+            let Some(Slot::Open(partition)) = slots.get(key) else {
+                continue;
+            };
+            let config = partition.config();
+            let from = AssignedFor {
+                metadata: Arc::clone(metadata),
+                brokers: Arc::clone(image.broker_map()),
+                config: Arc::clone(&config),
+            };
+            partition.assign(from, || self.assignment(image, metadata, &config));
+        }
+    }
+
+    fn assignment(
+        &self,
+        image: &Image,
+        metadata: &weir_quorum::image::Partition,
+        config: &TopicConfig,
+    ) -> Assignment {
+        let epoch = LeaderEpoch(metadata.leader_epoch.0);
+        let wire = |id: &weir_quorum::BrokerId| weir_wire::BrokerId(id.0);
+        if metadata.leader != Some(self.me) {
+            return Assignment::Follow(epoch, metadata.leader.as_ref().map(wire));
+        }
+        let replica = |id: &weir_quorum::BrokerId| {
+            let broker = image.broker(*id);
+            weir_replication::Replica {
+                id: wire(id),
+                // One that was never registered has no registration that it could be heard in.
+                registration: broker.map_or(u64::MAX, |broker| broker.epoch.0),
+                may_join: broker.is_some_and(|broker| broker.can_lead()),
+            }
+        };
+        let known = Known {
+            partition_epoch: metadata.epoch.0,
+            replicas: metadata.replicas.iter().map(replica).collect(),
+            isr: metadata.isr.iter().map(wire).collect(),
+            in_sync_min: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+            promise: match config.durability {
+                Durability::Fsync => Promise::Synced,
+                Durability::Replicated | Durability::Os => Promise::Received,
+            },
+        };
+        Assignment::Lead(epoch, known)
+    }
+
     /// Gives every open partition whose topic has changed the configuration that holds now.
-    fn configure(&self, image: &Image, wanted: &BTreeMap<PartitionKey, &Arc<Topic>>) {
+    fn configure(&self, image: &Image, wanted: &Wanted<'_>) {
         let mut cluster_config = self
             .cluster_config
             .lock()
@@ -280,7 +344,7 @@ impl Partitions {
         }
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let mut resolved: HashMap<TopicId, Arc<TopicConfig>> = HashMap::new();
-        for (key, topic) in wanted {
+        for (key, (topic, _)) in wanted {
             let Some(Slot::Open(partition)) = slots.get(key) else {
                 continue;
             };
@@ -300,7 +364,7 @@ impl Partitions {
             slots.insert(key, Slot::Opening);
         }
         self.opening.send_modify(|count| *count += 1);
-        let observer = Arc::new(DurableEnd::default());
+        let observer = Arc::new(Progresses::default());
         let topic: Arc<str> = meta.topic.as_str().into();
         let Some(dir) = self.place(key).cloned() else {
             return;
@@ -316,15 +380,20 @@ impl Partitions {
             let slot = match result {
                 Ok(opened) => {
                     report_recovery(&topic, key, &opened.report);
-                    let reader = opened.handle.reader();
-                    let end = opened.report.log_end;
-                    let watermark = Arc::new(Watermark::at(end, reader.last_stable(end)));
-                    observer.moves(&watermark, reader);
+                    // What is committed is not known before there is a leader: nothing is shown until then.
+                    let start = opened.report.log_start;
+                    let watermark = Arc::new(Watermark::at(start, start));
+                    let replica = Arc::new(Replica::new(
+                        opened.handle.clone(),
+                        Arc::clone(&watermark),
+                        Arc::clone(&this.links),
+                    ));
+                    observer.of(&replica);
                     let counters = this.counters(&topic);
                     Slot::Open(Arc::new(Partition::new(
                         topic,
-                        opened,
-                        watermark,
+                        opened.handle,
+                        (replica, watermark),
                         config,
                         counters,
                         (dir, Arc::clone(&this.permits)),
@@ -355,7 +424,7 @@ impl Partitions {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, Slot::Deleting);
-        info!(topic = %partition.topic(), partition = %key.partition, "deleting a partition whose topic is gone");
+        info!(topic = %partition.topic(), partition = %key.partition, "deleting a partition that is to be here no more");
         let this = Arc::clone(self);
         partition.handle().delete(move |result| {
             if let Err(error) = result {
@@ -369,7 +438,7 @@ impl Partitions {
             this.placed().remove(&key);
             this.changed.notify_one();
         });
-        partition.watermark().abandon();
+        partition.replica().retire();
         self.forget_counters(partition.topic());
     }
 

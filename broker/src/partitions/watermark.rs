@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use weir_wire::Offset;
 
-/// Something to be done once the watermark has passed an offset.
-type Passed = Box<dyn FnOnce() + Send>;
+/// Something to be done once the watermark has passed an offset (`true`), or once it is certain that nobody here will see it do
+/// so (`false`).
+pub(super) type Passed = Box<dyn FnOnce(bool) + Send>;
 
 /// The watermark and its waiters.
 #[derive(Default)]
@@ -106,27 +107,35 @@ impl Watermark {
             (passed, woken)
         };
         for (_, done) in passed {
-            done();
+            done(true);
         }
         for reader in woken {
             reader.wake.notify_one();
         }
     }
 
-    /// Calls `done` once the watermark is above `offset`: here and now when it is.
-    pub fn when_above(&self, offset: Offset, done: Passed) {
-        {
-            let mut waiting = self.lock();
-            if offset >= self.get() {
-                // Nearly always at the end; a producer's retry may ask for an offset that others wait for too.
-                let place = waiting
-                    .passed
-                    .partition_point(|(other, _)| *other <= offset);
-                waiting.passed.insert(place, (offset, done));
-                return;
-            }
+    /// Calls `done` once the watermark is above `offset`. Gives it back when it is already: to be called by the caller, who may
+    /// hold a lock now.
+    #[must_use = "what is given back is to be called"]
+    pub(super) fn wait_above(&self, offset: Offset, done: Passed) -> Option<Passed> {
+        let mut waiting = self.lock();
+        if offset < self.get() {
+            return Some(done);
         }
-        done();
+        // Nearly always at the end; a producer's retry may ask for an offset that others wait for too.
+        let place = waiting
+            .passed
+            .partition_point(|(other, _)| *other <= offset);
+        waiting.passed.insert(place, (offset, done));
+        None
+    }
+
+    /// Wakes all readers, since something else than the watermark has changed.
+    pub fn nudge(&self) {
+        let readers = std::mem::take(&mut self.lock().readers);
+        for reader in readers {
+            reader.wake.notify_one();
+        }
     }
 
     /// Wakes `wake` once a consumer of this kind may read beyond `offset`, unless the returned guard is dropped before. Wakes at
@@ -156,8 +165,8 @@ impl Watermark {
         }
     }
 
-    /// Gives up on everything that waits: the partition is going away. Acknowledgements are dropped, which their owners
-    /// notice; readers are woken to find out.
+    /// Gives up on everything that waits: the partition is going away, or is led elsewhere. Who waits for an acknowledgement is
+    /// told that there will be none from here; readers are woken to find out.
     pub fn abandon(&self) {
         let (passed, readers) = {
             let mut waiting = self.lock();
@@ -166,7 +175,9 @@ impl Watermark {
                 std::mem::take(&mut waiting.readers),
             )
         };
-        drop(passed);
+        for (_, done) in passed {
+            done(false);
+        }
         for reader in readers {
             reader.wake.notify_one();
         }
@@ -206,8 +217,6 @@ impl Drop for WakeGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
 
     #[test]
@@ -217,13 +226,15 @@ mod tests {
         let order = Arc::new(Mutex::new(Vec::new()));
         for offset in [12, 10, 14, 9] {
             let order = Arc::clone(&order);
-            let done = move || {
+            let done = move |_| {
                 order
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(offset)
             };
-            watermark.when_above(Offset(offset), Box::new(done));
+            if let Some(done) = watermark.wait_above(Offset(offset), Box::new(done)) {
+                done(true);
+            }
         }
         let seen = || order.lock().unwrap_or_else(PoisonError::into_inner).clone();
         assert_eq!(seen(), [9]);
@@ -279,21 +290,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_abandoned_is_dropped_and_never_called() {
+    fn who_waits_for_what_is_abandoned_is_told_once_that_it_will_not_be() {
         let watermark = Watermark::at(Offset(0), Offset(0));
-        let called = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&called);
-        watermark.when_above(
-            Offset(0),
-            Box::new(move || {
-                count.fetch_add(1, Ordering::Relaxed);
-            }),
-        );
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
+        let done = move |has_passed| {
+            tells
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(has_passed);
+        };
+        assert!(watermark.wait_above(Offset(0), Box::new(done)).is_none());
         watermark.abandon();
         watermark.advance(Offset(5), Offset(5));
         assert_eq!(
-            (called.load(Ordering::Relaxed), Arc::strong_count(&called)),
-            (0, 1)
+            *told.lock().unwrap_or_else(PoisonError::into_inner),
+            [false]
         );
     }
 }

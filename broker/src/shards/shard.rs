@@ -131,7 +131,9 @@ impl<M: Machine> Shard<M> {
         let started = Instant::now();
         let partition = loop {
             match self.shared.partitions.get(self.key) {
-                Ok(partition) => break partition,
+                Ok(partition) if partition.leads(self.epoch) => break partition,
+                // Some microseconds later it does, or another broker; then this is stopped.
+                Ok(_) => tokio::time::sleep(RETRY_MIN).await,
                 Err(error @ PartitionError::Failed(_)) => return Err(error.to_string()),
                 // The metadata is ahead of the logs by some milliseconds.
                 Err(PartitionError::NotYet | PartitionError::NotHere) => {

@@ -1,0 +1,119 @@
+//! Asks the controller for the in-sync sets that this broker, as a leader, sees.
+//!
+//! One request at a time, with all partitions that have something to ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+use weir_quorum::command::{AlterInSync, InSyncChange};
+use weir_quorum::{BrokerEpoch, BrokerId, Command, PartitionEpoch, Reply, TopicId};
+use weir_replication::{Answer, Want};
+use weir_wire::LeaderEpoch;
+
+use super::Shared;
+use crate::partitions::Partition;
+
+/// How often it is looked who has fallen behind. A replica that has caught up is noticed at once.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a replica may be behind and stay in sync. Kafka's default is 30 seconds; a broker that is gone is noticed by its
+/// heartbeats long before, so this is for one that is alive and cannot keep up, or cannot be reached by the leader alone.
+const LAG_MAX_MS: u64 = 10_000;
+
+/// Partitions of one request: a record of the metadata's log for each topic, within one entry.
+const ASKED_AT_ONCE: usize = 2_000;
+
+/// Keeps asking until `stop`.
+pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.in_sync.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let asked = stop.run_until_cancelled(ask(&shared)).await;
+        if asked.is_none() {
+            return;
+        }
+    }
+}
+
+async fn ask(shared: &Shared) {
+    let Some(registration) = shared.metadata.registration() else {
+        return;
+    };
+    let mut wants: Vec<(Arc<Partition>, LeaderEpoch, Want)> = Vec::new();
+    for partition in shared.partitions.all() {
+        if let Some((epoch, want)) = partition.replica().want(LAG_MAX_MS) {
+            wants.push((partition, epoch, want));
+        }
+    }
+    for some in wants.chunks(ASKED_AT_ONCE) {
+        ask_for(shared, registration, some).await;
+    }
+}
+
+async fn ask_for(
+    shared: &Shared,
+    registration: BrokerEpoch,
+    wants: &[(Arc<Partition>, LeaderEpoch, Want)],
+) {
+    let changes = wants.iter().map(|(partition, epoch, want)| {
+        let key = partition.key();
+        InSyncChange {
+            topic: TopicId(key.topic_id.0),
+            index: key.partition.0,
+            leader_epoch: weir_quorum::LeaderEpoch(epoch.0),
+            partition_epoch: PartitionEpoch(want.partition_epoch),
+            isr: want
+                .isr
+                .iter()
+                .map(|(id, registration)| (BrokerId(id.0), BrokerEpoch(*registration)))
+                .collect(),
+        }
+    });
+    let command = Command::AlterInSync(AlterInSync {
+        id: shared.metadata.broker_id(),
+        epoch: registration,
+        partitions: changes.collect(),
+    });
+    let answers: Vec<Answer> = match shared.metadata.control(command).await {
+        Ok(Reply::Partitions(results)) if results.len() == wants.len() => results
+            .into_iter()
+            .zip(wants)
+            .map(|(result, (partition, _, want))| told(partition, want, result))
+            .collect(),
+        Ok(other) => {
+            tracing::error!(?other, "the controller answered with something else");
+            vec![Answer::Unknown; wants.len()]
+        }
+        Err(error) if error.name == weir_quorum::ErrorName::RequestTimedOut => {
+            debug!(%error, "nobody knows whether in-sync sets have changed");
+            vec![Answer::Unknown; wants.len()]
+        }
+        Err(error) => {
+            debug!(%error, "in-sync sets are not changed");
+            vec![Answer::Refused; wants.len()]
+        }
+    };
+    for ((partition, epoch, _), answer) in wants.iter().zip(answers) {
+        partition.replica().answered(*epoch, answer);
+    }
+}
+
+fn told(partition: &Partition, want: &Want, result: Result<(), weir_quorum::ControlError>) -> Answer {
+    let isr: Vec<i32> = want.isr.iter().map(|(id, _)| id.0).collect();
+    let (topic, index) = (partition.topic(), partition.key().partition);
+    match result {
+        Ok(()) => {
+            info!(%topic, partition = %index, ?isr, "in sync");
+            Answer::Taken
+        }
+        Err(error) => {
+            debug!(%topic, partition = %index, ?isr, %error, "the in-sync set is not changed");
+            Answer::Refused
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Replication: streams between the brokers that lead partitions and those that follow them.
+//!
+//! Leaders push: each broker keeps one stream to each other broker that follows something it leads ([`send`]), and serves those that
+//! others open to it ([`receive`]). What a partition is to whom is decided in [`crate::partitions`]; how far replicas are, and
+//! the high watermark, in `weir_replication`. [`in_sync`] asks the controller for in-sync sets.
+
+mod frames;
+mod in_sync;
+mod links;
+mod ready;
+mod receive;
+mod send;
+mod write;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+use weir_wire::BrokerId;
+
+pub use links::Links;
+
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::partitions::Partitions;
+use crate::quorum::Metadata;
+use crate::quorum::net::{Channels, Incoming, Peer};
+use frames::ToFollower;
+
+/// What the parts of replication share.
+pub struct Shared {
+    /// The cluster's metadata.
+    pub metadata: Metadata,
+    /// The partitions that are here.
+    pub partitions: Arc<Partitions>,
+    /// The ways to followers.
+    pub links: Arc<Links>,
+    /// The way to other brokers.
+    pub channels: Arc<Channels>,
+    /// What the broker stands on.
+    pub host: Host,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// A replica may have caught up.
+    pub in_sync: Notify,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Replicates until `stop`. Streams that other brokers open come by `incoming`.
+pub async fn run(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    tasks.spawn(in_sync::keep(Arc::clone(&shared), stop.clone()));
+    let mut served = Vec::new();
+    loop {
+        for link in shared.links.all() {
+            if !served.contains(&link.to) {
+                served.push(link.to);
+                tasks.spawn(send::run(Arc::clone(&shared), link, stop.clone()));
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = shared.links.added() => {}
+            Some(incoming) = incoming.recv() => {
+                let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                tasks.spawn(async move {
+                    let ended = stop.run_until_cancelled(receive::serve(shared, incoming)).await;
+                    if let Some(Err(error)) = ended {
+                        debug!(%error, "a leader's stream has ended");
+                    }
+                });
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+impl Shared {
+    /// Whether a stream is from a broker of this cluster, and meant for this one.
+    fn admit(&self, hello: &ToFollower, peer: Option<&Peer>) -> io::Result<BrokerId> {
+        let refuse = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        let ToFollower::Hello { cluster, from, to } = hello else {
+            return refuse("a stream that does not begin with a hello".into());
+        };
+        let ours = self.metadata.cluster_id().map(|id| id.0).unwrap_or_default();
+        if *cluster != ours || ours.is_empty() {
+            return refuse(format!("a stream of cluster {cluster:?}; this is {ours:?}"));
+        }
+        if *to != self.links.me() {
+            return refuse(format!("a stream for broker {to}; this is {}", self.links.me()));
+        }
+        if let Some(peer) = peer
+            && !peer.is_broker(from.0)
+        {
+            return refuse(format!("{peer:?} opens a stream as broker {from}"));
+        }
+        Ok(*from)
+    }
+
+    /// A broker does not take connections any more.
+    fn metadata_suspect(&self, broker: BrokerId) {
+        self.metadata.suspect(weir_quorum::BrokerId(broker.0));
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.metrics.replication_sent_bytes.inc_by(bytes as u64);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.metrics.replication_received_bytes.inc_by(bytes as u64);
+    }
+}

@@ -1,0 +1,628 @@
+//! The leader's side of a stream: sends one broker what it is to have.
+//!
+//! One task for each broker that follows. It asks each partition that has something new for its next batches and sends them, some of
+//! each in turn, so that one that is far behind holds up nobody: what has to be waited for at the disk is waited for aside. Batches go
+//! out as soon as they are written here, while the disk syncs them: the follower's disk syncs at the same time. What always holds: a
+//! partition's batches go out in order, each once for each beginning of its channel, and nothing of it before the follower has said where
+//! its log ends; what was sent and not confirmed is bounded.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use weir_log::{Batches, ReadError};
+use weir_replication::Ends;
+use weir_wire::{BrokerId, Offset};
+
+use super::Shared;
+use super::frames::{self, Begin, Channel, Position, ToFollower, ToLeader};
+use super::links::{Feed, Link};
+use super::write::write_all;
+use crate::net::Stream;
+use crate::partitions::{Progress, Wake};
+
+/// Bytes of one partition in its turn: what a disk and a network do within a millisecond.
+const TURN_BYTES: usize = 256 << 10;
+
+/// Bytes that are gathered into one write.
+const WRITE_BYTES: usize = 512 << 10;
+
+/// Bytes that were sent and not confirmed, of all partitions of a stream: what a fast network and a slow sync of 50 ms hold at
+/// 500 MB/s.
+const FLYING_BYTES_MAX: usize = 24 << 20;
+
+/// Partitions that wait for the disk at once: enough to keep it busy.
+const READS_MAX: usize = 4;
+
+/// How long a follower waits for news of the watermark alone. Whatever is sent carries it too.
+const MARK_AFTER: Duration = Duration::from_millis(5);
+
+/// Something is sent at least so often.
+pub(super) const PING_EVERY: Duration = Duration::from_millis(500);
+
+/// A stream on which nothing has come for so long is given up.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Before a channel that was refused is begun again: most reasons pass at once.
+const BEGIN_AGAIN: Duration = Duration::from_millis(50);
+
+/// The pauses between attempts to connect.
+const CONNECT_MIN: Duration = Duration::from_millis(20);
+const CONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// One partition on a stream.
+struct Sending {
+    feed: Arc<Feed>,
+    stage: Stage,
+    /// What the follower was told last.
+    told: Option<Position>,
+    /// Where what was sent ends, and its bytes, oldest first, until it is confirmed.
+    flying: VecDeque<(Offset, usize)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The channel is to be begun, at that time.
+    New(Instant),
+    /// The follower has been asked where its log ends.
+    Asked,
+    /// This comes next.
+    Live(Offset),
+    /// The batches that come next are being read from the disk.
+    Reading(Offset),
+    /// The follower will not be fed in this epoch.
+    Over,
+}
+
+/// A stream that is open.
+struct Session<'a> {
+    shared: &'a Shared,
+    link: &'a Link,
+    /// The follower's registration.
+    registration: u64,
+    state: Mutex<State>,
+    /// There is more room, or a channel may go on.
+    moved: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    sending: BTreeMap<Channel, Sending>,
+    flying_bytes: usize,
+    /// Channels that have more to send and wait for room.
+    waiting: VecDeque<Channel>,
+    last_heard: Option<Instant>,
+}
+
+/// A read that is over.
+type Read = BoxFuture<'static, (Channel, Result<Batches, ReadError>)>;
+
+/// Keeps a stream to one broker, until `stop`.
+pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>, stop: CancellationToken) {
+    let mut feeds = BTreeMap::new();
+    let mut pause = CONNECT_MIN;
+    loop {
+        let session = async {
+            let stream = connect(&shared, &link).await?;
+            pause = CONNECT_MIN;
+            session(&shared, &link, stream, &mut feeds).await
+        };
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = session => ended,
+        };
+        if let Err(error) = ended {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                shared.metadata_suspect(link.to);
+            }
+            debug!(broker = %link.to, %error, "no stream to a follower");
+        }
+        // What this broker does not lead any more needs no stream.
+        feeds.retain(|_, feed: &mut Arc<Feed>| feed.replica.leads(feed.epoch));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(CONNECT_MAX);
+        if feeds.is_empty() {
+            // Nothing to do before something is led that is to be there.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = link.ready.pushed() => {}
+            }
+        }
+    }
+}
+
+async fn connect(shared: &Shared, link: &Link) -> io::Result<Box<dyn Stream>> {
+    let address = {
+        let image = shared.metadata.image();
+        let broker = image.broker(weir_quorum::BrokerId(link.to.0));
+        broker.map(|broker| broker.quorum_address.clone())
+    };
+    let address = address.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, "the broker is not registered")
+    })?;
+    shared.channels.stream(&address).await
+}
+
+fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+async fn session(
+    shared: &Shared,
+    link: &Link,
+    stream: Box<dyn Stream>,
+    feeds: &mut BTreeMap<Channel, Arc<Feed>>,
+) -> io::Result<()> {
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let mut out = BytesMut::new();
+    let cluster = shared.metadata.cluster_id().map(|id| id.0);
+    ToFollower::Hello {
+        cluster: cluster.unwrap_or_default(),
+        from: shared.links.me(),
+        to: link.to,
+    }
+    .put(&mut out);
+    writing.write_all(&out).await?;
+    writing.flush().await?;
+    let mut buffer = BytesMut::new();
+    let welcome = tokio::time::timeout(SILENCE_MAX, next(&mut reading, &mut buffer)).await;
+    let registration = match welcome?? {
+        ToLeader::Welcome { from, registration } if from == link.to => registration,
+        other => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{other:?} instead of a welcome"),
+            ));
+        }
+    };
+    info!(broker = %link.to, registration, "streaming to a follower");
+    let session = Session {
+        shared,
+        link,
+        registration,
+        state: Mutex::default(),
+        moved: Notify::new(),
+    };
+    {
+        let mut state = session.lock();
+        for feed in feeds.values() {
+            state.add(Arc::clone(feed));
+        }
+    }
+    let ended = tokio::select! {
+        ended = session.hear(&mut reading, buffer) => ended,
+        ended = session.send(&mut writing) => ended,
+    };
+    *feeds = session
+        .lock()
+        .sending
+        .values()
+        .map(|sending| (sending.feed.channel, Arc::clone(&sending.feed)))
+        .collect();
+    ended
+}
+
+/// The next thing that the follower says.
+async fn next(
+    reading: &mut ReadHalf<Box<dyn Stream>>,
+    buffer: &mut BytesMut,
+) -> io::Result<ToLeader> {
+    loop {
+        if let Some((kind, body)) = frames::split(buffer).map_err(bad)? {
+            return ToLeader::take(kind, body).map_err(bad);
+        }
+        buffer.reserve(4096);
+        if reading.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+impl State {
+    fn add(&mut self, feed: Arc<Feed>) {
+        let sending = Sending {
+            stage: Stage::New(Instant::now()),
+            told: None,
+            flying: VecDeque::new(),
+            feed,
+        };
+        self.waiting.push_back(sending.feed.channel);
+        self.sending.insert(sending.feed.channel, sending);
+    }
+
+    /// What was sent up to here is there.
+    fn confirm(&mut self, channel: Channel, end: Offset) {
+        let Some(sending) = self.sending.get_mut(&channel) else {
+            return;
+        };
+        while let Some((_, bytes)) = sending.flying.pop_front_if(|(sent, _)| *sent <= end) {
+            self.flying_bytes -= bytes;
+        }
+    }
+
+    /// Nobody will confirm what is under way.
+    fn forget_flying(&mut self, channel: Channel) {
+        if let Some(sending) = self.sending.get_mut(&channel) {
+            self.flying_bytes -= sending.flying.drain(..).map(|(_, bytes)| bytes).sum::<usize>();
+        }
+    }
+}
+
+impl Session<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what the follower says.
+    async fn hear(
+        &self,
+        reading: &mut ReadHalf<Box<dyn Stream>>,
+        mut buffer: BytesMut,
+    ) -> io::Result<()> {
+        loop {
+            let said = tokio::time::timeout(SILENCE_MAX, next(reading, &mut buffer)).await??;
+            match said {
+                ToLeader::Pong => {}
+                ToLeader::Welcome { .. } => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a second welcome"));
+                }
+                ToLeader::Have {
+                    channel,
+                    received,
+                    synced,
+                    begins,
+                } => self.confirmed(channel, Ends { received, synced }, begins),
+                ToLeader::Refused {
+                    channel,
+                    why,
+                    for_good,
+                } => self.refused(channel, &why, for_good),
+            }
+        }
+    }
+
+    fn confirmed(&self, channel: Channel, ends: Ends, begins: bool) {
+        let feed = {
+            let mut state = self.lock();
+            if begins {
+                state.forget_flying(channel);
+            } else {
+                state.confirm(channel, ends.received);
+            }
+            let Some(sending) = state.sending.get_mut(&channel) else {
+                return;
+            };
+            match (begins, sending.stage) {
+                (true, Stage::Asked) => {
+                    sending.stage = Stage::Live(ends.received);
+                    let channel = sending.feed.channel;
+                    let feed = Arc::clone(&sending.feed);
+                    state.waiting.push_back(channel);
+                    feed
+                }
+                // It speaks of a beginning that is over.
+                (true, _) | (false, Stage::New(_) | Stage::Asked) => return,
+                (false, _) => Arc::clone(&sending.feed),
+            }
+        };
+        self.moved.notify_one();
+        let replica = &feed.replica;
+        if replica.heard(feed.epoch, self.link.to, self.registration, ends) {
+            self.shared.in_sync.notify_one();
+        }
+    }
+
+    fn refused(&self, channel: Channel, why: &str, for_good: bool) {
+        let mut state = self.lock();
+        state.forget_flying(channel);
+        if let Some(sending) = state.sending.get_mut(&channel) {
+            let key = sending.feed.replica.reader().key();
+            if for_good {
+                warn!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed");
+                sending.stage = Stage::Over;
+            } else {
+                debug!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed yet");
+                sending.stage = Stage::New(Instant::now() + BEGIN_AGAIN);
+            }
+            sending.told = None;
+        }
+        self.moved.notify_one();
+    }
+
+    /// Sends what there is, for ever.
+    async fn send(&self, writing: &mut WriteHalf<Box<dyn Stream>>) -> io::Result<()> {
+        let mut reads: FuturesUnordered<Read> = FuturesUnordered::new();
+        let mut out = Out::default();
+        // Channels whose follower is to hear of the watermark alone, and since when the first of them is.
+        let mut marks: BTreeSet<Channel> = BTreeSet::new();
+        let mut marks_due: Option<Instant> = None;
+        let mut last_sent = Instant::now();
+        loop {
+            self.gather(&mut out, &mut reads, &mut marks);
+            let now = Instant::now();
+            if marks_due.is_some_and(|due| due <= now) {
+                self.tell(&mut out, &mut marks);
+            }
+            marks_due = match marks.is_empty() {
+                true => None,
+                false => marks_due.filter(|due| *due > now).or(Some(now + MARK_AFTER)),
+            };
+            if out.is_empty() && now.duration_since(last_sent) >= PING_EVERY {
+                ToFollower::Ping.put(&mut out.head);
+            }
+            if !out.is_empty() {
+                last_sent = now;
+                let bytes = out.take();
+                self.shared.sent(bytes.iter().map(Bytes::len).sum());
+                write_all(writing, bytes).await?;
+                continue;
+            }
+            let next_begin = self.next_begin();
+            let wake = [marks_due, next_begin, Some(last_sent + PING_EVERY)];
+            let wake = wake.into_iter().flatten().min().unwrap_or(now);
+            tokio::select! {
+                () = self.link.ready.pushed() => {}
+                () = self.moved.notified() => {}
+                Some((channel, read)) = reads.next(), if !reads.is_empty() => {
+                    self.was_read(channel, read, &mut out);
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// When the first channel that was refused is to be begun again.
+    fn next_begin(&self) -> Option<Instant> {
+        let state = self.lock();
+        let times = state.sending.values().filter_map(|sending| match sending.stage {
+            Stage::New(at) => Some(at),
+            _ => None,
+        });
+        times.min()
+    }
+
+    /// Puts together what goes out now.
+    fn gather(
+        &self,
+        out: &mut Out,
+        reads: &mut FuturesUnordered<Read>,
+        marks: &mut BTreeSet<Channel>,
+    ) {
+        let mut state = self.lock();
+        while let Some(feed) = self.link.ready.pop() {
+            if !state.sending.contains_key(&feed.channel) {
+                state.add(feed);
+            } else if !state.waiting.contains(&feed.channel) {
+                state.waiting.push_back(feed.channel);
+            }
+        }
+        let now = Instant::now();
+        let due = state.sending.values().filter(|sending| matches!(sending.stage, Stage::New(at) if at <= now));
+        let due: Vec<Channel> = due.map(|sending| sending.feed.channel).collect();
+        for channel in due {
+            if !state.waiting.contains(&channel) {
+                state.waiting.push_back(channel);
+            }
+        }
+        let mut turns = state.waiting.len();
+        while turns > 0 && out.bytes < WRITE_BYTES {
+            let Some(channel) = state.waiting.pop_front() else {
+                break;
+            };
+            turns -= 1;
+            if self.turn(&mut state, channel, out, reads, marks) == More::Yes {
+                state.waiting.push_back(channel);
+            }
+        }
+    }
+
+    /// One partition's turn.
+    fn turn(
+        &self,
+        state: &mut State,
+        channel: Channel,
+        out: &mut Out,
+        reads: &mut FuturesUnordered<Read>,
+        marks: &mut BTreeSet<Channel>,
+    ) -> More {
+        let is_full = state.flying_bytes >= FLYING_BYTES_MAX;
+        let Some(sending) = state.sending.get_mut(&channel) else {
+            return More::No;
+        };
+        let feed = Arc::clone(&sending.feed);
+        let Some(progress) = feed.replica.progress(feed.epoch, self.link.to) else {
+            if !matches!(sending.stage, Stage::New(_)) {
+                ToFollower::End(channel).put(&mut out.head);
+            }
+            state.forget_flying(channel);
+            state.sending.remove(&channel);
+            return More::No;
+        };
+        let at = position(progress);
+        match sending.stage {
+            Stage::New(due) if due <= Instant::now() => {
+                let (epochs, end) = feed.replica.reader().history();
+                sending.stage = Stage::Asked;
+                sending.told = Some(at);
+                ToFollower::Begin(Begin {
+                    channel,
+                    key: feed.replica.reader().key(),
+                    epoch: feed.epoch,
+                    at,
+                    epochs,
+                    end,
+                })
+                .put(&mut out.head);
+                More::No
+            }
+            // They go on when something else has happened.
+            Stage::New(_) | Stage::Asked | Stage::Reading(_) | Stage::Over => More::No,
+            Stage::Live(next) if next >= progress.log_end => {
+                if sending.told != Some(at) {
+                    marks.insert(channel);
+                }
+                More::No
+            }
+            // `moved` tells when there is room.
+            Stage::Live(_) if is_full => More::Yes,
+            Stage::Live(next) => {
+                let reader = feed.replica.reader();
+                match reader.try_read(next, progress.log_end, TURN_BYTES, true) {
+                    Err(ReadError::WouldBlock) if reads.len() >= READS_MAX => More::Yes,
+                    Err(ReadError::WouldBlock) => {
+                        sending.stage = Stage::Reading(next);
+                        let (reader, host) = (reader.clone(), self.shared.host.clone());
+                        let end = progress.log_end;
+                        reads.push(Box::pin(async move {
+                            let read = move || reader.read(next, end, TURN_BYTES, true);
+                            (channel, host.blocking(read).await)
+                        }));
+                        More::No
+                    }
+                    read => {
+                        let more = self.put(sending, read, at, out);
+                        let flying = sending.flying.back().map_or(0, |(_, bytes)| *bytes);
+                        if more != More::No {
+                            state.flying_bytes += flying;
+                        }
+                        more
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts batches out. [`More::Yes`] when some were.
+    fn put(
+        &self,
+        sending: &mut Sending,
+        read: Result<Batches, ReadError>,
+        at: Position,
+        out: &mut Out,
+    ) -> More {
+        let channel = sending.feed.channel;
+        match read {
+            Ok(batches) if batches.bytes.is_empty() => More::No,
+            Ok(Batches {
+                bytes, next_offset, ..
+            }) => {
+                sending.stage = Stage::Live(next_offset);
+                sending.told = Some(at);
+                sending.flying.push_back((next_offset, bytes.len()));
+                out.batches(ToFollower::Batches {
+                    channel,
+                    at,
+                    batches: bytes,
+                });
+                More::Yes
+            }
+            Err(error) => {
+                // Retention may have passed it; then the follower begins where the log does.
+                let key = sending.feed.replica.reader().key();
+                warn!(broker = %self.link.to, partition = %key, %error, "a follower's next batches cannot be read");
+                sending.stage = Stage::New(Instant::now() + BEGIN_AGAIN);
+                More::No
+            }
+        }
+    }
+
+    fn was_read(&self, channel: Channel, read: Result<Batches, ReadError>, out: &mut Out) {
+        let mut state = self.lock();
+        let Some(sending) = state.sending.get_mut(&channel) else {
+            return;
+        };
+        let Stage::Reading(next) = sending.stage else {
+            return;
+        };
+        sending.stage = Stage::Live(next);
+        let feed = Arc::clone(&sending.feed);
+        let Some(progress) = feed.replica.progress(feed.epoch, self.link.to) else {
+            feed.wake();
+            return;
+        };
+        if self.put(sending, read, position(progress), out) == More::Yes {
+            let flying = sending.flying.back().map_or(0, |(_, bytes)| *bytes);
+            state.flying_bytes += flying;
+            state.waiting.push_back(channel);
+        }
+    }
+
+    /// Tells followers of the watermark alone.
+    fn tell(&self, out: &mut Out, marks: &mut BTreeSet<Channel>) {
+        let mut state = self.lock();
+        for channel in std::mem::take(marks) {
+            let Some(sending) = state.sending.get_mut(&channel) else {
+                continue;
+            };
+            let feed = Arc::clone(&sending.feed);
+            let Some(progress) = feed.replica.progress(feed.epoch, self.link.to) else {
+                feed.wake();
+                continue;
+            };
+            let at = position(progress);
+            if matches!(sending.stage, Stage::Live(_)) && sending.told != Some(at) {
+                sending.told = Some(at);
+                ToFollower::Mark { channel, at }.put(&mut out.head);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    Yes,
+    No,
+}
+
+fn position(progress: Progress) -> Position {
+    Position {
+        high_watermark: progress.high_watermark,
+        log_start: progress.log_start,
+    }
+}
+
+/// What goes out with the next write.
+#[derive(Default)]
+struct Out {
+    done: VecDeque<Bytes>,
+    /// Frames that follow what is done.
+    head: BytesMut,
+    bytes: usize,
+}
+
+impl Out {
+    fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.head.is_empty()
+    }
+
+    fn batches(&mut self, frame: ToFollower) {
+        frame.put(&mut self.head);
+        if let ToFollower::Batches { batches, .. } = frame {
+            self.bytes += batches.len();
+            self.done.push_back(self.head.split().freeze());
+            self.done.push_back(batches);
+        }
+    }
+
+    fn take(&mut self) -> VecDeque<Bytes> {
+        self.bytes = 0;
+        if !self.head.is_empty() {
+            self.done.push_back(self.head.split().freeze());
+        }
+        std::mem::take(&mut self.done)
+    }
+}
