@@ -23,11 +23,23 @@ pub enum Mutant {
     ForgetProducers = 6,
     /// The metadata quorum's log is not synced.
     UnsyncedQuorum = 7,
+    /// A replica counts as having on its disk what it has received.
+    CountReceived = 8,
+    /// A follower cuts its log to its high watermark instead of to where it agrees with the leader's (KIP-101).
+    TruncateToWatermark = 9,
+    /// A follower takes what a leader of an earlier epoch sends.
+    FollowStaleLeader = 10,
+    /// A replica is taken into the in-sync set before it has what the leader had.
+    JoinEarly = 11,
+    /// A follower does not remember the producers of what it is sent.
+    FollowerForgetsProducers = 12,
+    /// Any replica that is alive is elected.
+    ElectAnybody = 13,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -35,6 +47,12 @@ impl Mutant {
         Self::AnswerBeforeDurable,
         Self::ForgetProducers,
         Self::UnsyncedQuorum,
+        Self::CountReceived,
+        Self::TruncateToWatermark,
+        Self::FollowStaleLeader,
+        Self::JoinEarly,
+        Self::FollowerForgetsProducers,
+        Self::ElectAnybody,
     ];
 
     /// Whether this process has the defect.

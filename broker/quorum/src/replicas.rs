@@ -12,6 +12,8 @@
 //!
 //! Pure, and without a clock.
 
+use weir_log::mutants::Mutant;
+
 use crate::ids::BrokerId;
 use crate::image::Partition;
 
@@ -162,6 +164,9 @@ impl<'a> Step<'a> {
         self.leader = stays
             .or_else(|| self.first_that_can_lead(&self.isr))
             .or(leader);
+        if Mutant::ElectAnybody.is_active() {
+            elr = self.replicas.clone();
+        }
         if self.leader.is_none()
             && let Some(last) = self.first_that_can_lead(&elr)
         {

@@ -21,7 +21,7 @@ use weir_wire::messages::fetch_response::{
 use weir_wire::messages::{FetchRequestView, FetchResponse};
 use weir_wire::{FileRange, LeaderEpoch, Offset, Records};
 
-use super::leaders::{self, Led, NotLed};
+use super::leaders::{self, NotLed, Readable};
 use super::request::isolation;
 use super::{Answer, Refused, Reply, Request, Responder};
 use crate::Broker;
@@ -38,6 +38,8 @@ struct Fetch {
     bytes_min: usize,
     bytes_max: usize,
     isolation: Isolation,
+    /// Where the client stands; empty when it does not say.
+    rack: String,
     version: i16,
 }
 
@@ -91,6 +93,8 @@ struct Look {
     told: Vec<Place>,
     bytes: usize,
     has_error: bool,
+    /// The client is sent to another replica.
+    has_nearer: bool,
     /// Partitions that more may come to, and up to where they could be read.
     waiting: Vec<(Arc<Partition>, Offset)>,
 }
@@ -111,6 +115,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             ),
         client_id: request.client_id.clone(),
         isolation: isolation(view.isolation_level),
+        rack: view.rack_id.to_owned(),
         version: request.version,
     };
     let broker = Arc::clone(broker);
@@ -217,8 +222,10 @@ impl Fetch {
                 Wanted::Named(topics) => self.look(broker, topics).await,
                 Wanted::Session(of) => self.look_at_session(broker, of.session()).await,
             };
-            let is_enough =
-                look.bytes >= self.bytes_min || look.has_error || look.waiting.is_empty();
+            let is_enough = look.bytes >= self.bytes_min
+                || look.has_error
+                || look.has_nearer
+                || look.waiting.is_empty();
             if is_enough || Instant::now() >= deadline {
                 let bytes = look.bytes;
                 return (settle(broker, wanted, look), bytes);
@@ -244,7 +251,8 @@ impl Fetch {
             let topic = leaders::topic(&image, &wanted.name, wanted.id);
             let mut partitions = Vec::with_capacity(wanted.partitions.len());
             for partition in &wanted.partitions {
-                partitions.push(self.look_at(broker, topic, partition, &mut look).await);
+                let data = self.look_at(broker, &image, topic, partition, &mut look);
+                partitions.push(data.await);
             }
             look.response.responses.push(FetchableTopicResponse {
                 topic: wanted.name.clone(),
@@ -272,7 +280,7 @@ impl Fetch {
             };
             found = Some((number, topic));
             let data = self
-                .look_at(broker, topic, &session.wanted(place), &mut look)
+                .look_at(broker, &image, topic, &session.wanted(place), &mut look)
                 .await;
             if !session.is_news(place, &data) {
                 continue;
@@ -297,16 +305,20 @@ impl Fetch {
     async fn look_at(
         &self,
         broker: &Arc<Broker>,
+        image: &Image,
         topic: Result<&Arc<Topic>, ErrorCode>,
         wanted: &FetchPartitionView,
         look: &mut Look,
     ) -> PartitionData {
-        let led = match topic {
+        let readable = match topic {
             Err(code) => Err(NotLed::from(code)),
-            Ok(topic) => leaders::led(broker, topic, wanted.partition, wanted.current_leader_epoch),
+            Ok(topic) => {
+                let (index, epoch) = (wanted.partition, wanted.current_leader_epoch);
+                leaders::readable(broker, image, topic, index, epoch, &self.rack)
+            }
         };
-        let read = match led {
-            Ok(led) => self.read(&broker.host, &led, wanted, look).await,
+        let read = match readable {
+            Ok(readable) => self.read(&broker.host, &readable, wanted, look).await,
             Err(not_led) => Err(not_led),
         };
         read.unwrap_or_else(|not_led| {
@@ -324,15 +336,16 @@ impl Fetch {
     async fn read(
         &self,
         host: &Host,
-        led: &Led,
+        readable: &Readable,
         wanted: &FetchPartitionView,
         look: &mut Look,
     ) -> Result<PartitionData, NotLed> {
-        let reader = led.partition.reader();
+        let partition = &readable.partition;
+        let reader = partition.reader();
         // In this order, since the one never passes the other.
-        let last_stable = led.partition.last_stable_offset();
-        let high_watermark = led.partition.high_watermark();
-        let readable = match self.isolation {
+        let last_stable = partition.last_stable_offset();
+        let high_watermark = partition.high_watermark();
+        let up_to = match self.isolation {
             Isolation::ReadUncommitted => high_watermark,
             Isolation::ReadCommitted => last_stable,
         };
@@ -350,7 +363,12 @@ impl Fetch {
             records: Some(Records::empty()),
             ..PartitionData::default()
         };
-        if let Some(diverging) = divergence(led, wanted) {
+        if let Some(nearer) = readable.nearer {
+            data.preferred_read_replica = nearer;
+            look.has_nearer = true;
+            return Ok(data);
+        }
+        if let Some(diverging) = divergence(partition, wanted) {
             data.diverging_epoch = diverging;
             look.has_error = true;
             return Ok(data);
@@ -361,33 +379,34 @@ impl Fetch {
                 reader.log_start()
             );
             look.has_error = true;
-            return Ok(self.refused(
-                wanted.partition,
-                ApiError::new(ErrorCode::OffsetOutOfRange, message).into(),
-            ));
+            let code = match readable.is_led || from < reader.log_start() {
+                true => ErrorCode::OffsetOutOfRange,
+                // The leader may have it, and it may come here.
+                false => ErrorCode::OffsetNotAvailable,
+            };
+            return Ok(self.refused(wanted.partition, ApiError::new(code, message).into()));
         }
         let partition_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
         let bytes_max = partition_max.min(self.bytes_max.saturating_sub(look.bytes));
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
-        if from < readable && (bytes_max > 0 || is_first) {
-            let (records, next) =
-                read_batches(host, &led.partition, from..readable, bytes_max, is_first)
-                    .await
-                    .map_err(ApiError::from)?;
+        if from < up_to && (bytes_max > 0 || is_first) {
+            let (records, next) = read_batches(host, partition, from..up_to, bytes_max, is_first)
+                .await
+                .map_err(ApiError::from)?;
             if let Some(aborted) = data.aborted_transactions.as_mut() {
-                *aborted = aborted_transactions(host, &led.partition, from..next)
+                *aborted = aborted_transactions(host, partition, from..next)
                     .await
                     .map_err(ApiError::from)?;
             }
             look.bytes += records.len();
-            led.partition
+            partition
                 .counters()
                 .fetched_bytes
                 .inc_by(records.len() as u64);
             data.records = Some(records);
         }
-        look.waiting.push((Arc::clone(&led.partition), readable));
+        look.waiting.push((Arc::clone(partition), up_to));
         Ok(data)
     }
 
@@ -475,11 +494,11 @@ async fn aborted_transactions(
 }
 
 /// Where the client's log and this one part, if the client says what it has read last and it is not what is here (KIP-595).
-fn divergence(led: &Led, wanted: &FetchPartitionView) -> Option<EpochEndOffset> {
+fn divergence(partition: &Partition, wanted: &FetchPartitionView) -> Option<EpochEndOffset> {
     if wanted.last_fetched_epoch < 0 {
         return None;
     }
-    let reader = led.partition.reader();
+    let reader = partition.reader();
     let last_fetched = LeaderEpoch(wanted.last_fetched_epoch);
     let Some(end) = reader.epoch_end(last_fetched) else {
         return Some(EpochEndOffset {

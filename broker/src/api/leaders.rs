@@ -21,6 +21,16 @@ pub struct Led {
     pub in_sync: usize,
 }
 
+/// A partition that may be read here: led here, or a replica that is in sync (KIP-392).
+#[derive(Clone, Debug)]
+pub(crate) struct Readable {
+    pub(crate) partition: Arc<Partition>,
+    /// Whether it is led here.
+    pub(crate) is_led: bool,
+    /// Who else leads to the same, nearer to the client.
+    pub(crate) nearer: Option<i32>,
+}
+
 /// Why a request cannot be served for a partition, and who leads it as far as is known (KIP-951).
 #[derive(Clone, Debug)]
 pub struct NotLed {
@@ -67,36 +77,12 @@ pub(crate) fn led(
     index: i32,
     client_epoch: i32,
 ) -> Result<Led, NotLed> {
-    let metadata = topic
-        .partition(index)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let epoch = metadata.leader_epoch.0;
-    let leader = metadata.leader.map(|leader| (leader.0, epoch));
-    if client_epoch >= 0 && client_epoch < epoch {
-        return Err(NotLed {
-            error: ErrorCode::FencedLeaderEpoch.into(),
-            leader,
-        });
-    }
-    if client_epoch > epoch {
-        return Err(ErrorCode::UnknownLeaderEpoch.into());
-    }
+    let metadata = known(topic, index, client_epoch)?;
+    let epoch = LeaderEpoch(metadata.leader_epoch.0);
     if metadata.leader != Some(broker.metadata.broker_id()) {
-        return Err(NotLed {
-            error: ErrorCode::NotLeaderOrFollower.into(),
-            leader,
-        });
+        return Err(elsewhere(metadata));
     }
-    let key = PartitionKey {
-        topic_id: TopicId(topic.id.0),
-        partition: PartitionIndex(index),
-    };
-    let partition = broker.partitions.get(key).map_err(|error| match error {
-        // The metadata has it here, and the log is on its way: clients ask again.
-        PartitionError::NotHere => PartitionError::NotYet.into(),
-        other => ApiError::from(other),
-    })?;
-    let epoch = LeaderEpoch(epoch);
+    let partition = here(broker, topic, index)?;
     if !partition.leads(epoch) {
         // It has not taken over yet, or has heard of the next leader: clients ask again.
         return Err(ErrorCode::NotLeaderOrFollower.into());
@@ -105,6 +91,94 @@ pub(crate) fn led(
         partition,
         epoch,
         in_sync: metadata.isr.len(),
+    })
+}
+
+/// The partition, if it may be read here. A client that says where it stands (`rack`) is told of a replica there.
+pub(crate) fn readable(
+    broker: &Broker,
+    image: &Image,
+    topic: &Topic,
+    index: i32,
+    client_epoch: i32,
+    rack: &str,
+) -> Result<Readable, NotLed> {
+    let me = broker.metadata.broker_id();
+    let metadata = known(topic, index, client_epoch)?;
+    if metadata.leader == Some(me) {
+        let led = led(broker, topic, index, client_epoch)?;
+        return Ok(Readable {
+            partition: led.partition,
+            is_led: true,
+            nearer: nearer(image, metadata, rack),
+        });
+    }
+    // Who does not say where it stands was not sent here.
+    if rack.is_empty() || metadata.leader.is_none() || !metadata.isr.contains(&me) {
+        return Err(elsewhere(metadata));
+    }
+    Ok(Readable {
+        partition: here(broker, topic, index)?,
+        is_led: false,
+        nearer: None,
+    })
+}
+
+/// A live replica in sync that stands in that rack, if the leader does not.
+fn nearer(image: &Image, metadata: &weir_quorum::image::Partition, rack: &str) -> Option<i32> {
+    let leader = image.broker(metadata.leader?)?;
+    if rack.is_empty() || leader.rack.as_deref() == Some(rack) {
+        return None;
+    }
+    let stands_there = |id: &weir_quorum::BrokerId| {
+        image
+            .broker(*id)
+            .is_some_and(|broker| !broker.fenced && broker.rack.as_deref() == Some(rack))
+    };
+    let found = metadata.isr.iter().find(|id| stands_there(id));
+    found.map(|id| id.0)
+}
+
+/// What the metadata has of a partition, if the client's idea of the leader's epoch (-1: none) is neither old nor ahead.
+fn known(
+    topic: &Topic,
+    index: i32,
+    client_epoch: i32,
+) -> Result<&weir_quorum::image::Partition, NotLed> {
+    let metadata = topic
+        .partition(index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let epoch = metadata.leader_epoch.0;
+    if client_epoch >= 0 && client_epoch < epoch {
+        return Err(NotLed {
+            error: ErrorCode::FencedLeaderEpoch.into(),
+            leader: metadata.leader.map(|leader| (leader.0, epoch)),
+        });
+    }
+    if client_epoch > epoch {
+        return Err(ErrorCode::UnknownLeaderEpoch.into());
+    }
+    Ok(metadata)
+}
+
+fn elsewhere(metadata: &weir_quorum::image::Partition) -> NotLed {
+    NotLed {
+        error: ErrorCode::NotLeaderOrFollower.into(),
+        leader: metadata
+            .leader
+            .map(|leader| (leader.0, metadata.leader_epoch.0)),
+    }
+}
+
+fn here(broker: &Broker, topic: &Topic, index: i32) -> Result<Arc<Partition>, ApiError> {
+    let key = PartitionKey {
+        topic_id: TopicId(topic.id.0),
+        partition: PartitionIndex(index),
+    };
+    broker.partitions.get(key).map_err(|error| match error {
+        // The metadata has it here, and the log is on its way: clients ask again.
+        PartitionError::NotHere => PartitionError::NotYet.into(),
+        other => ApiError::from(other),
     })
 }
 

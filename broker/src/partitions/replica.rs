@@ -20,6 +20,7 @@ use weir_log::{
     Append, AppendError, Appended, LaneError, LogReader, Observer, Origin, PartitionHandle,
     Replicate, Verified,
 };
+use weir_log::mutants::Mutant;
 use weir_replication::{Answer, Ends, Known, Leadership, Millis, Want};
 use weir_wire::{BrokerId, LeaderEpoch, Offset};
 
@@ -263,10 +264,14 @@ impl Replica {
         let reader = self.reader();
         // In this order, since the one never passes the other.
         let synced = reader.synced_end();
-        Ends {
-            received: reader.log_end(),
-            synced,
+        let received = reader.log_end();
+        if Mutant::CountReceived.is_active() {
+            return Ends {
+                received,
+                synced: received,
+            };
         }
+        Ends { received, synced }
     }
 
     fn advance(&self, end: Offset) {
@@ -502,16 +507,21 @@ impl Replica {
         registration: u64,
         ends: Ends,
     ) -> bool {
-        let now = self.now();
+        let (now, own) = (self.now(), self.ends());
         let mut state = self.lock();
         let Some(leading) = state.leading_mut(epoch) else {
             return false;
+        };
+        let is_out = !leading.leadership.known().isr.contains(&follower);
+        let ends = match Mutant::JoinEarly.is_active() && is_out {
+            true => own,
+            false => ends,
         };
         let moved = leading
             .leadership
             .heard(follower, registration, ends, now)
             .then(|| leading.moved());
-        let joins = !leading.leadership.known().isr.contains(&follower)
+        let joins = is_out
             && ends.received >= leading.leadership.high_watermark();
         drop(state);
         if let Some(end) = moved {
@@ -567,6 +577,10 @@ impl Replica {
             State::Following(following)
                 if following.epoch == epoch && following.leader == Some(leader) =>
             {
+                following.inlet = Some(Arc::clone(inlet));
+                Ok(())
+            }
+            State::Following(following) if Mutant::FollowStaleLeader.is_active() => {
                 following.inlet = Some(Arc::clone(inlet));
                 Ok(())
             }

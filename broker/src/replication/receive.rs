@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
+use weir_log::mutants::Mutant;
 use weir_log::{AppendError, LaneError, PartitionHandle};
 use weir_replication::Ends;
 use weir_replication::agreement::{History, agreed_end};
@@ -348,6 +349,10 @@ async fn begin_one(
         end,
     };
     let agreed = agreed_end(leader, begin.at.log_start, mine).filter(|agreed| *agreed >= log_start);
+    let agreed = match Mutant::TruncateToWatermark.is_active() {
+        true => Some(high_watermark.clamp(log_start, end)),
+        false => agreed,
+    };
     match agreed.filter(|_| !is_damaged) {
         Some(agreed) if agreed < high_watermark => {
             let (agreed, high_watermark) = (agreed.0, high_watermark.0);

@@ -9,7 +9,7 @@ use weir_broker::host::{Host, Threads};
 use weir_broker::net::Dialer;
 use weir_broker::quorum::Entropy;
 use weir_broker::start::{OnFatal, Running, start_on};
-use weir_log::Clock;
+use weir_log::{Clock, PartitionKey};
 use weir_log::storage_sim::{SimStorage, Unsynced};
 
 use crate::network::{HostId, Net, host_name};
@@ -63,6 +63,19 @@ struct Told {
     /// Why it ended itself.
     fatal: Option<String>,
     has_stopped: bool,
+}
+
+/// A broker's replica of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Its first offset.
+    pub start: i64,
+    /// Its batches.
+    pub batches: Vec<u8>,
+    /// Whether all of it is below the high watermark, as this replica knows it.
+    pub is_committed: bool,
+    /// Whether all replicas are in sync, as its broker knows it.
+    pub is_in_sync: bool,
 }
 
 /// How a process ended by itself.
@@ -154,6 +167,36 @@ impl Broker {
         self.process
             .as_ref()
             .is_some_and(|process| lock(&process.told).running.is_some())
+    }
+
+    /// What its replica of a partition has: where it begins, its batches as they stand in the log, and whether all replicas are in sync
+    /// as this broker knows it. `None` when it has none, or it cannot be read now.
+    #[must_use]
+    pub fn replica(&self, topic: &str, index: i32) -> Option<Replica> {
+        let process = self.process.as_ref()?;
+        let told = lock(&process.told);
+        let broker = told.running.as_ref()?.broker();
+        let image = broker.metadata.image();
+        let metadata = image.partition(topic, index)?;
+        let key = PartitionKey {
+            topic_id: weir_wire::TopicId(image.topic(topic)?.id.0),
+            partition: weir_wire::PartitionIndex(index),
+        };
+        let partition = broker.partitions.get(key).ok()?;
+        let reader = partition.reader();
+        let (start, end) = (reader.log_start(), reader.log_end());
+        let (mut next, mut batches) = (start, Vec::new());
+        while next < end {
+            let read = reader.read(next, end, 1 << 20, true).ok()?;
+            batches.extend_from_slice(&read.bytes);
+            next = read.next_offset;
+        }
+        Some(Replica {
+            start: start.0,
+            is_committed: partition.high_watermark() == end,
+            batches,
+            is_in_sync: metadata.isr.len() == metadata.replicas.len(),
+        })
     }
 
     /// Starts a process.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::broker::{Broker, Ended};
+use crate::broker::{Broker, Ended, Replica};
 use crate::client::{Admin, Client, Consumer, Member, Producer, metadata_of, read_all};
 use crate::faults::{self, Fault, Schedule};
 use crate::history::{Counts, Place, Shared, Topic};
@@ -158,6 +158,10 @@ impl Life {
             return;
         }
         self.agree();
+        if self.is_wrong() {
+            return;
+        }
+        self.replicas_agree();
         if self.is_wrong() {
             return;
         }
@@ -347,6 +351,45 @@ impl Life {
                 self.history
                     .wrong(format!("brokers do not agree in the end: {views:?}"));
                 return;
+            }
+        }
+    }
+
+    /// All replicas of every partition must come to be in sync, and be the same byte for byte.
+    fn replicas_agree(&mut self) {
+        let end_ms = self.net.now_ms() + HEAL_MS;
+        for Place(topic, index) in self.places.clone() {
+            loop {
+                let replicas: Vec<_> = self
+                    .brokers
+                    .iter()
+                    .map(|broker| broker.replica(&topic, index))
+                    .collect();
+                let first = replicas.first().cloned().flatten();
+                let is_whole = |replica: &Option<Replica>| {
+                    replica
+                        .as_ref()
+                        .is_some_and(|replica| replica.is_in_sync && replica.is_committed)
+                        && *replica == first
+                };
+                if replicas.iter().all(is_whole) {
+                    break;
+                }
+                if self.net.now_ms() >= end_ms {
+                    let what: Vec<_> = replicas
+                        .iter()
+                        .map(|replica| {
+                            replica.as_ref().map(|replica| {
+                                let hash = crate::trace::hash(&replica.batches);
+                                (replica.start, replica.batches.len(), hash, replica.is_committed, replica.is_in_sync)
+                            })
+                        })
+                        .collect();
+                    self.history
+                        .wrong(format!("{topic}-{index}: replicas do not agree in the end: {what:?}"));
+                    return;
+                }
+                self.step();
             }
         }
     }
