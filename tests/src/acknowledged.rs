@@ -68,7 +68,16 @@ impl Producer {
     /// # Panics
     /// When something is not acknowledged, or acknowledged in two places.
     #[must_use]
-    pub fn finish(mut self) -> usize {
+    pub fn finish(self) -> usize {
+        self.finish_with(|_| {})
+    }
+
+    /// As [`finish`](Self::finish); `judge` sees where each message was acknowledged.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn finish_with(mut self, judge: impl FnOnce(&BTreeMap<usize, (i32, i64)>)) -> usize {
         self.tell("stop");
         loop {
             if let Some(sent) = self.next() {
@@ -77,6 +86,7 @@ impl Producer {
                     sent,
                     "messages acknowledged of those sent"
                 );
+                judge(&self.acknowledged);
                 return sent;
             }
         }

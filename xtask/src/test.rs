@@ -61,6 +61,12 @@ const STAGES: [Stage; 8] = [
         run: conformance,
     },
     Stage {
+        name: "faults",
+        what: "brokers killed and stopped under load",
+        budget_minutes: 3,
+        run: faults,
+    },
+    Stage {
         name: "kube",
         what: "stories on a real Kubernetes",
         budget_minutes: 18,
@@ -210,6 +216,15 @@ fn conformance(filter: &str, tally: &mut Tally) -> Outcome {
         .env("WEIR_TOOLS_JARS", clients::kafka_tools()?)
         .env("WEIR_NODE_MODULES", clients::node_modules()?)
         .env("WEIR_RESULTS", paths::target().join("conformance"));
+    tally.tests(&mut tests)
+}
+
+fn faults(filter: &str, tally: &mut Tally) -> Outcome {
+    let built = binaries::build()?;
+    let mut tests = stories("faults", filter)?;
+    tests
+        .env("WEIR_BROKER_BINARY", built.broker)
+        .env("WEIR_OPERATOR_BINARY", built.operator);
     tally.tests(&mut tests)
 }
 

@@ -1,0 +1,133 @@
+//! Broker processes that are killed and stopped one after the other while clients go on: `cargo xtask test --only faults`.
+//!
+//! `WEIR_FAULTS` says how many faults there are; the few of `make test` take a minute. `WEIR_SEED` makes the same choices again.
+#![allow(clippy::print_stdout, reason = "stories say how far they are")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use weir_tests::acknowledged::Producer;
+use weir_tests::clients::Clients;
+use weir_tests::flights;
+use weir_tests::local::Local;
+use weir_tests::random::Random;
+use weir_tests::wait;
+
+/// Three brokers, and a topic of which each has a replica.
+const MANIFESTS: &str = "\
+apiVersion: weir.dev/v1alpha1
+kind: Cluster
+metadata:
+  name: shop
+spec:
+  replicas: 3
+  storage:
+    size: 1Gi
+---
+apiVersion: weir.dev/v1alpha1
+kind: Topic
+metadata:
+  name: flights
+spec:
+  clusterRef:
+    name: shop
+  partitions: 12
+  replicationFactor: 3
+";
+
+/// Faults of a run in `make test`.
+const FAULTS: u64 = 8;
+
+/// Messages that must be acknowledged while a broker is away.
+const MEANWHILE: u64 = 3_000;
+
+/// Messages that may be sent beyond those: more than the producer has in flight, so that each fault finds messages in all
+/// states.
+const STILL_ON_THEIR_WAY: u64 = 10_000;
+
+/// How long a stopped process is stopped at least: longer than its session.
+const STOPPED: Duration = Duration::from_secs(4);
+
+#[test]
+fn what_is_acknowledged_is_there_whichever_broker_is_killed_or_stopped() {
+    let flights = flights::all();
+    let faults = std::env::var("WEIR_FAULTS").map_or(FAULTS, |faults| {
+        faults.parse().expect("WEIR_FAULTS is a number")
+    });
+    let mut random = Random::announced();
+    let local = Local::start(MANIFESTS);
+    let bootstrap = local.bootstrap();
+    let all_led = |what: &str| {
+        wait::until(what, Duration::from_secs(60), || {
+            (Clients::Here.partitions(&bootstrap, "flights") == 12).then_some(())
+        });
+    };
+    all_led("the topic is there");
+
+    let mut producer = Producer::start(&Clients::Here, &bootstrap, "flights");
+    let mut gaps = Vec::new();
+    for fault in 1..=faults {
+        producer.allow(MEANWHILE + STILL_ON_THEIR_WAY);
+        producer.follow(random.between(1, MEANWHILE));
+        let brokers = wait::until("three brokers run", Duration::from_secs(60), || {
+            let brokers = local.brokers();
+            (brokers.len() == 3).then_some(brokers)
+        });
+        let which = usize::try_from(random.between(0, 3)).expect("small");
+        let broker = brokers[which.min(2)];
+        let began = Instant::now();
+        if random.between(0, 2) == 0 {
+            local.kill(&[broker]);
+            producer.follow(MEANWHILE);
+            println!("  fault {fault}: killed; {MEANWHILE} acknowledged {:.1} s after", began.elapsed().as_secs_f64());
+        } else {
+            local.signal("STOP", &[broker]);
+            producer.follow(MEANWHILE);
+            let meanwhile = began.elapsed();
+            wait::until("it was stopped for long enough", Duration::from_secs(60), || {
+                (began.elapsed() >= STOPPED).then_some(())
+            });
+            local.signal("CONT", &[broker]);
+            println!("  fault {fault}: stopped; {MEANWHILE} acknowledged {:.1} s after", meanwhile.as_secs_f64());
+        }
+        gaps.push(began.elapsed());
+    }
+
+    let sent = producer.finish_with(|acknowledged| {
+        all_led("every partition is led in the end");
+        let log = Clients::Here.read_log(&bootstrap, "flights");
+        for (number, (partition, offset)) in acknowledged {
+            let position = usize::try_from(*offset).expect("offsets are positive");
+            let held = log
+                .get(partition)
+                .and_then(|messages| messages.get(position));
+            let held = held.unwrap_or_else(|| {
+                panic!("message {number}, acknowledged at {partition}:{offset}, is gone")
+            });
+            assert!(
+                held.value.starts_with(format!("{number} ").as_bytes()),
+                "another message is where {number} was acknowledged, {partition}:{offset}"
+            );
+        }
+    });
+    let log = Clients::Here.read_log(&bootstrap, "flights");
+    let mut times: BTreeMap<&[u8], u32> = BTreeMap::new();
+    log.values()
+        .flatten()
+        .for_each(|message| *times.entry(&message.value).or_default() += 1);
+    for number in 0..sent {
+        let value = [
+            number.to_string().as_bytes(),
+            b" ",
+            &flights[number % flights.len()].value,
+        ]
+        .concat();
+        assert_eq!(
+            times.remove(value.as_slice()),
+            Some(1),
+            "times that message {number} is in the log"
+        );
+    }
+    assert!(times.is_empty(), "messages that nobody sent: {times:?}");
+    println!("  {sent} messages, each exactly once, after {faults} faults");
+}
