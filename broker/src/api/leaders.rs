@@ -84,8 +84,11 @@ pub(crate) fn led(
     }
     let partition = here(broker, topic, index)?;
     if !partition.leads(epoch) {
-        // It has not taken over yet, or has heard of the next leader: clients ask again.
-        return Err(ErrorCode::NotLeaderOrFollower.into());
+        // Either way clients ask again.
+        return Err(match partition.replica().may_lead_soon(epoch) {
+            true => ApiError::from(PartitionError::NotYet).into(),
+            false => ErrorCode::NotLeaderOrFollower.into(),
+        });
     }
     Ok(Led {
         partition,

@@ -409,6 +409,15 @@ impl Replica {
         self.lock().leading(epoch).is_some()
     }
 
+    /// Whether it does not lead in this epoch, but may some microseconds later.
+    pub(crate) fn may_lead_soon(&self, epoch: LeaderEpoch) -> bool {
+        match &*self.lock() {
+            State::Leading(_) => false,
+            State::Promoting(promoting, _) => *promoting <= epoch,
+            state => state.epoch() < epoch,
+        }
+    }
+
     /// Whether everything that was there when its epoch began is below the high watermark: only then the watermark is no lower than
     /// any that an earlier leader told (KIP-207).
     pub(crate) fn is_established(&self) -> bool {

@@ -15,6 +15,12 @@ use crate::client::{Client, PATIENCE, batch, fetch, produce, values};
 
 /// Three brokers that form one cluster.
 pub(crate) async fn cluster() -> (Vec<Running>, TempDir) {
+    let (brokers, _, dir) = cluster_with("").await;
+    (brokers, dir)
+}
+
+/// Three brokers that form one cluster, with some lines of configuration each, and how each of them is configured.
+pub(crate) async fn cluster_with(settings: &str) -> (Vec<Running>, Vec<Config>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     // Peers are named before they listen, so their ports are chosen here.
     let taken: Vec<TcpListener> = (0..3)
@@ -26,13 +32,15 @@ pub(crate) async fn cluster() -> (Vec<Running>, TempDir) {
         .collect();
     drop(taken);
     let mut starting = JoinSet::new();
+    let mut configs = Vec::new();
     for (id, address) in quorum.iter().enumerate() {
         let yaml = format!(
             "broker: {{ id: {id} }}\ndata_dir: {}/{{id}}\npeers: {quorum:?}\nlisteners:\n  kafka: {{ bind: \"127.0.0.1:0\" }}\n  \
-             quorum: {{ bind: \"{address}\" }}\n  http: {{ bind: \"127.0.0.1:0\" }}\n",
+             quorum: {{ bind: \"{address}\" }}\n  http: {{ bind: \"127.0.0.1:0\" }}\n{settings}",
             dir.path().display()
         );
         let config = Config::parse(&yaml, &Environment::new(), "test").unwrap();
+        configs.push(config.clone());
         starting.spawn(async move {
             (
                 id,
@@ -46,7 +54,7 @@ pub(crate) async fn cluster() -> (Vec<Running>, TempDir) {
         .await
         .unwrap();
     let by_id: BTreeMap<_, _> = started.into_iter().collect();
-    (by_id.into_values().collect(), dir)
+    (by_id.into_values().collect(), configs, dir)
 }
 
 /// Waits until a broker knows the topic's partitions and all three brokers.

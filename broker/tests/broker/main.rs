@@ -21,6 +21,7 @@ mod lifecycle;
 mod producing;
 mod protocol;
 mod quotas;
+mod replication;
 mod sessions;
 mod share;
 mod share_groups;

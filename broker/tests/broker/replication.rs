@@ -1,0 +1,222 @@
+//! Three brokers in one process, and partitions with a replica on each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_broker::partitions::Partition;
+use weir_broker::start::{Running, start};
+use weir_log::PartitionKey;
+use weir_wire::batch::BatchBuilder;
+use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use weir_wire::messages::{CreateTopicsRequest, CreateTopicsResponseView};
+use weir_wire::{MessageView, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
+
+use crate::client::{Client, PATIENCE, batch, build, fetch, values};
+use crate::cluster::{cluster, cluster_with};
+
+/// A topic of one partition with three replicas; acknowledged is what two of them have.
+async fn create(client: &mut Client, name: &str) {
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.to_owned(),
+            num_partitions: 1,
+            replication_factor: 3,
+            configs: vec![CreatableTopicConfig {
+                name: "min.insync.replicas".to_owned(),
+                value: Some("2".to_owned()),
+            }],
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    let body = client.call(7, &request).await;
+    let response = CreateTopicsResponseView::decode(&body, 7).unwrap().to_owned();
+    assert_eq!(
+        response.topics[0].error_code, 0,
+        "{:?}",
+        response.topics[0].error_message
+    );
+}
+
+fn partition(broker: &Running, topic: &str) -> Option<Arc<Partition>> {
+    let broker = broker.broker();
+    let id = broker.metadata.image().topic(topic)?.id;
+    let key = PartitionKey {
+        topic_id: TopicId(id.0),
+        partition: PartitionIndex(0),
+    };
+    broker.partitions.get(key).ok()
+}
+
+/// Everything that a replica has.
+fn bytes(partition: &Partition) -> Vec<u8> {
+    let reader = partition.reader();
+    let (mut next, mut bytes) = (reader.log_start(), Vec::new());
+    while next < reader.log_end() {
+        let read = reader.read(next, reader.log_end(), 1 << 20, true).unwrap();
+        bytes.extend_from_slice(&read.bytes);
+        next = read.next_offset;
+    }
+    bytes
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited for {what}"));
+}
+
+/// Who leads the topic's partition, as this broker knows.
+fn leader(broker: &Running, topic: &str) -> Option<usize> {
+    let image = broker.broker().metadata.image();
+    let leader = image.partition(topic, 0)?.leader?;
+    usize::try_from(leader.0).ok()
+}
+
+fn in_sync(broker: &Running, topic: &str) -> usize {
+    let image = broker.broker().metadata.image();
+    image
+        .partition(topic, 0)
+        .map_or(0, |partition| partition.isr.len())
+}
+
+/// Produces at whoever leads, as a client would: asks again where that changes.
+async fn produce(brokers: &[&Running], topic: &str, batch: Bytes) -> i64 {
+    let producing = async {
+        loop {
+            let known = brokers.iter().find_map(|broker| leader(broker, topic));
+            let at = brokers.iter().find(|broker| {
+                i32::try_from(known.unwrap_or(9)).ok() == Some(broker.broker().metadata.broker_id().0)
+            });
+            if let Some(at) = at {
+                let mut client = Client::connect(at.addresses().kafka).await;
+                let answer = client.produce(topic, 0, batch.clone()).await;
+                if answer.error_code == 0 {
+                    return answer.base_offset;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, producing).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_replica_has_what_was_acknowledged_byte_for_byte() {
+    let (brokers, _dir) = cluster().await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create(&mut client, "t").await;
+    let all: Vec<&Running> = brokers.iter().collect();
+    for number in 0..50 {
+        let value = format!("value {number}");
+        assert_eq!(produce(&all, "t", batch(&[&value])).await, number);
+    }
+    let replicas: Vec<_> = all
+        .iter()
+        .map(|broker| partition(broker, "t").unwrap())
+        .collect();
+    // Acknowledged is what two have; the third is on its way.
+    until("all replicas to have everything", || {
+        replicas
+            .iter()
+            .all(|replica| replica.high_watermark().0 == 50)
+    })
+    .await;
+    let first = bytes(&replicas[0]);
+    assert!(replicas.iter().all(|replica| bytes(replica) == first));
+    assert_eq!(in_sync(&brokers[0], "t"), 3);
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
+    let (brokers, configs, _dir) = cluster_with("").await;
+    let mut brokers: Vec<Option<Running>> = brokers.into_iter().map(Some).collect();
+    let mut client = Client::connect(brokers[0].as_ref().unwrap().addresses().kafka).await;
+    create(&mut client, "t").await;
+    let idempotent = |sequence: i32, values: &[&str]| {
+        let builder =
+            BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
+        build(builder, values)
+    };
+    let first = idempotent(0, &["a", "b"]);
+    for round in 0..3 {
+        let running: Vec<&Running> = brokers.iter().flatten().collect();
+        assert_eq!(produce(&running, "t", first.clone()).await, 0);
+        let next = idempotent(2 + round, &["c"]);
+        let expected = 2 + i64::from(round);
+        assert_eq!(produce(&running, "t", next.clone()).await, expected);
+        until("all to be in sync", || in_sync(running[0], "t") == 3).await;
+        let leads = leader(running[0], "t").unwrap();
+        let stopped = brokers[leads].take().unwrap();
+        stopped.stop().await;
+        let running: Vec<&Running> = brokers.iter().flatten().collect();
+        // What the producer sends again since it did not hear of it is known at the next leader.
+        assert_eq!(produce(&running, "t", next).await, expected);
+        let back = start(configs[leads].clone(), Arc::new(|what: &str| eprintln!("fatal: {what}")));
+        brokers[leads] = Some(tokio::time::timeout(PATIENCE, back).await.unwrap().unwrap());
+    }
+    let running: Vec<&Running> = brokers.iter().flatten().collect();
+    until("who was away to catch up", || {
+        running.iter().all(|broker| {
+            partition(broker, "t").is_some_and(|replica| replica.high_watermark().0 == 5)
+        })
+    })
+    .await;
+    let mut logs = running
+        .iter()
+        .map(|broker| bytes(&partition(broker, "t").unwrap()));
+    let log = logs.next().unwrap();
+    assert!(logs.all(|other| other == log));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_reads_from_the_replica_in_its_rack_and_is_sent_there_by_the_leader() {
+    let (brokers, _, _dir) = cluster_with("rack: \"{id}\"\n").await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create(&mut client, "t").await;
+    let all: Vec<&Running> = brokers.iter().collect();
+    produce(&all, "t", batch(&["a", "b"])).await;
+    until("all to know everything", || {
+        all.iter().all(|broker| {
+            partition(broker, "t").is_some_and(|replica| replica.high_watermark().0 == 2)
+        })
+    })
+    .await;
+    let leads = leader(&brokers[0], "t").unwrap();
+    let near = (leads + 1) % 3;
+    let mut request = fetch("t", 0, 0);
+    request.rack_id = near.to_string();
+    let mut at_leader = Client::connect(brokers[leads].addresses().kafka).await;
+    let answer = at_leader.fetch(12, &request).await;
+    let data = &answer.responses[0].partitions[0];
+    assert_eq!(
+        (data.error_code, data.preferred_read_replica),
+        (0, i32::try_from(near).unwrap())
+    );
+    assert!(values(data).is_empty());
+    let mut at_near = Client::connect(brokers[near].addresses().kafka).await;
+    let answer = at_near.fetch(12, &request).await;
+    let data = &answer.responses[0].partitions[0];
+    assert_eq!(values(data), [(0, "a".into()), (1, "b".into())]);
+    assert_eq!(data.preferred_read_replica, -1);
+    // Where the leader stands, or nowhere: from the leader, and from nobody else.
+    request.rack_id = leads.to_string();
+    let answer = at_leader.fetch(12, &request).await;
+    assert_eq!(values(&answer.responses[0].partitions[0]).len(), 2);
+    request.rack_id.clear();
+    let answer = at_near.fetch(12, &request).await;
+    assert_eq!(answer.responses[0].partitions[0].error_code, 6);
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
