@@ -114,6 +114,8 @@ pub struct Leadership {
     known: Known,
     own: Ends,
     followers: BTreeMap<BrokerId, Follower>,
+    /// What replicas said of themselves last, in a registration that the metadata may not have here yet.
+    said: BTreeMap<BrokerId, (u64, Ends)>,
     /// The set that was asked for and may be in force already.
     asked: Option<Want>,
     high_watermark: Offset,
@@ -143,8 +145,10 @@ impl Leadership {
             },
             own,
             followers: BTreeMap::new(),
+            said: BTreeMap::new(),
             asked: None,
-            high_watermark,
+            // What this log does not have it cannot lead to, whatever it knew of in another life.
+            high_watermark: high_watermark.min(own.received),
         };
         leadership.learn(known, now);
         leadership
@@ -182,15 +186,20 @@ impl Leadership {
                 .followers
                 .get(&replica.id)
                 .filter(|follower| follower.registration == replica.registration);
+            let said = self.said.get(&replica.id);
             let fresh = Follower {
                 registration: replica.registration,
-                ends: None,
+                ends: said
+                    .filter(|(registration, _)| *registration == replica.registration)
+                    .map(|(_, ends)| *ends),
                 caught_up: now,
                 mark,
             };
             followers.insert(replica.id, same.copied().unwrap_or(fresh));
         }
         self.followers = followers;
+        self.said
+            .retain(|id, _| known.replicas.iter().any(|replica| replica.id == *id));
         // What was asked for is done, or can be no more: it was to be made to another state.
         if self
             .asked
@@ -204,7 +213,21 @@ impl Leadership {
     }
 
     /// The leader's own log has got further. True when the watermark has moved.
-    pub fn own(&mut self, ends: Ends) -> bool {
+    pub fn own(&mut self, ends: Ends, now: Millis) -> bool {
+        let promise = self.known.promise;
+        let (before, after) = (self.own.promised(promise), ends.promised(promise));
+        if after > before {
+            // Who had everything until now is not behind yet, however long nothing came.
+            for follower in self.followers.values_mut() {
+                if follower
+                    .ends
+                    .is_some_and(|ends| ends.promised(promise) >= before)
+                {
+                    follower.caught_up = now;
+                    follower.mark = (after, now);
+                }
+            }
+        }
         self.own = ends;
         self.advance()
     }
@@ -212,6 +235,7 @@ impl Leadership {
     /// A follower says how far it is, in one of its registrations. True when the watermark has moved.
     pub fn heard(&mut self, id: BrokerId, registration: u64, ends: Ends, now: Millis) -> bool {
         let (promise, own) = (self.known.promise, self.own);
+        self.said.insert(id, (registration, ends));
         let Some(follower) = self
             .followers
             .get_mut(&id)
@@ -261,6 +285,16 @@ impl Leadership {
         };
         self.asked = Some(want.clone());
         Some(want)
+    }
+
+    /// Whether this replica is out of the in-sync set and belongs into it.
+    #[must_use]
+    pub fn may_join(&self, id: BrokerId, now: Millis) -> bool {
+        let mut replicas = self.known.replicas.iter();
+        !self.known.isr.contains(&id)
+            && replicas
+                .find(|replica| replica.id == id)
+                .is_some_and(|replica| self.belongs(replica, now, 0))
     }
 
     /// What came of the set that was asked for. True when the watermark has moved.

@@ -138,8 +138,8 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             now_ms: rules.now_ms,
             outcome,
             until: match rules.acks {
-                1 => Until::Written,
-                _ => Until::Committed,
+                -1 => Until::Committed,
+                _ => Until::Written,
             },
             of_transaction: admitted.of_transaction,
             begins_at_zero: request.version >= ADDS_FROM,

@@ -284,11 +284,15 @@ impl Partitions {
 
     /// Gives every open partition the role that the metadata has for it.
     fn assign(&self, image: &Image, wanted: &Wanted<'_>) {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        for (key, (_, metadata)) in wanted {
-            let Some(Slot::Open(partition)) = slots.get(key) else {
-                continue;
-            };
+        let open: Vec<_> = {
+            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            let open = wanted.iter().filter_map(|(key, (_, metadata))| match slots.get(key) {
+                Some(Slot::Open(partition)) => Some((Arc::clone(partition), *metadata)),
+                _ => None,
+            });
+            open.collect()
+        };
+        for (partition, metadata) in open {
             let config = partition.config();
             let from = AssignedFor {
                 metadata: Arc::clone(metadata),
@@ -456,6 +460,13 @@ impl Partitions {
             if partition.config().cleanup_policy.compact {
                 partition.handle().clean(partition.last_stable_offset());
             }
+        }
+    }
+
+    /// Lets go of every role: who waits for an acknowledgement or for records is told, and finds them elsewhere.
+    pub fn retire(&self) {
+        for partition in self.all() {
+            partition.replica().retire();
         }
     }
 

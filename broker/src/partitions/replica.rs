@@ -24,7 +24,7 @@ use weir_log::mutants::Mutant;
 use weir_replication::{Answer, Ends, Known, Leadership, Millis, Want};
 use weir_wire::{BrokerId, LeaderEpoch, Offset};
 
-use super::watermark::{Passed, Watermark};
+use super::watermark::{Abandoned, Passed, Watermark};
 use crate::replication::Links;
 
 /// Somebody who is to be told that there is something new of a partition: the sending half of a stream to another broker.
@@ -92,6 +92,27 @@ struct Following {
     inlet: Option<Arc<dyn Wake>>,
     /// What the leader says its high watermark is.
     leader_watermark: Offset,
+    /// Where the leader says its log begins, and up to where this log was asked to begin.
+    leader_start: Offset,
+    start_asked: Offset,
+}
+
+impl Following {
+    /// Lets the log begin where the leader's does, as far as this one is durable.
+    fn follow_start(&mut self, handle: &PartitionHandle) {
+        let reader = handle.reader();
+        let start = self.leader_start.min(reader.durable_end());
+        if start <= self.start_asked.max(reader.log_start()) {
+            return;
+        }
+        self.start_asked = start;
+        let key = reader.key();
+        handle.delete_records(start, move |result| {
+            if let Err(error) = result {
+                error!(%key, %error, "the log's start does not follow the leader's");
+            }
+        });
+    }
 }
 
 impl State {
@@ -146,7 +167,7 @@ pub struct Progress {
 }
 
 /// Why a stream cannot feed a partition.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum NotFed {
     /// The metadata has not come to that epoch here.
     #[error("epoch {0} is not known here yet")]
@@ -165,6 +186,9 @@ pub enum NotFed {
         /// What consumers may have seen.
         high_watermark: i64,
     },
+    /// It would be begun anew, and counts as one that has everything: the metadata has to let go of it first.
+    #[error("the replica is damaged or cannot follow, and still counts as in sync")]
+    CountsAsInSync,
     /// The log cannot be used.
     #[error("the log cannot be used: {0}")]
     Unusable(String),
@@ -192,18 +216,19 @@ impl Observer for Replica {
     }
 
     fn durable(&self, end: Offset) {
-        let ends = self.ends();
+        let (ends, now) = (self.ends(), self.now());
         let mut own = None;
         let moved = match &mut *self.lock() {
             State::Leading(leading) => {
                 own = Some(Arc::clone(&leading.own));
-                let moved = leading.leadership.own(ends);
+                let moved = leading.leadership.own(ends, now);
                 moved.then(|| leading.moved())
             }
             State::Following(following) => {
                 if let Some(inlet) = &following.inlet {
                     inlet.wake();
                 }
+                following.follow_start(&self.handle);
                 Some(following.leader_watermark.min(ends.received))
             }
             State::Unassigned | State::Promoting(..) => None,
@@ -295,12 +320,11 @@ impl Replica {
             State::Leading(leading) => Some(leading.leadership.high_watermark()),
             _ => None,
         };
+        // Within the lock: a later leader's records must not pass for those that are waited for.
+        let abandoned = deposed.map(|leading| self.depose(&leading));
         drop(state);
-        if let Some(leading) = deposed {
-            // They find out for themselves that this is over.
-            leading.outlets.iter().for_each(|(_, outlet)| outlet.wake());
-            leading.own.abandon();
-            self.watermark.abandon();
+        if let Some(abandoned) = abandoned {
+            abandoned.into_iter().for_each(Abandoned::tell);
         }
         if let Some(end) = moved {
             self.advance(end);
@@ -355,7 +379,7 @@ impl Replica {
         }
         let known = known.clone();
         let (now, watermark) = (self.now(), self.watermark.get());
-        let leadership = Leadership::new(self.me, epoch, known, ends, watermark, now);
+        let leadership = Leadership::new(self.me, epoch, known.clone(), ends, watermark, now);
         let end = leadership.high_watermark();
         let mut leading = Box::new(Leading {
             epoch,
@@ -394,14 +418,22 @@ impl Replica {
         }
     }
 
-    /// The partition goes away: it is nobody's any more.
+    /// Takes out everyone who waits for this leadership, to be told once the lock is let go of.
+    fn depose(&self, leading: &Leading) -> [Abandoned; 2] {
+        // They find out for themselves that this is over.
+        leading.outlets.iter().for_each(|(_, outlet)| outlet.wake());
+        [leading.own.abandon(), self.watermark.abandon()]
+    }
+
+    /// The partition goes away, or the broker: it is nobody's any more.
     pub(crate) fn retire(&self) {
-        let before = std::mem::replace(&mut *self.lock(), State::Unassigned);
-        if let State::Leading(leading) = before {
-            leading.outlets.iter().for_each(|(_, outlet)| outlet.wake());
-            leading.own.abandon();
-        }
-        self.watermark.abandon();
+        let mut state = self.lock();
+        let abandoned = match std::mem::replace(&mut *state, State::Unassigned) {
+            State::Leading(leading) => self.depose(&leading),
+            _ => [self.watermark.abandon(), Abandoned::default()],
+        };
+        drop(state);
+        abandoned.into_iter().for_each(Abandoned::tell);
     }
 
     /// Whether this broker leads in this epoch, and takes appends.
@@ -530,8 +562,7 @@ impl Replica {
             .leadership
             .heard(follower, registration, ends, now)
             .then(|| leading.moved());
-        let joins = is_out
-            && ends.received >= leading.leadership.high_watermark();
+        let joins = is_out && leading.leadership.may_join(follower, now);
         drop(state);
         if let Some(end) = moved {
             self.advance(end);
@@ -641,16 +672,9 @@ impl Replica {
         let mut state = self.lock();
         let following = state.fed_by(inlet).ok_or(NotFed::Another)?;
         following.leader_watermark = following.leader_watermark.max(high_watermark);
-        let reader = self.reader();
-        let end = following.leader_watermark.min(reader.log_end());
-        if log_start > reader.log_start() && log_start <= end {
-            let key = reader.key();
-            self.handle.delete_records(log_start, move |result| {
-                if let Err(error) = result {
-                    error!(%key, %error, "the log's start does not follow the leader's");
-                }
-            });
-        }
+        following.leader_start = following.leader_start.max(log_start);
+        let end = following.leader_watermark.min(self.reader().log_end());
+        following.follow_start(&self.handle);
         drop(state);
         self.advance(end);
         Ok(())
@@ -680,6 +704,8 @@ fn follow(
                 leader,
                 inlet: None,
                 leader_watermark: Offset::ZERO,
+                leader_start: Offset::ZERO,
+                start_asked: Offset::ZERO,
             });
             match std::mem::replace(state, following) {
                 State::Leading(leading) => Some(leading),

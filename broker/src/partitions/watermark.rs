@@ -42,6 +42,25 @@ struct Reader {
     wake: Arc<Notify>,
 }
 
+/// Who waited for what will not be.
+#[derive(Default)]
+pub(super) struct Abandoned {
+    passed: VecDeque<(Offset, Passed)>,
+    readers: Vec<Reader>,
+}
+
+impl Abandoned {
+    /// Tells acknowledgements that there will be none from here, and wakes readers to find out.
+    pub(super) fn tell(self) {
+        for (_, done) in self.passed {
+            done(false);
+        }
+        for reader in self.readers {
+            reader.wake.notify_one();
+        }
+    }
+}
+
 /// What a consumer may read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
@@ -165,21 +184,14 @@ impl Watermark {
         }
     }
 
-    /// Gives up on everything that waits: the partition is going away, or is led elsewhere. Who waits for an acknowledgement is
-    /// told that there will be none from here; readers are woken to find out.
-    pub fn abandon(&self) {
-        let (passed, readers) = {
-            let mut waiting = self.lock();
-            (
-                std::mem::take(&mut waiting.passed),
-                std::mem::take(&mut waiting.readers),
-            )
-        };
-        for (_, done) in passed {
-            done(false);
-        }
-        for reader in readers {
-            reader.wake.notify_one();
+    /// Gives up on everything that waits: the partition is going away, or is led elsewhere. They are to be told by whoever calls
+    /// this, who may hold a lock now.
+    #[must_use = "those who wait are to be told"]
+    pub(super) fn abandon(&self) -> Abandoned {
+        let mut waiting = self.lock();
+        Abandoned {
+            passed: std::mem::take(&mut waiting.passed),
+            readers: std::mem::take(&mut waiting.readers),
         }
     }
 
@@ -301,7 +313,7 @@ mod tests {
                 .push(has_passed);
         };
         assert!(watermark.wait_above(Offset(0), Box::new(done)).is_none());
-        watermark.abandon();
+        watermark.abandon().tell();
         watermark.advance(Offset(5), Offset(5));
         assert_eq!(
             *told.lock().unwrap_or_else(PoisonError::into_inner),

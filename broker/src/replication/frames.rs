@@ -18,12 +18,15 @@ pub(super) const FRAME_BYTES_MAX: usize = (100 << 20) + 1024;
 /// Epochs that are told of a log at most: the newest. A log with more has had as many leaders.
 pub(super) const EPOCHS_MAX: usize = 100_000;
 
-/// Length and kind.
-const HEAD_BYTES: usize = 5;
-
-/// Number of a partition on a stream.
+/// A partition on a stream, and how often its channel was begun: what is said of an earlier beginning is told from what is said of
+/// this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Channel(pub(super) u32);
+pub(super) struct Channel {
+    /// Number of the partition, as long as its leader leads in one epoch.
+    pub(super) feed: u32,
+    /// Counts beginnings.
+    pub(super) turn: u32,
+}
 
 /// What a leader says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,13 +154,26 @@ fn put_text(out: &mut BytesMut, text: &str) {
     out.put_slice(text);
 }
 
+fn put_channel(out: &mut BytesMut, channel: Channel) {
+    out.put_u32(channel.feed);
+    out.put_u32(channel.turn);
+}
+
 fn put_position(out: &mut BytesMut, at: Position) {
     out.put_i64(at.high_watermark.0);
     out.put_i64(at.log_start.0);
 }
 
+/// Appends [`ToFollower::Batches`] but for the batches, so many bytes, which are to follow.
+pub(super) fn put_batches(channel: Channel, at: Position, len: usize, out: &mut BytesMut) {
+    put(out, 2, len, |out| {
+        put_channel(out, channel);
+        put_position(out, at);
+    });
+}
+
 impl ToFollower {
-    /// Appends it; of batches everything but these, which are to follow.
+    /// Appends it.
     pub(super) fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Hello { cluster, from, to } => put(out, 0, 0, |out| {
@@ -167,7 +183,7 @@ impl ToFollower {
                 out.put_i32(to.0);
             }),
             Self::Begin(begin) => put(out, 1, 0, |out| {
-                out.put_u32(begin.channel.0);
+                put_channel(out, begin.channel);
                 out.put_u128(begin.key.topic_id.0.as_u128());
                 out.put_i32(begin.key.partition.0);
                 out.put_i32(begin.epoch.0);
@@ -183,15 +199,15 @@ impl ToFollower {
                 channel,
                 at,
                 batches,
-            } => put(out, 2, batches.len(), |out| {
-                out.put_u32(channel.0);
-                put_position(out, *at);
-            }),
+            } => {
+                put_batches(*channel, *at, batches.len(), out);
+                out.put_slice(batches);
+            }
             Self::Mark { channel, at } => put(out, 3, 0, |out| {
-                out.put_u32(channel.0);
+                put_channel(out, *channel);
                 put_position(out, *at);
             }),
-            Self::End(channel) => put(out, 4, 0, |out| out.put_u32(channel.0)),
+            Self::End(channel) => put(out, 4, 0, |out| put_channel(out, *channel)),
             Self::Ping => put(out, 5, 0, |_| {}),
         }
     }
@@ -245,7 +261,7 @@ impl ToLeader {
                 synced,
                 begins,
             } => put(out, 1, 0, |out| {
-                out.put_u32(channel.0);
+                put_channel(out, *channel);
                 out.put_i64(received.0);
                 out.put_i64(synced.0);
                 out.put_u8(u8::from(*begins));
@@ -255,7 +271,7 @@ impl ToLeader {
                 why,
                 for_good,
             } => put(out, 2, 0, |out| {
-                out.put_u32(channel.0);
+                put_channel(out, *channel);
                 out.put_u8(u8::from(*for_good));
                 put_text(out, why);
             }),
@@ -311,7 +327,10 @@ fn whole<T>(
 }
 
 fn channel(body: &mut Bytes) -> Option<Channel> {
-    body.try_get_u32().ok().map(Channel)
+    Some(Channel {
+        feed: body.try_get_u32().ok()?,
+        turn: body.try_get_u32().ok()?,
+    })
 }
 
 fn position(body: &mut Bytes) -> Option<Position> {
@@ -365,7 +384,7 @@ mod tests {
     }
 
     fn to_follower() -> Vec<ToFollower> {
-        let channel = Channel(7);
+        let channel = Channel { feed: 7, turn: 2 };
         vec![
             ToFollower::Hello {
                 cluster: "c".into(),
@@ -395,7 +414,7 @@ mod tests {
     }
 
     fn to_leader() -> Vec<ToLeader> {
-        let channel = Channel(7);
+        let channel = Channel { feed: 7, turn: 2 };
         vec![
             ToLeader::Welcome {
                 from: BrokerId(2),
@@ -420,9 +439,6 @@ mod tests {
     fn bytes(frame: &ToFollower) -> BytesMut {
         let mut out = BytesMut::new();
         frame.put(&mut out);
-        if let ToFollower::Batches { batches, .. } = frame {
-            out.put_slice(batches);
-        }
         out
     }
 

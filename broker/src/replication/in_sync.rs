@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use weir_quorum::command::{AlterInSync, InSyncChange};
-use weir_quorum::{BrokerEpoch, BrokerId, Command, PartitionEpoch, Reply, TopicId};
+use weir_quorum::{BrokerEpoch, BrokerId, Command, ErrorName, PartitionEpoch, Reply, TopicId};
 use weir_replication::{Answer, Want};
 use weir_wire::LeaderEpoch;
 
@@ -17,6 +17,9 @@ use crate::partitions::Partition;
 
 /// How often it is looked who has fallen behind. A replica that has caught up is noticed at once.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long it is waited for more of them then.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How long a replica may be behind and stay in sync. Kafka's default is 30 seconds; a broker that is gone is noticed by its
 /// heartbeats long before, so this is for one that is alive and cannot keep up, or cannot be reached by the leader alone.
@@ -30,7 +33,8 @@ pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = shared.in_sync.notified() => {}
+            // Others that catch up at the same time are asked for together.
+            () = shared.in_sync.notified() => tokio::time::sleep(GATHER).await,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         let asked = stop.run_until_cancelled(ask(&shared)).await;
@@ -89,13 +93,10 @@ async fn ask_for(
             tracing::error!(?other, "the controller answered with something else");
             vec![Answer::Unknown; wants.len()]
         }
-        Err(error) if error.name == weir_quorum::ErrorName::RequestTimedOut => {
+        // Also a refusal may come after an attempt that was carried out and whose answer was lost.
+        Err(error) => {
             debug!(%error, "nobody knows whether in-sync sets have changed");
             vec![Answer::Unknown; wants.len()]
-        }
-        Err(error) => {
-            debug!(%error, "in-sync sets are not changed");
-            vec![Answer::Refused; wants.len()]
         }
     };
     for ((partition, epoch, _), answer) in wants.iter().zip(answers) {
@@ -113,7 +114,12 @@ fn told(partition: &Partition, want: &Want, result: Result<(), weir_quorum::Cont
         }
         Err(error) => {
             debug!(%topic, partition = %index, ?isr, %error, "the in-sync set is not changed");
-            Answer::Refused
+            match error.name {
+                // Judged after the state that the change was to be made to, which was the newest: so it was not made before either.
+                ErrorName::IneligibleReplica | ErrorName::InvalidRequest => Answer::Refused,
+                // An earlier attempt may have made just this change; the metadata tells when it comes.
+                _ => Answer::Taken,
+            }
         }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
 use weir_wire::{BrokerId, LeaderEpoch};
 
-use super::frames::Channel;
 use super::ready::{Mark, Marked, Ready};
 use crate::partitions::{Replica, Wake};
 
@@ -15,7 +14,7 @@ use crate::partitions::{Replica, Wake};
 #[derive(Debug)]
 pub struct Links {
     me: BrokerId,
-    next_channel: AtomicU32,
+    next_feed: AtomicU32,
     by_broker: Mutex<BTreeMap<BrokerId, Arc<Link>>>,
     added: Notify,
 }
@@ -33,7 +32,8 @@ pub(super) struct Feed {
     this: Weak<Self>,
     link: Arc<Link>,
     mark: Mark,
-    pub(super) channel: Channel,
+    /// Its number among this broker's.
+    pub(super) id: u32,
     pub(super) replica: Arc<Replica>,
     pub(super) epoch: LeaderEpoch,
 }
@@ -58,7 +58,7 @@ impl Links {
     pub fn new(me: BrokerId) -> Arc<Self> {
         Arc::new(Self {
             me,
-            next_channel: AtomicU32::new(0),
+            next_feed: AtomicU32::new(0),
             by_broker: Mutex::default(),
             added: Notify::new(),
         })
@@ -80,7 +80,7 @@ impl Links {
             this: Weak::clone(this),
             link,
             mark: Mark::default(),
-            channel: Channel(self.next_channel.fetch_add(1, Ordering::Relaxed)),
+            id: self.next_feed.fetch_add(1, Ordering::Relaxed),
             replica: Arc::clone(replica),
             epoch,
         });

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
+use weir_log::PartitionKey;
 use weir_wire::BrokerId;
 
 pub use links::Links;
@@ -31,21 +32,15 @@ use crate::quorum::net::{Channels, Incoming, Peer};
 use frames::ToFollower;
 
 /// What the parts of replication share.
-pub struct Shared {
-    /// The cluster's metadata.
-    pub metadata: Metadata,
-    /// The partitions that are here.
-    pub partitions: Arc<Partitions>,
-    /// The ways to followers.
-    pub links: Arc<Links>,
-    /// The way to other brokers.
-    pub channels: Arc<Channels>,
-    /// What the broker stands on.
-    pub host: Host,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+pub(crate) struct Shared {
+    pub(crate) metadata: Metadata,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) channels: Arc<Channels>,
+    pub(crate) host: Host,
+    pub(crate) metrics: Arc<Metrics>,
     /// A replica may have caught up.
-    pub in_sync: Notify,
+    pub(crate) in_sync: Notify,
 }
 
 impl std::fmt::Debug for Shared {
@@ -55,7 +50,7 @@ impl std::fmt::Debug for Shared {
 }
 
 /// Replicates until `stop`. Streams that other brokers open come by `incoming`.
-pub async fn run(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>, stop: CancellationToken) {
+pub(crate) async fn run(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     tasks.spawn(in_sync::keep(Arc::clone(&shared), stop.clone()));
     let mut served = Vec::new();
@@ -99,11 +94,19 @@ impl Shared {
             return refuse(format!("a stream for broker {to}; this is {}", self.links.me()));
         }
         if let Some(peer) = peer
-            && !peer.is_broker(from.0)
+            && *peer != Peer::Broker(weir_quorum::BrokerId(from.0))
         {
             return refuse(format!("{peer:?} opens a stream as broker {from}"));
         }
         Ok(*from)
+    }
+
+    /// Whether this broker's replica of a partition may be elected, as far as is known here.
+    fn counts_as_in_sync(&self, key: &PartitionKey) -> bool {
+        let (image, me) = (self.metadata.image(), self.metadata.broker_id());
+        let topic = image.topic_by_id(weir_quorum::TopicId(key.topic_id.0));
+        let partition = topic.and_then(|topic| topic.partition(key.partition.0));
+        partition.is_some_and(|partition| partition.isr.contains(&me) || partition.elr.contains(&me))
     }
 
     /// A broker does not take connections any more.

@@ -42,7 +42,8 @@ const READ_BYTES: usize = 128 << 10;
 #[derive(Debug)]
 struct Inlet {
     this: Weak<Self>,
-    ready: Arc<Ready<Self>>,
+    /// The session's, which may be over.
+    ready: Weak<Ready<Self>>,
     mark: Mark,
     channel: Channel,
     replica: Arc<Replica>,
@@ -60,8 +61,10 @@ impl Marked for Inlet {
 
 impl Wake for Inlet {
     fn wake(&self) {
-        if let Some(this) = self.this.upgrade() {
-            self.ready.push(this);
+        if let Some(this) = self.this.upgrade()
+            && let Some(ready) = self.ready.upgrade()
+        {
+            ready.push(this);
         }
     }
 }
@@ -97,15 +100,16 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> io::Result
     let Incoming { stream, peer } = incoming;
     let (mut reading, mut writing) = tokio::io::split(stream);
     let mut buffer = BytesMut::new();
-    let hello = tokio::time::timeout(SILENCE_MAX, next(&mut reading, &mut buffer)).await??;
+    let hello = next(&mut reading, &mut buffer).await?;
     let from = shared.admit(&hello, peer.as_ref())?;
     let Some(registration) = shared.metadata.registration() else {
         return Err(io::Error::other("this broker has not registered yet"));
     };
+    let registration = registration.0;
     let mut out = BytesMut::new();
     ToLeader::Welcome {
         from: shared.links.me(),
-        registration: registration.0,
+        registration,
     }
     .put(&mut out);
     writing.write_all(&out).await?;
@@ -118,7 +122,17 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> io::Result
         state: Mutex::default(),
         says: Notify::new(),
     };
+    let is_over = async {
+        let mut images = shared.metadata.watch();
+        while images.changed().await.is_ok() {
+            if shared.metadata.registration().map(|now| now.0) != Some(registration) {
+                break;
+            }
+        }
+    };
     tokio::select! {
+        // What is said is said in one registration.
+        () = is_over => Err(io::Error::other("this broker has registered anew")),
         ended = session.hear(&mut reading, buffer) => ended,
         ended = session.say(&mut writing) => ended,
     }
@@ -136,7 +150,8 @@ async fn next(
         }
         // The rest of a large frame goes where it is to be.
         buffer.reserve(frames::missing(buffer).clamp(READ_BYTES / 8, READ_BYTES.max(buffer.len())));
-        if reading.read_buf(buffer).await? == 0 {
+        // The time is for each part of a frame: a large one may take long over a slow link.
+        if tokio::time::timeout(SILENCE_MAX, reading.read_buf(buffer)).await?? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
@@ -159,7 +174,6 @@ impl Session<'_> {
         mut buffer: BytesMut,
     ) -> io::Result<()> {
         let mut beginning: FuturesUnordered<Begun> = FuturesUnordered::new();
-        let mut deadline = Instant::now() + SILENCE_MAX;
         loop {
             let said = tokio::select! {
                 said = next(reading, &mut buffer) => said?,
@@ -167,9 +181,7 @@ impl Session<'_> {
                     self.begun(channel, begun);
                     continue;
                 }
-                () = tokio::time::sleep_until(deadline) => return Err(io::ErrorKind::TimedOut.into()),
             };
-            deadline = Instant::now() + SILENCE_MAX;
             match said {
                 ToFollower::Hello { .. } => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a second hello"));
@@ -179,7 +191,8 @@ impl Session<'_> {
                 ToFollower::Begin(begin) => {
                     let (shared, ready) = (Arc::clone(self.shared), Arc::clone(&self.ready));
                     let (from, channel) = (self.from, begin.channel);
-                    self.lock().inlets.remove(&channel);
+                    // Of an earlier turn.
+                    self.lock().inlets.retain(|open, _| open.feed != channel.feed);
                     beginning.push(Box::pin(async move {
                         (channel, begin_one(&shared, from, ready, begin).await)
                     }));
@@ -221,16 +234,20 @@ impl Session<'_> {
     fn begun(&self, channel: Channel, begun: Result<(Arc<Inlet>, Ends), NotFed>) {
         match begun {
             Ok((inlet, ends)) => {
-                let mut state = self.lock();
-                state.inlets.insert(channel, inlet);
-                ToLeader::Have {
-                    channel,
-                    received: ends.received,
-                    synced: ends.synced,
-                    begins: true,
+                {
+                    let mut state = self.lock();
+                    state.inlets.insert(channel, Arc::clone(&inlet));
+                    ToLeader::Have {
+                        channel,
+                        received: ends.received,
+                        synced: ends.synced,
+                        begins: true,
+                    }
+                    .put(&mut state.out);
                 }
-                .put(&mut state.out);
                 self.says.notify_one();
+                // It may have got further before anybody listened.
+                inlet.wake();
             }
             Err(why) => self.refuse(channel, &why),
         }
@@ -269,6 +286,14 @@ impl Session<'_> {
 
     fn say_of(&self, inlet: &Arc<Inlet>) {
         let channel = inlet.channel;
+        let is_open = self
+            .lock()
+            .inlets
+            .get(&channel)
+            .is_some_and(|open| Arc::ptr_eq(open, inlet));
+        let Some(wake) = inlet.as_wake().filter(|_| is_open) else {
+            return;
+        };
         let failed = inlet
             .failed
             .lock()
@@ -279,10 +304,6 @@ impl Session<'_> {
             self.refuse(channel, &NotFed::Append(error));
             return;
         }
-        let is_open = self.lock().inlets.get(&channel).is_some_and(|open| Arc::ptr_eq(open, inlet));
-        let Some(wake) = inlet.as_wake().filter(|_| is_open) else {
-            return;
-        };
         match inlet.replica.fed(&wake) {
             Some(ends) => {
                 let told = inlet
@@ -378,6 +399,9 @@ async fn begin_one(
             });
         }
         None => {
+            if end > log_start && shared.counts_as_in_sync(&reader.key()) {
+                return Err(NotFed::CountsAsInSync);
+            }
             let start = begin.at.log_start;
             info!(partition = %reader.key(), leader = %from, %start, is_damaged, "beginning anew from the leader's log");
             ask(replica, &wake, move |handle, done| handle.reset(start, done)).await?;
@@ -406,7 +430,7 @@ async fn claim(
                 let replica = Arc::clone(partition.replica());
                 let inlet = Arc::new_cyclic(|this| Inlet {
                     this: Weak::clone(this),
-                    ready: Arc::clone(&ready),
+                    ready: Arc::downgrade(&ready),
                     mark: Mark::default(),
                     channel: begin.channel,
                     replica: Arc::clone(&replica),
@@ -429,7 +453,7 @@ async fn claim(
         }
         // The metadata comes by itself; a log is opened some milliseconds after it.
         tokio::select! {
-            _ = images.changed() => {}
+            Ok(()) = images.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(20)) => {}
         }
     }

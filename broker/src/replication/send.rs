@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use weir_log::{Batches, ReadError};
 use weir_replication::Ends;
-use weir_wire::{BrokerId, Offset};
+use weir_wire::Offset;
+use weir_wire::batch::{BatchHeader, filler};
 
 use super::Shared;
 use super::frames::{self, Begin, Channel, Position, ToFollower, ToLeader};
@@ -53,8 +54,9 @@ pub(super) const PING_EVERY: Duration = Duration::from_millis(500);
 /// A stream on which nothing has come for so long is given up.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Before a channel that was refused is begun again: most reasons pass at once.
-const BEGIN_AGAIN: Duration = Duration::from_millis(50);
+/// Before a channel that was refused is begun again; it doubles: most reasons pass at once, and some only with a person.
+const BEGIN_MIN: Duration = Duration::from_millis(20);
+const BEGIN_MAX: Duration = Duration::from_secs(2);
 
 /// The pauses between attempts to connect.
 const CONNECT_MIN: Duration = Duration::from_millis(20);
@@ -63,7 +65,13 @@ const CONNECT_MAX: Duration = Duration::from_millis(500);
 /// One partition on a stream.
 struct Sending {
     feed: Arc<Feed>,
+    /// Of the last beginning, or of none yet.
+    channel: Channel,
     stage: Stage,
+    /// Before it is begun again if it is refused.
+    pause: Duration,
+    /// Whether it is among those that wait for their turn.
+    is_waiting: bool,
     /// What the follower was told last.
     told: Option<Position>,
     /// Where what was sent ends, and its bytes, oldest first, until it is confirmed.
@@ -97,15 +105,17 @@ struct Session<'a> {
 
 #[derive(Default)]
 struct State {
-    sending: BTreeMap<Channel, Sending>,
+    /// By the number of their feeds.
+    sending: BTreeMap<u32, Sending>,
     flying_bytes: usize,
-    /// Channels that have more to send and wait for room.
-    waiting: VecDeque<Channel>,
-    last_heard: Option<Instant>,
+    /// Feeds that may have something to send.
+    waiting: VecDeque<u32>,
+    /// Feeds that are to be begun, and when.
+    begins: BTreeSet<(Instant, u32)>,
 }
 
 /// A read that is over.
-type Read = BoxFuture<'static, (Channel, Result<Batches, ReadError>)>;
+type Read = BoxFuture<'static, (u32, Result<Batches, ReadError>)>;
 
 /// Keeps a stream to one broker, until `stop`.
 pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>, stop: CancellationToken) {
@@ -127,7 +137,11 @@ pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>, stop: Cancellation
             }
             debug!(broker = %link.to, %error, "no stream to a follower");
         }
-        // What this broker does not lead any more needs no stream.
+        // Also what came while there was no stream.
+        while let Some(feed) = link.ready.pop() {
+            feeds.insert(feed.id, feed);
+        }
+        // What this broker does not lead any more needs none.
         feeds.retain(|_, feed: &mut Arc<Feed>| feed.replica.leads(feed.epoch));
         tokio::select! {
             () = stop.cancelled() => return,
@@ -164,7 +178,7 @@ async fn session(
     shared: &Shared,
     link: &Link,
     stream: Box<dyn Stream>,
-    feeds: &mut BTreeMap<Channel, Arc<Feed>>,
+    feeds: &mut BTreeMap<u32, Arc<Feed>>,
 ) -> io::Result<()> {
     let (mut reading, mut writing) = tokio::io::split(stream);
     let mut out = BytesMut::new();
@@ -210,7 +224,7 @@ async fn session(
         .lock()
         .sending
         .values()
-        .map(|sending| (sending.feed.channel, Arc::clone(&sending.feed)))
+        .map(|sending| (sending.feed.id, Arc::clone(&sending.feed)))
         .collect();
     ended
 }
@@ -233,19 +247,51 @@ async fn next(
 
 impl State {
     fn add(&mut self, feed: Arc<Feed>) {
+        let (id, now) = (feed.id, Instant::now());
         let sending = Sending {
-            stage: Stage::New(Instant::now()),
+            channel: Channel { feed: id, turn: 0 },
+            stage: Stage::New(now),
+            pause: BEGIN_MIN,
+            is_waiting: false,
             told: None,
             flying: VecDeque::new(),
             feed,
         };
-        self.waiting.push_back(sending.feed.channel);
-        self.sending.insert(sending.feed.channel, sending);
+        self.sending.insert(id, sending);
+        self.begins.insert((now, id));
+    }
+
+    /// It may have something to send.
+    fn wait(&mut self, id: u32) {
+        if let Some(sending) = self.sending.get_mut(&id)
+            && !sending.is_waiting
+        {
+            sending.is_waiting = true;
+            self.waiting.push_back(id);
+        }
+    }
+
+    /// It is to be begun anew, after a pause.
+    fn begin_later(&mut self, id: u32) {
+        if let Some(sending) = self.sending.get_mut(&id) {
+            let at = Instant::now() + sending.pause;
+            sending.pause = (sending.pause * 2).min(BEGIN_MAX);
+            sending.stage = Stage::New(at);
+            sending.told = None;
+            self.begins.insert((at, id));
+        }
+        self.forget_flying(id);
+    }
+
+    /// The partition that was begun with this channel, and not again since.
+    fn open(&mut self, channel: Channel) -> Option<&mut Sending> {
+        let sending = self.sending.get_mut(&channel.feed)?;
+        (sending.channel == channel).then_some(sending)
     }
 
     /// What was sent up to here is there.
-    fn confirm(&mut self, channel: Channel, end: Offset) {
-        let Some(sending) = self.sending.get_mut(&channel) else {
+    fn confirm(&mut self, id: u32, end: Offset) {
+        let Some(sending) = self.sending.get_mut(&id) else {
             return;
         };
         while let Some((_, bytes)) = sending.flying.pop_front_if(|(sent, _)| *sent <= end) {
@@ -254,10 +300,18 @@ impl State {
     }
 
     /// Nobody will confirm what is under way.
-    fn forget_flying(&mut self, channel: Channel) {
-        if let Some(sending) = self.sending.get_mut(&channel) {
-            self.flying_bytes -= sending.flying.drain(..).map(|(_, bytes)| bytes).sum::<usize>();
+    fn forget_flying(&mut self, id: u32) {
+        if let Some(sending) = self.sending.get_mut(&id) {
+            let bytes: usize = sending.flying.drain(..).map(|(_, bytes)| bytes).sum();
+            self.flying_bytes -= bytes;
         }
+    }
+
+    /// Batches of this partition have gone out.
+    fn flies(&mut self, id: u32) {
+        let sending = self.sending.get(&id);
+        let last = sending.and_then(|sending| sending.flying.back());
+        self.flying_bytes += last.map_or(0, |(_, bytes)| *bytes);
     }
 }
 
@@ -298,26 +352,21 @@ impl Session<'_> {
     fn confirmed(&self, channel: Channel, ends: Ends, begins: bool) {
         let feed = {
             let mut state = self.lock();
-            if begins {
-                state.forget_flying(channel);
-            } else {
-                state.confirm(channel, ends.received);
-            }
-            let Some(sending) = state.sending.get_mut(&channel) else {
+            let Some(sending) = state.open(channel) else {
                 return;
             };
             match (begins, sending.stage) {
                 (true, Stage::Asked) => {
                     sending.stage = Stage::Live(ends.received);
-                    let channel = sending.feed.channel;
-                    let feed = Arc::clone(&sending.feed);
-                    state.waiting.push_back(channel);
-                    feed
+                    sending.pause = BEGIN_MIN;
                 }
-                // It speaks of a beginning that is over.
-                (true, _) | (false, Stage::New(_) | Stage::Asked) => return,
-                (false, _) => Arc::clone(&sending.feed),
+                (false, Stage::Live(_) | Stage::Reading(_)) => {}
+                _ => return,
             }
+            let feed = Arc::clone(&sending.feed);
+            state.confirm(channel.feed, ends.received);
+            state.wait(channel.feed);
+            feed
         };
         self.moved.notify_one();
         let replica = &feed.replica;
@@ -328,17 +377,17 @@ impl Session<'_> {
 
     fn refused(&self, channel: Channel, why: &str, for_good: bool) {
         let mut state = self.lock();
-        state.forget_flying(channel);
-        if let Some(sending) = state.sending.get_mut(&channel) {
-            let key = sending.feed.replica.reader().key();
-            if for_good {
-                warn!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed");
-                sending.stage = Stage::Over;
-            } else {
-                debug!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed yet");
-                sending.stage = Stage::New(Instant::now() + BEGIN_AGAIN);
-            }
-            sending.told = None;
+        let Some(sending) = state.open(channel) else {
+            return;
+        };
+        let key = sending.feed.replica.reader().key();
+        if for_good {
+            warn!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed");
+            sending.stage = Stage::Over;
+            state.forget_flying(channel.feed);
+        } else {
+            debug!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed yet");
+            state.begin_later(channel.feed);
         }
         self.moved.notify_one();
     }
@@ -347,8 +396,8 @@ impl Session<'_> {
     async fn send(&self, writing: &mut WriteHalf<Box<dyn Stream>>) -> io::Result<()> {
         let mut reads: FuturesUnordered<Read> = FuturesUnordered::new();
         let mut out = Out::default();
-        // Channels whose follower is to hear of the watermark alone, and since when the first of them is.
-        let mut marks: BTreeSet<Channel> = BTreeSet::new();
+        // Feeds whose follower is to hear of the watermark alone, and when the first of them is.
+        let mut marks: BTreeSet<u32> = BTreeSet::new();
         let mut marks_due: Option<Instant> = None;
         let mut last_sent = Instant::now();
         loop {
@@ -371,28 +420,18 @@ impl Session<'_> {
                 write_all(writing, bytes).await?;
                 continue;
             }
-            let next_begin = self.next_begin();
+            let next_begin = self.lock().begins.first().map(|(at, _)| *at);
             let wake = [marks_due, next_begin, Some(last_sent + PING_EVERY)];
             let wake = wake.into_iter().flatten().min().unwrap_or(now);
             tokio::select! {
                 () = self.link.ready.pushed() => {}
                 () = self.moved.notified() => {}
-                Some((channel, read)) = reads.next(), if !reads.is_empty() => {
-                    self.was_read(channel, read, &mut out);
+                Some((id, read)) = reads.next(), if !reads.is_empty() => {
+                    self.was_read(id, read, &mut out);
                 }
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
-    }
-
-    /// When the first channel that was refused is to be begun again.
-    fn next_begin(&self) -> Option<Instant> {
-        let state = self.lock();
-        let times = state.sending.values().filter_map(|sending| match sending.stage {
-            Stage::New(at) => Some(at),
-            _ => None,
-        });
-        times.min()
     }
 
     /// Puts together what goes out now.
@@ -400,32 +439,34 @@ impl Session<'_> {
         &self,
         out: &mut Out,
         reads: &mut FuturesUnordered<Read>,
-        marks: &mut BTreeSet<Channel>,
+        marks: &mut BTreeSet<u32>,
     ) {
         let mut state = self.lock();
         while let Some(feed) = self.link.ready.pop() {
-            if !state.sending.contains_key(&feed.channel) {
+            if state.sending.contains_key(&feed.id) {
+                state.wait(feed.id);
+            } else {
                 state.add(feed);
-            } else if !state.waiting.contains(&feed.channel) {
-                state.waiting.push_back(feed.channel);
             }
         }
         let now = Instant::now();
-        let due = state.sending.values().filter(|sending| matches!(sending.stage, Stage::New(at) if at <= now));
-        let due: Vec<Channel> = due.map(|sending| sending.feed.channel).collect();
-        for channel in due {
-            if !state.waiting.contains(&channel) {
-                state.waiting.push_back(channel);
-            }
+        while let Some((at, id)) = state.begins.first().copied()
+            && at <= now
+        {
+            state.begins.remove(&(at, id));
+            state.wait(id);
         }
         let mut turns = state.waiting.len();
         while turns > 0 && out.bytes < WRITE_BYTES {
-            let Some(channel) = state.waiting.pop_front() else {
+            let Some(id) = state.waiting.pop_front() else {
                 break;
             };
             turns -= 1;
-            if self.turn(&mut state, channel, out, reads, marks) == More::Yes {
-                state.waiting.push_back(channel);
+            if let Some(sending) = state.sending.get_mut(&id) {
+                sending.is_waiting = false;
+            }
+            if self.turn(&mut state, id, out, reads, marks) == More::Yes {
+                state.wait(id);
             }
         }
     }
@@ -434,32 +475,33 @@ impl Session<'_> {
     fn turn(
         &self,
         state: &mut State,
-        channel: Channel,
+        id: u32,
         out: &mut Out,
         reads: &mut FuturesUnordered<Read>,
-        marks: &mut BTreeSet<Channel>,
+        marks: &mut BTreeSet<u32>,
     ) -> More {
         let is_full = state.flying_bytes >= FLYING_BYTES_MAX;
-        let Some(sending) = state.sending.get_mut(&channel) else {
+        let Some(sending) = state.sending.get_mut(&id) else {
             return More::No;
         };
         let feed = Arc::clone(&sending.feed);
         let Some(progress) = feed.replica.progress(feed.epoch, self.link.to) else {
-            if !matches!(sending.stage, Stage::New(_)) {
-                ToFollower::End(channel).put(&mut out.head);
+            if sending.channel.turn > 0 {
+                ToFollower::End(sending.channel).put(&mut out.head);
             }
-            state.forget_flying(channel);
-            state.sending.remove(&channel);
+            state.forget_flying(id);
+            state.sending.remove(&id);
             return More::No;
         };
         let at = position(progress);
         match sending.stage {
             Stage::New(due) if due <= Instant::now() => {
                 let (epochs, end) = feed.replica.reader().history();
+                sending.channel.turn += 1;
                 sending.stage = Stage::Asked;
                 sending.told = Some(at);
                 ToFollower::Begin(Begin {
-                    channel,
+                    channel: sending.channel,
                     key: feed.replica.reader().key(),
                     epoch: feed.epoch,
                     at,
@@ -473,7 +515,7 @@ impl Session<'_> {
             Stage::New(_) | Stage::Asked | Stage::Reading(_) | Stage::Over => More::No,
             Stage::Live(next) if next >= progress.log_end => {
                 if sending.told != Some(at) {
-                    marks.insert(channel);
+                    marks.insert(id);
                 }
                 More::No
             }
@@ -489,18 +531,11 @@ impl Session<'_> {
                         let end = progress.log_end;
                         reads.push(Box::pin(async move {
                             let read = move || reader.read(next, end, TURN_BYTES, true);
-                            (channel, host.blocking(read).await)
+                            (id, host.blocking(read).await)
                         }));
                         More::No
                     }
-                    read => {
-                        let more = self.put(sending, read, at, out);
-                        let flying = sending.flying.back().map_or(0, |(_, bytes)| *bytes);
-                        if more != More::No {
-                            state.flying_bytes += flying;
-                        }
-                        more
-                    }
+                    read => self.put(state, id, (next, read), at, out),
                 }
             }
         }
@@ -509,40 +544,43 @@ impl Session<'_> {
     /// Puts batches out. [`More::Yes`] when some were.
     fn put(
         &self,
-        sending: &mut Sending,
-        read: Result<Batches, ReadError>,
+        state: &mut State,
+        id: u32,
+        (next, read): (Offset, Result<Batches, ReadError>),
         at: Position,
         out: &mut Out,
     ) -> More {
-        let channel = sending.feed.channel;
+        let Some(sending) = state.sending.get_mut(&id) else {
+            return More::No;
+        };
+        let read = read.and_then(|batches| {
+            let next_offset = batches.next_offset;
+            Ok((from(next, batches)?, next_offset))
+        });
         match read {
-            Ok(batches) if batches.bytes.is_empty() => More::No,
-            Ok(Batches {
-                bytes, next_offset, ..
-            }) => {
+            Ok((bytes, _)) if bytes.is_empty() => More::No,
+            Ok((bytes, next_offset)) => {
                 sending.stage = Stage::Live(next_offset);
                 sending.told = Some(at);
-                sending.flying.push_back((next_offset, bytes.len()));
-                out.batches(ToFollower::Batches {
-                    channel,
-                    at,
-                    batches: bytes,
-                });
+                let len = bytes.iter().map(Bytes::len).sum();
+                sending.flying.push_back((next_offset, len));
+                out.batches(sending.channel, at, bytes);
+                state.flies(id);
                 More::Yes
             }
             Err(error) => {
                 // Retention may have passed it; then the follower begins where the log does.
                 let key = sending.feed.replica.reader().key();
                 warn!(broker = %self.link.to, partition = %key, %error, "a follower's next batches cannot be read");
-                sending.stage = Stage::New(Instant::now() + BEGIN_AGAIN);
+                state.begin_later(id);
                 More::No
             }
         }
     }
 
-    fn was_read(&self, channel: Channel, read: Result<Batches, ReadError>, out: &mut Out) {
+    fn was_read(&self, id: u32, read: Result<Batches, ReadError>, out: &mut Out) {
         let mut state = self.lock();
-        let Some(sending) = state.sending.get_mut(&channel) else {
+        let Some(sending) = state.sending.get_mut(&id) else {
             return;
         };
         let Stage::Reading(next) = sending.stage else {
@@ -550,36 +588,51 @@ impl Session<'_> {
         };
         sending.stage = Stage::Live(next);
         let feed = Arc::clone(&sending.feed);
-        let Some(progress) = feed.replica.progress(feed.epoch, self.link.to) else {
-            feed.wake();
-            return;
-        };
-        if self.put(sending, read, position(progress), out) == More::Yes {
-            let flying = sending.flying.back().map_or(0, |(_, bytes)| *bytes);
-            state.flying_bytes += flying;
-            state.waiting.push_back(channel);
+        if let Some(progress) = feed.replica.progress(feed.epoch, self.link.to) {
+            self.put(&mut state, id, (next, read), position(progress), out);
         }
+        state.wait(id);
     }
 
     /// Tells followers of the watermark alone.
-    fn tell(&self, out: &mut Out, marks: &mut BTreeSet<Channel>) {
+    fn tell(&self, out: &mut Out, marks: &mut BTreeSet<u32>) {
         let mut state = self.lock();
-        for channel in std::mem::take(marks) {
-            let Some(sending) = state.sending.get_mut(&channel) else {
+        for id in std::mem::take(marks) {
+            let Some(sending) = state.sending.get_mut(&id) else {
                 continue;
             };
             let feed = Arc::clone(&sending.feed);
             let Some(progress) = feed.replica.progress(feed.epoch, self.link.to) else {
-                feed.wake();
+                state.wait(id);
                 continue;
             };
             let at = position(progress);
             if matches!(sending.stage, Stage::Live(_)) && sending.told != Some(at) {
                 sending.told = Some(at);
+                let channel = sending.channel;
                 ToFollower::Mark { channel, at }.put(&mut out.head);
             }
         }
     }
+}
+
+/// What was read, from `next` on. Where compaction has left nothing of a run of batches, one empty batch stands for all of them,
+/// and may begin before `next`: then a shorter one goes out in its place.
+fn from(next: Offset, read: Batches) -> Result<Vec<Bytes>, ReadError> {
+    if read.bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    if read.base_offset >= next {
+        return Ok(vec![read.bytes]);
+    }
+    let mut header = BatchHeader::parse(&read.bytes).map_err(|_| ReadError::Gone)?;
+    if header.record_count != 0 || read.bytes.len() < header.total_len() {
+        return Err(ReadError::Gone);
+    }
+    let last = header.last_offset();
+    header.base_offset = next;
+    let rest = read.bytes.slice(header.total_len()..);
+    Ok(vec![filler(&header, last), rest])
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -609,13 +662,12 @@ impl Out {
         self.done.is_empty() && self.head.is_empty()
     }
 
-    fn batches(&mut self, frame: ToFollower) {
-        frame.put(&mut self.head);
-        if let ToFollower::Batches { batches, .. } = frame {
-            self.bytes += batches.len();
-            self.done.push_back(self.head.split().freeze());
-            self.done.push_back(batches);
-        }
+    fn batches(&mut self, channel: Channel, at: Position, batches: Vec<Bytes>) {
+        let len = batches.iter().map(Bytes::len).sum();
+        frames::put_batches(channel, at, len, &mut self.head);
+        self.bytes += len;
+        self.done.push_back(self.head.split().freeze());
+        self.done.extend(batches.into_iter().filter(|bytes| !bytes.is_empty()));
     }
 
     fn take(&mut self) -> VecDeque<Bytes> {

@@ -56,7 +56,7 @@ fn wanted(want: Option<Want>) -> Vec<BrokerId> {
 #[test]
 fn the_watermark_is_what_all_in_sync_have_on_disk() {
     let mut leader = leader(&[ME, B], 10, 10);
-    assert!(!leader.own(synced(20)));
+    assert!(!leader.own(synced(20), Millis(0)));
     assert!(
         !leader.heard(B, 1, received(20, 10), Millis(1)),
         "received is not on disk"
@@ -92,7 +92,7 @@ fn where_received_is_enough_nobody_waits_for_a_disk() {
 #[test]
 fn below_the_minimum_the_watermark_stands_still() {
     let mut leader = leader(&[ME], 10, 10);
-    assert!(!leader.own(synced(20)));
+    assert!(!leader.own(synced(20), Millis(0)));
     assert_eq!(leader.high_watermark(), Offset(10));
 }
 
@@ -115,7 +115,7 @@ fn one_that_was_asked_to_be_taken_in_counts_from_then_on() {
     leader.heard(B, 1, synced(10), Millis(1));
     leader.heard(C, 1, synced(10), Millis(1));
     assert_eq!(wanted(leader.want(Millis(1), LAG)), [ME, B, C]);
-    leader.own(synced(20));
+    leader.own(synced(20), Millis(0));
     leader.heard(B, 1, synced(20), Millis(2));
     assert_eq!(
         leader.high_watermark(),
@@ -134,7 +134,7 @@ fn one_that_falls_behind_is_given_up_and_holds_nothing_up_when_the_metadata_says
     let mut leader = leader(&[ME, B, C], 10, 10);
     leader.heard(B, 1, synced(10), Millis(0));
     leader.heard(C, 1, synced(10), Millis(0));
-    leader.own(synced(20));
+    leader.own(synced(20), Millis(0));
     leader.heard(B, 1, synced(20), Millis(LAG - 1));
     assert_eq!(leader.want(Millis(LAG - 1), LAG), None);
     assert_eq!(leader.next_lag(LAG), Some(Millis(LAG)));
@@ -158,7 +158,7 @@ fn a_follower_that_is_always_a_little_behind_stays_in_sync() {
     leader.heard(C, 1, synced(0), Millis(0));
     for second in 1..60 {
         let (now, end) = (Millis(second * 1_000), second as i64 * 100);
-        leader.own(synced(end));
+        leader.own(synced(end), Millis(0));
         leader.heard(B, 1, synced(end), now);
         leader.heard(C, 1, synced(end - 100), now);
         assert_eq!(leader.want(now, LAG), None);
@@ -218,10 +218,10 @@ proptest! {
             match event {
                 Event::Append(count) => {
                     end += count;
-                    leader.own(received(end, leader.own.synced.0));
+                    leader.own(received(end, leader.own.synced.0), Millis(0));
                 }
                 Event::Sync => {
-                    leader.own(synced(end));
+                    leader.own(synced(end), Millis(0));
                 }
                 Event::Ack(who, by) => {
                     on_disk[*who] = (on_disk[*who] + by).min(end);
