@@ -10,12 +10,14 @@ mod partition;
 pub mod prepare;
 mod registry;
 mod replica;
+mod stored;
 mod transactions;
 mod watermark;
 
 pub use partition::{Counters, Partition};
 pub use registry::{PartitionError, Partitions};
 pub use replica::{NotFed, Progress, Replica, Until, Wake};
+pub use stored::Watermarks;
 pub use transactions::{Marker, OfTransaction};
 pub use watermark::{Isolation, WakeGuard, Watermark};
 

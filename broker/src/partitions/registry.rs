@@ -18,6 +18,7 @@ use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
 
 use super::partition::{AssignedFor, Counters, Partition, Progresses};
 use super::replica::{Assignment, Replica};
+use super::stored::Watermarks;
 use super::watermark::Watermark;
 use crate::metrics::{Metrics, OTHER_TOPICS};
 use crate::replication::Links;
@@ -62,6 +63,8 @@ pub struct Partitions {
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     slots: RwLock<HashMap<PartitionKey, Slot>>,
+    /// What was committed in an earlier life.
+    stored: Mutex<Watermarks>,
     /// The defaults of all topics, as they were when partitions were last configured.
     cluster_config: Mutex<BTreeMap<String, String>>,
     cleaner: Arc<Cleaner>,
@@ -90,6 +93,7 @@ impl Partitions {
             settings,
             metrics,
             slots: RwLock::default(),
+            stored: Mutex::default(),
             cluster_config: Mutex::default(),
             cleaner: Arc::clone(lanes.cleaner()),
             lanes: Mutex::new(Some(lanes)),
@@ -169,6 +173,25 @@ impl Partitions {
     #[must_use]
     pub fn opening(&self) -> usize {
         *self.opening.borrow()
+    }
+
+    fn stored(&self) -> MutexGuard<'_, Watermarks> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has partitions that are opened from now on begin with what was committed in an earlier life.
+    pub fn remember(&self, watermarks: Watermarks) {
+        *self.stored() = watermarks;
+    }
+
+    /// What is committed now, of every partition.
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        let all = self.all();
+        let watermarks = all
+            .iter()
+            .map(|partition| (partition.key(), partition.high_watermark()));
+        Watermarks(watermarks.collect())
     }
 
     /// Begins to open what lies in the data directory. Configurations come with the first image.
@@ -384,9 +407,12 @@ impl Partitions {
             let slot = match result {
                 Ok(opened) => {
                     report_recovery(&topic, key, &opened.report);
-                    // What is committed is not known before there is a leader: nothing is shown until then.
-                    let start = opened.report.log_start;
-                    let watermark = Arc::new(Watermark::at(start, start));
+                    // What else is committed is not known before there is a leader.
+                    let (start, end) = (opened.report.log_start, opened.report.log_end);
+                    let stored = this.stored().0.remove(&key).unwrap_or(start);
+                    let known = stored.clamp(start, end.max(start));
+                    let stable = opened.handle.reader().last_stable(known);
+                    let watermark = Arc::new(Watermark::at(known, stable));
                     let replica = Arc::new(Replica::new(
                         opened.handle.clone(),
                         Arc::clone(&watermark),
