@@ -45,7 +45,7 @@ pub enum Until {
 
 /// What the metadata makes of this broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Assignment {
+pub(crate) enum Assignment {
     /// It leads.
     Lead(LeaderEpoch, Known),
     /// It follows this broker, or waits for a leader.

@@ -22,7 +22,7 @@ use weir_log::{AppendError, LaneError, PartitionHandle};
 use weir_replication::Ends;
 use weir_replication::agreement::{History, agreed_end};
 use weir_wire::batch::batches;
-use weir_wire::{BrokerId, Offset};
+use weir_wire::BrokerId;
 
 use super::Shared;
 use super::frames::{self, Begin, Channel, ToFollower, ToLeader};

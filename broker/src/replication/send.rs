@@ -30,7 +30,7 @@ use super::frames::{self, Begin, Channel, Position, ToFollower, ToLeader};
 use super::links::{Feed, Link};
 use super::write::write_all;
 use crate::net::Stream;
-use crate::partitions::{Progress, Wake};
+use crate::partitions::Progress;
 
 /// Bytes of one partition in its turn: what a disk and a network do within a millisecond.
 const TURN_BYTES: usize = 256 << 10;

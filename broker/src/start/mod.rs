@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use lock::{DirLock, LockError};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -35,8 +35,9 @@ use crate::host::{Host, Threads};
 use crate::http::HttpListener;
 use crate::metrics::Metrics;
 use crate::net::{KafkaListener, Listener as _, Network, RequestMemory, Tcp};
-use crate::partitions::Partitions;
+use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
+use crate::replication;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
 use crate::share::{Share, ShareSettings, StatesService};
@@ -45,6 +46,9 @@ use crate::transactions::{self, TransactionCoordinators, TransactionsService};
 
 /// Left free on the data directory's file system, so that metadata and checkpoints can still be written when it is full.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
+
+/// How often the high watermarks are written: as the checkpoint is.
+const WATERMARKS_EVERY: Duration = Duration::from_secs(5);
 
 /// How often retention looks at every partition; Kafka's default is five minutes, short enough here for topics of minutes.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
@@ -196,8 +200,6 @@ pub async fn start_on<N: Network>(
         },
     };
     let (replication_in, replication_out) = mpsc::channel(STREAMS_WAITING_MAX);
-    // Nobody takes them yet.
-    drop(replication_out);
     let grpc = net::server().serve_with_incoming_shutdown(
         services,
         Box::pin(net::incoming(quorum, replication_in)),
@@ -225,6 +227,14 @@ pub async fn start_on<N: Network>(
     let me = metadata.broker_id();
     let settings = Arc::new(settings);
     let partitions = Partitions::new(me, dirs, lanes, Arc::clone(&settings), Arc::clone(&metrics));
+    let known = {
+        let (storage, dir) = (Arc::clone(&storage), config.data_dir.clone());
+        host.blocking(move || Watermarks::read(&*storage, &dir)).await
+    };
+    partitions.remember(known.map_err(|source| StartError::Logs {
+        dir: config.data_dir.clone(),
+        source,
+    })?);
     let found = partitions.recover().map_err(|source| StartError::Logs {
         dir: config.data_dir.clone(),
         source,
@@ -280,6 +290,21 @@ pub async fn start_on<N: Network>(
         move || metadata.caught_up()
     };
     tasks.spawn(Arc::clone(&partitions).follow(metadata.watch(), is_current, stop.clone()));
+    let replication = replication::Shared {
+        metadata: metadata.clone(),
+        partitions: Arc::clone(&partitions),
+        links: Arc::clone(partitions.links()),
+        channels: Arc::clone(member.channels()),
+        host: broker.host.clone(),
+        metrics: Arc::clone(&broker.metrics),
+        in_sync: Notify::new(),
+    };
+    tasks.spawn(replication::run(
+        Arc::new(replication),
+        replication_out,
+        stop.clone(),
+    ));
+    tasks.spawn(keep_watermarks(Arc::clone(&broker), stop.clone()));
     tasks.spawn(keep_retention(Arc::clone(&partitions), stop.clone()));
     tasks.spawn(keep_compacting(
         partitions,
@@ -347,6 +372,7 @@ impl Running {
         {
             warn!(?patience, "requests were still in flight");
         }
+        self.broker.partitions.retire();
         // While the listener for brokers still answers: goodbye may have to be said to this very process.
         self.member.shutdown().await;
         self.stop.cancel();
@@ -423,6 +449,34 @@ async fn active(metadata: &Metadata) {
         if images.changed().await.is_err() {
             // The quorum's node has stopped, and with it soon this process.
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Writes the high watermarks when they have changed, and in the end.
+async fn keep_watermarks(broker: Arc<Broker>, stop: CancellationToken) {
+    let mut written = Watermarks::default();
+    loop {
+        let is_over = tokio::select! {
+            () = stop.cancelled() => true,
+            () = tokio::time::sleep(WATERMARKS_EVERY) => false,
+        };
+        let now = broker.partitions.watermarks();
+        if now != written {
+            let (storage, dir) = (
+                Arc::clone(&broker.host.storage),
+                broker.config.data_dir.clone(),
+            );
+            let next = now.clone();
+            let writing = broker.host.blocking(move || next.write(&*storage, &dir));
+            match writing.await {
+                Ok(()) => written = now,
+                // What stands there is older, and as true.
+                Err(error) => warn!(%error, "the high watermarks are not kept"),
+            }
+        }
+        if is_over {
+            return;
         }
     }
 }

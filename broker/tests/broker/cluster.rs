@@ -35,7 +35,7 @@ pub(crate) async fn cluster_with(settings: &str) -> (Vec<Running>, Vec<Config>, 
     let mut configs = Vec::new();
     for (id, address) in quorum.iter().enumerate() {
         let yaml = format!(
-            "broker: {{ id: {id} }}\ndata_dir: {}/{{id}}\npeers: {quorum:?}\nlisteners:\n  kafka: {{ bind: \"127.0.0.1:0\" }}\n  \
+            "broker: {{ id: {id}, rack: \"{id}\" }}\ndata_dir: {}/{{id}}\npeers: {quorum:?}\nlisteners:\n  kafka: {{ bind: \"127.0.0.1:0\" }}\n  \
              quorum: {{ bind: \"{address}\" }}\n  http: {{ bind: \"127.0.0.1:0\" }}\n{settings}",
             dir.path().display()
         );

@@ -181,7 +181,7 @@ async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_reads_from_the_replica_in_its_rack_and_is_sent_there_by_the_leader() {
-    let (brokers, _, _dir) = cluster_with("rack: \"{id}\"\n").await;
+    let (brokers, _, _dir) = cluster_with("").await;
     let mut client = Client::connect(brokers[0].addresses().kafka).await;
     create(&mut client, "t").await;
     let all: Vec<&Running> = brokers.iter().collect();

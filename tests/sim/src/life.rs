@@ -91,8 +91,9 @@ impl Life {
         // Small segments, so that logs have many; groups that form quickly.
         let segment_bytes = *random.pick(&[16_384, 65_536, 1 << 20]);
         let settings = format!(
-            "topics: {{ segment.bytes: {segment_bytes} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
-             offsets_partitions: 4 }}\nshutdown_timeout: 2s\n"
+            "topics: {{ segment.bytes: {segment_bytes}, default.replication.factor: {count}, min.insync.replicas: {} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
+             offsets_partitions: 4 }}\nshutdown_timeout: 2s\n",
+            if count == 3 { 2 } else { 1 }
         );
         let brokers = (0..count)
             .map(|id| Broker::new(id, count, &settings, &net, random.fork()))
