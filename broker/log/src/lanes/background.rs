@@ -72,6 +72,7 @@ impl Job {
         let Self {
             slot, work, queue, ..
         } = self;
+        let mut told = None;
         let (done, result) = match work {
             Work::Sync(work) => {
                 let result = work.run();
@@ -85,7 +86,7 @@ impl Job {
             Work::Clean(job) => (JobDone::Cleaned, job.run()),
             Work::Delete { dir, key, done } => {
                 let result = dir.remove(key);
-                done(result.clone().map_err(LaneError::from));
+                told = Some((done, result.clone().map_err(LaneError::from)));
                 (JobDone::Deleted(key), result)
             }
         };
@@ -98,6 +99,10 @@ impl Job {
             Ok(()) => done,
         };
         queue.push(Command::JobDone(slot, done));
+        // Only now: whoever hears of it may make the partition anew, and must find its place free.
+        if let Some((done, result)) = told {
+            done(result);
+        }
     }
 }
 

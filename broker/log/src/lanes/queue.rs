@@ -51,8 +51,16 @@ impl Queue {
         let bytes = command.bytes();
         // A batch above the bound by itself is taken when nothing else waits: it has passed the broker's own limit.
         let full = bytes > 0 && state.bytes > 0 && state.bytes + bytes > self.bytes_max;
-        // Background work was begun by the lane itself and is bounded there; its end must not get lost.
-        let counted = !matches!(command, Command::JobDone(..) | Command::Shutdown(..));
+        // Background work was begun by the lane itself and is bounded there; its end must not get lost. Nor must the end of a
+        // partition, and what the beginning of its leadership waits for: there are few of them for each partition.
+        let counted = !matches!(
+            command,
+            Command::JobDone(..)
+                | Command::Shutdown(..)
+                | Command::Ends(..)
+                | Command::Close(..)
+                | Command::Delete(..)
+        );
         let refusal = if state.stopped {
             Some(Refusal::Stopped)
         } else if full || counted && state.commands.len() >= self.commands_max {
