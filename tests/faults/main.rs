@@ -79,16 +79,24 @@ fn what_is_acknowledged_is_there_whichever_broker_is_killed_or_stopped() {
         if random.between(0, 2) == 0 {
             local.kill(&[broker]);
             producer.follow(MEANWHILE);
-            println!("  fault {fault}: killed; {MEANWHILE} acknowledged {:.1} s after", began.elapsed().as_secs_f64());
+            println!(
+                "  fault {fault}: killed; {MEANWHILE} acknowledged {:.1} s after",
+                began.elapsed().as_secs_f64()
+            );
         } else {
             local.signal("STOP", &[broker]);
             producer.follow(MEANWHILE);
             let meanwhile = began.elapsed();
-            wait::until("it was stopped for long enough", Duration::from_secs(60), || {
-                (began.elapsed() >= STOPPED).then_some(())
-            });
+            wait::until(
+                "it was stopped for long enough",
+                Duration::from_secs(60),
+                || (began.elapsed() >= STOPPED).then_some(()),
+            );
             local.signal("CONT", &[broker]);
-            println!("  fault {fault}: stopped; {MEANWHILE} acknowledged {:.1} s after", meanwhile.as_secs_f64());
+            println!(
+                "  fault {fault}: stopped; {MEANWHILE} acknowledged {:.1} s after",
+                meanwhile.as_secs_f64()
+            );
         }
         gaps.push(began.elapsed());
     }

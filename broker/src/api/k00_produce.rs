@@ -27,8 +27,8 @@ use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
-use crate::partitions::{OfTransaction, Until};
 use crate::partitions::prepare::{self, Effort, Unfit};
+use crate::partitions::{OfTransaction, Until};
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
 
@@ -218,9 +218,11 @@ fn append(broker: &Broker, led: Led, job: Job) {
             }
         };
         match (prepared, of_transaction) {
-            (Ok(batch), None) => led.partition.append(batch, led.epoch, until, move |result| {
-                outcome.set(result.map_err(Unfit::from));
-            }),
+            (Ok(batch), None) => led
+                .partition
+                .append(batch, led.epoch, until, move |result| {
+                    outcome.set(result.map_err(Unfit::from));
+                }),
             (Ok(batch), Some((producer, base_sequence))) => {
                 let offered = OfTransaction {
                     batch,

@@ -202,7 +202,10 @@ impl Partition {
             .assigned_for
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if assigned.as_ref().is_some_and(|before| before.is_same(&from)) {
+        if assigned
+            .as_ref()
+            .is_some_and(|before| before.is_same(&from))
+        {
             return;
         }
         self.replica.assign(assignment());
@@ -298,8 +301,12 @@ impl Partition {
         verified: Option<Verified>,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
     ) {
-        self.replica
-            .append((batch, leader_epoch), (origin, verified), Until::Committed, done);
+        self.replica.append(
+            (batch, leader_epoch),
+            (origin, verified),
+            Until::Committed,
+            done,
+        );
     }
 
     /// As [`append`](Self::append), to be awaited. The batch is queued when this is called, not when it is first polled.

@@ -47,8 +47,7 @@ enum Slot {
 }
 
 /// What is to be here, as the metadata says.
-type Wanted<'i> =
-    BTreeMap<PartitionKey, (&'i Arc<Topic>, &'i Arc<weir_quorum::image::Partition>)>;
+type Wanted<'i> = BTreeMap<PartitionKey, (&'i Arc<Topic>, &'i Arc<weir_quorum::image::Partition>)>;
 
 /// All partitions of this broker.
 #[derive(Debug)]
@@ -309,10 +308,12 @@ impl Partitions {
     fn assign(&self, image: &Image, wanted: &Wanted<'_>) {
         let open: Vec<_> = {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-            let open = wanted.iter().filter_map(|(key, (_, metadata))| match slots.get(key) {
-                Some(Slot::Open(partition)) => Some((Arc::clone(partition), *metadata)),
-                _ => None,
-            });
+            let open = wanted
+                .iter()
+                .filter_map(|(key, (_, metadata))| match slots.get(key) {
+                    Some(Slot::Open(partition)) => Some((Arc::clone(partition), *metadata)),
+                    _ => None,
+                });
             open.collect()
         };
         for (partition, metadata) in open {

@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::error;
+use weir_log::mutants::Mutant;
 use weir_log::{
     Append, AppendError, Appended, LaneError, LogReader, Observer, Origin, PartitionHandle,
     Replicate, Verified,
 };
-use weir_log::mutants::Mutant;
 use weir_replication::{Answer, Ends, Known, Leadership, Millis, Want};
 use weir_wire::{BrokerId, LeaderEpoch, Offset};
 
@@ -179,7 +179,9 @@ pub enum NotFed {
     #[error("another stream feeds the partition")]
     Another,
     /// What is to be cut off lies below the high watermark: a mistake that nobody must mend by losing records.
-    #[error("the leader's log parts from this one at {agreed}, below the high watermark {high_watermark}")]
+    #[error(
+        "the leader's log parts from this one at {agreed}, below the high watermark {high_watermark}"
+    )]
     BelowWatermark {
         /// Where.
         agreed: i64,
@@ -256,7 +258,11 @@ impl Leading {
 }
 
 impl Replica {
-    pub(crate) fn new(handle: PartitionHandle, watermark: Arc<Watermark>, links: Arc<Links>) -> Self {
+    pub(crate) fn new(
+        handle: PartitionHandle,
+        watermark: Arc<Watermark>,
+        links: Arc<Links>,
+    ) -> Self {
         Self {
             me: links.me(),
             handle,
@@ -594,10 +600,7 @@ impl Replica {
             return;
         };
         leading.is_unsure = answer == Answer::Unknown;
-        let moved = leading
-            .leadership
-            .answered(answer)
-            .then(|| leading.moved());
+        let moved = leading.leadership.answered(answer).then(|| leading.moved());
         drop(state);
         if let Some(end) = moved {
             self.advance(end);
@@ -688,11 +691,7 @@ impl Replica {
     }
 }
 
-fn follow(
-    state: &mut State,
-    epoch: LeaderEpoch,
-    leader: Option<BrokerId>,
-) -> Option<Box<Leading>> {
+fn follow(state: &mut State, epoch: LeaderEpoch, leader: Option<BrokerId>) -> Option<Box<Leading>> {
     match state {
         State::Following(following) if following.epoch == epoch => {
             following.leader = leader;

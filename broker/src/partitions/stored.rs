@@ -69,7 +69,10 @@ mod tests {
         let storage = SimStorage::new();
         let dir = Path::new("/data");
         storage.create_dir_all(dir).unwrap();
-        assert_eq!(Watermarks::read(&storage, dir).unwrap(), Watermarks::default());
+        assert_eq!(
+            Watermarks::read(&storage, dir).unwrap(),
+            Watermarks::default()
+        );
         let key = |topic, partition| PartitionKey {
             topic_id: TopicId(Uuid::from_u128(topic)),
             partition: PartitionIndex(partition),

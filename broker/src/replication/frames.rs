@@ -217,32 +217,32 @@ impl ToFollower {
     }
 
     fn read(kind: u8, body: &mut Bytes) -> Option<Result<Self, FrameError>> {
-            Some(Ok(match kind {
-                0 => {
-                    let version = body.try_get_u16().ok()?;
-                    if version != VERSION {
-                        return Some(Err(FrameError::Version(version)));
-                    }
-                    Self::Hello {
-                        cluster: text(body)?,
-                        from: BrokerId(body.try_get_i32().ok()?),
-                        to: BrokerId(body.try_get_i32().ok()?),
-                    }
+        Some(Ok(match kind {
+            0 => {
+                let version = body.try_get_u16().ok()?;
+                if version != VERSION {
+                    return Some(Err(FrameError::Version(version)));
                 }
-                1 => Self::Begin(begin(body)?),
-                2 => Self::Batches {
-                    channel: channel(body)?,
-                    at: position(body)?,
-                    batches: std::mem::take(body),
-                },
-                3 => Self::Mark {
-                    channel: channel(body)?,
-                    at: position(body)?,
-                },
-                4 => Self::End(channel(body)?),
-                5 => Self::Ping,
-                other => return Some(Err(FrameError::Kind(other))),
-            }))
+                Self::Hello {
+                    cluster: text(body)?,
+                    from: BrokerId(body.try_get_i32().ok()?),
+                    to: BrokerId(body.try_get_i32().ok()?),
+                }
+            }
+            1 => Self::Begin(begin(body)?),
+            2 => Self::Batches {
+                channel: channel(body)?,
+                at: position(body)?,
+                batches: std::mem::take(body),
+            },
+            3 => Self::Mark {
+                channel: channel(body)?,
+                at: position(body)?,
+            },
+            4 => Self::End(channel(body)?),
+            5 => Self::Ping,
+            other => return Some(Err(FrameError::Kind(other))),
+        }))
     }
 }
 
@@ -284,31 +284,31 @@ impl ToLeader {
     }
 
     fn read(kind: u8, body: &mut Bytes) -> Option<Result<Self, FrameError>> {
-            Some(Ok(match kind {
-                0 => {
-                    let version = body.try_get_u16().ok()?;
-                    if version != VERSION {
-                        return Some(Err(FrameError::Version(version)));
-                    }
-                    Self::Welcome {
-                        from: BrokerId(body.try_get_i32().ok()?),
-                        registration: body.try_get_u64().ok()?,
-                    }
+        Some(Ok(match kind {
+            0 => {
+                let version = body.try_get_u16().ok()?;
+                if version != VERSION {
+                    return Some(Err(FrameError::Version(version)));
                 }
-                1 => Self::Have {
-                    channel: channel(body)?,
-                    received: Offset(body.try_get_i64().ok()?),
-                    synced: Offset(body.try_get_i64().ok()?),
-                    begins: body.try_get_u8().ok()? != 0,
-                },
-                2 => Self::Refused {
-                    channel: channel(body)?,
-                    for_good: body.try_get_u8().ok()? != 0,
-                    why: text(body)?,
-                },
-                3 => Self::Pong,
-                other => return Some(Err(FrameError::Kind(other))),
-            }))
+                Self::Welcome {
+                    from: BrokerId(body.try_get_i32().ok()?),
+                    registration: body.try_get_u64().ok()?,
+                }
+            }
+            1 => Self::Have {
+                channel: channel(body)?,
+                received: Offset(body.try_get_i64().ok()?),
+                synced: Offset(body.try_get_i64().ok()?),
+                begins: body.try_get_u8().ok()? != 0,
+            },
+            2 => Self::Refused {
+                channel: channel(body)?,
+                for_good: body.try_get_u8().ok()? != 0,
+                why: text(body)?,
+            },
+            3 => Self::Pong,
+            other => return Some(Err(FrameError::Kind(other))),
+        }))
     }
 }
 
@@ -445,7 +445,9 @@ mod tests {
     #[test]
     fn frames_are_read_as_they_were_written_however_they_arrive() {
         let mut all = BytesMut::new();
-        to_follower().iter().for_each(|frame| all.put_slice(&bytes(frame)));
+        to_follower()
+            .iter()
+            .for_each(|frame| all.put_slice(&bytes(frame)));
         let (mut buffer, mut read) = (BytesMut::new(), Vec::new());
         for byte in all {
             buffer.put_u8(byte);
@@ -471,7 +473,10 @@ mod tests {
         assert_eq!(ToFollower::take(9, Bytes::new()), Err(FrameError::Kind(9)));
         assert_eq!(ToLeader::take(9, Bytes::new()), Err(FrameError::Kind(9)));
         let old = Bytes::from_static(&[0, 2]);
-        assert_eq!(ToFollower::take(0, old.clone()), Err(FrameError::Version(2)));
+        assert_eq!(
+            ToFollower::take(0, old.clone()),
+            Err(FrameError::Version(2))
+        );
         assert_eq!(ToLeader::take(0, old), Err(FrameError::Version(2)));
         for frame in to_follower() {
             let mut whole = bytes(&frame);

@@ -104,7 +104,11 @@ async fn ask_for(
     }
 }
 
-fn told(partition: &Partition, want: &Want, result: Result<(), weir_quorum::ControlError>) -> Answer {
+fn told(
+    partition: &Partition,
+    want: &Want,
+    result: Result<(), weir_quorum::ControlError>,
+) -> Answer {
     let isr: Vec<i32> = want.isr.iter().map(|(id, _)| id.0).collect();
     let (topic, index) = (partition.topic(), partition.key().partition);
     match result {

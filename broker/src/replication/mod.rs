@@ -50,7 +50,11 @@ impl std::fmt::Debug for Shared {
 }
 
 /// Replicates until `stop`. Streams that other brokers open come by `incoming`.
-pub(crate) async fn run(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>, stop: CancellationToken) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut incoming: mpsc::Receiver<Incoming>,
+    stop: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     tasks.spawn(in_sync::keep(Arc::clone(&shared), stop.clone()));
     let mut served = Vec::new();
@@ -86,12 +90,19 @@ impl Shared {
         let ToFollower::Hello { cluster, from, to } = hello else {
             return refuse("a stream that does not begin with a hello".into());
         };
-        let ours = self.metadata.cluster_id().map(|id| id.0).unwrap_or_default();
+        let ours = self
+            .metadata
+            .cluster_id()
+            .map(|id| id.0)
+            .unwrap_or_default();
         if *cluster != ours || ours.is_empty() {
             return refuse(format!("a stream of cluster {cluster:?}; this is {ours:?}"));
         }
         if *to != self.links.me() {
-            return refuse(format!("a stream for broker {to}; this is {}", self.links.me()));
+            return refuse(format!(
+                "a stream for broker {to}; this is {}",
+                self.links.me()
+            ));
         }
         if let Some(peer) = peer
             && *peer != Peer::Broker(weir_quorum::BrokerId(from.0))
@@ -106,7 +117,8 @@ impl Shared {
         let (image, me) = (self.metadata.image(), self.metadata.broker_id());
         let topic = image.topic_by_id(weir_quorum::TopicId(key.topic_id.0));
         let partition = topic.and_then(|topic| topic.partition(key.partition.0));
-        partition.is_some_and(|partition| partition.isr.contains(&me) || partition.elr.contains(&me))
+        partition
+            .is_some_and(|partition| partition.isr.contains(&me) || partition.elr.contains(&me))
     }
 
     /// A broker does not take connections any more.

@@ -21,8 +21,8 @@ use weir_log::mutants::Mutant;
 use weir_log::{AppendError, LaneError, PartitionHandle};
 use weir_replication::Ends;
 use weir_replication::agreement::{History, agreed_end};
-use weir_wire::batch::batches;
 use weir_wire::BrokerId;
+use weir_wire::batch::batches;
 
 use super::Shared;
 use super::frames::{self, Begin, Channel, ToFollower, ToLeader};
@@ -192,7 +192,9 @@ impl Session<'_> {
                     let (shared, ready) = (Arc::clone(self.shared), Arc::clone(&self.ready));
                     let (from, channel) = (self.from, begin.channel);
                     // Of an earlier turn.
-                    self.lock().inlets.retain(|open, _| open.feed != channel.feed);
+                    self.lock()
+                        .inlets
+                        .retain(|open, _| open.feed != channel.feed);
                     beginning.push(Box::pin(async move {
                         (channel, begin_one(&shared, from, ready, begin).await)
                     }));
@@ -392,7 +394,10 @@ async fn begin_one(
         }
         Some(_) => {}
         // The same below the watermark: what is thrown away must be at the leader, or gone there by retention.
-        None if !is_damaged && high_watermark > log_start && high_watermark > begin.at.log_start => {
+        None if !is_damaged
+            && high_watermark > log_start
+            && high_watermark > begin.at.log_start =>
+        {
             return Err(NotFed::BelowWatermark {
                 agreed: begin.at.log_start.0,
                 high_watermark: high_watermark.0,
@@ -404,7 +409,10 @@ async fn begin_one(
             }
             let start = begin.at.log_start;
             info!(partition = %reader.key(), leader = %from, %start, is_damaged, "beginning anew from the leader's log");
-            ask(replica, &wake, move |handle, done| handle.reset(start, done)).await?;
+            ask(replica, &wake, move |handle, done| {
+                handle.reset(start, done)
+            })
+            .await?;
         }
     }
     ask(replica, &wake, |handle, done| handle.ends(done)).await?;

@@ -164,9 +164,8 @@ async fn connect(shared: &Shared, link: &Link) -> io::Result<Box<dyn Stream>> {
         let broker = image.broker(weir_quorum::BrokerId(link.to.0));
         broker.map(|broker| broker.quorum_address.clone())
     };
-    let address = address.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, "the broker is not registered")
-    })?;
+    let address = address
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the broker is not registered"))?;
     shared.channels.stream(&address).await
 }
 
@@ -332,7 +331,10 @@ impl Session<'_> {
             match said {
                 ToLeader::Pong => {}
                 ToLeader::Welcome { .. } => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a second welcome"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "a second welcome",
+                    ));
                 }
                 ToLeader::Have {
                     channel,
@@ -408,7 +410,9 @@ impl Session<'_> {
             }
             marks_due = match marks.is_empty() {
                 true => None,
-                false => marks_due.filter(|due| *due > now).or(Some(now + MARK_AFTER)),
+                false => marks_due
+                    .filter(|due| *due > now)
+                    .or(Some(now + MARK_AFTER)),
             };
             if out.is_empty() && now.duration_since(last_sent) >= PING_EVERY {
                 ToFollower::Ping.put(&mut out.head);
@@ -435,12 +439,7 @@ impl Session<'_> {
     }
 
     /// Puts together what goes out now.
-    fn gather(
-        &self,
-        out: &mut Out,
-        reads: &mut FuturesUnordered<Read>,
-        marks: &mut BTreeSet<u32>,
-    ) {
+    fn gather(&self, out: &mut Out, reads: &mut FuturesUnordered<Read>, marks: &mut BTreeSet<u32>) {
         let mut state = self.lock();
         while let Some(feed) = self.link.ready.pop() {
             if state.sending.contains_key(&feed.id) {
@@ -667,7 +666,8 @@ impl Out {
         frames::put_batches(channel, at, len, &mut self.head);
         self.bytes += len;
         self.done.push_back(self.head.split().freeze());
-        self.done.extend(batches.into_iter().filter(|bytes| !bytes.is_empty()));
+        self.done
+            .extend(batches.into_iter().filter(|bytes| !bytes.is_empty()));
     }
 
     fn take(&mut self) -> VecDeque<Bytes> {

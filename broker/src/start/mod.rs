@@ -37,9 +37,9 @@ use crate::metrics::Metrics;
 use crate::net::{KafkaListener, Listener as _, Network, RequestMemory, Tcp};
 use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
-use crate::replication;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
+use crate::replication;
 use crate::share::{Share, ShareSettings, StatesService};
 use crate::telemetry::Telemetry;
 use crate::transactions::{self, TransactionCoordinators, TransactionsService};
@@ -229,7 +229,8 @@ pub async fn start_on<N: Network>(
     let partitions = Partitions::new(me, dirs, lanes, Arc::clone(&settings), Arc::clone(&metrics));
     let known = {
         let (storage, dir) = (Arc::clone(&storage), config.data_dir.clone());
-        host.blocking(move || Watermarks::read(&*storage, &dir)).await
+        host.blocking(move || Watermarks::read(&*storage, &dir))
+            .await
     };
     partitions.remember(known.map_err(|source| StartError::Logs {
         dir: config.data_dir.clone(),

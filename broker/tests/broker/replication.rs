@@ -32,7 +32,9 @@ async fn create(client: &mut Client, name: &str) {
         ..CreateTopicsRequest::default()
     };
     let body = client.call(7, &request).await;
-    let response = CreateTopicsResponseView::decode(&body, 7).unwrap().to_owned();
+    let response = CreateTopicsResponseView::decode(&body, 7)
+        .unwrap()
+        .to_owned();
     assert_eq!(
         response.topics[0].error_code, 0,
         "{:?}",
@@ -93,7 +95,8 @@ async fn produce(brokers: &[&Running], topic: &str, batch: Bytes) -> i64 {
         loop {
             let known = brokers.iter().find_map(|broker| leader(broker, topic));
             let at = brokers.iter().find(|broker| {
-                i32::try_from(known.unwrap_or(9)).ok() == Some(broker.broker().metadata.broker_id().0)
+                i32::try_from(known.unwrap_or(9)).ok()
+                    == Some(broker.broker().metadata.broker_id().0)
             });
             if let Some(at) = at {
                 let mut client = Client::connect(at.addresses().kafka).await;
@@ -144,8 +147,7 @@ async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
     let mut client = Client::connect(brokers[0].as_ref().unwrap().addresses().kafka).await;
     create(&mut client, "t").await;
     let idempotent = |sequence: i32, values: &[&str]| {
-        let builder =
-            BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
+        let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
         build(builder, values)
     };
     let first = idempotent(0, &["a", "b"]);
@@ -162,7 +164,10 @@ async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
         let running: Vec<&Running> = brokers.iter().flatten().collect();
         // What the producer sends again since it did not hear of it is known at the next leader.
         assert_eq!(produce(&running, "t", next).await, expected);
-        let back = start(configs[leads].clone(), Arc::new(|what: &str| eprintln!("fatal: {what}")));
+        let back = start(
+            configs[leads].clone(),
+            Arc::new(|what: &str| eprintln!("fatal: {what}")),
+        );
         brokers[leads] = Some(tokio::time::timeout(PATIENCE, back).await.unwrap().unwrap());
     }
     let running: Vec<&Running> = brokers.iter().flatten().collect();

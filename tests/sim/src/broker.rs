@@ -9,8 +9,8 @@ use weir_broker::host::{Host, Threads};
 use weir_broker::net::Dialer;
 use weir_broker::quorum::Entropy;
 use weir_broker::start::{OnFatal, Running, start_on};
-use weir_log::{Clock, PartitionKey};
 use weir_log::storage_sim::{SimStorage, Unsynced};
+use weir_log::{Clock, PartitionKey};
 
 use crate::network::{HostId, Net, host_name};
 use crate::node::Node;

@@ -382,12 +382,19 @@ impl Life {
                         .map(|replica| {
                             replica.as_ref().map(|replica| {
                                 let hash = crate::trace::hash(&replica.batches);
-                                (replica.start, replica.batches.len(), hash, replica.is_committed, replica.is_in_sync)
+                                (
+                                    replica.start,
+                                    replica.batches.len(),
+                                    hash,
+                                    replica.is_committed,
+                                    replica.is_in_sync,
+                                )
                             })
                         })
                         .collect();
-                    self.history
-                        .wrong(format!("{topic}-{index}: replicas do not agree in the end: {what:?}"));
+                    self.history.wrong(format!(
+                        "{topic}-{index}: replicas do not agree in the end: {what:?}"
+                    ));
                     return;
                 }
                 self.step();
