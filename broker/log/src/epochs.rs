@@ -31,9 +31,11 @@ impl Epochs {
         self.starts.last().map(|(epoch, _)| *epoch)
     }
 
-    /// A batch of this epoch begins at `offset`, the log's end.
+    /// A batch of this epoch begins at `offset`, the log's end. An epoch that began there and has no batch any more is forgotten, as it
+    /// would be by whoever reads the log.
     pub(crate) fn assign(&mut self, epoch: LeaderEpoch, offset: Offset) {
         if self.latest().is_none_or(|latest| latest < epoch) {
+            self.cut(offset);
             self.starts.push((epoch, offset));
         }
     }

@@ -4,18 +4,16 @@
 //! A power cut may come at every step. What is found after it is the log as it was, perhaps cut at its end, or an empty one,
 //! at its old start or at the new one; so the steps are, each on disk before the next:
 //!
-//! 1. the checkpoint vouches for nothing any more;
-//! 2. the first segment is empty: what lies behind it does not follow it, and is not part of the log;
-//! 3. everything else is gone: segments, indexes, snapshots;
-//! 4. the first segment is gone too;
-//! 5. the log begins at the new start;
-//! 6. there is a segment that begins there;
-//! 7. the checkpoint says so.
+//! 1. the checkpoint vouches for nothing any more: what does not follow the first segment is not part of the log;
+//! 2. everything is gone but the first segment: other segments, indexes, snapshots;
+//! 3. the first segment is gone too, without which a later one would look as if the log's beginning had been lost;
+//! 4. the log begins at the new start;
+//! 5. there is a segment that begins there;
+//! 6. the checkpoint says so.
 //!
-//! Of a damaged log the checkpoint is left as it was until step 7, so that up to there it is found damaged, or empty where it was to
-//! begin: never shorter and taken for whole.
+//! Of a damaged log the checkpoint is left as it was until step 6, so that up to there it is found damaged, or empty where it was to
+//! begin: never shorter and taken for whole. No file is written to or cut: who has one open reads on in it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use weir_wire::Offset;
@@ -131,7 +129,7 @@ impl PartitionLog {
     }
 }
 
-/// Steps 2 to 4: no segment is left, nor what is derived from one. What is on its way out anyway is left to who sees to it.
+/// Steps 2 and 3: no segment is left, nor what is derived from one. What is on its way out anyway is left to who sees to it.
 fn empty_directory(shared: &Shared) -> Result<(), FileError> {
     let path = &shared.path;
     let storage = shared.dir.storage();
@@ -148,9 +146,6 @@ fn empty_directory(shared: &Shared) -> Result<(), FileError> {
         .filter(is_first)
         .map(|(base, generation)| log_name(*base, *generation))
         .collect();
-    for name in &first {
-        make_empty(shared, &path.join(name))?;
-    }
     for name in names.iter().rev() {
         let stays = [METADATA_FILE, LOG_START_FILE, COMPACTED_FILE].contains(&name.as_str())
             || name.ends_with(TEMPORARY_SUFFIX)
@@ -166,17 +161,7 @@ fn empty_directory(shared: &Shared) -> Result<(), FileError> {
     sync()
 }
 
-fn make_empty(shared: &Shared, path: &Path) -> Result<(), FileError> {
-    let file = shared
-        .dir
-        .storage()
-        .open(path, OpenMode::Write)
-        .map_err(FileError::of("opening", path))?;
-    file.set_len(0).map_err(FileError::of("cutting", path))?;
-    file.sync_data().map_err(FileError::of(SYNCING, path))
-}
-
-/// Step 6.
+/// Step 5.
 fn first_segment(
     shared: &Shared,
     start: Offset,

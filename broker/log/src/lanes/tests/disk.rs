@@ -119,13 +119,13 @@ fn an_index_that_the_disk_does_not_take_costs_speed_and_nothing_else() {
     assert_eq!(read_all(opened.handle.reader(), 100).len(), 21);
 }
 
-/// A reset or a truncation that the disk does not take leaves nobody knows what.
+/// A reset that a dying disk does not take leaves nobody knows what.
 #[test]
 fn a_log_that_cannot_be_thrown_away_as_a_whole_is_fatal() {
     for (operation, part) in [
         (Operation::Write, "log-checkpoint"),
-        (Operation::SetLen, "00000000000000000000.log"),
-        (Operation::Sync, "00000000000000000000.log"),
+        (Operation::SyncDir, "-0"),
+        (Operation::Write, "log-start"),
         (Operation::Rename, "log-start"),
     ] {
         let storage = SimStorage::new();

@@ -101,6 +101,20 @@ fn a_reset_log_is_empty_and_goes_on_where_it_was_told_to() {
     }
 }
 
+/// A partition that was made just now has no durable name until its first sync.
+#[test]
+fn a_partition_that_was_just_made_is_there_when_its_reset_is_done() {
+    let storage = SimStorage::new();
+    let mut rig = Rig::new(&storage);
+    let (opened, _) = rig.open(&small());
+    rig.reset(&opened.handle, 70).unwrap();
+    let mut rig = Rig::new(&storage.power_cut(Unsynced::Lost));
+    assert_eq!(rig.dir.partitions().unwrap().len(), 1);
+    let (opened, _) = rig.open(&small());
+    assert_eq!(opened.report.damage, None);
+    assert_eq!(opened.report.log_start, Offset(70));
+}
+
 #[test]
 fn a_reset_below_offset_zero_is_refused() {
     let (_, mut rig, opened) = filled();
