@@ -9,6 +9,7 @@
 //! - [`shards`]: coordinators over the partitions of an internal topic: their input and output, whatever they coordinate.
 //! - [`groups`]: the group coordinators' input and output.
 //! - [`transactions`]: the transaction coordinators' input and output.
+//! - [`scrub`]: looks for bytes on disk that are not what was written.
 //! - [`share`]: share groups: share-partitions, members' sessions, and the coordinators of their states.
 //! - [`grpc`]: what the operator asks.
 //! - [`http`]: metrics and health.
@@ -44,6 +45,7 @@ pub mod producer_ids;
 pub mod quorum;
 pub mod quotas;
 pub mod replication;
+pub mod scrub;
 pub mod shards;
 pub mod share;
 pub mod start;

@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use weir_wire::batch::batches;
 use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 use crate::aborted::Span;
@@ -198,6 +199,36 @@ impl LogReader {
             min_one_batch,
         };
         self.steady(Wait::No, || fetch::read(&self.shared, want, Wait::No))
+    }
+
+    /// Reads from `from` on, as [`read`](Self::read) does, and checks every checksum. Says where to go on. What is not what was
+    /// written is [`damage`](Self::damage) from then on, and the partition refuses to be written. Waits for the disk.
+    pub fn scrub(
+        &self,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+    ) -> Result<Offset, ReadError> {
+        let read = self.read(from, up_to, max_bytes, true)?;
+        let mut at = read.base_offset;
+        for batch in batches(&read.bytes) {
+            let checked = batch.and_then(|batch| {
+                batch.check()?;
+                Ok(batch.header().next_offset())
+            });
+            match checked {
+                Ok(next) => at = next,
+                Err(error) => {
+                    let damage = Damage {
+                        offsets: at..read.next_offset,
+                        found: error.to_string(),
+                    };
+                    self.shared.set_damage(damage.clone());
+                    return Err(ReadError::Corrupt(damage));
+                }
+            }
+        }
+        Ok(read.next_offset)
     }
 
     /// As [`read`](Self::read), but says where the bytes lie. Waits for the disk (it reads headers).

@@ -40,6 +40,7 @@ use crate::producer_ids::ProducerIds;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
 use crate::replication;
+use crate::scrub;
 use crate::share::{Share, ShareSettings, StatesService};
 use crate::telemetry::Telemetry;
 use crate::transactions::{self, TransactionCoordinators, TransactionsService};
@@ -306,6 +307,7 @@ pub async fn start_on<N: Network>(
         stop.clone(),
     ));
     tasks.spawn(keep_watermarks(Arc::clone(&broker), stop.clone()));
+    tasks.spawn(scrub::keep(Arc::clone(&broker), stop.clone()));
     tasks.spawn(keep_retention(Arc::clone(&partitions), stop.clone()));
     tasks.spawn(keep_compacting(
         partitions,

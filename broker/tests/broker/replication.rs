@@ -225,3 +225,55 @@ async fn a_consumer_reads_from_the_replica_in_its_rack_and_is_sent_there_by_the_
         broker.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_a_flipped_bit_is_found_given_up_and_fetched_again() {
+    let (brokers, configs, _dir) = cluster_with("").await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create(&mut client, "t").await;
+    let all: Vec<&Running> = brokers.iter().collect();
+    for number in 0..20 {
+        let value = format!("value {number}");
+        produce(&all, "t", batch(&[&value])).await;
+    }
+    let has_all = |broker: &&Running| {
+        partition(broker, "t").is_some_and(|replica| replica.high_watermark().0 == 20)
+    };
+    until("all to have everything", || all.iter().all(has_all)).await;
+    let log = bytes(&partition(&brokers[0], "t").unwrap());
+    // Of the leader: what is damaged must not lead.
+    let leads = leader(&brokers[0], "t").unwrap();
+    let damaged = partition(&brokers[leads], "t").unwrap();
+    let dir = damaged.dir().path().join(damaged.key().to_string());
+    assert!(dir.starts_with(&configs[leads].data_dir));
+    let segment = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|suffix| suffix == "log"))
+        .unwrap();
+    let mut contents = std::fs::read(&segment).unwrap();
+    let middle = contents.len() / 2;
+    contents[middle] ^= 4;
+    // In place: the broker has the file open.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &contents[middle..=middle], middle as u64)
+        .unwrap();
+    weir_broker::scrub::round(brokers[leads].broker()).await;
+    assert!(damaged.is_damaged());
+    until("the damaged replica to be whole and in sync", || {
+        !damaged.is_damaged() && in_sync(&brokers[leads], "t") == 3 && has_all(&all[leads])
+    })
+    .await;
+    assert_ne!(leader(&brokers[leads], "t"), Some(leads));
+    assert!(
+        all.iter()
+            .all(|broker| bytes(&partition(broker, "t").unwrap()) == log)
+    );
+    assert_eq!(produce(&all, "t", batch(&["after"])).await, 20);
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
