@@ -17,7 +17,7 @@ struct Stage {
     run: fn(filter: &str, tally: &mut Tally) -> Outcome,
 }
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     Stage {
         name: "machine",
         what: "what the tests need is here, or is installed",
