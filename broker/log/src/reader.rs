@@ -209,7 +209,13 @@ impl LogReader {
         up_to: Offset,
         max_bytes: usize,
     ) -> Result<Offset, ReadError> {
-        let read = self.read(from, up_to, max_bytes, true)?;
+        let read = match self.read(from, up_to, max_bytes, true) {
+            Err(ReadError::Corrupt(damage)) => {
+                self.shared.set_damage(damage.clone());
+                return Err(ReadError::Corrupt(damage));
+            }
+            read => read?,
+        };
         let mut at = read.base_offset;
         for batch in batches(&read.bytes) {
             let checked = batch.and_then(|batch| {
