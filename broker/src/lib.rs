@@ -5,6 +5,7 @@
 //! - [`api`]: one table of the Kafka APIs, and a file for each.
 //! - [`partitions`]: the partitions that this broker leads, as the metadata says; appending, reading, waiting.
 //! - [`replication`]: streams between leaders and followers.
+//! - [`certificates`]: what this broker proves with who it is, to other brokers and the operator.
 //! - [`quorum`]: the metadata facade: the image, commands to the controller, the Raft transport.
 //! - [`shards`]: coordinators over the partitions of an internal topic: their input and output, whatever they coordinate.
 //! - [`groups`]: the group coordinators' input and output.
@@ -28,6 +29,7 @@
 
 pub mod api;
 pub mod broker;
+pub mod certificates;
 pub mod config;
 pub mod error;
 pub mod fetch_sessions;

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
+use weir_broker::certificates::{self, CertificatesOptions};
 use weir_broker::config::{Config, LogFormat};
 use weir_broker::probe::{self, ProbeOptions};
 use weir_broker::start::{OnFatal, start};
@@ -39,12 +40,16 @@ struct Arguments {
 enum Command {
     /// Writes messages to a cluster and reads them back.
     Probe(ProbeOptions),
+    /// Makes the certificates with which brokers prove to each other who they are, and renews those that are due.
+    Certificates(CertificatesOptions),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Probe(options)) = arguments.command {
-        return run_probe(&options);
+    match arguments.command {
+        None => {}
+        Some(Command::Probe(options)) => return run_probe(&options),
+        Some(Command::Certificates(options)) => return make_certificates(&options),
     }
     let config = match Config::load(arguments.config.as_deref()).and_then(Config::checked) {
         Ok(config) => config,
@@ -53,6 +58,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    if let Err(error) = certificates::check(&config) {
+        eprintln!("weir-broker: {error}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
     if arguments.check_config {
         eprintln!("weir-broker: the configuration can be used");
         return ExitCode::SUCCESS;
@@ -158,6 +167,23 @@ fn run_probe(options: &ProbeOptions) -> ExitCode {
                 "weir-broker: {} messages written to {} partitions and read back in {:?}",
                 summary.messages, summary.partitions, summary.took
             );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("weir-broker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make_certificates(options: &CertificatesOptions) -> ExitCode {
+    match certificates::make(options) {
+        Ok(made) if made.is_empty() => {
+            eprintln!("weir-broker: all certificates are there, and none is due");
+            ExitCode::SUCCESS
+        }
+        Ok(made) => {
+            eprintln!("weir-broker: made certificates of {}", made.join(", "));
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -56,6 +56,32 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The broker in whose name it is, where it is in that of one: nobody else may give it. What any broker may pass on for a
+    /// client has none.
+    #[must_use]
+    pub fn speaker(&self) -> Option<BrokerId> {
+        match self {
+            Self::RegisterBroker(command) => Some(command.id),
+            Self::Heartbeat(command) => Some(command.id),
+            Self::Goodbye(command) => Some(command.id),
+            Self::ReportLost(command) => Some(command.id),
+            Self::AlterInSync(command) => Some(command.id),
+            Self::AllocateProducerIds(command) => Some(command.id),
+            Self::Cordon(_)
+            | Self::ElectLeaders(_)
+            | Self::Reassign(_)
+            | Self::CreateTopics(_)
+            | Self::CreatePartitions(_)
+            | Self::DeleteTopics(_)
+            | Self::AlterConfigs(_)
+            | Self::AlterQuotas(_)
+            | Self::UnregisterBroker { .. }
+            | Self::EnsureInternalTopic { .. } => None,
+        }
+    }
+}
+
 /// See [`Command::RegisterBroker`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterBroker {

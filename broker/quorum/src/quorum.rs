@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::error::RaftError;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use tokio::sync::watch;
 use weir_log::storage::Storage;
 
-use crate::ids::NodeId;
+use crate::ids::{BrokerId, NodeId};
 use crate::image::Image;
 use crate::members::{self, Change, Members};
 use crate::raft::files;
 use crate::raft::log_store::LogStore;
 use crate::raft::network::{Network, SnapshotHeader};
 use crate::raft::state_machine::StateMachine;
-use crate::raft::types::{Applied, Batch, Peer, Raft, Snapshot};
+use crate::raft::types::{Applied, Batch, Peer, Raft, Snapshot, TypeConfig, Vote};
 use crate::record::{self, Record};
 use crate::transport::{Rpc, Transport};
 
@@ -272,12 +273,14 @@ impl Quorum {
         changed.map(|_| ()).map_err(refused)
     }
 
-    /// Answers a message that another node sent through its transport.
+    /// Answers a message that another node sent through its transport. Where it is known which broker `sender` is, nothing in
+    /// another's name is answered.
     pub async fn answer(
         &self,
         wanted: NodeId,
         rpc: Rpc,
         request: &[u8],
+        sender: Option<BrokerId>,
     ) -> Result<Vec<u8>, AnswerError> {
         if wanted != self.me {
             return Err(AnswerError::NotMe {
@@ -286,16 +289,28 @@ impl Quorum {
             });
         }
         let malformed = |error: serde_json::Error| AnswerError::Malformed(error.to_string());
+        // Every message names who leads, or wants to.
+        let check = |vote: &Vote| match (sender, vote.leader_id().voted_for()) {
+            (Some(sender), Some(claimed)) if claimed.broker != sender => {
+                let claimed = claimed.broker;
+                Err(AnswerError::NotTheSender { sender, claimed })
+            }
+            _ => Ok(()),
+        };
         let answer = match rpc {
             Rpc::AppendEntries => {
-                let request = serde_json::from_slice(request).map_err(malformed)?;
+                let request: AppendEntriesRequest<TypeConfig> =
+                    serde_json::from_slice(request).map_err(malformed)?;
+                check(&request.vote)?;
                 let answer = self.raft.append_entries(request).await;
                 serde_json::to_vec(
                     &answer.map_err(|error| AnswerError::Stopped(error.to_string()))?,
                 )
             }
             Rpc::Vote => {
-                let request = serde_json::from_slice(request).map_err(malformed)?;
+                let request: VoteRequest<NodeId> =
+                    serde_json::from_slice(request).map_err(malformed)?;
+                check(&request.vote)?;
                 let answer = self.raft.vote(request).await;
                 serde_json::to_vec(
                     &answer.map_err(|error| AnswerError::Stopped(error.to_string()))?,
@@ -310,6 +325,7 @@ impl Quorum {
                     })?;
                 let SnapshotHeader { vote, meta } =
                     serde_json::from_slice(header).map_err(malformed)?;
+                check(&vote)?;
                 let snapshot = Snapshot {
                     meta,
                     snapshot: Box::new(data.to_vec()),

@@ -15,7 +15,13 @@
 //! log_dirs: [/disk1/weir, /disk2/weir]   # optional; where partitions lie instead of below data_dir
 //! listeners:
 //!   kafka: { bind: "0.0.0.0:9092", advertised: "shop-{id}.shop-brokers:9092" }
-//!   quorum: { bind: "0.0.0.0:9094", advertised: "shop-{id}.shop-brokers:9094" }
+//!   quorum:
+//!     bind: "0.0.0.0:9094"
+//!     advertised: "shop-{id}.shop-brokers:9094"
+//!     tls:                         # a broker that is alone makes its own when nothing is said
+//!       ca: /etc/weir-tls/ca.crt
+//!       certificate: "/etc/weir-tls/broker-{id}.crt"
+//!       key: "/etc/weir-tls/broker-{id}.key"
 //!   http: { bind: "0.0.0.0:9600" }
 //! peers: ["shop-0.shop-brokers:9094", "shop-1.shop-brokers:9094", "shop-2.shop-brokers:9094"]
 //! topics:
@@ -53,6 +59,9 @@ pub struct Config {
     pub kafka: Listener,
     /// Where brokers and the operator connect: quorum and administration over gRPC.
     pub quorum: Listener,
+    /// The certificates that the quorum listener is spoken over with, in files that are read again when they change. `None`: this
+    /// broker is alone and makes its own.
+    pub quorum_tls: Option<weir_tls::Files>,
     /// Where metrics and health are served.
     pub http: HostPort,
     /// Quorum addresses of the brokers 0, 1, 2, … in this order. Empty: this broker is alone.

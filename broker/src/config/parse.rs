@@ -52,8 +52,10 @@ impl Config {
         let data_dir = document.required("data_dir", "the path of a directory", text)?;
 
         let mut listeners = document.section("listeners")?;
-        let kafka = listener(&mut listeners, "kafka", 9092, numbered)?;
-        let quorum = listener(&mut listeners, "quorum", 9094, numbered)?;
+        let kafka = listener(listeners.section("kafka")?, 9092, numbered)?;
+        let mut section = listeners.section("quorum")?;
+        let quorum_tls = tls(section.section("tls")?, numbered)?;
+        let quorum = listener(section, 9094, numbered)?;
         let mut section = listeners.section("http")?;
         let http = section.or("bind", any_interface(9600), |value| {
             host_port(&numbered(value))
@@ -72,6 +74,7 @@ impl Config {
             log_dirs: log_dirs.into_iter().map(PathBuf::from).collect(),
             kafka,
             quorum,
+            quorum_tls,
             http,
             peers,
             topics: topics(document.section("topics")?)?,
@@ -244,13 +247,38 @@ fn any_interface(port: u16) -> HostPort {
     }
 }
 
+/// All three or none.
+fn tls(
+    mut section: Section<'_>,
+    numbered: impl Fn(&str) -> String,
+) -> Result<Option<weir_tls::Files>, ConfigError> {
+    let path = |value: &str| text(value).map(|path| PathBuf::from(numbered(&path)));
+    let given = section.optional("ca", path)?;
+    let files = match given {
+        None => {
+            // So that the error is about what is missing.
+            for other in ["certificate", "key"] {
+                if section.optional(other, path)?.is_some() {
+                    section.required("ca", "the path of the authorities' certificates", path)?;
+                }
+            }
+            None
+        }
+        Some(authorities) => Some(weir_tls::Files {
+            authorities,
+            certificate: section.required("certificate", "the path of a certificate", path)?,
+            key: section.required("key", "the path of the certificate's private key", path)?,
+        }),
+    };
+    section.finish()?;
+    Ok(files)
+}
+
 fn listener(
-    listeners: &mut Section<'_>,
-    which: &str,
+    mut section: Section<'_>,
     port: u16,
     numbered: impl Fn(&str) -> String,
 ) -> Result<Listener, ConfigError> {
-    let mut section = listeners.section(which)?;
     let bind = section.or("bind", any_interface(port), |value| {
         host_port(&numbered(value))
     })?;

@@ -136,3 +136,31 @@ fn sizes_and_durations_are_written_for_people() {
     assert_eq!(config.limits.request_memory_bytes, 64 << 20);
     assert_eq!(config.limits.idle, Duration::from_secs(300));
 }
+
+#[test]
+fn certificates_are_named_all_three_or_not_at_all() {
+    let files = |tls: &str| {
+        parse(&format!(
+            "data_dir: /d\nbroker: {{ id: 4 }}\nlisteners: {{ quorum: {{ tls: {{ {tls} }} }} }}"
+        ))
+    };
+    assert_eq!(files("").unwrap().quorum_tls, None);
+    let all = files("ca: /t/ca.crt, certificate: '/t/{id}.crt', key: '/t/{id}.key'").unwrap();
+    assert_eq!(
+        all.quorum_tls,
+        Some(weir_tls::Files {
+            authorities: "/t/ca.crt".into(),
+            certificate: "/t/4.crt".into(),
+            key: "/t/4.key".into(),
+        })
+    );
+    for (some, missing) in [
+        ("ca: a", "certificate"),
+        ("ca: a, certificate: b", "key"),
+        ("key: a", "ca"),
+    ] {
+        let error = files(some).unwrap_err().to_string();
+        let expected = format!("listeners.quorum.tls.{missing}: missing");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}

@@ -68,7 +68,7 @@ impl Groups {
         let channel = self
             .shared
             .channels
-            .to(&known.quorum_address)
+            .to_broker(broker, &known.quorum_address)
             .map_err(|error| unreachable(broker, &error))?;
         Ok(GroupsClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -6,12 +6,15 @@
 //! another connection. It knows no API: it looks the handler up in [`crate::api::APIS`].
 
 mod connection;
+mod dialer;
 mod frames;
 mod listener;
 mod memory;
 mod outbox;
 mod socket;
 
+pub(crate) use dialer::in_time;
+pub use dialer::{Dial, Dialer, Stream};
 pub use listener::KafkaListener;
 pub use memory::RequestMemory;
-pub use socket::{Dial, Dialer, Listener, Network, Socket, Stream, Tcp, TcpPort};
+pub use socket::{Listener, Network, Socket, Tcp, TcpPort};

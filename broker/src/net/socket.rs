@@ -1,4 +1,4 @@
-//! The seam to the network: sockets, where they are accepted, and how other brokers are reached.
+//! The seam to the network: sockets, and where they are accepted.
 //!
 //! Two implementations: [`Tcp`], the operating system's, and the simulation's (`tests/sim`). What serves clients is generic
 //! over [`Socket`], so that in production nothing stands between it and the system calls.
@@ -7,14 +7,13 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::BufMut;
-use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use weir_wire::FileRange;
 
+use super::Dialer;
 use crate::config::HostPort;
 
 /// A connected stream of bytes. Everything `try_` fails with [`io::ErrorKind::WouldBlock`] instead of waiting.
@@ -52,26 +51,6 @@ pub trait Network: Debug + Send + Sync + 'static {
     /// How other brokers are reached.
     fn dialer(&self) -> Dialer;
 }
-
-/// How other brokers are reached.
-#[derive(Clone, Debug, Default)]
-pub enum Dialer {
-    /// Over the operating system's TCP.
-    #[default]
-    Tcp,
-    /// In some other way.
-    Other(Arc<dyn Dial>),
-}
-
-/// Another way than TCP.
-pub trait Dial: Debug + Send + Sync {
-    /// Connects to host:port.
-    fn dial(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Stream>>>;
-}
-
-/// Bytes both ways.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// The operating system's network.
 #[derive(Clone, Copy, Debug, Default)]

@@ -50,7 +50,7 @@ async fn ask_identity(shared: &Shared, id: BrokerId, address: &str) -> Answer {
     let asked = async {
         let channel = shared
             .channels
-            .to(address)
+            .to_broker(id, address)
             .map_err(|error| error.to_string())?;
         let mut client = QuorumClient::new(channel);
         let response = client.identity(IdentityRequest {}).await;

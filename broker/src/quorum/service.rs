@@ -1,4 +1,5 @@
-//! The gRPC service that brokers offer each other. Pure translation: checks whom a message is for, and passes it on.
+//! The gRPC service that brokers offer each other. Pure translation: checks whom a message is for and in whose name it is, and
+//! passes it on.
 
 use std::sync::Arc;
 
@@ -15,7 +16,16 @@ use weir_quorum::{BrokerId, Command, ControlError, ErrorName, Incarnation, NodeI
 
 use super::controller::Refusal;
 use super::member::Shared;
-use super::net::MESSAGE_BYTES_MAX;
+use super::net::{MESSAGE_BYTES_MAX, Peer, speaks_for};
+
+/// The broker that a message comes from, as its certificate says; `None` where there are no certificates.
+fn broker_of<T>(request: &Request<T>) -> Option<BrokerId> {
+    match request.extensions().get::<Option<Peer>>() {
+        Some(Some(Peer::Broker(id))) => Some(*id),
+        // Only brokers come here (`Callers`).
+        Some(Some(Peer::Operator)) | Some(None) | None => None,
+    }
+}
 
 /// What brokers ask of each other.
 #[derive(Clone, Debug)]
@@ -37,22 +47,24 @@ impl Service {
     async fn raft(
         &self,
         rpc: Rpc,
+        from: Option<BrokerId>,
         target: &str,
         payload: &[u8],
     ) -> Result<Response<RaftMessage>, Status> {
         let target: NodeId = target
             .parse()
             .map_err(|error| Status::invalid_argument(format!("{error}")))?;
-        let answer =
-            self.0
-                .quorum
-                .answer(target, rpc, payload)
-                .await
-                .map_err(|error| match error {
-                    AnswerError::NotMe { .. } => Status::failed_precondition(error.to_string()),
-                    AnswerError::Malformed(_) => Status::invalid_argument(error.to_string()),
-                    AnswerError::Stopped(_) => Status::unavailable(error.to_string()),
-                })?;
+        let answer = self
+            .0
+            .quorum
+            .answer(target, rpc, payload, from)
+            .await
+            .map_err(|error| match error {
+                AnswerError::NotMe { .. } => Status::failed_precondition(error.to_string()),
+                AnswerError::NotTheSender { .. } => Status::permission_denied(error.to_string()),
+                AnswerError::Malformed(_) => Status::invalid_argument(error.to_string()),
+                AnswerError::Stopped(_) => Status::unavailable(error.to_string()),
+            })?;
         Ok(Response::new(RaftMessage {
             payload: answer,
             ..RaftMessage::default()
@@ -66,29 +78,32 @@ impl QuorumService for Service {
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
+        let from = broker_of(&request);
         let RaftMessage {
             cluster_id,
             payload,
             target,
         } = request.into_inner();
         self.check_cluster(&cluster_id)?;
-        self.raft(Rpc::AppendEntries, &target, &payload).await
+        self.raft(Rpc::AppendEntries, from, &target, &payload).await
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let from = broker_of(&request);
         let RaftMessage {
             cluster_id,
             payload,
             target,
         } = request.into_inner();
         self.check_cluster(&cluster_id)?;
-        self.raft(Rpc::Vote, &target, &payload).await
+        self.raft(Rpc::Vote, from, &target, &payload).await
     }
 
     async fn install_snapshot(
         &self,
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<RaftMessage>, Status> {
+        let from = broker_of(&request);
         let mut chunks = request.into_inner();
         let first = chunks
             .message()
@@ -105,7 +120,7 @@ impl QuorumService for Service {
             }
             payload.extend_from_slice(&chunk.data);
         }
-        self.raft(Rpc::InstallSnapshot, &first.target, &payload)
+        self.raft(Rpc::InstallSnapshot, from, &first.target, &payload)
             .await
     }
 
@@ -122,6 +137,7 @@ impl QuorumService for Service {
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        speaks_for(&request, BrokerId(request.get_ref().broker_id))?;
         let JoinRequest {
             cluster_id,
             broker_id,
@@ -165,10 +181,15 @@ impl QuorumService for Service {
         let ControlRequest {
             cluster_id,
             command,
-        } = request.into_inner();
-        self.check_cluster(&cluster_id)?;
-        let answer = match serde_json::from_slice::<Command>(&command) {
-            Ok(command) => self.0.desk.command(command).await,
+        } = request.get_ref();
+        self.check_cluster(cluster_id)?;
+        let answer = match serde_json::from_slice::<Command>(command) {
+            Ok(command) => {
+                if let Some(broker) = command.speaker() {
+                    speaks_for(&request, broker)?;
+                }
+                self.0.desk.command(command).await
+            }
             Err(error) => Err(Refusal::Control(ControlError::new(
                 ErrorName::InvalidRequest,
                 format!(

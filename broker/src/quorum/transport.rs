@@ -44,7 +44,8 @@ impl Transport for GrpcTransport {
             .peers
             .get(&target.node.broker)
             .unwrap_or(&target.address);
-        let channel = self.channels.to(address).map_err(|error| wrong(&error))?;
+        let channel = self.channels.to_broker(target.node.broker, address);
+        let channel = channel.map_err(|error| wrong(&error))?;
         let mut client = QuorumClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let target = target.node.to_string();
         let answer = async {

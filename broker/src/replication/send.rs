@@ -166,7 +166,10 @@ async fn connect(shared: &Shared, link: &Link) -> io::Result<Box<dyn Stream>> {
     };
     let address = address
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the broker is not registered"))?;
-    shared.channels.stream(&address).await
+    shared
+        .channels
+        .stream(weir_quorum::BrokerId(link.to.0), &address)
+        .await
 }
 
 fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {

@@ -43,7 +43,7 @@ impl Peers {
     ) -> Result<StateResponse, StateError> {
         let channel = self
             .channels
-            .to(&coordinator.quorum_address)
+            .to_broker(coordinator.id, &coordinator.quorum_address)
             .map_err(|_| StateError::NotAvailable)?;
         let mut client = ShareStatesClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

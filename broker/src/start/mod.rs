@@ -26,6 +26,7 @@ use weir_quorum::record::HostPort as Address;
 use weir_quorum::{BrokerId, ClusterId, ControlError};
 
 use crate::Broker;
+use crate::certificates::{self, CertificatesError};
 use crate::config::{Config, HostPort, Listener};
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{Groups, PeersService, coordinator_config};
@@ -34,7 +35,7 @@ use crate::health::Health;
 use crate::host::{Host, Threads};
 use crate::http::HttpListener;
 use crate::metrics::Metrics;
-use crate::net::{KafkaListener, Listener as _, Network, RequestMemory, Tcp};
+use crate::net::{Dialer, KafkaListener, Listener as _, Network, RequestMemory, Tcp};
 use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
@@ -70,6 +71,9 @@ pub enum StartError {
     /// The data directory is not ours.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// There is no certificate that it could use.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// A port cannot be bound.
     #[error("{field}: {address} cannot be bound: {source}")]
     Bind {
@@ -142,7 +146,11 @@ pub async fn start(config: Config, on_fatal: OnFatal) -> Result<Running, StartEr
     for dir in &config.log_dirs {
         locks.push(DirLock::take(dir)?);
     }
-    let mut running = start_on(config, Host::system(), &Tcp, on_fatal).await?;
+    let host = Host {
+        dialer: Dialer::Tls(Arc::new(certificates::open(&config)?)),
+        ..Host::system()
+    };
+    let mut running = start_on(config, host, &Tcp, on_fatal).await?;
     running.locks = locks;
     Ok(running)
 }
@@ -201,9 +209,14 @@ pub async fn start_on<N: Network>(
         },
     };
     let (replication_in, replication_out) = mpsc::channel(STREAMS_WAITING_MAX);
+    let tls = host.dialer.tls().cloned();
+    if let Some(tls) = tls.clone() {
+        let stop = stop.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(tls.follow()).await });
+    }
     let grpc = net::server().serve_with_incoming_shutdown(
-        services,
-        Box::pin(net::incoming(quorum, replication_in)),
+        net::Callers(services),
+        Box::pin(net::incoming(quorum, tls, replication_in)),
         stop.clone().cancelled_owned(),
     );
     tasks.spawn(async move {

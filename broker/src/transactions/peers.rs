@@ -89,7 +89,7 @@ fn client(
         .broker(broker)
         .ok_or_else(|| unreachable(broker, &"it has never registered"))?;
     let channel = channels
-        .to(&known.quorum_address)
+        .to_broker(broker, &known.quorum_address)
         .map_err(|error| unreachable(broker, &error))?;
     Ok(TransactionsClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)

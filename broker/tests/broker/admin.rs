@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use tonic::transport::Channel;
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
+use weir_tls::Role;
 
 use crate::client::TestBroker;
 
 async fn admin(broker: &TestBroker) -> AdminClient<Channel> {
-    AdminClient::connect(format!("http://{}", broker.running.addresses().quorum))
-        .await
-        .unwrap()
+    AdminClient::new(broker.channel(Role::Operator))
 }
 
 fn codes(response: tonic::Response<proto::TopicResultsResponse>) -> Vec<(String, Option<String>)> {

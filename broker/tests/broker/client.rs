@@ -1,5 +1,6 @@
 //! A broker to be tested, and a client that says exactly what it is told to.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,12 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tonic::transport::Channel;
 use uuid::Uuid;
 use weir_broker::config::{Config, Environment};
+use weir_broker::net::Dialer;
 use weir_broker::start::{Running, start};
+use weir_tls::{Role, Tls, directory};
 use weir_wire::batch::{BatchBuilder, NewRecord};
 use weir_wire::frame::encode_request;
 use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -73,6 +77,12 @@ impl TestBroker {
         Client::connect(self.running.addresses().kafka).await
     }
 
+    /// A channel to its port for brokers and the operator, as the one or the other.
+    pub(crate) fn channel(&self, who: Role) -> Channel {
+        let tls = Tls::from_files(directory::files(&self.dir.path().join("tls"), who));
+        channel(self.running.addresses().quorum, tls.unwrap())
+    }
+
     /// What its HTTP port says: the status line and the body.
     pub(crate) async fn http(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.running.addresses().http)
@@ -85,6 +95,12 @@ impl TestBroker {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
+}
+
+/// A channel to a port for brokers and the operator, with a certificate.
+pub(crate) fn channel(address: SocketAddr, tls: Tls) -> Channel {
+    let dialer = Dialer::Tls(Arc::new(tls));
+    weir_broker::quorum::net::channel(&dialer, None, &address.to_string()).unwrap()
 }
 
 /// The configuration of a test's broker.

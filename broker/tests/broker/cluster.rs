@@ -3,15 +3,25 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use weir_broker::config::{Config, Environment};
 use weir_broker::start::{Running, start};
+use weir_tls::{Role, directory};
 use weir_wire::MessageView;
 use weir_wire::messages::{ErrorCode, FetchResponseView, MetadataRequest, ProduceResponseView};
 
 use crate::client::{Client, PATIENCE, batch, fetch, produce, values};
+
+/// Who has certificates in a cluster's directory `tls`.
+pub(crate) const MEMBERS: [Role; 4] = [
+    Role::Broker(0),
+    Role::Broker(1),
+    Role::Broker(2),
+    Role::Operator,
+];
 
 /// Three brokers that form one cluster.
 pub(crate) async fn cluster() -> (Vec<Running>, TempDir) {
@@ -31,13 +41,17 @@ pub(crate) async fn cluster_with(settings: &str) -> (Vec<Running>, Vec<Config>, 
         .map(|socket| socket.local_addr().unwrap().to_string())
         .collect();
     drop(taken);
+    let certificates = dir.path().join("tls");
+    directory::ensure(&certificates, "test", &MEMBERS, SystemTime::now()).unwrap();
     let mut starting = JoinSet::new();
     let mut configs = Vec::new();
     for (id, address) in quorum.iter().enumerate() {
         let yaml = format!(
             "broker: {{ id: {id}, rack: \"{id}\" }}\ndata_dir: {}/{{id}}\npeers: {quorum:?}\nlisteners:\n  kafka: {{ bind: \"127.0.0.1:0\" }}\n  \
-             quorum: {{ bind: \"{address}\" }}\n  http: {{ bind: \"127.0.0.1:0\" }}\n{settings}",
-            dir.path().display()
+             quorum: {{ bind: \"{address}\", tls: {{ ca: {tls}/ca.crt, certificate: \"{tls}/broker-{{id}}.crt\", \
+             key: \"{tls}/broker-{{id}}.key\" }} }}\n  http: {{ bind: \"127.0.0.1:0\" }}\n{settings}",
+            dir.path().display(),
+            tls = certificates.display(),
         );
         let config = Config::parse(&yaml, &Environment::new(), "test").unwrap();
         configs.push(config.clone());

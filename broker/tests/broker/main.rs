@@ -10,6 +10,7 @@
 mod admin;
 mod administering;
 mod bounds;
+mod certificates;
 mod client;
 mod cluster;
 mod compaction;

@@ -2,7 +2,7 @@
 
 use openraft::error::{ClientWriteError, RaftError};
 
-use crate::ids::NodeId;
+use crate::ids::{BrokerId, NodeId};
 use crate::raft::types::Peer;
 
 /// Why a node could not be opened.
@@ -37,6 +37,14 @@ pub enum AnswerError {
         me: NodeId,
         /// Whom it was for.
         wanted: NodeId,
+    },
+    /// It is in the name of another broker than the one that sent it.
+    #[error("broker {sender} may not speak for broker {claimed}")]
+    NotTheSender {
+        /// Who sent it.
+        sender: BrokerId,
+        /// In whose name.
+        claimed: BrokerId,
     },
     /// It makes no sense here.
     #[error("message not understood: {0}")]

@@ -104,9 +104,54 @@ async fn a_message_for_another_disk_is_refused() {
     let cluster = Cluster::of(1).await;
     let answer = cluster
         .quorum(0)
-        .answer(node(0, 2), crate::transport::Rpc::Vote, b"{}")
+        .answer(node(0, 2), crate::transport::Rpc::Vote, b"{}", None)
         .await;
     assert!(matches!(answer, Err(super::AnswerError::NotMe { .. })));
+}
+
+#[tokio::test]
+async fn a_message_in_the_name_of_another_broker_is_refused() {
+    use crate::raft::types::Vote;
+    use crate::transport::Rpc;
+    let cluster = Cluster::of(1).await;
+    let me = cluster.quorum(0).node();
+    let vote = Vote::new(1, node(2, 1));
+    let messages = [
+        (
+            Rpc::Vote,
+            serde_json::to_vec(&openraft::raft::VoteRequest::new(vote, None)).unwrap(),
+        ),
+        (
+            Rpc::AppendEntries,
+            serde_json::to_vec(&serde_json::json!({
+                "vote": vote, "prev_log_id": null, "entries": [], "leader_commit": null,
+            }))
+            .unwrap(),
+        ),
+        (Rpc::InstallSnapshot, {
+            let header = serde_json::json!({"vote": vote, "meta": {
+                "last_log_id": null, "last_membership": openraft::StoredMembership::<crate::NodeId, crate::raft::types::Peer>::default(),
+                "snapshot_id": "",
+            }});
+            let mut message = serde_json::to_vec(&header).unwrap();
+            message.push(b'\n');
+            message
+        }),
+    ];
+    for (rpc, message) in messages {
+        let answer = cluster
+            .quorum(0)
+            .answer(me, rpc, &message, Some(crate::BrokerId(1)))
+            .await;
+        assert_eq!(
+            answer,
+            Err(super::AnswerError::NotTheSender {
+                sender: crate::BrokerId(1),
+                claimed: crate::BrokerId(2),
+            }),
+            "{rpc:?}"
+        );
+    }
 }
 
 #[tokio::test]

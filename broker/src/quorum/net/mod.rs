@@ -1,23 +1,29 @@
 //! What brokers and the operator speak over: the one place where connections to and from the quorum's port are made.
 //!
 //! One port, two protocols: gRPC, and streams of replication, which begin with [`STREAM_PREFACE`]. [`Channels`] is the way to
-//! others, [`incoming`] the way from them; nobody else dials or accepts.
+//! others, [`incoming`] the way from them; nobody else dials or accepts. Both sides of every connection show a certificate
+//! (`weir-tls`); [`Callers`] says who may call what, and [`speaks_for`] refuses what is said in another broker's name. Without
+//! certificates, which there is in the simulation and in tests of parts of a broker only, nobody is known and everyone may.
 
+mod callers;
 mod channels;
 mod incoming;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 use tonic::transport::Server;
 
+pub(crate) use callers::{Callers, speaks_for};
 pub(crate) use channels::Channels;
 pub use channels::channel;
 #[allow(unused_imports, reason = "replication takes what comes in")]
 pub(crate) use incoming::Incoming;
 pub(crate) use incoming::incoming;
 use weir_quorum::BrokerId;
+use weir_tls::Role;
 
 /// The largest message between brokers: a batch of the log with one very large entry, with room to spare.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -30,7 +36,6 @@ const STREAM_PREFACE: [u8; 8] = *b"weir-rep";
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who is at the other end of a connection, as its certificate says.
-#[allow(dead_code, reason = "there are no certificates yet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A broker of this cluster.
@@ -41,9 +46,26 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// Whether it is the broker of this id.
-    #[allow(dead_code, reason = "there are no certificates yet")]
     pub(crate) fn is_broker(self, id: i32) -> bool {
         self == Self::Broker(BrokerId(id))
+    }
+}
+
+impl From<Role> for Peer {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Broker(id) => Self::Broker(BrokerId(id)),
+            Role::Operator => Self::Operator,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(id) => write!(f, "broker {id}"),
+            Self::Operator => f.write_str("the operator"),
+        }
     }
 }
 

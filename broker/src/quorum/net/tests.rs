@@ -38,7 +38,7 @@ impl Port {
         let (accepted, grpc) = mpsc::channel(8);
         let (streams, replication) = mpsc::channel(8);
         tokio::spawn(async move {
-            let mut incoming = Box::pin(incoming_within(patience, listener, streams));
+            let mut incoming = Box::pin(incoming_within(patience, listener, None, streams));
             while let Some(Ok(next)) = incoming.next().await {
                 if accepted.send(next).await.is_err() {
                     return;
@@ -57,7 +57,10 @@ impl Port {
 async fn a_stream_of_replication_comes_without_its_preface() {
     let mut port = Port::open().await;
     let channels = Channels::new(Dialer::Tcp);
-    let mut here = channels.stream(&port.address.to_string()).await.unwrap();
+    let mut here = channels
+        .stream(BrokerId(0), &port.address.to_string())
+        .await
+        .unwrap();
     here.write_all(b"records").await.unwrap();
     let mut there = port.replication.recv().await.unwrap();
     assert_eq!(there.peer, None);
@@ -91,7 +94,10 @@ async fn a_connection_that_says_nothing_holds_up_nobody() {
     let mut silent = TcpStream::connect(port.address).await.unwrap();
     silent.write_all(b"weir").await.unwrap();
     let channels = Channels::new(Dialer::Tcp);
-    let _here = channels.stream(&port.address.to_string()).await.unwrap();
+    let _here = channels
+        .stream(BrokerId(0), &port.address.to_string())
+        .await
+        .unwrap();
     assert!(port.replication.recv().await.is_some());
 }
 
@@ -108,7 +114,9 @@ async fn a_broker_whose_process_is_gone_refuses_at_once() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap().to_string();
     drop(port);
-    let refused = Channels::new(Dialer::Tcp).stream(&address).await;
+    let refused = Channels::new(Dialer::Tcp)
+        .stream(BrokerId(0), &address)
+        .await;
     assert_eq!(
         refused.err().map(|error| error.kind()),
         Some(io::ErrorKind::ConnectionRefused)

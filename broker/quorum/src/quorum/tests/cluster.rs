@@ -49,7 +49,7 @@ impl Transport for Wire {
             self.0.snapshots.fetch_add(1, Ordering::Relaxed);
         }
         quorum
-            .answer(target.node, rpc, &request)
+            .answer(target.node, rpc, &request, None)
             .await
             .map_err(|error| TransportError(error.to_string()))
     }

@@ -1,0 +1,54 @@
+//! What is to be made or renewed, decided from what there is and what time it is. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::identity::Role;
+use crate::life::Life;
+
+/// What there is of a cluster's certificates, and can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The authority's.
+    pub authority: Option<Life>,
+    /// Everyone's that this authority issued, with the key that belongs to it.
+    pub leaves: BTreeMap<Role, Life>,
+}
+
+/// One certificate to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// An authority where there is none.
+    Authority,
+    /// The authority's own certificate, under the key that it has.
+    AuthorityRenewal,
+    /// A member's.
+    Leaf(Role),
+}
+
+impl std::fmt::Display for Due {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Authority => f.write_str("the authority"),
+            Self::AuthorityRenewal => f.write_str("the authority, renewed"),
+            Self::Leaf(role) => role.fmt(f),
+        }
+    }
+}
+
+/// What is due at a time (seconds since 1970), the authority first.
+#[must_use]
+pub fn due(wanted: &[Role], seen: &Seen, now: i64) -> Vec<Due> {
+    let authority = match seen.authority {
+        None => Some(Due::Authority),
+        Some(life) if life.is_due(now) => Some(Due::AuthorityRenewal),
+        Some(_) => None,
+    };
+    let leaves = wanted.iter().filter(|role| {
+        // What an authority issued that is no longer there is worth nothing.
+        seen.authority.is_none() || seen.leaves.get(role).is_none_or(|life| life.is_due(now))
+    });
+    authority
+        .into_iter()
+        .chain(leaves.map(|role| Due::Leaf(*role)))
+        .collect()
+}
