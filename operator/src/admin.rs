@@ -1,19 +1,24 @@
 //! The operator's side of `weir.admin.v1`.
 //!
-//! Any broker answers; the addresses are tried in order, each with a deadline, and the one that answered is asked first the next time.
+//! Any broker answers; the addresses are tried in order, each with a deadline, and the one that answered is asked first the next time. Both
+//! sides show certificates: whoever answers is a broker of the cluster, whatever its address.
 //! Everything is asked in batches: one call for all topics of a cluster, one for all groups.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
+use weir_tls::{Pems, Tls};
 
 use crate::world::{BrokerId, BrokerSeen, GroupSeen, Look, PartitionLag, Refusal, TopicSeen};
 
-/// A broker that does not accept a connection for this long is passed over.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+mod connector;
+
+/// A broker with which no connection comes about for this long is passed over.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Answers come from memory; a change waits for the quorum.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -56,19 +61,36 @@ pub struct TopicChange {
 /// What became of each topic of a call.
 pub type Outcomes = BTreeMap<String, Result<(), Refusal>>;
 
+/// How the brokers of a cluster are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Way {
+    /// Where (`host:port`), in the order in which they are tried.
+    pub addresses: Vec<String>,
+    /// The certificate that they are called with, once there is one.
+    pub credentials: Option<Pems>,
+}
+
 /// Calls to the brokers of one cluster.
 #[derive(Debug, Default)]
 pub struct Admin {
     addresses: Vec<String>,
+    /// Or why there is none.
+    credentials: Option<Result<Arc<Tls>, String>>,
     answered: Option<(String, AdminClient<Channel>)>,
 }
 
 impl Admin {
-    /// For brokers at these addresses (`host:port`).
+    /// For the brokers at the end of a way.
     #[must_use]
-    pub fn new(addresses: Vec<String>) -> Self {
+    pub fn new(way: Way) -> Self {
+        let credentials = way.credentials.map(|pems| {
+            Tls::from_pems(pems)
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
+        });
         Self {
-            addresses,
+            addresses: way.addresses,
+            credentials,
             answered: None,
         }
     }
@@ -223,6 +245,18 @@ impl Admin {
     {
         let mut errors = Vec::new();
         let mut addresses = self.addresses.clone();
+        if addresses.is_empty() {
+            return Err(Unreachable("there is no address to ask".to_owned()));
+        }
+        let tls = match &self.credentials {
+            Some(Ok(tls)) => Arc::clone(tls),
+            Some(Err(error)) => return Err(Unreachable(error.clone())),
+            None => {
+                return Err(Unreachable(
+                    "there is no certificate to call the brokers with yet".to_owned(),
+                ));
+            }
+        };
         if let Some((known, client)) = self.answered.take() {
             match tokio::time::timeout(CALL_TIMEOUT, invoke(client.clone(), request.clone())).await
             {
@@ -240,7 +274,7 @@ impl Admin {
             addresses.sort_by_key(|address| *address == known);
         }
         for address in addresses {
-            match ask(&address, request.clone(), &invoke).await {
+            match ask(&tls, &address, request.clone(), &invoke).await {
                 Ok((client, answer)) => {
                     self.answered = Some((address, client));
                     return Ok(answer);
@@ -248,15 +282,12 @@ impl Admin {
                 Err(error) => errors.push(format!("{address}: {error}")),
             }
         }
-        Err(Unreachable(if errors.is_empty() {
-            "there is no address to ask".to_owned()
-        } else {
-            errors.join("; ")
-        }))
+        Err(Unreachable(errors.join("; ")))
     }
 }
 
 async fn ask<Q, A, F>(
+    tls: &Arc<Tls>,
     address: &str,
     request: Q,
     invoke: &impl Fn(AdminClient<Channel>, Q) -> F,
@@ -264,11 +295,8 @@ async fn ask<Q, A, F>(
 where
     F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
 {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| error.to_string())?
-        .connect_timeout(CONNECT_TIMEOUT);
     // A name that does not resolve counts as much as a port that does not answer.
-    let channel = tokio::time::timeout(CONNECT_TIMEOUT * 2, endpoint.connect())
+    let channel = tokio::time::timeout(CONNECT_TIMEOUT, connector::connect(tls, address))
         .await
         .map_err(|_| "no connection in time".to_owned())?
         .map_err(|error| source_of(&error))?;

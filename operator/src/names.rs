@@ -62,6 +62,24 @@ pub fn config_map(cluster: &str) -> String {
     format!("{cluster}-config")
 }
 
+/// The Secret with the authority that issues a cluster's certificates.
+#[must_use]
+pub fn authority_secret(cluster: &str) -> String {
+    format!("{cluster}-ca")
+}
+
+/// The Secret with the brokers' certificates.
+#[must_use]
+pub fn brokers_secret(cluster: &str) -> String {
+    format!("{cluster}-broker-tls")
+}
+
+/// The Secret with the certificate that the operator calls the brokers with.
+#[must_use]
+pub fn operator_secret(cluster: &str) -> String {
+    format!("{cluster}-operator-tls")
+}
+
 /// The pod of one broker.
 #[must_use]
 pub fn pod(cluster: &str, broker: crate::world::BrokerId) -> String {

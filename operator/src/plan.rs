@@ -135,7 +135,7 @@ async fn observe_all(
         wanted.status = stored.status;
     }
     let mut observed = observe::cluster(client, key).await?;
-    observed.world.look = Admin::new(observed.addresses).look().await.ok();
+    observed.world.look = Admin::new(observed.way).look().await.ok();
     Ok((wanted, observed.world))
 }
 
@@ -144,6 +144,7 @@ fn print_cluster(out: &mut impl Write, cluster: &Cluster, world: &World) -> Resu
     let decision = cluster::decide(cluster, world)?;
     for step in &decision.plan.steps {
         match step {
+            Step::Issue { due } => writeln!(out, "  make certificates: {}", names_of(due))?,
             Step::Apply { child, change } if change == "missing" => {
                 writeln!(out, "  create {}", child.title())?
             }
@@ -251,8 +252,15 @@ async fn look_for(client: &Client, cluster: &Key) -> Result<(bool, Option<Look>)
     if api.get_opt(&cluster.name).await?.is_none() {
         return Ok((false, None));
     }
-    let addresses = observe::addresses_of(client, cluster).await?;
-    Ok((true, Admin::new(addresses).look().await.ok()))
+    let way = observe::way_to(client, cluster).await?;
+    Ok((true, Admin::new(way).look().await.ok()))
+}
+
+/// Whose certificates are made, in words.
+#[must_use]
+pub fn names_of(due: &[weir_tls::Due]) -> String {
+    let names: Vec<String> = due.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// A step in words.

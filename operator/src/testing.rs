@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use weir_tls::{Held, Seen, due};
 
+use crate::decide::certificates::members;
 use crate::decide::cluster::World;
 use crate::decide::volumes::Claim;
 use crate::names;
@@ -39,10 +43,36 @@ pub(crate) fn cluster() -> Cluster {
     .unwrap()
 }
 
+/// As many brokers as any of the tests' worlds has.
+const BROKERS: u32 = 8;
+
+/// When the tests' certificates were made.
+pub(crate) fn made_at() -> SystemTime {
+    static AT: OnceLock<SystemTime> = OnceLock::new();
+    *AT.get_or_init(SystemTime::now)
+}
+
+/// The same in seconds since 1970.
+pub(crate) fn made_at_s() -> i64 {
+    i64::try_from(made_at().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// Certificates of the cluster.
+pub(crate) fn certificates() -> &'static Held {
+    static HELD: OnceLock<Held> = OnceLock::new();
+    HELD.get_or_init(|| {
+        let mut held = Held::default();
+        let all = due(&members(BROKERS), &Seen::default(), 0);
+        held.issue("shop", &all, made_at()).unwrap();
+        held
+    })
+}
+
 /// A world in which all is as the cluster wants it.
 pub(crate) fn converged(cluster: &Cluster) -> World {
     let existing = Existing::default();
-    let children = objects::desired(cluster, cluster.replicas, &existing).unwrap();
+    let mut children = objects::desired(cluster, cluster.replicas, &existing).unwrap();
+    children.extend(objects::secrets(cluster, certificates()).unwrap());
     let hash = objects::pod_hash(cluster, existing.image(cluster));
     let brokers = || (0..cluster.replicas).map(BrokerId);
     World {
@@ -92,6 +122,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             voters: brokers().take(3).collect(),
             topics: BTreeMap::new(),
         }),
+        now_s: made_at_s(),
     }
 }
 

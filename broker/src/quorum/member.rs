@@ -151,7 +151,6 @@ impl Member {
     }
 
     /// The ways to other brokers.
-    #[allow(dead_code, reason = "replication calls it")]
     pub(crate) fn channels(&self) -> &Arc<Channels> {
         &self.shared.channels
     }

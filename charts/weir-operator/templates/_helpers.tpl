@@ -65,6 +65,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, patch]
+# Certificates of the brokers and the operator. By name only: Secrets are neither listed nor watched.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch]
 # Rolls delete pods one at a time.
 - apiGroups: [""]
   resources: [pods]

@@ -1,16 +1,27 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 use weir_proto::admin::v1::admin_server::{Admin as Service, AdminServer};
 
-use super::{Admin, proto};
+use weir_tls::server::TlsStream;
+use weir_tls::{Held, Role, Seen, Tls};
+
+use super::{Admin, Way, proto};
 use crate::act::{self, Acted};
+use crate::decide::certificates::members;
 use crate::decide::topic::Step;
+use crate::testing::certificates;
 use crate::world::{BrokerId, Key, Refusal};
 
 /// A broker that has what it is given and refuses topics whose name begins with `bad`.
@@ -139,11 +150,71 @@ impl Service for Broker {
 
 /// Starts a broker and returns its address.
 async fn start(broker: Broker) -> String {
+    start_as(broker, certificates()).await
+}
+
+/// The same, with broker 0's certificate of these.
+async fn start_as(broker: Broker, held: &Held) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    tokio::spawn(Server::builder().serve_with_incoming(AdminServer::new(broker), incoming));
+    let tls = Tls::from_pems(held.pems(Role::Broker(0)).unwrap()).unwrap();
+    let incoming = futures::stream::unfold((listener, tls), |(listener, tls)| async {
+        let (socket, _) = listener.accept().await.ok()?;
+        let accepted = tls.accept(socket).await;
+        let accepted = accepted.map(|(stream, role)| {
+            assert_eq!(role, Role::Operator);
+            Accepted(stream)
+        });
+        Some((accepted, (listener, tls)))
+    });
+    let server = Server::builder();
+    tokio::spawn(server.serve_with_incoming(AdminServer::new(broker), Box::pin(incoming)));
     address
+}
+
+/// As tonic wants it.
+struct Accepted(TlsStream<TcpStream>);
+
+impl Connected for Accepted {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// The way to these addresses, for who is known there.
+fn way(addresses: Vec<String>) -> Way {
+    Way {
+        addresses,
+        credentials: certificates().pems(Role::Operator),
+    }
 }
 
 fn create(topic: &str) -> Step {
@@ -168,7 +239,7 @@ async fn brokers_that_do_not_answer_are_passed_over() {
         ..Broker::default()
     })
     .await;
-    let mut admin = Admin::new(vec![closed, away, start(broker.clone()).await]);
+    let mut admin = Admin::new(way(vec![closed, away, start(broker.clone()).await]));
     let look = admin.look().await.unwrap();
     assert_eq!(
         (look.cluster_id.as_str(), look.brokers.len(), look.voters),
@@ -189,7 +260,7 @@ async fn when_none_answers_the_error_names_each() {
         ..Broker::default()
     })
     .await;
-    let error = Admin::new(vec![away.clone()])
+    let error = Admin::new(way(vec![away.clone()]))
         .look()
         .await
         .unwrap_err()
@@ -211,7 +282,7 @@ async fn when_none_answers_the_error_names_each() {
 #[tokio::test]
 async fn thousands_of_steps_are_few_calls_and_each_resource_gets_its_answer() {
     let broker = Broker::default();
-    let mut admin = Admin::new(vec![start(broker.clone()).await]);
+    let mut admin = Admin::new(way(vec![start(broker.clone()).await]));
     let mut steps: Vec<Step> = (0..1200).map(|at| create(&format!("topic-{at}"))).collect();
     steps.push(create("bad-one"));
     steps.push(Step::Delete {
@@ -237,11 +308,36 @@ async fn thousands_of_steps_are_few_calls_and_each_resource_gets_its_answer() {
 #[tokio::test]
 async fn nothing_to_do_is_no_call() {
     let broker = Broker::default();
-    let mut admin = Admin::new(vec![start(broker.clone()).await]);
+    let mut admin = Admin::new(way(vec![start(broker.clone()).await]));
     assert_eq!(
         act::on_topics(&mut admin, &[]).await.unwrap(),
         Acted::default()
     );
     assert!(admin.groups(Vec::new()).await.unwrap().is_empty());
     assert_eq!(broker.calls.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn whoever_is_no_broker_of_the_cluster_is_asked_nothing() {
+    let broker = Broker::default();
+    let stranger = {
+        let now = SystemTime::now();
+        let mut held = Held::default();
+        let due = weir_tls::due(&members(1), &Seen::default(), 0);
+        held.issue("shop", &due, now).unwrap();
+        start_as(broker.clone(), &held).await
+    };
+    let error = Admin::new(way(vec![stranger])).look().await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert_eq!(broker.calls.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_before_there_is_a_certificate() {
+    let mut admin = Admin::new(Way {
+        addresses: vec!["127.0.0.1:1".into()],
+        credentials: None,
+    });
+    let error = admin.look().await.unwrap_err().to_string();
+    assert!(error.contains("no certificate"), "{error}");
 }

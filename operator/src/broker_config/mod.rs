@@ -18,6 +18,9 @@ use crate::world::BrokerId;
 /// Where a broker keeps its data inside its pod.
 pub const DATA_DIR: &str = "/var/lib/weir";
 
+/// Where a broker finds certificates inside its pod.
+pub const TLS_DIR: &str = "/etc/weir-tls";
+
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BrokerConfig {
@@ -53,7 +56,7 @@ struct BrokerSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Listeners {
     kafka: Listener,
-    quorum: Listener,
+    quorum: QuorumListener,
     http: Bound,
 }
 
@@ -61,6 +64,31 @@ struct Listeners {
 struct Listener {
     bind: String,
     advertised: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct QuorumListener {
+    bind: String,
+    advertised: String,
+    tls: TlsFiles,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct TlsFiles {
+    ca: String,
+    certificate: String,
+    key: String,
+}
+
+impl TlsFiles {
+    /// Each broker's own, under the names that `weir_tls::directory` gives.
+    fn within(dir: &str) -> Self {
+        Self {
+            ca: format!("{dir}/{}", weir_tls::directory::AUTHORITY),
+            certificate: format!("{dir}/broker-{{id}}.crt"),
+            key: format!("{dir}/broker-{{id}}.key"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -115,7 +143,11 @@ impl BrokerConfig {
             peer,
             Listeners {
                 kafka: listener(names::KAFKA_PORT),
-                quorum: listener(names::INTERNAL_PORT),
+                quorum: QuorumListener {
+                    bind: format!("0.0.0.0:{}", names::INTERNAL_PORT),
+                    advertised: format!("{}:{}", host("{id}"), names::INTERNAL_PORT),
+                    tls: TlsFiles::within(TLS_DIR),
+                },
                 http: Bound {
                     bind: format!("0.0.0.0:{}", names::HTTP_PORT),
                 },
@@ -130,6 +162,7 @@ impl BrokerConfig {
         shared: Shared<'_>,
         broker: BrokerId,
         data_dir: String,
+        tls_dir: &str,
         ports: impl Fn(BrokerId) -> Ports,
     ) -> Self {
         let listener = |port: u16| Listener {
@@ -145,9 +178,10 @@ impl BrokerConfig {
             peer,
             Listeners {
                 kafka: listener(own.kafka),
-                quorum: Listener {
+                quorum: QuorumListener {
                     bind: format!("127.0.0.1:{}", own.internal),
                     advertised: format!("127.0.0.1:{}", own.internal),
+                    tls: TlsFiles::within(tls_dir),
                 },
                 http: Bound {
                     bind: format!("127.0.0.1:{}", own.http),
@@ -200,5 +234,25 @@ impl BrokerConfig {
     /// Never for this type in practice; the serialiser's own error otherwise.
     pub fn to_yaml(&self) -> Result<String, serde_yaml::ser::Error> {
         serde_yaml::to_string(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_tls::{Role, directory};
+
+    use super::TlsFiles;
+
+    #[test]
+    fn a_broker_looks_for_its_certificate_where_it_is_put() {
+        let files = TlsFiles::within("/tls");
+        let of_seven = |path: &str| path.replace("{id}", "7");
+        let expected = directory::files("/tls".as_ref(), Role::Broker(7));
+        assert_eq!(expected.authorities.to_str(), Some(files.ca.as_str()));
+        assert_eq!(
+            expected.certificate.to_str(),
+            Some(of_seven(&files.certificate).as_str())
+        );
+        assert_eq!(expected.key.to_str(), Some(of_seven(&files.key).as_str()));
     }
 }

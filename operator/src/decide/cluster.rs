@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use weir_tls::{Due, Held};
 
 use crate::decide::gates::Blocked;
 use crate::decide::volumes::{self, Claim};
-use crate::decide::{Plan, drift, roll, scale};
+use crate::decide::{Plan, certificates, drift, roll, scale};
 use crate::names;
 use crate::objects::{self, BuildError, Child, Existing};
 use crate::validate::Cluster;
@@ -25,6 +26,8 @@ pub struct World {
     pub processes: BTreeMap<BrokerId, Process>,
     /// What the brokers say, if one answered.
     pub look: Option<Look>,
+    /// When that was, in seconds since 1970: certificates end.
+    pub now_s: i64,
 }
 
 impl World {
@@ -36,6 +39,12 @@ impl World {
     #[must_use]
     pub fn existing(&self, cluster: &Cluster) -> Existing {
         Existing::of(self.object("StatefulSet", &names::brokers(&cluster.key.name)))
+    }
+
+    /// The certificates that there are, usable or not.
+    #[must_use]
+    pub fn certificates(&self, cluster: &str) -> Held {
+        objects::held(cluster, |name| self.object("Secret", name))
     }
 }
 
@@ -52,6 +61,11 @@ pub enum Step {
         from: String,
         /// What it is to ask for.
         to: String,
+    },
+    /// Make certificates, and put them where they belong.
+    Issue {
+        /// Which.
+        due: Vec<Due>,
     },
     /// Create or change an object.
     Apply {
@@ -95,15 +109,24 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     };
     plan.blocked.extend(growing);
     plan.blocked.extend(rack_waits(cluster));
-    for child in objects::desired(cluster, size.brokers, &existing)? {
+    let held = world.certificates(&cluster.key.name);
+    let mut children = Vec::new();
+    match certificates::due(cluster, size.brokers, &held, world.now_s) {
+        Ok(due) if due.is_empty() => children.extend(objects::secrets(cluster, &held)?),
+        // All of the Secrets come of that.
+        Ok(due) => plan.steps.push(Step::Issue { due }),
+        Err(blocked) => plan.blocked.push(blocked),
+    }
+    children.extend(objects::desired(cluster, size.brokers, &existing)?);
+    for child in children {
         let change = match world.object(&child.resource.kind, &child.name) {
             None => Some("missing".to_owned()),
             Some(observed) => drift::first_difference(&child.content, observed),
         };
         if let Some(change) = change {
             plan.steps.push(Step::Apply {
+                change: told(&child, change),
                 child: Box::new(child),
-                change,
             });
         }
     }
@@ -136,6 +159,14 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         brokers: size.brokers,
         outdated: roll.outdated,
     })
+}
+
+/// What is said of a change: of a Secret, where it is and not what.
+fn told(child: &Child, change: String) -> String {
+    match change.split_once(": ") {
+        Some((place, _)) if child.resource.kind == "Secret" => place.to_owned(),
+        _ => change,
+    }
 }
 
 fn rack_waits(cluster: &Cluster) -> Option<Blocked> {

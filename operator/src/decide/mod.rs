@@ -6,6 +6,7 @@
 //! What always holds: a converged world plans nothing; no plan removes a broker, shrinks a topic, or deletes data that a `Topic` with
 //! `deletionPolicy: Delete` did not own; the order in which resources are given does not matter.
 
+pub mod certificates;
 pub mod cluster;
 pub mod config_value;
 pub mod drift;

@@ -215,7 +215,10 @@ proptest! {
 
 fn begin(cluster: &Cluster, present: u32, ready: &[bool], old: &[bool]) -> World {
     if present == 0 {
-        return World::default();
+        return World {
+            now_s: testing::made_at_s(),
+            ..World::default()
+        };
     }
     let there = Cluster {
         replicas: present,
@@ -236,6 +239,15 @@ fn begin(cluster: &Cluster, present: u32, ready: &[bool], old: &[bool]) -> World
 fn carry_out(cluster: &Cluster, world: &mut World, decision: &cluster::Decision) {
     for step in &decision.plan.steps {
         match step {
+            cluster::Step::Issue { due } => {
+                let mut held = world.certificates(&cluster.key.name);
+                held.issue(&cluster.key.name, due, testing::made_at())
+                    .unwrap();
+                for child in objects::secrets(cluster, &held).unwrap() {
+                    let at = (child.resource.kind, child.name);
+                    world.objects.insert(at, child.content);
+                }
+            }
             cluster::Step::Apply { child, .. } => {
                 world.objects.insert(
                     (child.resource.kind.clone(), child.name.clone()),

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
 use serde::Serialize;
@@ -53,6 +53,22 @@ pub(super) async fn claim_size(
         ..PatchParams::default()
     };
     api.patch(claim, &ours, &Patch::Merge(body)).await?;
+    Ok(())
+}
+
+/// Creates an object of a cluster that must not be there yet.
+pub(super) async fn new_child(
+    client: &Client,
+    namespace: &str,
+    child: &Child,
+) -> Result<(), kube::Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &child.resource);
+    let object = serde_json::from_value(child.content.clone()).map_err(kube::Error::SerdeError)?;
+    let params = PostParams {
+        field_manager: Some(names::FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    api.create(&params, &object).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! One pass over one Cluster: observe, decide, act, status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,6 +9,7 @@ use kube::api::{Api, DeleteParams, Preconditions};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
+use weir_tls::Due;
 
 use super::apply;
 use super::context::Context;
@@ -17,6 +18,8 @@ use super::queue::Next;
 use crate::decide::cluster::{Decision, Step, decide};
 use crate::decide::volumes;
 use crate::names;
+use crate::objects;
+use crate::plan;
 use crate::status::{self, cluster::Outcome};
 use crate::validate::Cluster;
 use crate::world::{BrokerId, Key};
@@ -95,7 +98,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         None
     } else {
         let grown = grow_volumes(context, &resource, key, &mut decision).await;
-        let acted = act(context, &resource, key, &observed, &decision).await;
+        let acted = act(context, &resource, &cluster, &observed, &decision).await;
         grown.and(acted).err()
     };
     context
@@ -128,10 +131,10 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
 
 /// Asks the brokers; returns why none answered.
 async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<String> {
-    if observed.addresses.is_empty() {
+    if observed.way.addresses.is_empty() {
         return Some("there are no broker pods yet".to_owned());
     }
-    let door = context.door(key, observed.addresses.clone()).await;
+    let door = context.door(key, observed.way.clone()).await;
     let answer = door.lock().await.1.look().await;
     match answer {
         Ok(look) => {
@@ -217,15 +220,27 @@ async fn grow_volumes(
 async fn act(
     context: &Context,
     resource: &weir_crds::Cluster,
-    key: &Key,
+    cluster: &Cluster,
     observed: &Observed,
     decision: &Decision,
 ) -> Result<(), String> {
+    let key = &cluster.key;
     let about = resource.object_ref(&());
     for step in &decision.plan.steps {
         match step {
             // Taken before, since what is refused there stops nothing here.
             Step::GrowVolume { .. } => {}
+            Step::Issue { due } => {
+                let names = plan::names_of(due);
+                issue(context, cluster, observed, due)
+                    .await
+                    .map_err(|error| format!("certificates could not be made: {error}"))?;
+                tracing::info!(cluster = %key, certificates = names, "made");
+                let note = format!("certificates: {names}");
+                context
+                    .tell(&about, EventType::Normal, "Issue", "Issued", note)
+                    .await;
+            }
             Step::Apply { child, change } => {
                 apply::child(&context.client, &key.namespace, child)
                     .await
@@ -266,6 +281,34 @@ async fn act(
                     .await;
             }
         }
+    }
+    Ok(())
+}
+
+/// Makes certificates, and writes all Secrets as they are then. An authority is only made where there is none, if this process still leads.
+async fn issue(
+    context: &Context,
+    cluster: &Cluster,
+    observed: &Observed,
+    due: &[Due],
+) -> Result<(), String> {
+    context
+        .lease
+        .still_held()
+        .await
+        .map_err(|lost| lost.to_string())?;
+    let Key { namespace, name } = &cluster.key;
+    let mut held = observed.world.certificates(name);
+    held.issue(name, due, SystemTime::now())
+        .map_err(|error| error.to_string())?;
+    for child in objects::secrets(cluster, &held).map_err(|error| error.to_string())? {
+        let is_new = due.contains(&Due::Authority) && child.name == names::authority_secret(name);
+        let written = if is_new {
+            apply::new_child(&context.client, namespace, &child).await
+        } else {
+            apply::child(&context.client, namespace, &child).await
+        };
+        written.map_err(|error| format!("{}: {}", child.title(), apply::plain(&error)))?;
     }
     Ok(())
 }
@@ -359,6 +402,7 @@ fn gate_names() -> Vec<&'static str> {
         .chain([
             volumes::PENDING,
             volumes::RESIZING,
+            "CertificatesUnusable",
             "RackNotSupported",
             "Paused",
         ])

@@ -13,25 +13,25 @@ use super::lease::Lease;
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::watch::Watched;
-use crate::admin::Admin;
+use crate::admin::{Admin, Way};
 use crate::names;
 use crate::validate::Defaults;
 use crate::world::Key;
 
-/// A cluster's door: its addresses, and the connection behind them. Whoever asks its brokers holds the lock until they have answered, or not.
-type Door = Arc<Mutex<(Vec<String>, Admin)>>;
+/// A cluster's door: the way there, and the connection behind it. Whoever asks its brokers holds the lock until they have answered, or not.
+type Door = Arc<Mutex<(Way, Admin)>>;
 
 /// One door for each cluster.
 #[derive(Default)]
 struct Doors(std::sync::Mutex<BTreeMap<Key, Door>>);
 
 impl Doors {
-    /// The door, made anew when the addresses are others. Waits for nobody but those who ask the same cluster.
-    async fn door(&self, cluster: &Key, addresses: Vec<String>) -> Door {
+    /// The door, made anew when addresses or certificates are others. Waits for nobody but those who ask the same cluster.
+    async fn door(&self, cluster: &Key, way: Way) -> Door {
         let door = Arc::clone(self.all().entry(cluster.clone()).or_default());
         let mut open = door.lock().await;
-        if open.0 != addresses {
-            *open = (addresses.clone(), Admin::new(addresses));
+        if open.0 != way {
+            *open = (way.clone(), Admin::new(way));
         }
         drop(open);
         door
@@ -87,9 +87,9 @@ impl Context {
         }
     }
 
-    /// The door to a cluster's brokers. It is made anew when the addresses are others.
-    pub(super) async fn door(&self, cluster: &Key, addresses: Vec<String>) -> Door {
-        self.doors.door(cluster, addresses).await
+    /// The door to a cluster's brokers. It is made anew when addresses or certificates are others.
+    pub(super) async fn door(&self, cluster: &Key, way: Way) -> Door {
+        self.doors.door(cluster, way).await
     }
 
     /// Forgets the door of a cluster that is gone.
@@ -128,19 +128,24 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::Doors;
+    use crate::admin::Way;
     use crate::world::Key;
 
     #[tokio::test(start_paused = true)]
     async fn a_cluster_whose_brokers_do_not_answer_stalls_no_other() {
         let doors = Doors::default();
         let (lost, well) = (Key::new("shop", "lost"), Key::new("shop", "well"));
-        let asked = doors.door(&lost, Vec::new()).await;
+        let asked = doors.door(&lost, Way::default()).await;
         let _asking = asked.lock().await;
-        let waits = async { drop(doors.door(&lost, vec!["other:9094".to_owned()]).await) };
+        let other = Way {
+            addresses: vec!["other:9094".to_owned()],
+            ..Way::default()
+        };
+        let waits = async { drop(doors.door(&lost, other).await) };
         tokio::select! {
             biased;
             () = waits => panic!("the lock of a door is held while its cluster is asked"),
-            _ = doors.door(&well, Vec::new()) => {}
+            _ = doors.door(&well, Way::default()) => {}
         }
     }
 }

@@ -65,8 +65,8 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         .cluster(cluster)
         .is_some_and(|resource| resource.metadata.deletion_timestamp.is_none());
     let answers: Result<Answers, String> = if found {
-        let addresses = observe::addresses_of(&context.client, cluster).await?;
-        let door = context.door(cluster, addresses).await;
+        let way = observe::way_to(&context.client, cluster).await?;
+        let door = context.door(cluster, way).await;
         let ids = judged
             .iter()
             .filter_map(|(_, verdict)| Some(verdict.as_ref().ok()?.id.clone()))

@@ -4,11 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
+use weir_tls::Role;
 
+use crate::admin::Way;
 use crate::decide::cluster::World;
 use crate::decide::volumes::Claim;
 use crate::names;
@@ -20,8 +24,8 @@ use crate::world::{BrokerId, Key, Process};
 pub struct Observed {
     /// Objects and processes; what the brokers say is not in it yet.
     pub world: World,
-    /// Addresses of brokers' `Admin`, those that are ready first.
-    pub addresses: Vec<String>,
+    /// The way to brokers' `Admin`, to those that are ready first.
+    pub way: Way,
     /// Each broker's pod, to be replaced by its uid and no other.
     pub pods: BTreeMap<BrokerId, Pod>,
 }
@@ -39,9 +43,7 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         for object in api.list(&labelled).await? {
             let name = object.name_any();
             let mut content = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
-            // Items of a list do not say what they are.
-            content["apiVersion"] = resource.api_version.clone().into();
-            content["kind"] = resource.kind.clone().into();
+            label(&mut content, &resource);
             observed
                 .world
                 .objects
@@ -62,6 +64,17 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
             observed.world.claims.insert(broker, volume(name, claim));
         }
     }
+    // By their names: the operator may not list Secrets.
+    for name in [
+        names::authority_secret(&key.name),
+        names::brokers_secret(&key.name),
+        names::operator_secret(&key.name),
+    ] {
+        if let Some(content) = secret(client, key, &name).await? {
+            let at = ("Secret".to_owned(), name);
+            observed.world.objects.insert(at, content);
+        }
+    }
     // An object that lost its label is not in the list; applying it gives the label back.
     let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
     for pod in pods
@@ -74,15 +87,36 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         observed.world.processes.insert(broker, process(&pod));
         observed.pods.insert(broker, pod);
     }
-    observed.addresses = addresses(key, &observed.pods);
+    observed.way = Way {
+        addresses: addresses(key, &observed.pods),
+        credentials: observed.world.certificates(&key.name).pems(Role::Operator),
+    };
+    observed.world.now_s = Timestamp::now().as_second();
     Ok(observed)
 }
 
-/// Where a cluster's brokers may be asked.
+/// Items of a list do not say what they are.
+fn label(content: &mut Value, resource: &ApiResource) {
+    content["apiVersion"] = resource.api_version.clone().into();
+    content["kind"] = resource.kind.clone().into();
+}
+
+async fn secret(client: &Client, key: &Key, name: &str) -> Result<Option<Value>, kube::Error> {
+    let resource = ApiResource::erase::<Secret>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &resource);
+    let Some(object) = api.get_opt(name).await? else {
+        return Ok(None);
+    };
+    let mut content = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+    label(&mut content, &resource);
+    Ok(Some(content))
+}
+
+/// Where a cluster's brokers may be asked, and with which certificate.
 ///
 /// # Errors
 /// When the API server cannot be read.
-pub async fn addresses_of(client: &Client, key: &Key) -> Result<Vec<String>, kube::Error> {
+pub async fn way_to(client: &Client, key: &Key) -> Result<Way, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
     let pods = pods
         .list(&ListParams::default().labels(&names::selector_string(&key.name)))
@@ -91,7 +125,12 @@ pub async fn addresses_of(client: &Client, key: &Key) -> Result<Vec<String>, kub
         .into_iter()
         .filter_map(|pod| Some((ordinal(&pod.name_any(), &key.name)?, pod)))
         .collect();
-    Ok(addresses(key, &pods))
+    let name = names::operator_secret(&key.name);
+    let own = secret(client, key, &name).await?;
+    Ok(Way {
+        addresses: addresses(key, &pods),
+        credentials: own.and_then(|secret| objects::credentials(&secret)),
+    })
 }
 
 /// The broker that a pod of the StatefulSet is, by the pod's name.

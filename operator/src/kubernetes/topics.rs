@@ -87,8 +87,8 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let mut unseen = None;
     let mut seen: Option<Look> = None;
     if resource.is_some() {
-        let observed = observe::addresses_of(&context.client, cluster).await?;
-        let open = context.door(cluster, observed).await;
+        let way = observe::way_to(&context.client, cluster).await?;
+        let open = context.door(cluster, way).await;
         match open.lock().await.1.look().await {
             Ok(look) => seen = Some(look),
             Err(error) => unseen = Some(error.to_string()),

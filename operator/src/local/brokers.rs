@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -17,6 +17,8 @@ use super::process::{self, Broker};
 use super::say::Say;
 use super::{LocalError, Options, ports};
 use crate::broker_config::{BrokerConfig, Ports, Shared};
+use crate::decide::certificates;
+use crate::plan;
 use crate::validate::Cluster;
 use crate::world::{BrokerId, Process};
 
@@ -26,6 +28,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// A broker that catches up with new metadata for a moment is still ready.
 const UNREADY: Duration = Duration::from_secs(1);
+
+/// How often it is seen whether a certificate is to be renewed, which has months of time.
+const CERTIFICATES: Duration = Duration::from_secs(3600);
 
 /// The processes of a cluster.
 pub(super) struct Brokers {
@@ -38,6 +43,8 @@ pub(super) struct Brokers {
     /// Brokers that ended: how often in a row, and when they are started again.
     waiting: BTreeMap<BrokerId, (u32, Instant)>,
     begun: BTreeMap<BrokerId, Instant>,
+    /// For how many brokers certificates were looked at, and when.
+    certified: Option<(u32, Instant)>,
 }
 
 impl Brokers {
@@ -57,6 +64,7 @@ impl Brokers {
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
             begun: BTreeMap::new(),
+            certified: None,
         })
     }
 
@@ -162,6 +170,36 @@ impl Brokers {
             .collect()
     }
 
+    /// Makes the certificates that are missing, and renews those that are due; `true` when there are new ones. Brokers that run read them by
+    /// themselves.
+    pub(super) fn certify<W: Write>(
+        &mut self,
+        size: u32,
+        say: &mut Say<'_, W>,
+    ) -> Result<bool, LocalError> {
+        let now = Instant::now();
+        if self
+            .certified
+            .is_some_and(|(of, at)| of == size && at + CERTIFICATES > now)
+        {
+            return Ok(false);
+        }
+        let dir = self.directory.certificates();
+        let members = certificates::members(size);
+        let made = weir_tls::directory::ensure(&dir, &self.name, &members, SystemTime::now())?;
+        self.certified = Some((size, now));
+        if made.is_empty() {
+            return Ok(false);
+        }
+        say.line(&format!(
+            "Made certificates for cluster {}: {} ({}).",
+            self.name,
+            plan::names_of(&made),
+            dir.display()
+        ))?;
+        Ok(true)
+    }
+
     /// Writes each broker's configuration where it differs; a running broker reads it when it is started again.
     pub(super) fn configure(&self, cluster: &Cluster, size: u32) -> Result<(), LocalError> {
         // All ports exist, or none is used.
@@ -184,7 +222,8 @@ impl Brokers {
                     http: 0,
                 })
             };
-            let text = BrokerConfig::on_this_machine(shared, broker, data, of)
+            let tls = self.directory.certificates().display().to_string();
+            let text = BrokerConfig::on_this_machine(shared, broker, data, &tls, of)
                 .to_yaml()
                 .map_err(|error| LocalError::Configuration(error.to_string()))?;
             let path = self.directory.file(broker, "yaml");

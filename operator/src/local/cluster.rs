@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use tokio::time::Instant;
+use weir_tls::Role;
 
 use super::brokers::{self, Brokers};
 use super::say::Say;
 use super::topics::Topics;
 use super::{LocalError, Options, proof};
-use crate::admin::Admin;
+use crate::admin::{Admin, Way};
 use crate::decide::{roll, scale};
 use crate::manifests::Manifests;
 use crate::objects;
@@ -127,6 +128,10 @@ impl LocalCluster {
             cluster.replicas
         };
         let size = scale::size(wanted, present, self.look.as_ref());
+        if self.brokers.certify(size.brokers, say)? {
+            // Called with the new one from now on.
+            self.admin = (0, Admin::default());
+        }
         self.brokers.configure(&cluster, size.brokers)?;
         let hash = objects::pod_hash(&cluster, "");
         self.brokers
@@ -205,7 +210,16 @@ impl LocalCluster {
                     ))
                 })
                 .collect();
-            self.admin = (size, Admin::new(addresses?));
+            let certificates = self.brokers.directory().certificates();
+            let own = weir_tls::directory::files(&certificates, Role::Operator);
+            self.admin = (
+                size,
+                Admin::new(Way {
+                    addresses: addresses?,
+                    // Not before they are made.
+                    credentials: own.read().ok(),
+                }),
+            );
         }
         self.look = None;
         if self.brokers.any_is_ready() {

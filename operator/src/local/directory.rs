@@ -1,4 +1,5 @@
-//! A cluster's directory: `broker-N/` (data), `broker-N.yaml` (configuration), `broker-N.log`, `broker-N.pid`, `cluster-id` and `lock`.
+//! A cluster's directory: `broker-N/` (data), `broker-N.yaml` (configuration), `broker-N.log`, `broker-N.pid`, `tls/` (certificates),
+//! `cluster-id` and `lock`.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -37,6 +38,11 @@ impl Directory {
 
     pub(super) fn data(&self, broker: BrokerId) -> PathBuf {
         self.path.join(format!("broker-{broker}"))
+    }
+
+    /// Where certificates lie.
+    pub(super) fn certificates(&self) -> PathBuf {
+        self.path.join("tls")
     }
 
     pub(super) fn file(&self, broker: BrokerId, extension: &str) -> PathBuf {

@@ -73,6 +73,9 @@ pub enum LocalError {
     /// The brokers' configuration cannot be written.
     #[error("the brokers' configuration cannot be written: {0}")]
     Configuration(String),
+    /// There is no certificate for a broker.
+    #[error("the brokers' certificates: {0}")]
+    Certificates(#[from] weir_tls::TlsError),
     /// Messages did not come back.
     #[error("the proof failed: {0}")]
     Proof(String),

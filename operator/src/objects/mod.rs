@@ -1,4 +1,5 @@
-//! What a Cluster is made of in Kubernetes: one file for each kind of object, each a pure function of the validated cluster.
+//! What a Cluster is made of in Kubernetes: one file for each kind of object, each a pure function of the validated cluster; Secrets also of
+//! the certificates that there are.
 //!
 //! Names and selectors never change (see [`crate::names`]). Everything is applied server-side under one field manager and owned by
 //! the Cluster, so deleting the Cluster deletes it all but the volumes.
@@ -9,6 +10,7 @@ mod headless_service;
 mod metadata;
 mod pod_disruption_budget;
 mod pod_hash;
+mod secrets;
 mod service_account;
 mod stateful_set;
 
@@ -21,6 +23,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use pod_hash::pod_hash;
+pub use secrets::{credentials, held, secrets};
 pub use stateful_set::Existing;
 
 use crate::names;
@@ -56,7 +59,7 @@ pub enum BuildError {
     Yaml(String),
 }
 
-/// Kinds of objects that a Cluster is made of.
+/// Kinds of objects that a Cluster is made of, and that are found by their labels. Secrets are read one by one, by their names.
 #[must_use]
 pub fn kinds() -> [ApiResource; 5] {
     [

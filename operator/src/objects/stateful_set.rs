@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction,
     LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm,
     PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements,
-    WeightedPodAffinityTerm,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::{config_map, metadata, pod_hash};
-use crate::broker_config::DATA_DIR;
+use crate::broker_config::{DATA_DIR, TLS_DIR};
 use crate::names;
 use crate::validate::{Cluster, Image};
 
@@ -35,6 +35,10 @@ const GRACE_PERIOD_S: i64 = 60;
 const CONFIG_DIR: &str = "/etc/weir";
 const DATA: &str = names::CLAIM_TEMPLATE;
 const CONFIG: &str = "config";
+const TLS: &str = "tls";
+
+/// Keys are read by the pod's own group and nobody else.
+const KEYS_MODE: i32 = 0o440;
 
 /// The default image that a cluster was created with, so that a newer operator's default does not restart it.
 const DEFAULT_IMAGE_ANNOTATION: &str = "weir.dev/default-image";
@@ -176,14 +180,26 @@ fn template(cluster: &Cluster, image: &str) -> PodTemplateSpec {
             ),
             priority_class_name: cluster.pod.priority_class_name.clone(),
             containers: vec![container(cluster, image)],
-            volumes: Some(vec![Volume {
-                name: CONFIG.to_owned(),
-                config_map: Some(ConfigMapVolumeSource {
-                    name: names::config_map(&cluster.key.name),
-                    ..ConfigMapVolumeSource::default()
-                }),
-                ..Volume::default()
-            }]),
+            volumes: Some(vec![
+                Volume {
+                    name: CONFIG.to_owned(),
+                    config_map: Some(ConfigMapVolumeSource {
+                        name: names::config_map(&cluster.key.name),
+                        ..ConfigMapVolumeSource::default()
+                    }),
+                    ..Volume::default()
+                },
+                // The whole of it: single files of a Secret would not be renewed in a pod that runs.
+                Volume {
+                    name: TLS.to_owned(),
+                    secret: Some(SecretVolumeSource {
+                        secret_name: Some(names::brokers_secret(&cluster.key.name)),
+                        default_mode: Some(KEYS_MODE),
+                        ..SecretVolumeSource::default()
+                    }),
+                    ..Volume::default()
+                },
+            ]),
             ..PodSpec::default()
         }),
     }
@@ -235,6 +251,7 @@ fn container(cluster: &Cluster, image: &str) -> Container {
         volume_mounts: Some(vec![
             mount(DATA, DATA_DIR, None),
             mount(CONFIG, CONFIG_DIR, Some(true)),
+            mount(TLS, TLS_DIR, Some(true)),
         ]),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),

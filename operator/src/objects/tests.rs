@@ -53,3 +53,39 @@ fn pods_keep_to_the_restricted_security_profile() {
         assert!(text.contains(part), "{part} in\n{text}");
     }
 }
+
+#[test]
+fn each_secret_holds_what_its_readers_need_and_no_more() {
+    use crate::testing::certificates;
+    let held = certificates();
+    let secrets = super::secrets(&cluster(), held).unwrap();
+    let files = |at: usize| -> Vec<&str> {
+        let data = secrets[at].content["data"].as_object().unwrap();
+        data.keys().map(String::as_str).collect()
+    };
+    let names: Vec<&str> = secrets.iter().map(|child| child.name.as_str()).collect();
+    assert_eq!(names, ["shop-ca", "shop-broker-tls", "shop-operator-tls"]);
+    assert_eq!(files(0), ["ca.crt", "ca.key"]);
+    assert_eq!(
+        files(1)[..3],
+        ["broker-0.crt", "broker-0.key", "broker-1.crt"]
+    );
+    assert!(!files(1).contains(&"ca.key") && !files(1).contains(&"operator.key"));
+    assert_eq!(files(2), ["ca.crt", "operator.crt", "operator.key"]);
+    for secret in &secrets {
+        assert_eq!(
+            secret.content["metadata"]["ownerReferences"][0]["name"],
+            "shop"
+        );
+    }
+    // And read again they are what they were.
+    let read = super::held("shop", |name| {
+        let found = secrets.iter().find(|child| child.name == name);
+        found.map(|child| &child.content)
+    });
+    assert_eq!(&read, held);
+    assert_eq!(
+        super::credentials(&secrets[2].content),
+        held.pems(weir_tls::Role::Operator)
+    );
+}

@@ -8,6 +8,7 @@ use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
 use crate::decide::volumes;
 use crate::names;
+use crate::plan;
 use crate::validate::{Cluster, Invalid};
 use crate::world::Look;
 
@@ -17,7 +18,12 @@ const LISTED_MAX: usize = 32;
 const LISTED_MESSAGE_MAX: usize = 1024;
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 3] = ["ScaleDownBlocked", volumes::PENDING, "RackNotSupported"];
+const NEEDS_A_PERSON: [&str; 4] = [
+    "CertificatesUnusable",
+    "ScaleDownBlocked",
+    volumes::PENDING,
+    "RackNotSupported",
+];
 
 /// Conditions of their own, each with the gates that make it true.
 const OF_GATES: [(&str, &[&str]); 3] = [
@@ -327,6 +333,7 @@ fn summary(decision: &Decision) -> Option<PlanSummary> {
 
 fn planned(step: &Step) -> PlannedStep {
     let (action, target, message) = match step {
+        Step::Issue { due } => ("Issue", "certificates".to_owned(), plan::names_of(due)),
         Step::GrowVolume {
             claim, from, to, ..
         } => (
@@ -351,6 +358,7 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
         "ScaleDownBlocked" => "remove brokers",
         volumes::PENDING | volumes::RESIZING => "resize volumes",
         "RackNotSupported" => "place replicas by rack",
+        "CertificatesUnusable" => "make certificates",
         "Paused" => "all steps",
         _ => "restart brokers",
     };

@@ -110,7 +110,6 @@ impl Channels {
 
     /// A new stream of replication to a broker, which is at `address` (host:port), which its [`incoming`](super::incoming) hands over
     /// there. Of a broker whose process is gone this says [`io::ErrorKind::ConnectionRefused`], at once.
-    #[allow(dead_code, reason = "replication calls it")]
     pub(crate) async fn stream(
         &self,
         broker: BrokerId,

@@ -34,7 +34,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REFUSALS_PAUSE: Duration = Duration::from_secs(10);
 
 /// A stream of replication that another broker began.
-#[allow(dead_code, reason = "replication takes it apart")]
 pub(crate) struct Incoming {
     /// What comes after the preface, and the way back.
     pub(crate) stream: Box<dyn Stream>,

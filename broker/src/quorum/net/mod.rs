@@ -19,9 +19,7 @@ use tonic::transport::Server;
 pub(crate) use callers::{Callers, speaks_for};
 pub(crate) use channels::Channels;
 pub use channels::channel;
-#[allow(unused_imports, reason = "replication takes what comes in")]
-pub(crate) use incoming::Incoming;
-pub(crate) use incoming::incoming;
+pub(crate) use incoming::{Incoming, incoming};
 use weir_quorum::BrokerId;
 use weir_tls::Role;
 

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
+use weir_tls::{Due, LEAF_LIFE, Role};
+
 use super::{Decision, Step, World, decide};
+use crate::decide::certificates::members;
 use crate::objects;
 use crate::testing::{cluster, converged, resource};
 use crate::validate::{Cluster, Defaults};
@@ -11,7 +14,7 @@ use crate::world::BrokerId;
 fn applied(decision: &Decision) -> Vec<String> {
     let title = |step: &Step| match step {
         Step::Apply { child, change } => Some(format!("{}: {change}", child.title())),
-        Step::GrowVolume { .. } | Step::RestartBroker { .. } => None,
+        Step::Issue { .. } | Step::GrowVolume { .. } | Step::RestartBroker { .. } => None,
     };
     decision.plan.steps.iter().filter_map(title).collect()
 }
@@ -62,6 +65,93 @@ fn a_new_cluster_gets_its_objects_and_those_that_pods_need_come_before_the_pods(
         ]
     );
     assert_eq!(gates(&decision), Vec::<&str>::new());
+}
+
+fn issued(decision: &Decision) -> Vec<Due> {
+    let due = |step: &Step| match step {
+        Step::Issue { due } => Some(due.clone()),
+        _ => None,
+    };
+    decision
+        .plan
+        .steps
+        .iter()
+        .filter_map(due)
+        .flatten()
+        .collect()
+}
+
+/// As many seconds after the certificates were made.
+fn later(seconds: u64) -> World {
+    let mut world = converged(&cluster());
+    world.now_s += i64::try_from(seconds).unwrap();
+    world
+}
+
+#[test]
+fn a_new_cluster_gets_certificates_before_anything_else() {
+    let decision = decide(&cluster(), &World::default()).unwrap();
+    let members = members(3).into_iter().map(Due::Leaf);
+    let all: Vec<Due> = [Due::Authority].into_iter().chain(members).collect();
+    assert_eq!(issued(&decision), all);
+    assert!(matches!(decision.plan.steps[0], Step::Issue { .. }));
+}
+
+#[test]
+fn a_broker_that_is_new_gets_its_certificate_before_its_pod() {
+    let more = Cluster {
+        replicas: 9,
+        ..cluster()
+    };
+    let decision = decide(&more, &converged(&cluster())).unwrap();
+    assert_eq!(issued(&decision), [Due::Leaf(Role::Broker(8))]);
+    assert!(matches!(decision.plan.steps[0], Step::Issue { .. }));
+}
+
+#[test]
+fn certificates_are_renewed_in_time_and_no_pod_is_rolled_for_it() {
+    assert!(decide(&cluster(), &later(0)).unwrap().plan.is_empty());
+    let two_thirds = LEAF_LIFE.as_secs() / 3 * 2;
+    let hour = 3600;
+    assert!(
+        decide(&cluster(), &later(two_thirds - 2 * hour))
+            .unwrap()
+            .plan
+            .is_empty()
+    );
+    let decision = decide(&cluster(), &later(two_thirds + hour)).unwrap();
+    assert_eq!(issued(&decision).len(), 4);
+    assert_eq!(decision.plan.steps.len(), 1, "{:?}", decision.plan);
+    assert_eq!((restarts(&decision), decision.outdated), (vec![], vec![]));
+}
+
+#[test]
+fn an_authority_that_cannot_be_used_is_a_gate_and_everything_else_goes_on() {
+    let mut world = converged(&cluster());
+    let at = ("Secret".to_owned(), "shop-ca".to_owned());
+    world.objects.get_mut(&at).unwrap()["data"] = json!({});
+    let decision = decide(&cluster(), &world).unwrap();
+    assert_eq!(gates(&decision), ["CertificatesUnusable"]);
+    assert_eq!(issued(&decision), []);
+    assert!(decision.plan.blocked[0].message.contains("Secret shop-ca"));
+}
+
+#[test]
+fn what_somebody_changed_in_a_secret_is_changed_back_and_not_told() {
+    let mut world = converged(&cluster());
+    let at = ("Secret".to_owned(), "shop-operator-tls".to_owned());
+    world.objects.get_mut(&at).unwrap()["data"]["ca.crt"] = json!("QQ==");
+    assert_eq!(
+        applied(&decide(&cluster(), &world).unwrap()),
+        ["Secret shop-operator-tls: data.ca.crt"]
+    );
+    // A certificate that is lost is made anew.
+    let data = world.objects.get_mut(&at).unwrap();
+    data["data"].as_object_mut().unwrap().remove("operator.key");
+    assert_eq!(
+        issued(&decide(&cluster(), &world).unwrap()),
+        [Due::Leaf(Role::Operator)]
+    );
 }
 
 #[test]
