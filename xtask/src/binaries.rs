@@ -34,7 +34,8 @@ pub(crate) fn build() -> Outcome<Binaries> {
     })
 }
 
-fn host() -> Outcome<String> {
+/// The triple of this machine: naming it keeps flags away from build scripts and procedural macros.
+pub(crate) fn host() -> Outcome<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let said = process::output(process::command(rustc).arg("-vV"))?;
     let host = said.lines().find_map(|line| line.strip_prefix("host: "));

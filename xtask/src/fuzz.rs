@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::Outcome;
 use crate::paths::{root, target};
 use crate::process::{cargo, command, run as go};
+use crate::{Outcome, binaries};
 
 /// The targets, by the names of their binaries.
 const TARGETS: [&str; 3] = ["frames", "messages", "batches"];
@@ -31,7 +31,7 @@ pub(crate) fn run(seconds: u64, keep: bool) -> Outcome {
     let package = root().join("broker/wire/fuzz");
     let manifest = package.join("Cargo.toml");
     let built = target().join("fuzz");
-    let triple = host()?;
+    let triple = binaries::host()?;
     let mut build = cargo("build");
     build.args([
         "--locked",
@@ -152,11 +152,4 @@ fn empty(directory: &Path) -> Outcome {
         fs::remove_dir_all(directory)?;
     }
     Ok(fs::create_dir_all(directory)?)
-}
-
-/// The triple of the machine: naming it keeps the flags away from build scripts.
-fn host() -> Outcome<String> {
-    let version = crate::process::output(command("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.ok_or("rustc -vV names no host")?.to_owned())
 }

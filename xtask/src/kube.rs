@@ -197,6 +197,7 @@ fn key(go: &Path) -> Outcome<String> {
     files.sort();
     let mut hash = Sha256::new();
     hash.update(include_str!("kube.rs"));
+    hash.update(include_str!("image.rs"));
     for file in files {
         hash.update(file.strip_prefix(go)?.to_string_lossy().as_bytes());
         hash.update(fs::read(&file)?);
