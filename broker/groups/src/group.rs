@@ -12,13 +12,17 @@
 //! `loader`. The types whose members are assigned by the coordinator share the blocks of [`crate::modern`], which says
 //! what a share group needs.
 
+use std::collections::BTreeSet;
+
+use weir_wire::TopicId;
+
 use crate::classic::Classic;
 use crate::consumer::Consumer;
 use crate::error::GroupError;
 use crate::offsets::Offsets;
 use crate::outbox::Turn;
 use crate::pending::PendingOffsets;
-use crate::request::{CommitRequest, Description, GroupState, GroupType};
+use crate::request::{CommitRequest, Description, GroupState, GroupType, TopicRef};
 use crate::share::group::{SHARE, ShareGroup};
 use crate::stored::StoredRecord;
 use crate::types::{Generation, GroupId, MonoMs};
@@ -71,6 +75,27 @@ impl Group {
     /// Nothing would be lost if it were forgotten.
     pub(crate) fn is_blank(&self) -> bool {
         !self.kind.is_stored() && self.kind.is_deserted() && self.keeps_nothing()
+    }
+
+    /// Every topic of which it keeps offsets or states, each id once.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicRef> {
+        let committed = self.offsets.topics().flat_map(|(name, partitions)| {
+            let ids: BTreeSet<TopicId> =
+                partitions.values().map(|offset| offset.topic_id).collect();
+            ids.into_iter().map(|id| TopicRef {
+                name: name.to_owned(),
+                id,
+            })
+        });
+        let share = match &self.kind {
+            Kind::Share(share) => Some(share),
+            Kind::Classic(_) | Kind::Consumer(_) => None,
+        };
+        let states = share.into_iter().flat_map(|share| &share.states);
+        committed.chain(states.map(|(id, stated)| TopicRef {
+            name: stated.name.to_string(),
+            id: *id,
+        }))
     }
 
     /// It has no offsets, and is to get none.

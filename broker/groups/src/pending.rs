@@ -137,6 +137,8 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
     by_id: BTreeMap<ProducerId, Known>,
+    /// How many of them have something pending, which do not give way.
+    busy: usize,
     /// Markers so far.
     markers: u64,
     /// Batches and markers so far.
@@ -161,10 +163,13 @@ impl Producers {
         self.markers
     }
 
-    /// Whether the log takes a batch of this transaction.
+    /// Whether the log takes a batch of this transaction, and its producer can be remembered.
     pub(crate) fn check_batch(&self, transaction: &InTransaction) -> Result<(), GroupError> {
         let Some(known) = self.by_id.get(&transaction.producer.id) else {
-            return Ok(());
+            return match self.is_crowded() {
+                true => Err(GroupError::BoundReached),
+                false => Ok(()),
+            };
         };
         let epoch = transaction.producer.epoch;
         if epoch < known.epoch {
@@ -201,22 +206,37 @@ impl Producers {
     pub(crate) fn wrote(&mut self, producer: Producer, group: &GroupId) {
         let known = self.known(producer);
         known.epoch = producer.epoch;
+        let was_idle = known.groups.is_empty();
         known.groups.insert(group.clone());
+        self.busy += usize::from(was_idle);
     }
 
     /// A marker has come. Gives the groups in which the producer had something pending.
     pub(crate) fn ended(&mut self, marker: &Marker) -> BTreeSet<GroupId> {
         self.markers += 1;
+        if self.is_crowded() && !self.by_id.contains_key(&marker.producer.id) {
+            // It has nothing pending, and there is no room to remember that its epoch is over.
+            return BTreeSet::new();
+        }
         let markers = self.markers;
         let known = self.known(marker.producer);
         known.epoch = known.epoch.max(marker.producer.epoch);
         known.coordinator_epoch = marker.coordinator_epoch;
         known.last_marker = markers;
-        std::mem::take(&mut known.groups)
+        let groups = std::mem::take(&mut known.groups);
+        self.busy -= usize::from(!groups.is_empty());
+        groups
+    }
+
+    /// As many as there may be have something pending, so that none gives way to another.
+    fn is_crowded(&self) -> bool {
+        self.busy >= PRODUCERS_MAX
     }
 
     fn known(&mut self, producer: Producer) -> &mut Known {
-        if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&producer.id) {
+        let has_idle = self.busy < self.by_id.len();
+        let is_full = self.by_id.len() >= PRODUCERS_MAX;
+        if is_full && has_idle && !self.by_id.contains_key(&producer.id) {
             self.evict();
         }
         self.uses += 1;
@@ -241,5 +261,64 @@ impl Producers {
         for (_, id) in idle.into_iter().take(PRODUCERS_MAX / EVICTED_PART) {
             self.by_id.remove(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_wire::{ProducerEpoch, ProducerId};
+
+    use super::{PRODUCERS_MAX, Producers};
+    use crate::error::GroupError;
+    use crate::machine::{Marker, Outcome, Producer};
+    use crate::request::InTransaction;
+    use crate::transactions::Version;
+
+    fn producer(id: usize) -> Producer {
+        Producer {
+            id: ProducerId(i64::try_from(id).unwrap_or(i64::MAX)),
+            epoch: ProducerEpoch(0),
+        }
+    }
+
+    fn marker(id: usize) -> Marker {
+        Marker {
+            producer: producer(id),
+            outcome: Outcome::Commit,
+            coordinator_epoch: 0,
+        }
+    }
+
+    #[test]
+    fn producers_with_offsets_pending_are_bounded_and_one_more_is_refused() {
+        let mut producers = Producers::default();
+        let wants = |id: usize| InTransaction {
+            producer: producer(id),
+            version: Version::V2,
+            markers_seen: 0,
+        };
+        for id in 0..PRODUCERS_MAX {
+            assert_eq!(producers.check_batch(&wants(id)), Ok(()));
+            producers.wrote(producer(id), &"group".into());
+        }
+        assert_eq!(
+            producers.check_batch(&wants(PRODUCERS_MAX)),
+            Err(GroupError::BoundReached)
+        );
+        assert_eq!(
+            producers.check_batch(&wants(0)),
+            Ok(()),
+            "one that is known"
+        );
+        // Nor does a marker of another make room.
+        producers.ended(&marker(PRODUCERS_MAX));
+        assert_eq!(producers.by_id.len(), PRODUCERS_MAX);
+        producers.ended(&marker(0));
+        assert_eq!(producers.check_batch(&wants(PRODUCERS_MAX)), Ok(()));
+        producers.wrote(producer(PRODUCERS_MAX), &"group".into());
+        assert_eq!(
+            (producers.by_id.len(), producers.busy),
+            (PRODUCERS_MAX, PRODUCERS_MAX)
+        );
     }
 }

@@ -55,6 +55,9 @@ pub enum Request {
     List(ListRequest),
     /// The topics are gone for ever: their offsets go too, so that topics of the same names begin anew.
     ForgetTopics(Vec<TopicRef>),
+    /// As [`ForgetTopics`](Self::ForgetTopics), for all topics that the cluster does not have: what went while nobody
+    /// coordinated the groups. Answered as that is.
+    ForgetAbsentTopics,
 }
 
 /// The answer to the [`Request`] of the same name.

@@ -98,7 +98,9 @@ fn asked(request: StateRequest) -> Result<(proto::AskRequest, Kind), StateError>
         StateRequest::Summary(key) => (key, Asked::Summary(proto::Summary {}), Kind::Summary),
         StateRequest::Delete(key) => (key, Asked::Delete(proto::Delete {}), Kind::Delete),
         // Each coordinator forgets by itself.
-        StateRequest::Forget(_) => return Err(StateError::InvalidRequest),
+        StateRequest::Forget(_) | StateRequest::KeepOnly(_) => {
+            return Err(StateError::InvalidRequest);
+        }
     };
     let key = proto::Key {
         group: key.group.to_string(),

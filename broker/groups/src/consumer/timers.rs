@@ -1,6 +1,7 @@
 //! The deadlines of a consumer group's members: sessions, and the time to give up partitions.
 
 use super::Consumer;
+use super::member::Member;
 use crate::modern::reconcile::Progress;
 use crate::outbox::Turn;
 use crate::types::{MemberId, MonoMs};
@@ -41,24 +42,25 @@ impl Consumer {
     pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
         self.wake_at = None;
-        let is_over = |at: Option<MonoMs>| at.is_some_and(|at| at <= now);
-        let dead = self.members.values().filter(|member| {
-            let revocation = member
-                .revocation
-                .filter(|(_, epoch)| *epoch == member.current.epoch);
-            member.session_deadline <= now
-                || is_over(revocation.map(|(at, _)| at))
-                || is_over(member.classic_deadline)
-        });
+        let dead = self
+            .members
+            .values()
+            .filter(|member| first_deadline(member) <= now);
         let dead: Vec<MemberId> = dead.map(|member| member.id.clone()).collect();
         self.remove(turn, &dead);
-        let deadlines = self.members.values().flat_map(|member| {
-            [
-                Some(member.session_deadline),
-                member.revocation.map(|(at, _)| at),
-                member.classic_deadline,
-            ]
-        });
-        self.wake_at = deadlines.flatten().min();
+        // None has passed: who is woken for one finds something to do.
+        self.wake_at = self.members.values().map(first_deadline).min();
     }
+}
+
+/// When the member is removed unless something happens. Time to give up partitions of an epoch that is not its own any more
+/// does not count.
+fn first_deadline(member: &Member) -> MonoMs {
+    let revocation = member
+        .revocation
+        .filter(|(_, epoch)| *epoch == member.current.epoch);
+    [revocation.map(|(at, _)| at), member.classic_deadline]
+        .into_iter()
+        .flatten()
+        .fold(member.session_deadline, MonoMs::min)
 }

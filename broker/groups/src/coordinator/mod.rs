@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use weir_wire::TopicId;
+
 mod consumer;
 mod share;
 
@@ -145,6 +147,10 @@ impl Coordinator {
             Request::ChangeShareStates(request) => self.change_share_states(call, &request, now),
             Request::List(request) => self.list(call, &request),
             Request::ForgetTopics(topics) => self.forget_topics(call, &topics, now),
+            Request::ForgetAbsentTopics => {
+                let absent = self.absent_topics();
+                self.forget_topics(call, &absent, now);
+            }
         }
     }
 
@@ -302,6 +308,18 @@ impl Coordinator {
             .filter_map(|group| group.list(request))
             .collect();
         self.out.reply_when_durable(call, Response::List(listed));
+    }
+
+    /// Topics that groups know and the cluster does not have. An image that is behind the one on which they were stored must
+    /// not come here: who leads a shard has seen all that its leaders before it had seen.
+    fn absent_topics(&self) -> Vec<TopicRef> {
+        let known = self.groups.values().flat_map(Group::topics);
+        let known: BTreeSet<TopicRef> = known.collect();
+        let is_absent = |topic: &TopicRef| match topic.id {
+            TopicId::ZERO => self.cluster.topic(&topic.name).is_none(),
+            id => self.cluster.topic_by_id(id).is_none(),
+        };
+        known.into_iter().filter(is_absent).collect()
     }
 
     fn forget_topics(&mut self, call: CallId, topics: &[TopicRef], now: Now) {

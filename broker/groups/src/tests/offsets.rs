@@ -2,11 +2,12 @@
 
 use weir_wire::{Offset, PartitionIndex, TopicId};
 
+use super::cluster::TestCluster;
 use super::{GROUP, Shard, commit, fetch, join, topic_ref};
 use crate::request::{
     CommitRequest, DeleteOffsetsRequest, FetchRequest, JoinRequest, Response, TopicRef,
 };
-use crate::{Config, Generation, GroupError, Request};
+use crate::{Cluster, Config, Generation, GroupError, Request};
 
 fn by(member: &str, generation: i32, offset: i64) -> CommitRequest {
     CommitRequest {
@@ -182,6 +183,31 @@ fn the_offsets_of_a_topic_made_anew_are_not_those_of_the_old_one() {
     assert_eq!(shard.take(call), Some(Response::ForgetTopics(1)));
     assert_eq!(shard.coordinator.group_count(), 0);
     assert_eq!(shard.replayed().group_count(), 0);
+}
+
+#[test]
+fn offsets_of_topics_that_went_while_nobody_coordinated_are_dropped_when_somebody_does() {
+    let mut shard = Shard::new();
+    let cluster = TestCluster::default().with("orders", 1).with("other", 1);
+    let topic = |name: &str| TopicRef {
+        name: name.to_owned(),
+        id: cluster.topic(name).unwrap().id,
+    };
+    for name in ["orders", "other"] {
+        let mut request = commit(name, 41);
+        request.topics[0].topic = topic(name);
+        shard.commit(request).unwrap();
+    }
+    // Without an id too, of a topic that there is and of one that there is not.
+    shard.commit(commit("third", 1)).unwrap();
+    shard.set_cluster(cluster.clone().with("third", 1));
+    let call = shard.ask(Request::ForgetAbsentTopics);
+    assert_eq!(shard.take(call), Some(Response::ForgetTopics(0)));
+    shard.set_cluster(shard.cluster.clone().without("orders").without("third"));
+    let call = shard.ask(Request::ForgetAbsentTopics);
+    assert_eq!(shard.take(call), Some(Response::ForgetTopics(2)));
+    let replayed = shard.replayed();
+    assert_eq!(replayed.group_count(), 1);
 }
 
 fn uuid(number: u128) -> uuid::Uuid {

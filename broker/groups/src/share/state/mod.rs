@@ -37,6 +37,9 @@ pub const SHARE_STATE_TOPIC: &str = "__share_group_state";
 /// The start of a state that was initialised and never written: it is for the leader to find one.
 pub const NO_START: Offset = Offset(-1);
 
+/// Bytes of a group's name: the stored format has 16 bits for a length.
+pub const NAME_BYTES_MAX: usize = 16_384;
+
 /// Settings of a share coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateConfig {
@@ -48,7 +51,7 @@ pub struct StateConfig {
     /// States of one shard: each takes a few hundred bytes, and whoever may join a group makes as many as the topics that
     /// it names have partitions.
     pub states_max: usize,
-    /// Bytes of a group's name: the stored format has 16 bits for a length.
+    /// Bytes of a group's name.
     pub name_bytes_max: usize,
 }
 
@@ -58,7 +61,7 @@ impl Default for StateConfig {
             updates_per_snapshot: 500,
             batches_max: 20_000,
             states_max: 200_000,
-            name_bytes_max: 16_384,
+            name_bytes_max: NAME_BYTES_MAX,
         }
     }
 }
@@ -254,8 +257,7 @@ impl ShareStates {
         self.answer(call, StateResponse::Delete);
     }
 
-    fn forget(&mut self, call: CallId, topics: &[weir_wire::TopicId]) {
-        let gone = |key: &StateKey| topics.contains(&key.topic);
+    fn forget(&mut self, call: CallId, gone: impl Fn(&StateKey) -> bool) {
         for (key, _) in self.states.extract_if(.., |key, _| gone(key)) {
             self.out.emit(stored::tombstone(&key));
         }
@@ -323,7 +325,10 @@ impl Machine for ShareStates {
             StateRequest::Write(request) => self.write(call, request, now),
             StateRequest::Summary(key) => self.summary(call, &key),
             StateRequest::Delete(key) => self.delete(call, &key),
-            StateRequest::Forget(topics) => self.forget(call, &topics),
+            StateRequest::Forget(topics) => self.forget(call, |key| topics.contains(&key.topic)),
+            StateRequest::KeepOnly(topics) => {
+                self.forget(call, |key| !topics.contains(&key.topic));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What may be asked of a share coordinator: APIs 83 to 87, for one share-partition each.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use thiserror::Error;
@@ -74,6 +75,8 @@ pub enum StateRequest {
     Delete(StateKey),
     /// The topics are gone for ever.
     Forget(Vec<TopicId>),
+    /// All topics but these are gone for ever. Answered as [`Forget`](Self::Forget) is.
+    KeepOnly(BTreeSet<TopicId>),
 }
 
 /// The answer to the [`StateRequest`] of the same name.

@@ -187,6 +187,11 @@ fn what_was_deleted_is_gone_for_good() {
         Err(StateError::Uninitialized)
     );
     shard.initialize(0, 0).unwrap();
+    shard.ask(StateRequest::KeepOnly([key().topic].into()));
+    assert_eq!(shard.states.count(), 1);
+    shard.ask(StateRequest::KeepOnly([TopicId::ZERO].into()));
+    assert_eq!(Shard::load(&shard.log).states.count(), 0);
+    shard.initialize(0, 0).unwrap();
     shard.ask(StateRequest::Forget(vec![key().topic]));
     assert_eq!(Shard::load(&shard.log).states.count(), 0);
     assert_eq!(
