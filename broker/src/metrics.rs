@@ -42,6 +42,7 @@ pub struct Metrics {
     pub fatal_errors: IntCounter,
     pub replication_sent_bytes: IntCounter,
     pub replication_received_bytes: IntCounter,
+    pub coordinator_panics: IntCounterVec,
     pub partitions: IntGauge,
     pub partition_leaders: IntGauge,
     pub offline_partitions: IntGauge,
@@ -209,6 +210,12 @@ impl Metrics {
                 r,
                 "weir_replication_received_bytes_total",
                 "Bytes of batches received from the leaders of partitions that this broker follows.",
+            )?,
+            coordinator_panics: counters(
+                r,
+                "weir_coordinator_panics_total",
+                "Coordinators that ended by a defect and were loaded again, by what they coordinate.",
+                "of",
             )?,
             partitions: gauge(
                 r,

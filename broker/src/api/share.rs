@@ -1,5 +1,6 @@
 //! What requests of share groups have in common.
 
+use weir_groups::share::state::NAME_BYTES_MAX;
 use weir_groups::share::{AckBatch, AckType};
 use weir_groups::{GroupId, MemberId};
 use weir_wire::Offset;
@@ -13,18 +14,19 @@ pub(super) struct Said {
     pub(super) types: Vec<i8>,
 }
 
-/// Who asks; both must be named.
+/// Who asks; both must be named, and by names that states can be kept under.
 pub(super) fn member_of(
     group: Option<&str>,
     member: Option<&str>,
 ) -> Result<(GroupId, MemberId), ApiError> {
+    let is_name = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len());
     match (group, member) {
-        (Some(group), Some(member)) if !group.is_empty() && !member.is_empty() => {
+        (Some(group), Some(member)) if is_name(group) && is_name(member) => {
             Ok((group.into(), member.into()))
         }
         _ => Err(ApiError::new(
             ErrorCode::InvalidRequest,
-            "a group and a member id are wanted",
+            format!("a group and a member id are wanted, each of at most {NAME_BYTES_MAX} bytes"),
         )),
     }
 }

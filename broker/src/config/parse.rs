@@ -1,6 +1,6 @@
 //! Which fields there are, what they may hold, and what they are when nobody says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,6 +114,11 @@ impl Config {
                 self.cluster.brokers
             );
             return invalid("peers", format!("a list of {peers}"), allowed);
+        }
+        let mut dirs = BTreeSet::from([self.data_dir.as_path()]);
+        if let Some(twice) = self.log_dirs.iter().find(|dir| !dirs.insert(dir.as_path())) {
+            let allowed = "directories that differ from one another and from data_dir";
+            return invalid("log_dirs", twice.display().to_string(), allowed.to_owned());
         }
         if self.groups.session_timeout_min > self.groups.session_timeout_max {
             let allowed = format!(

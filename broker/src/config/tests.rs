@@ -101,6 +101,21 @@ fn an_error_names_the_field_what_was_there_and_what_is_allowed() {
 }
 
 #[test]
+fn a_directory_that_is_said_twice_is_refused_by_its_field() {
+    for (dirs, twice) in [
+        ("[/a, /b, /a/]", "/a/"),
+        ("[/a, /d]", "/d"),
+        ("[/d/.]", "/d/."),
+    ] {
+        let config = parse(&format!("data_dir: /d\nlog_dirs: {dirs}")).unwrap();
+        let error = config.checked().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("log_dirs: {twice}")), "{error}");
+    }
+    let config = parse("data_dir: /d\nlog_dirs: [/d/log, /e]").unwrap();
+    assert!(config.checked().is_ok());
+}
+
+#[test]
 fn a_field_that_does_not_exist_is_refused_with_those_that_do() {
     let error = refusal("data_dir: /d\nlimits: { conections: 5 }");
     assert!(

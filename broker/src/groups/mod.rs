@@ -18,13 +18,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use weir_groups::{Config, Coordinator};
+use weir_groups::{Asked, Config, Coordinator, Request};
 
 use crate::host::Host;
 use crate::partitions::Partitions;
 use crate::quorum::Metadata;
 use crate::quorum::net::Channels;
 use crate::shards::Shards;
+use cluster::Seen;
 pub use peers::{PeersService, Unreachable};
 pub use settings::coordinator_config;
 
@@ -59,6 +60,15 @@ impl Groups {
             config,
             host.clone(),
             Arc::new(|never, _| match never {}),
+            Arc::new({
+                let metadata = metadata.clone();
+                move || {
+                    Some(Asked {
+                        request: Request::ForgetAbsentTopics,
+                        cluster: Arc::new(Seen::newest(&metadata)),
+                    })
+                }
+            }),
         );
         Self {
             shared: Arc::new(Shared {

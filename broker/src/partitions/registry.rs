@@ -107,6 +107,12 @@ impl Partitions {
         &self.links
     }
 
+    /// The broker's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The directories that partitions lie in.
     #[must_use]
     pub fn dirs(&self) -> &[Arc<DataDir>] {

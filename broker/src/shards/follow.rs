@@ -22,7 +22,7 @@ struct Running<M: Machine> {
 }
 
 /// Runs a task for each shard that this broker serves.
-pub struct Following<M: Machine> {
+struct Following<M: Machine> {
     shards: Shards<M>,
     running: BTreeMap<PartitionKey, Running<M>>,
 }
@@ -31,7 +31,10 @@ impl<M: Machine> Shards<M> {
     /// Runs a task for each shard that this broker serves, as the metadata says, until `stop`. Ends when they have.
     pub async fn follow(self, stop: CancellationToken) {
         let mut images = self.shared.metadata.watch();
-        let mut following = self.following();
+        let mut following = Following {
+            shards: self.clone(),
+            running: BTreeMap::new(),
+        };
         loop {
             let image = Arc::clone(&images.borrow_and_update());
             following.apply(&image);
@@ -41,15 +44,6 @@ impl<M: Machine> Shards<M> {
             }
         }
         following.end().await;
-    }
-
-    /// As [`follow`](Self::follow), for one that has more to do when the metadata changes.
-    #[must_use]
-    pub fn following(&self) -> Following<M> {
-        Following {
-            shards: self.clone(),
-            running: BTreeMap::new(),
-        }
     }
 
     pub(super) fn led(&self, image: &Image) -> BTreeMap<PartitionKey, LeaderEpoch> {
@@ -73,7 +67,7 @@ impl<M: Machine> Shards<M> {
 
 impl<M: Machine> Following<M> {
     /// Starts and stops tasks so that there is one for each shard that is led here in this image.
-    pub fn apply(&mut self, image: &Image) {
+    fn apply(&mut self, image: &Image) {
         // An old image, from before this process, may call it the leader of what others lead now.
         if self.shards.shared.metadata.caught_up() {
             self.run(self.shards.led(image));
@@ -81,7 +75,7 @@ impl<M: Machine> Following<M> {
     }
 
     /// Stops all tasks, and waits for their end.
-    pub async fn end(mut self) {
+    async fn end(mut self) {
         self.run(BTreeMap::new());
         for (_, ending) in self.running {
             // A task that panicked has said so itself.

@@ -12,6 +12,7 @@
 //! handlers, [`Shards::find`] for FindCoordinator, [`Shards::follow`] for `start` to run.
 
 mod batches;
+mod deleted;
 mod find;
 mod follow;
 mod load;
@@ -31,7 +32,6 @@ use weir_wire::PartitionIndex;
 use crate::host::Host;
 use crate::partitions::Partitions;
 use crate::quorum::Metadata;
-pub use follow::Following;
 pub use shard::{Call, Inbox};
 
 /// Why a request was not handed to its shard, or was let go by it.
@@ -50,6 +50,9 @@ pub enum Refused {
 
 /// Carries out what a machine wants besides appends and replies. It is called on the shard's task, so it must not block.
 pub type Act<M> = Arc<dyn Fn(<M as Machine>::Action, &Acting<M>) + Send + Sync>;
+
+/// What a machine is asked first in each of its lives, before anything that clients ask, and on what the metadata is then.
+pub type First<M> = Arc<dyn Fn() -> Option<<M as Machine>::Request> + Send + Sync>;
 
 /// Who wants something done: a machine, in one of its lives.
 #[derive(Debug)]
@@ -71,6 +74,7 @@ struct Shared<M: Machine> {
     config: M::Config,
     host: Host,
     act: Act<M>,
+    first: First<M>,
     inboxes: RwLock<BTreeMap<PartitionIndex, Inbox<M>>>,
     /// Held by whoever makes the topic, so that a crowd of clients asks the controller once.
     creating: Mutex<()>,
@@ -85,6 +89,7 @@ impl<M: Machine> Shards<M> {
         config: M::Config,
         host: Host,
         act: Act<M>,
+        first: First<M>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -93,6 +98,7 @@ impl<M: Machine> Shards<M> {
                 config,
                 host,
                 act,
+                first,
                 inboxes: RwLock::default(),
                 creating: Mutex::new(()),
             }),
@@ -149,8 +155,8 @@ impl<M: Machine> Shards<M> {
         }
     }
 
-    /// Hands a request to every shard whose task runs, loaded or not. Nobody waits for the answers.
-    pub async fn tell_all(&self, request: impl Fn() -> M::Request) {
+    /// Hands a request to every shard whose task runs, loaded or not, as each has room. Nobody waits for the answers.
+    async fn tell_all(&self, request: impl Fn() -> M::Request) {
         for inbox in self.running() {
             let (answer, _) = oneshot::channel();
             inbox

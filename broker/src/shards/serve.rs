@@ -129,7 +129,7 @@ impl<'s, M: Machine> Serving<'s, M> {
 
     /// Waits until nothing that was handed to the log is under way any more. Who waited for that, and it went well, is
     /// answered; everyone else is let go.
-    pub(super) async fn settle(mut self) {
+    pub(super) async fn settle(&mut self) {
         let mut is_whole = true;
         while let Some((position, appended)) = self.appends.next().await {
             is_whole &= appended.is_ok();
@@ -140,19 +140,36 @@ impl<'s, M: Machine> Serving<'s, M> {
         self.reply();
     }
 
+    /// Waits until nothing that was handed to the log is under way any more. Everyone is let go; the machine is not asked.
+    pub(super) async fn abandon(mut self) {
+        self.calls.clear();
+        while self.appends.next().await.is_some() {}
+    }
+
+    /// What is asked first in each life.
+    pub(super) fn begin(&mut self) {
+        if let Some(request) = (self.shard.shared.first)() {
+            let (answer, _) = oneshot::channel();
+            self.hand(Call { request, answer }, self.now());
+        }
+    }
+
+    fn hand(&mut self, Call { request, answer }: Call<M>, now: Now) {
+        self.calls_so_far += 1;
+        let call = CallId(self.calls_so_far);
+        self.calls.insert(call, answer);
+        self.machine.handle(call, request, now);
+    }
+
     /// Handles a call, and those that wait behind it.
     fn take(&mut self, first: Call<M>, inbox: &mut mpsc::Receiver<Call<M>>) {
         let now = self.now();
         let mut next = Some(first);
         for _ in 0..TURN {
-            let Some(Call { request, answer }) = next.take().or_else(|| inbox.try_recv().ok())
-            else {
+            let Some(call) = next.take().or_else(|| inbox.try_recv().ok()) else {
                 return;
             };
-            self.calls_so_far += 1;
-            let call = CallId(self.calls_so_far);
-            self.calls.insert(call, answer);
-            self.machine.handle(call, request, now);
+            self.hand(call, now);
         }
     }
 

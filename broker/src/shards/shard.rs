@@ -2,12 +2,15 @@
 //!
 //! What always holds: no appends are under way when the log is read again or the task ends; so whoever reads the log next
 //! reads all that this task will ever have written. After an append that failed the machine is dropped and loaded
-//! anew: what it knew may be more than what the log has.
+//! anew: what it knew may be more than what the log has. So it is after a panic, which is a defect, and must not leave the
+//! shard without a coordinator until its leadership moves.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +79,19 @@ impl<M: Machine> Inbox<M> {
     }
 }
 
+/// How a life of a machine ended.
+enum Life {
+    /// The shard is another broker's, or the process ends.
+    Stopped,
+    /// It is to be loaded anew.
+    Failed {
+        /// Why.
+        why: String,
+        /// It had served, and may do so again at once.
+        had_begun: bool,
+    },
+}
+
 /// What a shard's task is made of.
 pub(super) struct Shard<M: Machine> {
     pub(super) key: PartitionKey,
@@ -95,28 +111,21 @@ impl<M: Machine> Shard<M> {
     }
 
     async fn run(self, mut inbox: mpsc::Receiver<Call<M>>, way: Inbox<M>) {
-        let is_loaded = Arc::clone(&way.is_loaded);
         let mut wait = RETRY_MIN;
         loop {
-            let loaded = tokio::select! {
-                () = self.stop.cancelled() => return,
-                loaded = self.load(&way) => loaded,
-            };
-            let failure = match loaded {
-                Ok(mut serving) => {
-                    is_loaded.store(true, Ordering::Release);
-                    wait = RETRY_MIN;
-                    let ended = serving.run(&mut inbox).await;
-                    is_loaded.store(false, Ordering::Release);
-                    serving.settle().await;
-                    match ended {
-                        Ended::Stopped => return,
-                        Ended::Failed(why) => why,
+            let life = AssertUnwindSafe(self.live(&mut inbox, &way)).catch_unwind();
+            let why = match life.await {
+                Ok(Life::Stopped) => return,
+                Ok(Life::Failed { why, had_begun }) => {
+                    if had_begun {
+                        wait = RETRY_MIN;
                     }
+                    why
                 }
-                Err(why) => why,
+                // Loading or its end; what comes in between is caught in `live`. No append is under way.
+                Err(_) => self.panicked(),
             };
-            warn!(shard = %self.key.partition, why = %failure, "{} are not coordinated; loading again", M::DUTY);
+            warn!(shard = %self.key.partition, why, "{} are not coordinated; loading again", M::DUTY);
             if tokio::time::timeout(wait, self.stop.cancelled())
                 .await
                 .is_ok()
@@ -125,6 +134,54 @@ impl<M: Machine> Shard<M> {
             }
             wait = (wait * 2).min(RETRY_MAX);
         }
+    }
+
+    /// One life of the machine. When it is over, no append is under way.
+    async fn live(&self, inbox: &mut mpsc::Receiver<Call<M>>, way: &Inbox<M>) -> Life {
+        let loaded = tokio::select! {
+            () = self.stop.cancelled() => return Life::Stopped,
+            loaded = self.load(way) => loaded,
+        };
+        let mut serving = match loaded {
+            Ok(serving) => serving,
+            Err(why) => {
+                let had_begun = false;
+                return Life::Failed { why, had_begun };
+            }
+        };
+        way.is_loaded.store(true, Ordering::Release);
+        let served = AssertUnwindSafe(async {
+            serving.begin();
+            let ended = serving.run(inbox).await;
+            way.is_loaded.store(false, Ordering::Release);
+            serving.settle().await;
+            ended
+        });
+        match served.catch_unwind().await {
+            Ok(Ended::Stopped) => Life::Stopped,
+            Ok(Ended::Failed(why)) => {
+                let had_begun = true;
+                Life::Failed { why, had_begun }
+            }
+            Err(_) => {
+                way.is_loaded.store(false, Ordering::Release);
+                serving.abandon().await;
+                // A request that comes again may end the next life too: the waits grow.
+                let (why, had_begun) = (self.panicked(), false);
+                Life::Failed { why, had_begun }
+            }
+        }
+    }
+
+    /// The panic has said itself where it was.
+    fn panicked(&self) -> String {
+        self.shared
+            .partitions
+            .metrics()
+            .coordinator_panics
+            .with_label_values(&[M::DUTY])
+            .inc();
+        "it panicked".to_owned()
     }
 
     async fn load(&self, way: &Inbox<M>) -> Result<Serving<'_, M>, String> {

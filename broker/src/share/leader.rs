@@ -5,7 +5,7 @@
 //! when the task ends, everyone who waits is told.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -45,6 +45,8 @@ pub(super) struct Leader {
     end: CancellationToken,
     /// Cancelled when its task has ended.
     over: CancellationToken,
+    /// Why it ended, when nobody had it end.
+    failure: OnceLock<ApiError>,
     pub(super) host: Host,
     /// The zero of the engine's clock.
     started: Instant,
@@ -103,6 +105,7 @@ impl Leader {
             work: Notify::new(),
             end: CancellationToken::new(),
             over: CancellationToken::new(),
+            failure: OnceLock::new(),
             host,
             started: Instant::now(),
         }
@@ -116,6 +119,11 @@ impl Leader {
     /// Whether it has ended, or is about to.
     pub(super) fn is_over(&self) -> bool {
         self.end.is_cancelled() || matches!(self.lock().phase, Phase::Ended(_))
+    }
+
+    /// Why it ended by itself, if it did: whoever waited for it is told that, since another one would fare no better at once.
+    pub(super) fn failure(&self) -> Option<ApiError> {
+        self.failure.get().cloned()
     }
 
     /// Lets `act` change the engine; `None` while it is loading.
@@ -195,6 +203,10 @@ impl Leader {
             }
             Err(error) => error,
         };
+        if !self.end.is_cancelled() {
+            // Before anyone is woken, who then looks for it. It is set once.
+            let _ = self.failure.set(error.clone());
+        }
         self.end.cancel();
         self.enter(Phase::Ended(error));
         self.over.cancel();

@@ -28,7 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_groups::GroupId;
-use weir_groups::share::state::{ShareStates, StateConfig, StateKey, StateRequest};
+use weir_groups::request::TopicRef;
+use weir_groups::share::state::{StateConfig, StateKey, StateRequest};
 use weir_quorum::configs::group_config;
 use weir_quorum::image::Image;
 use weir_wire::{PartitionIndex, TopicId};
@@ -80,6 +81,10 @@ impl Share {
             StateConfig::default(),
             host.clone(),
             Arc::new(|action, _| match action {}),
+            Arc::new({
+                let metadata = metadata.clone();
+                move || Some(keep_what_there_is(&metadata.image()))
+            }),
         );
         let persister = Persister {
             metadata: metadata.clone(),
@@ -118,37 +123,26 @@ impl Share {
         let states_stop = CancellationToken::new();
         let states = self.shared.persister.states.clone();
         let serving = tokio::spawn(states.clone().follow(states_stop.clone()));
-        let mut images = self.shared.metadata.watch();
-        let mut before = Arc::new(Image::default());
-        loop {
-            let image = Arc::clone(&images.borrow_and_update());
-            self.end_not_led(&image);
-            self.forget_deleted(&states, &before, &image).await;
-            before = image;
-            tokio::select! {
-                () = stop.cancelled() => break,
-                changed = images.changed() => if changed.is_err() { break },
+        let ending = async {
+            let mut images = self.shared.metadata.watch();
+            loop {
+                let image = Arc::clone(&images.borrow_and_update());
+                self.end_not_led(&image);
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    changed = images.changed() => if changed.is_err() { break },
+                }
             }
-        }
+        };
+        let forget =
+            |gone: &[TopicRef]| StateRequest::Forget(gone.iter().map(|topic| topic.id).collect());
+        tokio::join!(ending, states.tell_of_deleted(&stop, forget));
         self.end_not_led(&Image::default());
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         states_stop.cancel();
         // A task that panicked has said so itself.
         let _ = serving.await;
-    }
-
-    async fn forget_deleted(&self, states: &Shards<ShareStates>, before: &Image, image: &Image) {
-        if before.revision() == image.revision() {
-            return;
-        }
-        let gone = before
-            .topics()
-            .filter(|topic| image.topic_by_id(topic.id).is_none());
-        let gone: Vec<_> = gone.map(|topic| TopicId(topic.id.0)).collect();
-        if !gone.is_empty() {
-            states.tell_all(|| StateRequest::Forget(gone.clone())).await;
-        }
     }
 
     /// Ends the share-partitions of partitions that this broker does not lead in the epoch in which they began.
@@ -252,6 +246,11 @@ impl Share {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// States of topics that went while nobody coordinated them go too.
+fn keep_what_there_is(image: &Image) -> StateRequest {
+    StateRequest::KeepOnly(image.topics().map(|topic| TopicId(topic.id.0)).collect())
 }
 
 fn state_key(group: &GroupId, (topic, partition): (TopicId, PartitionIndex)) -> StateKey {

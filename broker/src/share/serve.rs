@@ -13,15 +13,17 @@ use weir_wire::Records;
 
 use super::Share;
 use super::fetch::{Wanted, acquire};
-use super::leader::Acknowledged;
+use super::leader::{Acknowledged, Leader};
 use super::sessions::{Change, SessionKey, Step, TopicPartition};
 use crate::Broker;
 use crate::api::{NotLed, Peer};
 use crate::error::{ApiError, ErrorCode};
-use crate::partitions::Isolation;
+use crate::partitions::{Isolation, WakeGuard};
 
 /// Bytes of records in one response: they are held in memory until they have left.
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
+/// How long a fetch waits at most, whatever it asks for: far longer than clients wait for an answer. An answer without records is always right.
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// What a member says of one partition.
 #[derive(Debug)]
@@ -295,8 +297,8 @@ impl Share {
         partitions: &[TopicPartition],
         isolation: Isolation,
     ) -> Vec<PartitionAnswer> {
-        let until = Instant::now() + call.wait;
-        let wake = Arc::new(Notify::new());
+        let until = Instant::now() + call.wait.min(WAIT_MAX);
+        let mut waiting = Waiting::default();
         loop {
             let mut wanted = Wanted {
                 member: &call.member,
@@ -308,17 +310,10 @@ impl Share {
                 isolation,
             };
             let mut answers = Vec::with_capacity(partitions.len());
-            let mut places = Vec::new();
+            waiting.places.clear();
             for partition in partitions {
                 let answer = self
-                    .look(
-                        broker,
-                        &call.group,
-                        *partition,
-                        &mut wanted,
-                        &wake,
-                        &mut places,
-                    )
+                    .look(broker, &call.group, *partition, &mut wanted, &mut waiting)
                     .await;
                 answers.push(answer);
             }
@@ -327,7 +322,7 @@ impl Share {
                 return answers;
             }
             tokio::select! {
-                () = wake.notified() => {}
+                () = waiting.wake.notified() => {}
                 () = tokio::time::sleep_until(until) => {}
                 () = peer.closed.cancelled() => {}
             }
@@ -340,8 +335,7 @@ impl Share {
         group: &GroupId,
         partition: TopicPartition,
         wanted: &mut Wanted<'_>,
-        wake: &Arc<Notify>,
-        places: &mut Vec<crate::partitions::WakeGuard>,
+        waiting: &mut Waiting,
     ) -> PartitionAnswer {
         let mut answer = PartitionAnswer::of(partition);
         let led = match self.led(broker, partition) {
@@ -351,24 +345,45 @@ impl Share {
                 return answer;
             }
         };
+        // A leader that this fetch waited for and that failed is not begun anew for it: that would go on as fast as it fails.
+        let begun = waiting.leaders.get(&partition);
+        let failure = begun
+            .filter(|leader| leader.epoch == led.epoch)
+            .and_then(|leader| leader.failure());
+        if let Some(error) = failure {
+            answer.error = Some(error.into());
+            return answer;
+        }
         let leader = self.lead(&led, group, partition);
+        waiting.leaders.insert(partition, Arc::clone(&leader));
         // Before the look: what is freed while it lasts wakes too.
-        leader.wake_when_freed(wake);
+        leader.wake_when_freed(&waiting.wake);
         match acquire(&leader, wanted).await {
             Ok(portion) => {
                 answer.records = portion.records;
                 answer.acquired = portion.acquired;
                 if let Some(above) = portion.waits_above {
+                    let wake = &waiting.wake;
                     let place = leader
                         .partition
                         .wake_readable(above, wanted.isolation, wake);
-                    places.push(place);
+                    waiting.places.push(place);
                 }
             }
             Err(error) => answer.error = Some(error.into()),
         }
         answer
     }
+}
+
+/// What a fetch that waits holds on to.
+#[derive(Debug, Default)]
+struct Waiting {
+    wake: Arc<Notify>,
+    /// Its places in the lists of partitions, for as long as it waits.
+    places: Vec<WakeGuard>,
+    /// The share-partitions that it waits for.
+    leaders: BTreeMap<TopicPartition, Arc<Leader>>,
 }
 
 fn session_key(group: &GroupId, member: &MemberId) -> SessionKey {

@@ -11,8 +11,6 @@ mod ask;
 mod markers;
 mod peers;
 mod settings;
-#[cfg(test)]
-mod tests;
 mod verify;
 mod vouch;
 
@@ -75,7 +73,14 @@ impl TransactionCoordinators {
             // Ends with the shard's machine, which begins it anew when it is loaded again.
             tokio::spawn(writer.clone().finish(*markers, inbox, ended));
         };
-        let shards = Shards::new(metadata.clone(), partitions, config, host, Arc::new(act));
+        let shards = Shards::new(
+            metadata.clone(),
+            partitions,
+            config,
+            host,
+            Arc::new(act),
+            Arc::new(|| None),
+        );
         Self {
             shared: Arc::new(Shared {
                 metadata,

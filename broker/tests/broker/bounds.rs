@@ -9,7 +9,7 @@ use weir_wire::messages::{
     CreateAclsRequest, DeleteTopicsRequest, DescribeConfigsRequest, MetadataRequest,
 };
 
-use crate::client::TestBroker;
+use crate::client::{TestBroker, eventually};
 
 /// The length of a request's frame and of what it is answered with.
 async fn asked<R: Request>(broker: &TestBroker, version: i16, request: &R) -> (usize, usize) {
@@ -80,13 +80,15 @@ async fn promise_6_only_records_come_in_large_frames() {
         client.send_bytes(&key.to_be_bytes()).await;
         let memory = &broker.running.broker().request_memory;
         if is_taken {
-            while memory.held_bytes() == 0 {
-                tokio::task::yield_now().await;
-            }
+            eventually("memory is taken", async || {
+                (memory.held_bytes() > 0).then_some(())
+            })
+            .await;
             drop(client);
-            while memory.held_bytes() > 0 {
-                tokio::task::yield_now().await;
-            }
+            eventually("memory is given back", async || {
+                (memory.held_bytes() == 0).then_some(())
+            })
+            .await;
         } else {
             assert!(client.receive().await.is_none(), "API {key}");
         }
@@ -101,13 +103,15 @@ async fn promise_6_what_is_taken_apart_takes_more_of_the_memory_for_requests() {
         client.send_bytes(&(1_i32 << 20).to_be_bytes()).await;
         client.send_bytes(&key.to_be_bytes()).await;
         let memory = &broker.running.broker().request_memory;
-        while memory.held_bytes() == 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("memory is taken", async || {
+            (memory.held_bytes() > 0).then_some(())
+        })
+        .await;
         assert_eq!(memory.held_bytes(), times << 20);
         drop(client);
-        while memory.held_bytes() > 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("memory is given back", async || {
+            (memory.held_bytes() == 0).then_some(())
+        })
+        .await;
     }
 }

@@ -31,6 +31,25 @@ use weir_wire::{MessageView, Records, Request};
 /// Far above what anything here takes; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks at something that comes by itself.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What `look` gives, once it gives something. Fails with `what` when that does not come about.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(found) => found,
+        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+    }
+}
+
 /// A broker and its directory.
 pub(crate) struct TestBroker {
     pub(crate) running: Running,
@@ -258,18 +277,16 @@ impl Client {
         partition: i32,
         batch: Bytes,
     ) -> PartitionProduceResponse {
-        loop {
+        eventually("the partition is open", async || {
             let body = self
                 .call(9, &produce(topic, partition, batch.clone()))
                 .await;
             let mut response = ProduceResponseView::decode(&body, 9).unwrap().to_owned();
             let answer = response.responses.remove(0).partition_responses.remove(0);
             // LEADER_NOT_AVAILABLE, as any client would.
-            if answer.error_code != 5 {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            (answer.error_code != 5).then_some(answer)
+        })
+        .await
     }
 }
 

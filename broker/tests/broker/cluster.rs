@@ -13,7 +13,7 @@ use weir_tls::{Role, directory};
 use weir_wire::MessageView;
 use weir_wire::messages::{ErrorCode, FetchResponseView, MetadataRequest, ProduceResponseView};
 
-use crate::client::{Client, PATIENCE, batch, fetch, produce, values};
+use crate::client::{Client, PATIENCE, batch, eventually, fetch, produce, values};
 
 /// Who has certificates in a cluster's directory `tls`.
 pub(crate) const MEMBERS: [Role; 4] = [
@@ -73,27 +73,20 @@ pub(crate) async fn cluster_with(settings: &str) -> (Vec<Running>, Vec<Config>, 
 
 /// Waits until a broker knows the topic's partitions and all three brokers.
 pub(crate) async fn knows(client: &mut Client, partitions: usize) -> BTreeMap<i32, i32> {
-    loop {
-        let response = client
-            .metadata(
-                9,
-                &MetadataRequest {
-                    topics: None,
-                    ..MetadataRequest::default()
-                },
-            )
-            .await;
+    let all = MetadataRequest {
+        topics: None,
+        ..MetadataRequest::default()
+    };
+    eventually("a broker knows the topic and the others", async || {
+        let response = client.metadata(9, &all).await;
         let topic = response.topics.first();
-        if response.brokers.len() == 3
-            && topic.is_some_and(|topic| topic.partitions.len() == partitions)
-        {
-            let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
-            return partitions
-                .map(|partition| (partition.partition_index, partition.leader_id))
-                .collect();
-        }
-        tokio::task::yield_now().await;
-    }
+        let topic = topic
+            .filter(|topic| response.brokers.len() == 3 && topic.partitions.len() == partitions)?;
+        let partitions = topic.partitions.iter();
+        let led = partitions.map(|partition| (partition.partition_index, partition.leader_id));
+        Some(led.collect())
+    })
+    .await
 }
 
 #[tokio::test]

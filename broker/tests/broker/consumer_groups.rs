@@ -17,7 +17,7 @@ use weir_wire::messages::{
 };
 use weir_wire::{ErrorCode, MessageView};
 
-use super::client::{Client, TestBroker};
+use super::client::{Client, TestBroker, eventually};
 
 const GROUP: &str = "shop";
 
@@ -61,20 +61,20 @@ impl Client {
         version: i16,
         request: &ConsumerGroupHeartbeatRequest,
     ) -> ConsumerGroupHeartbeatResponse {
-        loop {
+        eventually("the coordinator is there", async || {
             let body = self.call(version, request).await;
             let response = ConsumerGroupHeartbeatResponseView::decode(&body, version)
                 .unwrap()
                 .to_owned();
             let code = ErrorCode::from_code(response.error_code);
             // Clients come back on these.
-            if !matches!(
+            let is_away = matches!(
                 code,
                 Some(ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator)
-            ) {
-                return response;
-            }
-        }
+            );
+            (!is_away).then_some(response)
+        })
+        .await
     }
 
     async fn describe_consumer_group(&mut self) -> ConsumerGroupDescribeResponse {
@@ -296,13 +296,12 @@ async fn consumer_groups_are_listed_by_type_and_are_no_classic_groups() {
             ..ListGroupsRequest::default()
         };
         // Other shards may be loading still.
-        let listed = loop {
+        let listed = eventually("groups are listed", async || {
             let body = client.call(5, &request).await;
             let listed = ListGroupsResponseView::decode(&body, 5).unwrap().to_owned();
-            if listed.error_code == 0 {
-                break listed;
-            }
-        };
+            (listed.error_code == 0).then_some(listed)
+        })
+        .await;
         assert_eq!(listed.groups.len(), count, "{kind}");
         for group in listed.groups {
             assert_eq!(group.group_type, "consumer");
@@ -338,15 +337,13 @@ async fn a_topic_that_is_created_later_is_assigned() {
     assert_eq!(given(&first).map(|given| given.len()), Some(4));
     client.create_topic("others", 2, &[]).await;
     // Expressions are matched once a second.
-    loop {
+    let told = eventually("the topic is assigned", async || {
         let told = client
             .beat(1, &beat("a", 1, topic, Some(&[0, 1, 2, 3])))
             .await;
         assert_eq!(told.error_code, 0);
-        if told.member_epoch == 2 {
-            assert_eq!(given(&told).map(|given| given.len()), Some(6));
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        (told.member_epoch == 2).then_some(told)
+    })
+    .await;
+    assert_eq!(given(&told).map(|given| given.len()), Some(6));
 }

@@ -11,7 +11,7 @@ use weir_wire::messages::{
     DescribeLogDirsResponseView, ErrorCode,
 };
 
-use crate::client::{Client, TestBroker, batch, values};
+use crate::client::{Client, TestBroker, batch, eventually, values};
 
 /// Low watermark and error code.
 async fn delete(client: &mut Client, topic: &str, partition_index: i32, offset: i64) -> (i64, i16) {
@@ -71,13 +71,11 @@ async fn records_of_a_compacted_topic_and_of_the_brokers_own_are_not_deleted() {
         .await;
     let policy = ErrorCode::PolicyViolation.code();
     let not_yet = ErrorCode::LeaderNotAvailable.code();
-    let answer = loop {
+    let answer = eventually("the partition is open", async || {
         let answer = delete(&mut client, "t", 0, 0).await;
-        if answer.1 != not_yet {
-            break answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
+        (answer.1 != not_yet).then_some(answer)
+    })
+    .await;
     assert_eq!(answer, (-1, policy));
 }
 

@@ -7,7 +7,7 @@ use weir_wire::messages::{
 };
 use weir_wire::{ApiKey, MessageView};
 
-use crate::client::{TestBroker, batch, produce};
+use crate::client::{TestBroker, batch, eventually, produce};
 
 /// A request header of version 1 with an empty body.
 fn header(key: i16, version: i16, correlation_id: i32) -> Vec<u8> {
@@ -125,13 +125,15 @@ async fn a_length_alone_takes_its_share_and_gives_it_back_when_the_client_goes()
     let mut client = broker.connect().await;
     client.send_bytes(&(50_i32 << 20).to_be_bytes()).await;
     client.send_bytes(&[0; 100]).await;
-    while broker.running.broker().request_memory.held_bytes() == 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually("memory is taken", async || {
+        (broker.running.broker().request_memory.held_bytes() > 0).then_some(())
+    })
+    .await;
     drop(client);
-    while broker.running.broker().request_memory.held_bytes() > 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually("memory is given back", async || {
+        (broker.running.broker().request_memory.held_bytes() == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

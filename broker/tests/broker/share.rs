@@ -1,6 +1,6 @@
 //! Share groups: fetching, acknowledging, and what is left of both when a broker is started again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use weir_wire::messages::{
     read_share_group_state_summary_request, write_share_group_state_request,
 };
 
-use crate::client::{Client, TestBroker, batch};
+use crate::client::{Client, TestBroker, batch, eventually};
 
 const GROUP: &str = "sharers";
 const ACCEPT: i8 = 1;
@@ -98,13 +98,12 @@ impl Member {
 
     /// Fetches until there is something.
     async fn take(&mut self) -> Vec<Range> {
-        loop {
+        eventually("there is something to take", async || {
             let data = self.fetch(500, &[]).await;
             assert_eq!(data.error_code, 0, "{:?}", data.error_message);
-            if !data.acquired_records.is_empty() {
-                return ranges(&data);
-            }
-        }
+            (!data.acquired_records.is_empty()).then(|| ranges(&data))
+        })
+        .await
     }
 
     async fn acknowledge(&mut self, acks: &[(i64, i64, i8)]) -> ShareAcknowledgeResponse {
@@ -204,19 +203,16 @@ async fn initialize(client: &mut Client, topic: Uuid, state_epoch: i32) {
             partitions: vec![partition],
         }],
     };
-    loop {
+    let error = eventually("the coordinator is loaded", async || {
         let body = client.call(0, &request).await;
         let response = InitializeShareGroupStateResponseView::decode(&body, 0)
             .unwrap()
             .to_owned();
         let error = response.results[0].partitions[0].error_code;
-        if error == ErrorCode::CoordinatorLoadInProgress.code() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            continue;
-        }
-        assert_eq!(error, 0);
-        return;
-    }
+        (error != ErrorCode::CoordinatorLoadInProgress.code()).then_some(error)
+    })
+    .await;
+    assert_eq!(error, 0);
 }
 
 /// Asks who coordinates the share-partition; makes the topic of states when there is none.
@@ -401,19 +397,16 @@ async fn a_limit_of_records_is_kept_when_it_is_meant_so() {
     let mut a = Member::new(&broker, "a", topic).await;
     a.fetch(0, &[]).await;
     let mut b = Member::new(&broker, "b", topic).await;
-    let got = loop {
+    let got = eventually("b has what a gave back", async || {
         let mut request = b.request(500, &[]);
         (request.share_acquire_mode, request.max_records) = (1, 3);
         let number = b.send(&request).await;
         let answer = b.answer(number).await;
-        let data = &answer.responses[0].partitions[0];
-        if a.close().await == 0 || !data.acquired_records.is_empty() {
-            if data.acquired_records.is_empty() {
-                continue;
-            }
-            break ranges(data);
-        }
-    };
+        a.close().await;
+        let data = &answer.responses.first()?.partitions[0];
+        (!data.acquired_records.is_empty()).then(|| ranges(data))
+    })
+    .await;
     assert_eq!(got, [(0, 2, 1)]);
     broker.running.stop().await;
 }
@@ -464,18 +457,57 @@ async fn states_are_kept_for_whoever_leads() {
             },
         ],
     };
-    let result = loop {
+    let result = eventually("the state is told", async || {
         let body = client.call(1, &request).await;
         let response = ReadShareGroupStateSummaryResponseView::decode(&body, 1)
             .unwrap()
             .to_owned();
         let result = response.results[0].partitions[0].clone();
-        if result.error_code == 0 {
-            break result;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+        (result.error_code == 0).then_some(result)
+    })
+    .await;
     assert_eq!((result.state_epoch, result.start_offset), (1, 0));
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_fetch_is_told_that_its_share_partition_cannot_be_loaded_and_does_not_spin() {
+    let (broker, mut client, topic) = house().await;
+    // As if a later leader had taken the state over: every load is refused at once.
+    let read = read_share_group_state_request::PartitionData {
+        partition: 0,
+        leader_epoch: 7,
+    };
+    let request = ReadShareGroupStateRequest {
+        group_id: GROUP.to_owned(),
+        topics: vec![read_share_group_state_request::ReadStateData {
+            topic_id: topic,
+            partitions: vec![read],
+        }],
+    };
+    let body = client.call(0, &request).await;
+    let result = &read_response(&body).results[0].partitions[0];
+    assert_eq!(result.error_code, 0);
+    let begun = Instant::now();
+    let mut member = Member::new(&broker, "a", topic).await;
+    let data = member.fetch(30_000, &[]).await;
+    assert_eq!(data.error_code, ErrorCode::NotLeaderOrFollower.code());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "it waited in vain"
+    );
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_that_no_state_can_be_kept_for_is_refused_at_once() {
+    let (broker, _client, topic) = house().await;
+    let mut member = Member::new(&broker, "a", topic).await;
+    let mut request = member.request(30_000, &[]);
+    request.group_id = Some("g".repeat(16_385));
+    let number = member.send(&request).await;
+    let answer = member.answer(number).await;
+    assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code());
     broker.running.stop().await;
 }
 

@@ -1,7 +1,5 @@
 //! Share groups from outside: members, descriptions, and setting where a group stands.
 
-use std::time::Duration;
-
 use uuid::Uuid;
 use weir_wire::MessageView;
 use weir_wire::messages::alter_share_group_offsets_request::{
@@ -21,7 +19,7 @@ use weir_wire::messages::{
     ShareGroupHeartbeatResponseView,
 };
 
-use crate::client::{Client, TestBroker, batch};
+use crate::client::{Client, TestBroker, batch, eventually};
 
 const GROUP: &str = "sharers";
 
@@ -34,16 +32,15 @@ async fn house() -> (TestBroker, Client, Uuid) {
         coordinator_keys: vec![GROUP.to_owned()],
         ..FindCoordinatorRequest::default()
     };
-    loop {
+    eventually("there is a coordinator", async || {
         let body = client.call(6, &find).await;
         let found = FindCoordinatorResponseView::decode(&body, 6)
             .unwrap()
             .to_owned();
-        if found.coordinators[0].error_code == 0 {
-            return (broker, client, topic);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        (found.coordinators[0].error_code == 0).then_some(())
+    })
+    .await;
+    (broker, client, topic)
 }
 
 async fn beat(
@@ -60,16 +57,15 @@ async fn beat(
         subscribed_topic_names: topics
             .map(|topics| topics.iter().map(|name| (*name).to_owned()).collect()),
     };
-    loop {
+    eventually("the coordinator is loaded", async || {
         let body = client.call(1, &request).await;
         let response = ShareGroupHeartbeatResponseView::decode(&body, 1)
             .unwrap()
             .to_owned();
-        if response.error_code != ErrorCode::CoordinatorLoadInProgress.code() {
-            return response;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        let loading = ErrorCode::CoordinatorLoadInProgress.code();
+        (response.error_code != loading).then_some(response)
+    })
+    .await
 }
 
 async fn standing(client: &mut Client) -> Vec<DescribeShareGroupOffsetsResponsePartition> {
@@ -101,7 +97,7 @@ async fn alter(client: &mut Client, start_offset: i64) -> (i16, Vec<i16>) {
             partitions: vec![place(0), place(7)],
         }],
     };
-    loop {
+    eventually("the coordinator is loaded", async || {
         let body = client.call(0, &request).await;
         let response = AlterShareGroupOffsetsResponseView::decode(&body, 0)
             .unwrap()
@@ -111,12 +107,10 @@ async fn alter(client: &mut Client, start_offset: i64) -> (i16, Vec<i16>) {
             .iter()
             .flat_map(|topic| &topic.partitions);
         let outcomes: Vec<_> = outcomes.map(|partition| partition.error_code).collect();
-        if outcomes.contains(&ErrorCode::CoordinatorLoadInProgress.code()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            continue;
-        }
-        return (response.error_code, outcomes);
-    }
+        let loading = ErrorCode::CoordinatorLoadInProgress.code();
+        (!outcomes.contains(&loading)).then_some((response.error_code, outcomes))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -142,20 +136,16 @@ async fn a_share_group_has_members_and_is_described_and_listed() {
         include_authorized_operations: false,
     };
     // The coordinator of the other name may still be loading.
-    let described = loop {
+    let described = eventually("the coordinators are loaded", async || {
         let body = client.call(1, &request).await;
         let described = ShareGroupDescribeResponseView::decode(&body, 1).unwrap();
         let described = described.to_owned();
         let loading = ErrorCode::CoordinatorLoadInProgress.code();
-        if described
-            .groups
-            .iter()
-            .all(|group| group.error_code != loading)
-        {
-            break described;
-        }
-        tokio::task::yield_now().await;
-    };
+        let mut groups = described.groups.iter();
+        let are_loaded = groups.all(|group| group.error_code != loading);
+        are_loaded.then_some(described)
+    })
+    .await;
     let group = &described.groups[0];
     assert_eq!(
         (
@@ -178,8 +168,13 @@ async fn a_share_group_has_members_and_is_described_and_listed() {
         types_filter: vec!["share".to_owned()],
         ..ListGroupsRequest::default()
     };
-    let body = client.call(5, &request).await;
-    let listed = ListGroupsResponseView::decode(&body, 5).unwrap().to_owned();
+    // Other shards may be loading still.
+    let listed = eventually("groups are listed", async || {
+        let body = client.call(5, &request).await;
+        let listed = ListGroupsResponseView::decode(&body, 5).unwrap().to_owned();
+        (listed.error_code == 0).then_some(listed)
+    })
+    .await;
     let listed: Vec<_> = listed
         .groups
         .iter()
@@ -232,7 +227,7 @@ async fn where_a_group_stands_is_told_set_and_forgotten() {
         }],
         ..ShareFetchRequest::default()
     };
-    let first = loop {
+    let first = eventually("records are acquired", async || {
         let body = client.call(2, &request).await;
         let response = ShareFetchResponseView::decode(&body, 2).unwrap().to_owned();
         assert_eq!(response.error_code, 0);
@@ -241,10 +236,10 @@ async fn where_a_group_stands_is_told_set_and_forgotten() {
             .responses
             .first()
             .and_then(|topic| topic.partitions.first());
-        if let Some(range) = data.and_then(|data| data.acquired_records.first()) {
-            break (range.first_offset, range.last_offset);
-        }
-    };
+        let range = data.and_then(|data| data.acquired_records.first());
+        range.map(|range| (range.first_offset, range.last_offset))
+    })
+    .await;
     assert_eq!(first, (1, 2));
 
     let forget = DeleteShareGroupOffsetsRequest {
@@ -277,16 +272,16 @@ async fn a_share_group_is_deleted_with_its_states() {
     let request = DeleteGroupsRequest {
         groups_names: vec![GROUP.to_owned()],
     };
-    let delete = async |client: &mut Client| loop {
-        let body = client.call(2, &request).await;
-        let response = DeleteGroupsResponseView::decode(&body, 2)
-            .unwrap()
-            .to_owned();
-        let error = response.results[0].error_code;
-        if error != ErrorCode::CoordinatorNotAvailable.code() {
-            return error;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let delete = async |client: &mut Client| {
+        eventually("the coordinator is there", async || {
+            let body = client.call(2, &request).await;
+            let response = DeleteGroupsResponseView::decode(&body, 2)
+                .unwrap()
+                .to_owned();
+            let error = response.results[0].error_code;
+            (error != ErrorCode::CoordinatorNotAvailable.code()).then_some(error)
+        })
+        .await
     };
     assert_eq!(delete(&mut client).await, ErrorCode::NonEmptyGroup.code());
     beat(&mut client, "a", -1, None).await;

@@ -1,7 +1,5 @@
 //! Transactions, as clients of both versions speak of them.
 
-use std::time::Duration;
-
 use weir_wire::batch::{ControlRecord, batches};
 use weir_wire::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
@@ -24,13 +22,12 @@ use weir_wire::messages::{
 };
 use weir_wire::{MessageView, RecordsPart};
 
-use super::client::{Client, PATIENCE, TestBroker};
+use super::client::{Client, TestBroker, eventually};
 use super::cluster::{cluster, knows};
 
 const ID: &str = "payments";
 const GROUP: &str = "shop";
 const UNSTABLE: i16 = ErrorCode::UnstableOffsetCommit.code();
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// A producer: its id and epoch.
 type Who = (i64, i16);
@@ -56,18 +53,19 @@ impl Client {
             coordinator_keys: vec![key.to_owned()],
             ..FindCoordinatorRequest::default()
         };
-        loop {
+        eventually("there is a coordinator", async || {
             let body = self.call(6, &request).await;
             let found = FindCoordinatorResponseView::decode(&body, 6)
                 .unwrap()
                 .to_owned();
             let found = &found.coordinators[0];
-            if !passes(found.error_code) {
-                assert_eq!(found.error_code, 0);
-                return found.node_id;
+            if passes(found.error_code) {
+                return None;
             }
-            tokio::time::sleep(PAUSE).await;
-        }
+            assert_eq!(found.error_code, 0);
+            Some(found.node_id)
+        })
+        .await
     }
 
     /// Waits until there are coordinators of the id and of the group.
@@ -99,16 +97,13 @@ impl Client {
     }
 
     pub(crate) async fn init(&mut self) -> Who {
-        let begun = async {
-            loop {
-                match self.init_once(5, None).await {
-                    Ok(who) => return who,
-                    Err(code) => assert!(passes(code), "{code}"),
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, begun).await.unwrap()
+        eventually("a transactional id begins", async || {
+            let begun = self.init_once(5, None).await;
+            begun
+                .inspect_err(|code| assert!(passes(*code), "{code}"))
+                .ok()
+        })
+        .await
     }
 
     /// Adds partitions of a topic as a client of version 1 does.
@@ -135,14 +130,16 @@ impl Client {
     }
 
     pub(crate) async fn add(&mut self, who: Who, topic: &str, partitions: &[i32]) {
-        loop {
+        eventually("partitions are added", async || {
             let codes = self.add_once(who, topic, partitions).await;
-            if codes.iter().all(|code| *code == 0) {
-                return;
-            }
-            assert!(codes.iter().all(|code| passes(*code)), "{codes:?}");
-            tokio::time::sleep(PAUSE).await;
-        }
+            let are_added = codes.iter().all(|code| *code == 0);
+            assert!(
+                are_added || codes.iter().all(|code| passes(*code)),
+                "{codes:?}"
+            );
+            are_added.then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn end_once(
@@ -166,40 +163,37 @@ impl Client {
     }
 
     pub(crate) async fn end(&mut self, version: i16, who: Who, committed: bool) -> Who {
-        loop {
-            match self.end_once(version, who, committed).await {
-                Ok(who) => return who,
-                Err(code) => assert!(passes(code), "{code}"),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        eventually("the transaction ends", async || {
+            let ended = self.end_once(version, who, committed).await;
+            ended
+                .inspect_err(|code| assert!(passes(*code), "{code}"))
+                .ok()
+        })
+        .await
     }
 
     pub(crate) async fn describe_transaction(&mut self, id: &str) -> TransactionState {
         let request = DescribeTransactionsRequest {
             transactional_ids: vec![id.to_owned()],
         };
-        loop {
+        eventually("the transaction is described", async || {
             let body = self.call(0, &request).await;
             let mut answer = DescribeTransactionsResponseView::decode(&body, 0)
                 .unwrap()
                 .to_owned();
             let state = answer.transaction_states.remove(0);
-            if !passes(state.error_code) {
-                return state;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+            (!passes(state.error_code)).then_some(state)
+        })
+        .await
     }
 
     /// Waits until the id is in this state.
     pub(crate) async fn transaction_is(&mut self, wanted: &str) {
-        let reached = async {
-            while self.describe_transaction(ID).await.transaction_state != wanted {
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached).await.unwrap();
+        eventually(wanted, async || {
+            let state = self.describe_transaction(ID).await.transaction_state;
+            (state == wanted).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn commit_offset_once(&mut self, version: i16, who: Who, offset: i64) -> i16 {
@@ -227,7 +221,7 @@ impl Client {
             }],
             ..TxnOffsetCommitRequest::default()
         };
-        loop {
+        eventually("an offset is committed or refused", async || {
             let body = self.call(version, &request).await;
             let answer = TxnOffsetCommitResponseView::decode(&body, version)
                 .unwrap()
@@ -236,11 +230,9 @@ impl Client {
             let missing = ErrorCode::UnknownTopicOrPartition.code();
             assert_eq!(partitions[0].error_code, missing);
             let code = partitions[1].error_code;
-            if !passes(code) {
-                return code;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+            (!passes(code)).then_some(code)
+        })
+        .await
     }
 
     pub(crate) async fn commit_offset(&mut self, version: i16, who: Who, offset: i64) {
@@ -267,33 +259,31 @@ impl Client {
             require_stable,
             ..OffsetFetchRequest::default()
         };
-        loop {
+        eventually("the group's offset is told", async || {
             let body = self.call(9, &request).await;
             let answer = OffsetFetchResponseView::decode(&body, 9)
                 .unwrap()
                 .to_owned();
             let group = &answer.groups[0];
             if passes(group.error_code) {
-                tokio::time::sleep(PAUSE).await;
-                continue;
+                return None;
             }
             assert_eq!(group.error_code, 0);
             let partition = &group.topics[0].partitions[0];
-            return match partition.error_code {
+            Some(match partition.error_code {
                 0 => Ok(partition.committed_offset),
                 code => Err(code),
-            };
-        }
+            })
+        })
+        .await
     }
 
     /// Waits until no transaction may change the group's offset.
     pub(crate) async fn stable(&mut self) {
-        let stable = async {
-            while self.offset(true).await == Err(UNSTABLE) {
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, stable).await.unwrap();
+        eventually("the group's offset is stable", async || {
+            (self.offset(true).await != Err(UNSTABLE)).then_some(())
+        })
+        .await;
     }
 
     /// The markers of a partition: of which producer, and whether they commit.
@@ -483,15 +473,15 @@ async fn transactions_are_listed_by_state_producer_duration_and_pattern() {
     client.find_transactions().await;
     let who = client.init().await;
     client.add(who, "orders", &[0]).await;
-    let mut list = async |request: ListTransactionsRequest| loop {
-        let body = client.call(2, &request).await;
-        let answer = ListTransactionsResponseView::decode(&body, 2)
-            .unwrap()
-            .to_owned();
-        if !passes(answer.error_code) {
-            return answer;
-        }
-        tokio::time::sleep(PAUSE).await;
+    let mut list = async |request: ListTransactionsRequest| {
+        eventually("transactions are listed", async || {
+            let body = client.call(2, &request).await;
+            let answer = ListTransactionsResponseView::decode(&body, 2)
+                .unwrap()
+                .to_owned();
+            (!passes(answer.error_code)).then_some(answer)
+        })
+        .await
     };
     let any = ListTransactionsRequest {
         duration_filter: -1,

@@ -15,7 +15,9 @@ use weir_wire::messages::{
 };
 use weir_wire::{ErrorCode, MessageView, ProducerEpoch, ProducerId};
 
-use crate::client::{Client, TestBroker, batch, build, fetch, produce, produced, values};
+use crate::client::{
+    Client, TestBroker, batch, build, eventually, fetch, produce, produced, values,
+};
 
 const TOPIC: &str = "flights";
 
@@ -394,14 +396,11 @@ async fn an_open_transaction_and_an_aborted_one_outlive_a_restart() {
     open.send(&mut client, 0, &["b"]).await;
     let broker = broker.restart().await;
     let mut client = broker.connect().await;
-    let data = loop {
+    let data = eventually("the partition is led", async || {
         let data = read(&mut client, 0, 1).await;
-        // Not led yet.
-        if data.error_code == 0 {
-            break data;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
+        (data.error_code == 0).then_some(data)
+    })
+    .await;
     assert_eq!((data.high_watermark, data.last_stable_offset), (4, 3));
     let listed = data.aborted_transactions.unwrap();
     assert_eq!(

@@ -1,11 +1,98 @@
 //! Shards that load, serve, fail and move.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use weir_groups::request::{JoinRequest, ListRequest, SyncRequest};
-use weir_groups::{Generation, GroupError, OFFSETS_TOPIC};
+use weir_groups::{
+    CallId, Effects, Generation, GroupError, Machine, MonoMs, Now, OFFSETS_TOPIC, Position,
+    Replayed, Reply, StoredError,
+};
+use weir_wire::{LeaderEpoch, PartitionIndex};
 
 use super::{GROUP, House, PAUSE, TOPIC, join};
+use crate::shards::{Refused, Shards};
+
+/// Far above what anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A machine that says what it is told to, and panics when it is told nothing.
+#[derive(Debug, Default)]
+struct Fragile(Effects<u32, Infallible>);
+
+impl Machine for Fragile {
+    const TOPIC: &'static str = OFFSETS_TOPIC;
+    const DUTY: &'static str = "echoes";
+    type Config = ();
+    type Loader = ();
+    type Request = Option<u32>;
+    type Response = u32;
+    type Action = Infallible;
+
+    fn replay((): &mut (), _: Replayed<'_>) -> Result<(), StoredError> {
+        Ok(())
+    }
+
+    fn load((): (), (): &(), _: LeaderEpoch, _: Now) -> Self {
+        Self::default()
+    }
+
+    fn handle(&mut self, call: CallId, request: Option<u32>, _: Now) {
+        let response = request.expect("a panic on purpose");
+        self.0.replies.push(Reply { call, response });
+    }
+
+    fn durable(&mut self, _: Position) {}
+
+    fn tick(&mut self, _: Now) {}
+
+    fn next_deadline(&self) -> MonoMs {
+        MonoMs(u64::MAX)
+    }
+
+    fn take_effects(&mut self) -> Effects<u32, Infallible> {
+        std::mem::take(&mut self.0)
+    }
+
+    fn count(&self) -> usize {
+        0
+    }
+}
+
+#[tokio::test]
+async fn a_shard_whose_machine_panics_is_loaded_again_and_that_is_counted() {
+    let house = House::new().await;
+    let shards = Shards::<Fragile>::new(
+        house.metadata.clone(),
+        Arc::clone(&house.partitions),
+        (),
+        crate::host::Host::system(),
+        Arc::new(|never, _| match never {}),
+        Arc::new(|| None),
+    );
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(shards.clone().follow(stop.clone()));
+    let echoed = async |number: u32| {
+        let asking = async {
+            while shards.ask_shard(PartitionIndex(0), Some(number)).await != Ok(number) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap();
+    };
+    echoed(1).await;
+    for panics in 1..=2 {
+        let answer = shards.ask_shard(PartitionIndex(0), None).await;
+        assert_eq!(answer, Err(Refused::NotHere), "the call is let go");
+        echoed(2).await;
+        let counted = &house.metrics.coordinator_panics;
+        assert_eq!(counted.with_label_values(&["echoes"]).get(), panics);
+    }
+    stop.cancel();
+    serving.await.unwrap();
+}
 
 #[tokio::test]
 async fn committed_offsets_survive_a_coordinator_reload() {
@@ -29,9 +116,12 @@ async fn an_append_that_fails_loads_the_shard_anew_and_callers_come_back() {
         "what was not written is not known"
     );
     house.storage.set_capacity(u64::MAX);
-    while house.commit(9).await.is_err() {
-        tokio::time::sleep(PAUSE).await;
-    }
+    let committing = async {
+        while house.commit(9).await.is_err() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, committing).await.unwrap();
     assert_eq!(house.committed().await, Some(9));
 }
 
@@ -95,9 +185,7 @@ async fn a_topic_made_anew_has_no_offsets() {
             tokio::time::sleep(PAUSE).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), gone)
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
 }
 
 #[tokio::test]
