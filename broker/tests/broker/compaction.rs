@@ -19,7 +19,7 @@ use weir_wire::messages::{
     OffsetFetchRequest, OffsetFetchResponseView,
 };
 
-use crate::client::{Client, PATIENCE, TestBroker, values};
+use crate::client::{Client, PATIENCE, TestBroker, eventually, values};
 
 fn keyed(records: &[(&str, Option<&str>)]) -> Bytes {
     let mut builder = BatchBuilder::new();
@@ -38,7 +38,12 @@ fn keyed(records: &[(&str, Option<&str>)]) -> Bytes {
 async fn all(client: &mut Client) -> Vec<(i64, String)> {
     let (mut at, mut found) = (0, Vec::new());
     loop {
-        let data = client.fetch_from("t", 0, at).await;
+        let data = eventually("the partition is open", async || {
+            let data = client.fetch_from("t", 0, at).await;
+            (data.error_code != weir_wire::messages::ErrorCode::LeaderNotAvailable.code())
+                .then_some(data)
+        })
+        .await;
         assert_eq!(data.error_code, 0);
         if at >= data.high_watermark {
             return found;
