@@ -65,7 +65,6 @@ fn what_is_acknowledged_is_there_whichever_broker_is_killed_or_stopped() {
     all_led("the topic is there");
 
     let mut producer = Producer::start(&Clients::Here, &bootstrap, "flights");
-    let mut gaps = Vec::new();
     for fault in 1..=faults {
         producer.allow(MEANWHILE + STILL_ON_THEIR_WAY);
         producer.follow(random.between(1, MEANWHILE));
@@ -76,12 +75,14 @@ fn what_is_acknowledged_is_there_whichever_broker_is_killed_or_stopped() {
         let which = usize::try_from(random.between(0, 3)).expect("small");
         let broker = brokers[which.min(2)];
         let began = Instant::now();
+        producer.longest_silence();
         if random.between(0, 2) == 0 {
             local.kill(&[broker]);
             producer.follow(MEANWHILE);
             println!(
-                "  fault {fault}: killed; {MEANWHILE} acknowledged {:.1} s after",
-                began.elapsed().as_secs_f64()
+                "  fault {fault}: killed; {MEANWHILE} acknowledged {:.1} s after, the longest silence {:.1} s",
+                began.elapsed().as_secs_f64(),
+                producer.longest_silence().as_secs_f64()
             );
         } else {
             local.signal("STOP", &[broker]);
@@ -94,11 +95,11 @@ fn what_is_acknowledged_is_there_whichever_broker_is_killed_or_stopped() {
             );
             local.signal("CONT", &[broker]);
             println!(
-                "  fault {fault}: stopped; {MEANWHILE} acknowledged {:.1} s after",
-                meanwhile.as_secs_f64()
+                "  fault {fault}: stopped; {MEANWHILE} acknowledged {:.1} s after, the longest silence {:.1} s",
+                meanwhile.as_secs_f64(),
+                producer.longest_silence().as_secs_f64()
             );
         }
-        gaps.push(began.elapsed());
     }
 
     let sent = producer.finish_with(|acknowledged| {
