@@ -16,6 +16,9 @@ use weir_quorum::quorum::Blocking;
 use crate::net::Dialer;
 use crate::quorum::Entropy;
 
+/// Where Linux says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// What a broker stands on.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -29,6 +32,8 @@ pub struct Host {
     pub threads: Threads,
     /// How other brokers are reached.
     pub dialer: Dialer,
+    /// Names the time since the machine last came up: as long as it stays the same, the kernel has all that was written.
+    pub boot_id: String,
 }
 
 /// Who waits for the disk.
@@ -64,6 +69,11 @@ impl Host {
             entropy: Entropy::System,
             threads: Threads::Own,
             dialer: Dialer::Tcp,
+            // Where the system does not say, every start is taken for the first after a power cut.
+            boot_id: std::fs::read_to_string(BOOT_ID).map_or_else(
+                |_| Entropy::System.uuid().to_string(),
+                |id| id.trim().to_owned(),
+            ),
         }
     }
 

@@ -197,6 +197,7 @@ impl Admin {
                     partitions: change.partitions,
                     set_config: change.set_config.clone().into_iter().collect(),
                     unset_config: Vec::new(),
+                    replication_factor: None,
                 })
                 .collect();
             let request = proto::AlterTopicsRequest {

@@ -19,12 +19,34 @@ pub enum Command {
     RegisterBroker(RegisterBroker),
     /// A broker is alive. Answered with [`Reply::Heartbeat`].
     Heartbeat(Heartbeat),
+    /// Nobody listens where a broker should. Answered with [`Reply::Done`], whatever the controller finds when it looks for
+    /// itself.
+    Suspect(Suspect),
     /// A broker says goodbye: it is fenced at once. Answered with [`Reply::Done`].
     Goodbye(Goodbye),
     /// A broker names replicas of its own that may lack what it had. Answered with [`Reply::Done`].
     ReportLost(ReportLost),
-    /// A broker gets no new replicas, or does again. Answered with [`Reply::Done`].
+    /// A broker gets no new replicas, or does again; then it is not emptied any more either. Answered with [`Reply::Done`].
     Cordon(Cordon),
+    /// A broker is emptied: it gets no new replicas, and those that it has go to others, some at a time. Answered with
+    /// [`Reply::Done`].
+    Drain {
+        /// The broker.
+        id: BrokerId,
+    },
+    /// Replicas are spread evenly over the brokers, some at a time, or stay where they are from here on. Answered with
+    /// [`Reply::Done`].
+    Rebalance {
+        /// Whether to go on.
+        active: bool,
+    },
+    /// All brokers may use the features of a level from here on; there is no way back. Answered with [`Reply::Done`].
+    RaiseFeatureLevel {
+        /// The level.
+        level: u32,
+    },
+    /// Topics get more or fewer replicas, some partitions at a time. Answered with [`Reply::Topics`].
+    ChangeReplicas(ChangeReplicas),
     /// A leader says who is in sync with it, for each partition alone. Answered with [`Reply::Partitions`].
     AlterInSync(AlterInSync),
     /// Elects leaders, for each partition alone. Answered with [`Reply::Elections`].
@@ -113,6 +135,28 @@ pub struct Heartbeat {
     /// Whether it is about to stop, and asks whether it may.
     #[serde(default)]
     pub stopping: bool,
+    /// The newest feature level that it knows.
+    #[serde(default = "first_level")]
+    pub feature_level: u32,
+    /// How large its replicas are, told now and then while replicas are being moved: partition and bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<(TopicId, i32, u64)>,
+}
+
+/// See [`Command::Suspect`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// Who says so.
+    pub reporter: BrokerId,
+    /// The broker.
+    pub id: BrokerId,
+    /// The registration in which it was last known to be there.
+    pub epoch: BrokerEpoch,
+}
+
+/// What brokers know that do not say.
+fn first_level() -> u32 {
+    1
 }
 
 /// See [`Command::ReportLost`].
@@ -124,6 +168,22 @@ pub struct ReportLost {
     pub epoch: BrokerEpoch,
     /// The partitions, by topic and index.
     pub partitions: BTreeSet<(TopicId, i32)>,
+    /// How far their logs reach all the same, where they can be read.
+    #[serde(default)]
+    pub ends: Vec<LogEnd>,
+}
+
+/// How far a replica's log reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub index: i32,
+    /// The epoch of its last batch.
+    pub leader_epoch: LeaderEpoch,
+    /// The offset after its last record.
+    pub end: i64,
 }
 
 /// See [`Command::Cordon`].
@@ -133,6 +193,15 @@ pub struct Cordon {
     pub id: BrokerId,
     /// Whether it gets no new replicas.
     pub cordoned: bool,
+}
+
+/// See [`Command::ChangeReplicas`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeReplicas {
+    /// The topics, by name, and how many replicas each of their partitions is to have.
+    pub topics: Vec<(String, i32)>,
+    /// Only say what would come of it.
+    pub validate_only: bool,
 }
 
 /// See [`Command::AlterInSync`].
@@ -373,7 +442,7 @@ pub enum Reply {
     /// election was due.
     Elections(Vec<ElectionResult>),
     /// To [`Command::CreateTopics`], [`Command::CreatePartitions`], [`Command::DeleteTopics`] and
-    /// [`Command::EnsureInternalTopic`], in the order of the request.
+    /// [`Command::EnsureInternalTopic`] and [`Command::ChangeReplicas`], in the order of the request.
     Topics(Vec<TopicResult>),
     /// To [`Command::AlterConfigs`], in the order of the request.
     Configs(Vec<Result<(), ControlError>>),

@@ -5,6 +5,7 @@
 //! configuration file, the default. A cluster-wide setting goes by another name than the topic's (`retention.ms` and
 //! `log.retention.ms`), which is its synonym. A group's value comes from the group, then as a topic's does.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{ControlError, ErrorName};
@@ -16,6 +17,7 @@ mod client_metrics;
 mod group;
 mod group_table;
 mod period;
+mod replication;
 mod resolved;
 mod topic;
 
@@ -23,6 +25,8 @@ pub use broker::BROKER;
 pub use client_metrics::{CLIENT_METRICS, ClientMatch, MATCH_KEYS};
 pub use group::{GroupConfig, OffsetReset, check_group, group_config};
 pub use group_table::GROUP;
+pub(crate) use replication::{IN_SYNC_MIN, in_sync_min_of, said};
+pub use replication::{cluster_size, in_sync_min};
 pub use resolved::{CleanupPolicy, Durability, TimestampType, TopicConfig};
 pub use topic::TOPIC;
 
@@ -250,6 +254,7 @@ fn unknown(whose: &str, name: &str) -> ControlError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     values: BTreeMap<String, String>,
+    brokers: usize,
 }
 
 impl Settings {
@@ -276,6 +281,18 @@ impl Settings {
             settings.values.insert(def.name.to_owned(), value);
         }
         Ok(settings)
+    }
+
+    /// The file of a cluster that is meant to have so many brokers.
+    #[must_use]
+    pub fn of_cluster(mut self, brokers: usize) -> Self {
+        self.brokers = brokers;
+        self
+    }
+
+    /// How many brokers the cluster is meant to have; at least one.
+    pub fn cluster_brokers(&self) -> usize {
+        self.brokers.max(1)
     }
 
     /// What the file says of a name.
@@ -361,7 +378,14 @@ pub fn effective_topic(
     topic: &Topic,
     def: &'static ConfigDef,
 ) -> Effective {
-    effective(image, settings, Some(&topic.config), Source::Topic, def)
+    let default = replication::topic_default(topic, def);
+    effective(
+        image,
+        settings,
+        (Some(&topic.config), Source::Topic),
+        def,
+        default,
+    )
 }
 
 /// A group's configuration, whether or not there is such a group, with all places that have a value for it.
@@ -374,9 +398,9 @@ pub fn effective_group(
     effective(
         image,
         settings,
-        image.group_config(group),
-        Source::Group,
+        (image.group_config(group), Source::Group),
         def,
+        def.default.into(),
     )
 }
 
@@ -386,16 +410,19 @@ pub fn effective_client_metrics(
     subscription: &str,
     def: &'static ConfigDef,
 ) -> Effective {
-    let own = image.client_metrics_config(subscription);
-    effective(image, &Settings::default(), own, Source::ClientMetrics, def)
+    let own = (
+        image.client_metrics_config(subscription),
+        Source::ClientMetrics,
+    );
+    effective(image, &Settings::default(), own, def, def.default.into())
 }
 
 fn effective(
     image: &Image,
     settings: &Settings,
-    own: Option<&BTreeMap<String, String>>,
-    source: Source,
+    (own, source): (Option<&BTreeMap<String, String>>, Source),
     def: &'static ConfigDef,
+    default: Cow<'static, str>,
 ) -> Effective {
     let mut synonyms = Vec::new();
     if let Some(value) = own.and_then(|config| config.get(def.name)) {
@@ -412,7 +439,7 @@ fn effective(
     if def.cluster_name.is_some() || source == Source::Group {
         synonyms.push(Synonym {
             name: def.cluster_name.unwrap_or(def.name),
-            value: def.default.to_owned(),
+            value: default.into_owned(),
             source: Source::Default,
         });
     }
@@ -453,7 +480,7 @@ pub fn effective_broker(
     push_cluster(image, settings, def.name, &mut synonyms);
     synonyms.push(Synonym {
         name: def.name,
-        value: def.default.to_owned(),
+        value: replication::broker_default(image, settings, def).into_owned(),
         source: Source::Default,
     });
     Effective { def, synonyms }
@@ -502,6 +529,12 @@ pub fn broker_number(image: &Image, settings: &Settings, broker: BrokerId, name:
     value.unwrap_or_else(|_| def.default.parse().unwrap_or(0))
 }
 
+/// A cluster-wide choice, such as `auto.leader.rebalance.enable`; false when it is none of the configurations.
+pub fn cluster_truth(image: &Image, settings: &Settings, name: &str) -> bool {
+    let def = broker_def(name);
+    def.is_ok_and(|def| effective_broker(image, settings, None, def).value().trim() == "true")
+}
+
 /// A cluster-wide number, such as `num.partitions`.
 pub fn cluster_number(image: &Image, settings: &Settings, name: &str) -> Result<i64, ControlError> {
     let def = broker_def(name)?;
@@ -511,14 +544,6 @@ pub fn cluster_number(image: &Image, settings: &Settings, name: &str) -> Result<
         .trim()
         .parse()
         .map_err(|_| unknown("numeric broker", name))
-}
-
-/// A number of a topic's configuration; its default where it is set to what no number is.
-pub(crate) fn topic_number(image: &Image, settings: &Settings, topic: &Topic, name: &str) -> i64 {
-    let Ok(def) = topic_def(name) else { return 0 };
-    let effective = effective_topic(image, settings, topic, def);
-    let number = effective.value().trim().parse();
-    number.unwrap_or_else(|_| def.default.parse().unwrap_or_default())
 }
 
 #[cfg(test)]

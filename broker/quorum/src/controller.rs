@@ -16,6 +16,7 @@ mod configs;
 mod elections;
 mod in_sync;
 mod leaders;
+mod moves;
 mod producers;
 mod quotas;
 mod reassign;
@@ -23,15 +24,22 @@ mod reassign;
 mod tests;
 mod topics;
 
-pub use brokers::{admissible, expired, formed};
+pub use brokers::{admissible, expired, formed, unreachable};
 pub use configs::{CLIENT_METRICS_MAX, CONFIGURED_GROUPS_MAX};
-pub use leaders::balance_leaders;
+pub use elections::{Ends, recover, settled};
+pub use leaders::{awaits_leaders, balance_leaders};
+pub use moves::{Sizes, is_moving, moves};
 pub use producers::PRODUCER_ID_BLOCK;
-pub use topics::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
+pub use topics::NEW_PARTITIONS_MAX;
 
 /// The newest feature level that this binary knows. A cluster uses the level that it was formed with until it is
 /// raised; a broker that knows less than the cluster uses is refused.
-pub const FEATURE_LEVEL: u32 = 1;
+///
+/// 1: the first. 2: brokers are drained, replicas spread and their number changed by the controller itself.
+pub const FEATURE_LEVEL: u32 = 2;
+
+/// The level from which on the controller moves replicas by itself.
+const MOVES_LEVEL: u32 = 2;
 
 /// What a decision is made from.
 #[derive(Clone, Copy, Debug)]
@@ -75,12 +83,24 @@ impl Decision {
 
 /// What becomes of a command.
 pub fn decide(view: &View<'_>, command: &Command) -> Result<Decision, ControlError> {
+    let mut decision = judge(view, command)?;
+    let follows = elections::relaxed(view, &decision.records);
+    decision.records.extend(follows);
+    Ok(decision)
+}
+
+fn judge(view: &View<'_>, command: &Command) -> Result<Decision, ControlError> {
     match command {
         Command::RegisterBroker(request) => brokers::register(view, request),
         Command::Heartbeat(request) => brokers::heartbeat(view, request),
+        Command::Suspect(request) => brokers::suspect(view, request),
         Command::Goodbye(request) => brokers::goodbye(view, request),
         Command::ReportLost(request) => brokers::report_lost(view, request),
-        Command::Cordon(request) => brokers::cordon(view, request),
+        Command::Cordon(request) => moves::cordon(view, request),
+        Command::Drain { id } => moves::drain(view, *id),
+        Command::Rebalance { active } => moves::rebalance(view, *active),
+        Command::RaiseFeatureLevel { level } => brokers::raise_level(view, *level),
+        Command::ChangeReplicas(request) => moves::change_replicas(view, request),
         Command::AlterInSync(request) => in_sync::alter(view, request),
         Command::ElectLeaders(request) => Ok(leaders::elect(view, request)),
         Command::Reassign(request) => Ok(reassign::reassign(view, request)),

@@ -12,8 +12,12 @@ pub enum ErrorName {
     UnknownTopicOrPartition,
     /// 7: not answered in time.
     RequestTimedOut,
+    /// 15: a coordinator's topic cannot be made yet.
+    CoordinatorNotAvailable,
     /// 17: not a name for a topic.
     InvalidTopicException,
+    /// 35: not at the level that the cluster uses.
+    UnsupportedVersion,
     /// 36: there is one of this name.
     TopicAlreadyExists,
     /// 37: too few, too many, or fewer than there are.
@@ -63,7 +67,9 @@ impl ErrorName {
             Self::UnknownServerError => -1,
             Self::UnknownTopicOrPartition => 3,
             Self::RequestTimedOut => 7,
+            Self::CoordinatorNotAvailable => 15,
             Self::InvalidTopicException => 17,
+            Self::UnsupportedVersion => 35,
             Self::TopicAlreadyExists => 36,
             Self::InvalidPartitions => 37,
             Self::InvalidReplicationFactor => 38,
@@ -93,7 +99,9 @@ impl ErrorName {
             Self::UnknownServerError => "UNKNOWN_SERVER_ERROR",
             Self::UnknownTopicOrPartition => "UNKNOWN_TOPIC_OR_PARTITION",
             Self::RequestTimedOut => "REQUEST_TIMED_OUT",
+            Self::CoordinatorNotAvailable => "COORDINATOR_NOT_AVAILABLE",
             Self::InvalidTopicException => "INVALID_TOPIC_EXCEPTION",
+            Self::UnsupportedVersion => "UNSUPPORTED_VERSION",
             Self::TopicAlreadyExists => "TOPIC_ALREADY_EXISTS",
             Self::InvalidPartitions => "INVALID_PARTITIONS",
             Self::InvalidReplicationFactor => "INVALID_REPLICATION_FACTOR",

@@ -28,6 +28,7 @@ pub struct Image {
     cluster_id: Option<ClusterId>,
     feature_level: u32,
     next_producer_id: i64,
+    is_rebalancing: bool,
     brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
     topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
     topic_names: Arc<BTreeMap<TopicId, Arc<str>>>,
@@ -59,6 +60,8 @@ pub struct Broker {
     pub fenced: bool,
     /// Whether it gets no new replicas.
     pub cordoned: bool,
+    /// Whether its replicas go to others: it is about to leave the cluster. It is cordoned then.
+    pub draining: bool,
     /// Whether it is about to stop: it leads only what nobody else can.
     pub stopping: bool,
 }
@@ -79,11 +82,36 @@ pub struct Topic {
     pub id: TopicId,
     /// What differs from the cluster's defaults.
     pub config: BTreeMap<String, String>,
+    /// How many replicas its partitions are to have, where that is being changed.
+    pub replicas_wanted: Option<u32>,
     /// Its partitions; a partition's index is its place here.
     pub partitions: Vec<Arc<Partition>>,
 }
 
 impl Topic {
+    /// A topic that there is not, with one partition of so many replicas: for what its configuration comes to.
+    pub fn imagined(name: &str, config: BTreeMap<String, String>, replicas: i32) -> Self {
+        let replicas: Vec<BrokerId> = (0..replicas).map(BrokerId).collect();
+        let partition = Partition {
+            isr: replicas.clone(),
+            leader: replicas.first().copied(),
+            replicas,
+            leader_epoch: LeaderEpoch(0),
+            epoch: PartitionEpoch(0),
+            elr: Vec::new(),
+            last_known: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+        };
+        Self {
+            name: name.into(),
+            id: TopicId::default(),
+            config,
+            replicas_wanted: None,
+            partitions: vec![Arc::new(partition)],
+        }
+    }
+
     /// The partition of this index.
     pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         self.partitions.get(usize::try_from(index).ok()?)
@@ -130,6 +158,19 @@ impl Partition {
     pub fn target(&self) -> impl Iterator<Item = BrokerId> {
         let staying = |id: &BrokerId| !self.removing.contains(id);
         self.replicas.iter().copied().filter(staying)
+    }
+
+    /// The replicas that it had before those came that a reassignment adds.
+    pub fn stable(&self) -> impl Iterator<Item = BrokerId> {
+        let settled = |id: &BrokerId| !self.adding.contains(id);
+        self.replicas.iter().copied().filter(settled)
+    }
+
+    /// Whether the controller counts on nothing being acknowledged: who left the in-sync set since it fell below its minimum
+    /// may still be elected. A leader heeds this whatever minimum its own configuration has, which may be another than the
+    /// controller's while a file is being changed.
+    pub fn is_below_minimum(&self) -> bool {
+        !self.elr.is_empty()
     }
 
     /// Whether replicas are being moved.
@@ -193,6 +234,11 @@ impl Image {
     /// The first producer id that no broker has been given.
     pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id
+    }
+
+    /// Whether replicas are being spread evenly over the brokers.
+    pub fn is_rebalancing(&self) -> bool {
+        self.is_rebalancing
     }
 
     /// A broker that has registered, alive or not.

@@ -20,6 +20,7 @@ pub mod image;
 pub mod liveness;
 pub mod members;
 pub mod placement;
+pub mod planner;
 pub mod quorum;
 pub mod quotas;
 mod raft;

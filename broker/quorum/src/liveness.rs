@@ -19,6 +19,10 @@ pub struct Liveness {
     since: Now,
     // At most one entry for each registered broker.
     heard: BTreeMap<BrokerId, (BrokerEpoch, Now)>,
+    // How much less than a whole session a broker gets that has not been heard from yet. As many as led before.
+    doubted: BTreeMap<BrokerId, Duration>,
+    // The newest feature level that each knows, in its registration.
+    levels: BTreeMap<BrokerId, (BrokerEpoch, u32)>,
 }
 
 impl Liveness {
@@ -28,12 +32,49 @@ impl Liveness {
             session,
             since: now,
             heard: BTreeMap::new(),
+            doubted: BTreeMap::new(),
+            levels: BTreeMap::new(),
         }
     }
 
-    /// Remembers that a broker was heard from.
-    pub fn heard(&mut self, id: BrokerId, epoch: BrokerEpoch, now: Now) {
-        self.heard.insert(id, (epoch, now));
+    /// Remembers which features a broker knows.
+    pub fn knows(&mut self, id: BrokerId, epoch: BrokerEpoch, level: u32) {
+        self.levels.insert(id, (epoch, level));
+    }
+
+    /// The newest feature level that a registration has said it knows; `None` before it was heard from.
+    pub fn level(&self, id: BrokerId, epoch: BrokerEpoch) -> Option<u32> {
+        let (of, level) = self.levels.get(&id)?;
+        (*of == epoch).then_some(*level)
+    }
+
+    /// Remembers that a broker was heard from at a time, if that is news.
+    pub fn heard(&mut self, id: BrokerId, epoch: BrokerEpoch, at: Now) {
+        match self.heard.get(&id) {
+            Some((known, last)) if *known == epoch && *last >= at => {}
+            _ => {
+                self.heard.insert(id, (epoch, at));
+            }
+        }
+    }
+
+    /// A broker that this leader has not heard from yet is known to have been silent for so long before.
+    pub fn doubt(&mut self, id: BrokerId, silent: Duration) {
+        self.doubted.insert(id, silent.min(self.session));
+    }
+
+    /// The leader itself could not listen for so long: nobody's silence counts in that time.
+    pub fn forgive(&mut self, deaf: Duration) {
+        self.since.0 += deaf;
+        for (_, at) in self.heard.values_mut() {
+            at.0 += deaf;
+        }
+    }
+
+    /// Whether a registration was heard from at this time or later.
+    pub fn is_heard_since(&self, id: BrokerId, epoch: BrokerEpoch, at: Now) -> bool {
+        let heard = self.heard.get(&id);
+        heard.is_some_and(|(known, last)| *known == epoch && *last >= at)
     }
 
     /// Forgets a broker: it said goodbye, or was fenced.
@@ -56,11 +97,13 @@ impl Liveness {
 
     /// When a registration's session ends, if nothing is heard from it until then.
     pub fn expires(&self, id: BrokerId, epoch: BrokerEpoch) -> Now {
-        let last = match self.heard.get(&id) {
-            Some((heard_epoch, at)) if *heard_epoch == epoch => *at,
-            _ => self.since,
-        };
-        Now(last.0 + self.session)
+        match self.heard.get(&id) {
+            Some((heard_epoch, at)) if *heard_epoch == epoch => Now(at.0 + self.session),
+            _ => {
+                let doubted = self.doubted.get(&id).copied().unwrap_or_default();
+                Now(self.since.0 + self.session - doubted)
+            }
+        }
     }
 }
 
@@ -80,6 +123,34 @@ mod tests {
         liveness.heard(BrokerId(1), BrokerEpoch(5), at(1000));
         assert!(liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(3999)));
         assert!(!liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(4000)));
+    }
+
+    #[test]
+    fn the_silence_before_this_leader_counts_for_whom_it_is_known_of() {
+        let mut liveness = Liveness::new(SESSION, at(0));
+        liveness.doubt(BrokerId(1), Duration::from_secs(1));
+        assert!(liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(1999)));
+        assert!(!liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(2000)));
+        liveness.heard(BrokerId(1), BrokerEpoch(5), at(1000));
+        assert!(liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(3999)));
+    }
+
+    #[test]
+    fn nobody_is_silent_while_the_leader_does_not_listen() {
+        let mut liveness = Liveness::new(SESSION, at(0));
+        liveness.heard(BrokerId(1), BrokerEpoch(5), at(1000));
+        liveness.forgive(Duration::from_secs(10));
+        assert!(liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(13_999)));
+        assert!(liveness.is_alive(BrokerId(2), BrokerEpoch(6), at(12_999)));
+        assert!(!liveness.is_alive(BrokerId(2), BrokerEpoch(6), at(13_000)));
+    }
+
+    #[test]
+    fn a_heartbeat_that_arrives_late_does_not_undo_a_later_one() {
+        let mut liveness = Liveness::new(SESSION, at(0));
+        liveness.heard(BrokerId(1), BrokerEpoch(5), at(2000));
+        liveness.heard(BrokerId(1), BrokerEpoch(5), at(1000));
+        assert!(liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(4999)));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Who votes: which change the quorum's membership needs next. Pure.
 //!
 //! Brokers 0, 1 and 2 vote once all three are members; before that, whoever formed the cluster votes alone, since two
-//! voters survive the loss of neither. Everyone else learns. A broker that comes back with another disk takes the place
-//! of its old name, which is removed in the same change and never counted beside it.
+//! voters survive the loss of neither. Everyone else learns. A voter that is about to leave the cluster makes room for
+//! another broker, and where there are not three that stay, the first of them votes alone. A broker that comes back with
+//! another disk takes the place of its old name, which is removed in the same change and never counted beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,8 @@ pub enum Change {
     Move(NodeId, String),
     /// These vote, and no one else; voters that no longer do are removed.
     Vote(BTreeSet<NodeId>),
+    /// These vote, and no one else; voters that no longer do learn.
+    Yield(BTreeSet<NodeId>),
     /// These are gone.
     Remove(BTreeSet<NodeId>),
 }
@@ -57,33 +60,82 @@ pub fn admit(members: &Members, node: NodeId, address: &str) -> Option<Change> {
     (!old.is_empty()).then_some(Change::Remove(old))
 }
 
-/// The next step on the way to the right voters; `None` when they are right. `is_near` says whether a node has nearly
-/// all of the log: one that has not would hold up every decision once it counts.
-pub fn settle(members: &Members, is_near: impl Fn(NodeId) -> bool) -> Option<Change> {
+/// The next step on the way to the right voters; `None` when they are right. `is_leaving` says whether a broker is about to
+/// leave the cluster, `is_near` whether a node has nearly all of the log: one that has not would hold up every decision once
+/// it counts.
+pub fn settle(
+    members: &Members,
+    is_leaving: impl Fn(BrokerId) -> bool,
+    is_near: impl Fn(NodeId) -> bool,
+) -> Option<Change> {
+    let wanted = wanted(members, is_leaving);
     if members.is_joint {
-        return Some(Change::Vote(
-            wanted(members).unwrap_or_else(|| members.voters.clone()),
+        return Some(vote(
+            members,
+            wanted.unwrap_or_else(|| members.voters.clone()),
         ));
     }
-    let wanted = wanted(members)?;
+    let wanted = wanted?;
     let is_ready = wanted
         .iter()
         .all(|node| members.voters.contains(node) || is_near(*node));
-    (wanted != members.voters && is_ready).then_some(Change::Vote(wanted))
+    (wanted != members.voters && is_ready).then(|| vote(members, wanted))
 }
 
 /// Whether those vote that should.
-pub fn is_settled(members: &Members) -> bool {
-    !members.is_joint && wanted(members).is_none_or(|wanted| wanted == members.voters)
+pub fn is_settled(members: &Members, is_leaving: impl Fn(BrokerId) -> bool) -> bool {
+    !members.is_joint && wanted(members, is_leaving).is_none_or(|wanted| wanted == members.voters)
 }
 
-/// The nodes of the brokers 0 to 2, if all three are members under one name each.
-fn wanted(members: &Members) -> Option<BTreeSet<NodeId>> {
-    let one = |broker: BrokerId| {
-        let mut nodes = members.nodes.keys().filter(|node| node.broker == broker);
-        nodes.next().copied().filter(|_| nodes.next().is_none())
-    };
-    VOTERS.into_iter().map(one).collect()
+/// The next step on the way to a broker's being no member any more; `None` when it is none, or when nobody could vote in its
+/// place.
+pub fn expel(members: &Members, broker: BrokerId) -> Option<Change> {
+    let is_its = |node: &&NodeId| node.broker == broker;
+    if members.voters.iter().any(|node| is_its(&node)) {
+        return settle(members, |id| id == broker, |_| true);
+    }
+    let nodes: BTreeSet<NodeId> = members.nodes.keys().filter(is_its).copied().collect();
+    (!nodes.is_empty()).then_some(Change::Remove(nodes))
+}
+
+/// These vote from here on. The old name of a broker that votes under another is gone; who votes no more for other reasons
+/// still learns.
+fn vote(members: &Members, voters: BTreeSet<NodeId>) -> Change {
+    let is_old_name = |gone: &NodeId| voters.iter().any(|node| node.broker == gone.broker);
+    if members.voters.difference(&voters).all(is_old_name) {
+        Change::Vote(voters)
+    } else {
+        Change::Yield(voters)
+    }
+}
+
+/// Who should vote; `None`: nobody else than now.
+fn wanted(members: &Members, is_leaving: impl Fn(BrokerId) -> bool) -> Option<BTreeSet<NodeId>> {
+    let mut names: BTreeMap<BrokerId, Vec<NodeId>> = BTreeMap::new();
+    for node in members.nodes.keys() {
+        names.entry(node.broker).or_default().push(*node);
+    }
+    // Of one that has two names it is not settled which disk it has.
+    let staying: BTreeMap<BrokerId, NodeId> = names
+        .into_iter()
+        .filter(|(broker, names)| names.len() == 1 && !is_leaving(*broker))
+        .map(|(broker, names)| (broker, names[0]))
+        .collect();
+    let first = VOTERS.iter().map(|broker| staying.get(broker).copied());
+    if let Some(first) = first.collect::<Option<BTreeSet<NodeId>>>() {
+        return Some(first);
+    }
+    if !members.voters.iter().any(|node| is_leaving(node.broker)) {
+        return None;
+    }
+    let votes = |node: &&NodeId| members.voters.contains(*node);
+    let (now, others): (Vec<_>, Vec<_>) = staying.values().partition(votes);
+    let mut order = now.into_iter().chain(others).copied();
+    let three: BTreeSet<NodeId> = order.by_ref().take(VOTERS.len()).collect();
+    if three.len() == VOTERS.len() {
+        return Some(three);
+    }
+    three.first().map(|first| BTreeSet::from([*first]))
 }
 
 #[cfg(test)]
@@ -111,18 +163,106 @@ mod tests {
         }
     }
 
+    fn stays(_: BrokerId) -> bool {
+        false
+    }
+
+    #[test]
+    fn a_voter_that_leaves_makes_room_for_another_broker_and_comes_back_when_it_stays() {
+        let (a, b, c, d, e) = (node(0, 1), node(1, 1), node(2, 1), node(3, 1), node(4, 1));
+        let all = [a, b, c, d, e];
+        let leaves = |id: BrokerId| move |broker: BrokerId| broker == id;
+        let before = members(&[a, b, c], &all);
+        assert_eq!(
+            settle(&before, leaves(BrokerId(1)), |_| true),
+            Some(Change::Yield([a, c, d].into()))
+        );
+        assert_eq!(settle(&before, leaves(BrokerId(1)), |node| node != d), None);
+        assert_eq!(settle(&before, leaves(BrokerId(4)), |_| true), None);
+        let without = members(&[a, c, d], &all);
+        assert_eq!(settle(&without, leaves(BrokerId(1)), |_| true), None);
+        assert_eq!(
+            settle(&without, stays, |_| true),
+            Some(Change::Yield([a, b, c].into()))
+        );
+        let gone = members(&[a, c, d], &[a, c, d, e]);
+        assert_eq!(
+            settle(&gone, stays, |_| true),
+            None,
+            "who took the place keeps it"
+        );
+        assert_eq!(
+            settle(&gone, leaves(BrokerId(3)), |_| true),
+            Some(Change::Yield([a, c, e].into()))
+        );
+    }
+
+    #[test]
+    fn before_fewer_than_three_are_left_one_votes_alone() {
+        let (a, b, c) = (node(0, 1), node(1, 1), node(2, 1));
+        let before = members(&[a, b, c], &[a, b, c]);
+        let last = |broker: BrokerId| broker == BrokerId(2);
+        let alone = Some(Change::Yield([a].into()));
+        assert_eq!(settle(&before, last, |_| true), alone);
+        assert_eq!(
+            settle(&before, |broker| broker != BrokerId(0), |_| true),
+            alone
+        );
+        assert_eq!(
+            settle(&before, |broker| broker == BrokerId(0), |_| true),
+            Some(Change::Yield([b].into()))
+        );
+        assert_eq!(settle(&members(&[a], &[a, b, c]), last, |_| true), None);
+        assert_eq!(
+            settle(&before, |_| true, |_| true),
+            None,
+            "somebody has to vote"
+        );
+        assert_eq!(settle(&members(&[a], &[a, b]), stays, |_| true), None);
+    }
+
+    #[test]
+    fn a_broker_is_expelled_once_it_does_not_vote() {
+        let (a, b, c, d) = (node(0, 1), node(1, 1), node(2, 1), node(3, 1));
+        let all = members(&[a, b, c], &[a, b, c, d]);
+        assert_eq!(expel(&all, BrokerId(3)), Some(Change::Remove([d].into())));
+        assert_eq!(
+            expel(&all, BrokerId(1)),
+            Some(Change::Yield([a, c, d].into()))
+        );
+        let yielded = members(&[a, c, d], &[a, b, c, d]);
+        assert_eq!(
+            expel(&yielded, BrokerId(1)),
+            Some(Change::Remove([b].into()))
+        );
+        assert_eq!(expel(&members(&[a, c, d], &[a, c, d]), BrokerId(1)), None);
+        assert_eq!(
+            expel(&members(&[a], &[a]), BrokerId(0)),
+            None,
+            "nobody is left to vote"
+        );
+    }
+
     #[test]
     fn one_votes_until_three_are_there() {
         let (a, b, c) = (node(0, 1), node(1, 1), node(2, 1));
-        assert_eq!(settle(&members(&[a], &[a, b]), |_| true), None);
-        assert_eq!(settle(&members(&[a], &[a, b, node(3, 1)]), |_| true), None);
+        assert_eq!(settle(&members(&[a], &[a, b]), stays, |_| true), None);
         assert_eq!(
-            settle(&members(&[a], &[a, b, c]), |_| true),
+            settle(&members(&[a], &[a, b, node(3, 1)]), stays, |_| true),
+            None
+        );
+        assert_eq!(
+            settle(&members(&[a], &[a, b, c]), stays, |_| true),
             Some(Change::Vote([a, b, c].into()))
         );
-        assert_eq!(settle(&members(&[a], &[a, b, c]), |node| node != c), None);
         assert_eq!(
-            settle(&members(&[a, b, c], &[a, b, c, node(3, 1)]), |_| true),
+            settle(&members(&[a], &[a, b, c]), stays, |node| node != c),
+            None
+        );
+        assert_eq!(
+            settle(&members(&[a, b, c], &[a, b, c, node(3, 1)]), stays, |_| {
+                true
+            }),
             None
         );
     }
@@ -136,7 +276,7 @@ mod tests {
             Some(Change::Add(wiped, "host1:1".into()))
         );
         let added = members(&[a, b, c], &[a, b, c, wiped]);
-        assert_eq!(settle(&added, |_| true), None);
+        assert_eq!(settle(&added, stays, |_| true), None);
         assert_eq!(
             admit(&added, wiped, "host1:1"),
             Some(Change::Vote([a, c, wiped].into()))

@@ -17,13 +17,15 @@ pub struct Candidate {
     pub id: BrokerId,
     /// Its failure domain, if it has said one.
     pub rack: Option<String>,
+    /// Whether it is away or about to go: it leads nothing at first, and is taken only where no others are left.
+    pub is_away: bool,
     /// How many partitions of this topic it is the preferred leader of already.
     pub topic_leaders: usize,
     /// How many replicas of anything it holds already.
     pub replicas: usize,
 }
 
-/// There are not enough brokers for the replicas of one partition.
+/// There are not enough brokers for the replicas of one partition, or none that could lead it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFewBrokers;
 
@@ -36,7 +38,8 @@ pub fn place(
     replication_factor: usize,
     rotation: u64,
 ) -> Result<Vec<Vec<BrokerId>>, TooFewBrokers> {
-    if replication_factor == 0 || replication_factor > candidates.len() {
+    let is_led = candidates.iter().any(|candidate| !candidate.is_away);
+    if replication_factor == 0 || replication_factor > candidates.len() || !is_led {
         return Err(TooFewBrokers);
     }
     let ring = ring(candidates, rotation);
@@ -71,7 +74,13 @@ fn place_one(
                 } else {
                     0
                 };
-                (rack_taken, leaders, candidate.replicas, position)
+                (
+                    candidate.is_away,
+                    rack_taken,
+                    leaders,
+                    candidate.replicas,
+                    position,
+                )
             });
         let Some((_, &at)) = next else { break };
         if is_leader {

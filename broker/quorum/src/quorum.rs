@@ -43,11 +43,20 @@ const NEAR_ENTRIES: u64 = 200;
 /// How long stopping a node may hold up the end of the process: it has one write to finish at most.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How far apart two voters stand for election that learn of their leader's end at the same time, so that they do not split
+/// the votes: longer than it takes to be voted for and say so.
+const STAGGER: Duration = Duration::from_millis(100);
+
+/// How often a voter stands because it knows that the leader is gone; afterwards it waits as everyone does.
+const STAND_TIMES: usize = 3;
+
 /// One node of the quorum. Clones are the same node.
 #[derive(Clone)]
 pub struct Quorum {
     raft: Raft,
     me: NodeId,
+    /// How long after it has heard from a leader a node votes for nobody else.
+    lease: Duration,
     address: String,
     image: watch::Receiver<Arc<Image>>,
     status: watch::Receiver<Status>,
@@ -109,6 +118,7 @@ impl Quorum {
         Ok(Self {
             raft,
             me: options.node,
+            lease: options.timing.election_max,
             address: options.address,
             image,
             status,
@@ -172,6 +182,50 @@ impl Quorum {
         Ok(())
     }
 
+    /// Stands for election because the leader's process is known to be gone, as soon as the others may vote for someone
+    /// else. Does nothing when this node does not vote, and gives way to whoever was elected meanwhile. Safe also if it is
+    /// not gone: it steps down as for any election.
+    pub async fn replace_leader(&self, gone: NodeId) -> Result<(), ProposeError> {
+        let mut status = self.status();
+        let is_replaced = |status: &Status| status.leader.is_some_and(|leader| leader != gone);
+        for _ in 0..STAND_TIMES {
+            let members = self.members().await?;
+            let mut others = members.voters.iter().filter(|node| **node != gone);
+            let Some(rank) = others.position(|node| *node == self.me) else {
+                return Ok(());
+            };
+            let heard = self
+                .raft
+                .with_raft_state(|state| state.vote_last_modified());
+            let heard = heard
+                .await
+                .map_err(|error| ProposeError::Stopped(reason(&error)))?;
+            let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+            // The others heard from it a moment later, perhaps.
+            let wait = self.lease + STAGGER / 2 + STAGGER * rank;
+            let at = heard.unwrap_or_else(tokio::time::Instant::now) + wait;
+            if tokio::time::timeout_at(at, status.wait_for(is_replaced))
+                .await
+                .is_ok()
+            {
+                return Ok(());
+            }
+            tracing::info!(%gone, "standing for election: the leader's port refuses connections");
+            self.raft
+                .trigger()
+                .elect()
+                .await
+                .map_err(|error| ProposeError::Stopped(reason(&error)))?;
+            if tokio::time::timeout(STAGGER * 2, status.wait_for(is_replaced))
+                .await
+                .is_ok()
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until this node certainly leads and has applied everything that was committed before it did.
     pub async fn ensure_leading(&self) -> Result<(), ProposeError> {
         match self.raft.ensure_linearizable().await {
@@ -207,9 +261,21 @@ impl Quorum {
         }
     }
 
+    /// Takes a broker out of the quorum, under all of its names. Only the leader can. The caller has made sure that it is gone
+    /// for good; where nobody could vote in its place it stays.
+    pub async fn expel(&self, broker: BrokerId) -> Result<(), ProposeError> {
+        while let Some(change) = members::expel(&self.members().await?, broker) {
+            self.change(change).await?;
+        }
+        Ok(())
+    }
+
     /// Takes the next step towards the right voters, if it can be taken now; says whether those vote that should. Only
-    /// the leader can.
-    pub async fn settle(&self) -> Result<bool, ProposeError> {
+    /// the leader can. `is_leaving` says whether a broker is about to leave the cluster.
+    pub async fn settle(
+        &self,
+        is_leaving: impl Fn(BrokerId) -> bool,
+    ) -> Result<bool, ProposeError> {
         let members = self.members().await?;
         let (last, matched) = {
             let metrics = self.raft.metrics();
@@ -225,10 +291,10 @@ impl Quorum {
                 .and_then(|id| id.map(|id| id.index))
                 .is_some_and(|index| index + NEAR_ENTRIES >= last)
         };
-        if let Some(change) = members::settle(&members, is_near) {
+        if let Some(change) = members::settle(&members, &is_leaving, is_near) {
             self.change(change).await?;
         }
-        Ok(members::is_settled(&self.members().await?))
+        Ok(members::is_settled(&self.members().await?, is_leaving))
     }
 
     async fn members(&self) -> Result<Members, ProposeError> {
@@ -262,6 +328,11 @@ impl Quorum {
             Change::Vote(voters) => {
                 self.raft
                     .change_membership(ChangeMembers::ReplaceAllVoters(voters), false)
+                    .await
+            }
+            Change::Yield(voters) => {
+                self.raft
+                    .change_membership(ChangeMembers::ReplaceAllVoters(voters), true)
                     .await
             }
             Change::Remove(nodes) => {

@@ -48,6 +48,41 @@ pub enum Record {
     ClientQuotaChanged(ClientQuotaChanged),
     /// A broker is gone for good.
     BrokerUnregistered(BrokerUnregistered),
+    /// A broker is being emptied, or is not any more. From feature level 2 on.
+    BrokerDraining(BrokerDraining),
+    /// A topic is to have another number of replicas, or has it. From feature level 2 on.
+    ReplicasWanted(ReplicasWanted),
+    /// Replicas are being spread evenly over the brokers, or are not any more. From feature level 2 on.
+    Rebalancing(Rebalancing),
+}
+
+/// See [`Record::BrokerDraining`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerDraining {
+    /// The broker.
+    pub id: BrokerId,
+    /// Whether its replicas go to others.
+    pub draining: bool,
+}
+
+/// See [`Record::ReplicasWanted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicasWanted {
+    /// The topic.
+    pub topic: TopicId,
+    /// How many replicas each partition is to have; absent: as many as it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+}
+
+/// See [`Record::Rebalancing`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebalancing {
+    /// Whether it goes on.
+    pub active: bool,
 }
 
 /// See [`Record::ClientQuotaChanged`].
@@ -112,6 +147,9 @@ pub struct BrokerRegistered {
     /// Whether it gets no new replicas.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
+    /// Whether its replicas go to others. From feature level 2 on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// A host and a port that clients are told.

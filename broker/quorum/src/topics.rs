@@ -14,6 +14,10 @@ pub struct InternalTopic {
     pub name: &'static str,
     /// The cluster's configuration that says how many partitions it gets.
     pub partitions_config: &'static str,
+    /// The one that says how many replicas it gets.
+    pub factor_config: &'static str,
+    /// The one that says how many of them must be in sync, if there is one.
+    pub in_sync_config: Option<&'static str>,
     /// Its configuration.
     pub config: &'static [(&'static str, &'static str)],
 }
@@ -44,6 +48,8 @@ pub const INTERNAL_TOPICS: [InternalTopic; 3] = [
     InternalTopic {
         name: CONSUMER_OFFSETS,
         partitions_config: "offsets.topic.num.partitions",
+        factor_config: "offsets.topic.replication.factor",
+        in_sync_config: None,
         config: &[
             ("cleanup.policy", "compact"),
             ("compression.type", "producer"),
@@ -53,6 +59,8 @@ pub const INTERNAL_TOPICS: [InternalTopic; 3] = [
     InternalTopic {
         name: TRANSACTION_STATE,
         partitions_config: "transaction.state.log.num.partitions",
+        factor_config: "transaction.state.log.replication.factor",
+        in_sync_config: Some("transaction.state.log.min.isr"),
         config: &[
             ("cleanup.policy", "compact"),
             ("compression.type", "uncompressed"),
@@ -64,6 +72,8 @@ pub const INTERNAL_TOPICS: [InternalTopic; 3] = [
     InternalTopic {
         name: SHARE_GROUP_STATE,
         partitions_config: "share.coordinator.state.topic.num.partitions",
+        factor_config: "share.coordinator.state.topic.replication.factor",
+        in_sync_config: Some("share.coordinator.state.topic.min.isr"),
         config: &[
             ("cleanup.policy", "delete"),
             ("compression.type", "producer"),

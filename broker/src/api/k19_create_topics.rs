@@ -153,28 +153,20 @@ fn result(broker: &Broker, wanted: &NewTopic, result: TopicResult) -> CreatableT
             error_code: ErrorCode::None.code(),
             num_partitions: outcome.partitions,
             replication_factor: i16::try_from(outcome.replication_factor).unwrap_or(-1),
-            configs: Some(configurations(broker, wanted)),
+            configs: Some(configurations(broker, wanted, outcome.replication_factor)),
             ..CreatableTopicResult::default()
         },
     }
 }
 
 /// The configuration that the topic has, or would have.
-fn configurations(broker: &Broker, wanted: &NewTopic) -> Vec<CreatableTopicConfigs> {
+fn configurations(broker: &Broker, wanted: &NewTopic, replicas: i32) -> Vec<CreatableTopicConfigs> {
     let image = broker.metadata.image();
-    let topic = Topic {
-        name: Arc::from(wanted.name.as_str()),
-        id: weir_quorum::TopicId::default(),
-        config: wanted
-            .config
-            .iter()
-            .map(|(name, value)| {
-                let stored = configs::topic_def(name).map(|def| def.normal(value));
-                (name.clone(), stored.unwrap_or_else(|_| value.clone()))
-            })
-            .collect(),
-        partitions: Vec::new(),
-    };
+    let config = wanted.config.iter().map(|(name, value)| {
+        let stored = configs::topic_def(name).map(|def| def.normal(value));
+        (name.clone(), stored.unwrap_or_else(|_| value.clone()))
+    });
+    let topic = Topic::imagined(&wanted.name, config.collect(), replicas);
     let effective = TOPIC.iter().map(|def| {
         let effective = configs::effective_topic(&image, broker.metadata.settings(), &topic, def);
         CreatableTopicConfigs {

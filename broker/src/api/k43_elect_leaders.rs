@@ -1,11 +1,9 @@
 //! ElectLeaders: asks for the preferred leader, or, unclean, for any (KIP-183, KIP-460).
-//!
-//! Who can lead does lead already: the controller elects by itself whenever a broker comes or goes, and an unclean leader as
-//! soon as the topic allows one. So what is left to say is why there is nothing to do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_quorum::image::{Image, Partition};
+use weir_quorum::command::{Command, ElectLeaders, Election, ElectionResult, Reply};
 use weir_wire::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use weir_wire::messages::{ElectLeadersRequestView, ElectLeadersResponse};
 
@@ -20,89 +18,88 @@ const UNCLEAN: i8 = 1;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ElectLeadersRequestView<'_> = request.decode()?;
-    let kind = if request.version == 0 {
-        PREFERRED
-    } else {
-        view.election_type
-    };
-    if !matches!(kind, PREFERRED | UNCLEAN) {
-        return request.answer(&ElectLeadersResponse {
-            error_code: ErrorCode::InvalidRequest.code(),
-            ..ElectLeadersResponse::default()
-        });
-    }
-    let image = broker.metadata.image();
-    let results = match view.topic_partitions {
-        None => everywhere(&image, kind),
-        Some(topics) => {
-            let results = topics.iter().map(|topic| ReplicaElectionResult {
-                topic: topic.topic.to_owned(),
-                partition_result: topic
-                    .partitions
-                    .iter()
-                    .map(|index| result(index, outcome(&image, kind, topic.topic, index)))
-                    .collect(),
-            });
-            results.collect()
+    let election = match view.election_type {
+        _ if request.version == 0 => Election::Preferred,
+        PREFERRED => Election::Preferred,
+        UNCLEAN => Election::Unclean,
+        other => {
+            let message = format!("election type {other}; allowed: 0 (preferred), 1 (unclean)");
+            return request.answer(&failed(ApiError::new(ErrorCode::InvalidRequest, message)));
         }
     };
-    request.answer(&ElectLeadersResponse {
-        replica_election_results: results,
-        ..ElectLeadersResponse::default()
-    })
-}
-
-/// Of all partitions, only those are told of for which there would be something to do.
-fn everywhere(image: &Image, kind: i8) -> Vec<ReplicaElectionResult> {
-    let topics = image.topics().map(|topic| ReplicaElectionResult {
-        topic: topic.name.to_string(),
-        partition_result: (0..)
-            .zip(&topic.partitions)
-            .map(|(index, partition)| (index, judge(image, kind, partition)))
-            .filter(|(_, error)| error.code != ErrorCode::ElectionNotNeeded)
-            .map(|(index, error)| result(index, error))
-            .collect(),
+    let asked: Option<Vec<(String, Vec<i32>)>> = view.topic_partitions.map(|topics| {
+        let topics = topics.iter();
+        topics
+            .map(|topic| (topic.topic.to_owned(), topic.partitions.iter().collect()))
+            .collect()
     });
-    topics
-        .filter(|topic| !topic.partition_result.is_empty())
-        .collect()
+    let (responder, broker) = (request.responder(), Arc::clone(broker));
+    Ok(Answer::later(async move {
+        let partitions = asked.as_ref().map(|topics| {
+            let each = topics.iter().flat_map(|(topic, indexes)| {
+                indexes.iter().map(move |index| (topic.clone(), *index))
+            });
+            each.collect()
+        });
+        let command = Command::ElectLeaders(ElectLeaders {
+            election,
+            partitions,
+        });
+        let response = match broker.metadata.control(command).await {
+            Ok(Reply::Elections(results)) => ElectLeadersResponse {
+                replica_election_results: by_topic(asked, results),
+                ..ElectLeadersResponse::default()
+            },
+            Ok(_) => failed(ErrorCode::UnknownServerError.into()),
+            Err(error) => failed(error.into()),
+        };
+        responder.reply(&response)
+    }))
 }
 
-fn outcome(image: &Image, kind: i8, topic: &str, index: i32) -> ApiError {
-    let unknown = |message| ApiError::new(ErrorCode::UnknownTopicOrPartition, message);
-    match image.topic(topic) {
-        None => unknown(format!("No such topic as {topic}")),
-        Some(found) => match found.partition(index) {
-            None => unknown(format!("No such partition as {topic}-{index}")),
-            Some(partition) => judge(image, kind, partition),
-        },
-    }
-}
-
-fn judge(image: &Image, kind: i8, partition: &Partition) -> ApiError {
-    let is_live =
-        |id: &weir_quorum::BrokerId| image.broker(*id).is_some_and(|broker| !broker.fenced);
-    let leader = partition.leader.filter(is_live);
-    let is_done = match kind {
-        PREFERRED => leader.is_some() && leader == partition.replicas.first().copied(),
-        _ => leader.is_some(),
-    };
-    if is_done {
-        let message = "Leader election not needed for topic partition.";
-        return ApiError::new(ErrorCode::ElectionNotNeeded, message);
-    }
-    if kind == PREFERRED {
-        let message = "The preferred leader was not available.";
-        return ApiError::new(ErrorCode::PreferredLeaderNotAvailable, message);
-    }
-    let message = "No replica is alive that could lead.";
-    ApiError::new(ErrorCode::EligibleLeadersNotAvailable, message)
-}
-
-fn result(index: i32, error: ApiError) -> PartitionResult {
-    PartitionResult {
-        partition_id: index,
+fn failed(error: ApiError) -> ElectLeadersResponse {
+    ElectLeadersResponse {
         error_code: error.code.code(),
-        error_message: error.message(),
+        ..ElectLeadersResponse::default()
     }
+}
+
+/// The results in the order in which they were asked for; of all partitions, in the order of topics.
+fn by_topic(
+    asked: Option<Vec<(String, Vec<i32>)>>,
+    results: Vec<ElectionResult>,
+) -> Vec<ReplicaElectionResult> {
+    let mut found: BTreeMap<String, BTreeMap<i32, ApiError>> = BTreeMap::new();
+    for ElectionResult {
+        topic,
+        index,
+        outcome,
+    } in results
+    {
+        let error = outcome.err().map_or(ErrorCode::None.into(), ApiError::from);
+        found.entry(topic).or_default().insert(index, error);
+    }
+    let asked = asked.unwrap_or_else(|| {
+        let topics = found.iter();
+        topics
+            .map(|(topic, partitions)| (topic.clone(), partitions.keys().copied().collect()))
+            .collect()
+    });
+    let topics = asked.into_iter().map(|(topic, indexes)| {
+        let of = found.get(&topic);
+        let results = indexes.into_iter().map(|index| {
+            let error = of.and_then(|of| of.get(&index)).cloned();
+            let error = error.unwrap_or_else(|| ErrorCode::UnknownServerError.into());
+            PartitionResult {
+                partition_id: index,
+                error_code: error.code.code(),
+                error_message: error.message(),
+            }
+        });
+        ReplicaElectionResult {
+            partition_result: results.collect(),
+            topic,
+        }
+    });
+    topics.collect()
 }

@@ -1,14 +1,9 @@
-//! AlterPartitionReassignments: partitions are moved to other brokers (KIP-455).
-//!
-//! Each partition has one replica, which stays where it is until data is replicated between brokers. What asks for that is
-//! granted; what asks for more is refused as Kafka refuses replicas that it cannot place.
+//! AlterPartitionReassignments: partitions are moved to other brokers, or stay where they are after all (KIP-455, KIP-860).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_quorum::BrokerId;
-use weir_quorum::image::Image;
-use weir_wire::messages::alter_partition_reassignments_request::ReassignablePartitionView;
+use weir_quorum::command::{Command, Reassign, Reassignment, Reply};
 use weir_wire::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
 };
@@ -22,72 +17,77 @@ use crate::error::{ApiError, ErrorCode};
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: AlterPartitionReassignmentsRequestView<'_> = request.decode()?;
-    let image = broker.metadata.image();
-    let responses = view.topics.iter().map(|topic| ReassignableTopicResponse {
-        name: topic.name.to_owned(),
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|partition| {
-                let error = reassign(&image, topic.name, &partition).err();
-                ReassignablePartitionResponse {
-                    partition_index: partition.partition_index,
-                    error_code: error.as_ref().map_or(0, |error| error.code.code()),
-                    error_message: error.and_then(ApiError::message),
-                }
+    // Version 0 could not say that it minds, and Kafka's answer to it is that it does not.
+    let may_change_factor = view.allow_replication_factor_change || request.version == 0;
+    let partitions: Vec<Reassignment> = view
+        .topics
+        .iter()
+        .flat_map(|topic| {
+            topic.partitions.iter().map(move |partition| Reassignment {
+                topic: topic.name.to_owned(),
+                index: partition.partition_index,
+                replicas: partition
+                    .replicas
+                    .map(|replicas| replicas.iter().map(BrokerId).collect()),
             })
-            .collect(),
-    });
-    request.answer(&AlterPartitionReassignmentsResponse {
-        allow_replication_factor_change: view.allow_replication_factor_change,
-        responses: responses.collect(),
-        ..AlterPartitionReassignmentsResponse::default()
-    })
+        })
+        .collect();
+    let names: Vec<(String, usize)> = view
+        .topics
+        .iter()
+        .map(|topic| (topic.name.to_owned(), topic.partitions.len()))
+        .collect();
+    let (responder, broker) = (request.responder(), Arc::clone(broker));
+    Ok(Answer::later(async move {
+        let indexes: Vec<i32> = partitions.iter().map(|wanted| wanted.index).collect();
+        let command = Command::Reassign(Reassign {
+            partitions,
+            allow_replication_factor_change: may_change_factor,
+        });
+        let response = AlterPartitionReassignmentsResponse {
+            allow_replication_factor_change: may_change_factor,
+            ..AlterPartitionReassignmentsResponse::default()
+        };
+        let response = match broker.metadata.control(command).await {
+            Ok(Reply::Partitions(outcomes)) => {
+                let outcomes = outcomes
+                    .into_iter()
+                    .map(|outcome| outcome.map_err(ApiError::from));
+                let mut answered = indexes.into_iter().zip(outcomes);
+                let responses = names
+                    .into_iter()
+                    .map(|(name, count)| ReassignableTopicResponse {
+                        name,
+                        partitions: answered.by_ref().take(count).map(partition).collect(),
+                    });
+                AlterPartitionReassignmentsResponse {
+                    responses: responses.collect(),
+                    ..response
+                }
+            }
+            Ok(_) => failed(response, ErrorCode::UnknownServerError.into()),
+            Err(error) => failed(response, error.into()),
+        };
+        responder.reply(&response)
+    }))
 }
 
-fn reassign(
-    image: &Image,
-    topic: &str,
-    wanted: &ReassignablePartitionView<'_>,
-) -> Result<(), ApiError> {
-    let index = wanted.partition_index;
-    let unknown = |message| ApiError::new(ErrorCode::UnknownTopicOrPartition, message);
-    let partition = image
-        .topic(topic)
-        .ok_or_else(|| unknown(format!("Unable to find a topic named {topic}.")))?
-        .partition(index)
-        .ok_or_else(|| unknown(format!("Unable to find partition {topic}-{index}.")))?;
-    let Some(replicas) = wanted.replicas else {
-        let message = "No partition reassignment is in progress.";
-        return Err(ApiError::new(ErrorCode::NoReassignmentInProgress, message));
-    };
-    let refuse = |message| Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
-    if replicas.is_empty() {
-        return refuse(
-            "The manual partition assignment includes an empty replica list.".to_owned(),
-        );
+fn partition((index, outcome): (i32, Result<(), ApiError>)) -> ReassignablePartitionResponse {
+    let error = outcome.err();
+    ReassignablePartitionResponse {
+        partition_index: index,
+        error_code: error.as_ref().map_or(0, |error| error.code.code()),
+        error_message: error.and_then(ApiError::message),
     }
-    let mut seen = BTreeSet::new();
-    for replica in replicas.iter() {
-        if image.broker(BrokerId(replica)).is_none() {
-            return refuse(format!(
-                "The manual partition assignment includes broker {replica}, but no such broker is registered."
-            ));
-        }
-        if !seen.insert(replica) {
-            return refuse(format!(
-                "The manual partition assignment includes the broker {replica} more than once."
-            ));
-        }
+}
+
+fn failed(
+    response: AlterPartitionReassignmentsResponse,
+    error: ApiError,
+) -> AlterPartitionReassignmentsResponse {
+    AlterPartitionReassignmentsResponse {
+        error_code: error.code.code(),
+        error_message: error.message(),
+        ..response
     }
-    if replicas.iter().eq(partition.replicas.iter().map(|id| id.0)) {
-        return Ok(());
-    }
-    if replicas.len() > 1 {
-        return refuse(format!(
-            "{} replicas; partitions are not replicated between brokers yet",
-            replicas.len()
-        ));
-    }
-    refuse("partitions are not moved between brokers yet".to_owned())
 }

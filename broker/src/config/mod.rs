@@ -26,6 +26,8 @@
 //! peers: ["shop-0.shop-brokers:9094", "shop-1.shop-brokers:9094", "shop-2.shop-brokers:9094"]
 //! topics:
 //!   num.partitions: 1
+//!   default.replication.factor: 3  # optional, as is the number for each of the brokers' own topics
+//!   offsets.topic.replication.factor: 3
 //!   retention.ms: 604800000        # any topic configuration, as the cluster's default
 //! ```
 
@@ -107,10 +109,13 @@ pub struct Listener {
 pub struct TopicDefaults {
     /// Partitions of a topic that is created without a number (`num.partitions`).
     pub num_partitions: i32,
-    /// Replicas of a topic that is created without a number (`default.replication.factor`).
-    pub replication_factor: i16,
+    /// Replicas of a topic that is created without a number (`default.replication.factor`). Unset: 3, or as many as there
+    /// are brokers where that is less.
+    pub replication_factor: Option<i16>,
     /// Whether a client that asks for a topic's metadata creates it (`auto.create.topics.enable`).
     pub auto_create: bool,
+    /// What else the controller heeds, by Kafka's names of brokers' configurations (`offsets.topic.replication.factor`).
+    pub controller: BTreeMap<String, String>,
     /// Topic configurations by their Kafka names, as the cluster's defaults.
     pub config: BTreeMap<String, String>,
 }

@@ -153,10 +153,6 @@ impl Config {
             [
                 ("num.partitions", self.topics.num_partitions.to_string()),
                 (
-                    "default.replication.factor",
-                    self.topics.replication_factor.to_string(),
-                ),
-                (
                     "auto.create.topics.enable",
                     self.topics.auto_create.to_string(),
                 ),
@@ -196,6 +192,10 @@ impl Config {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        if let Some(factor) = self.topics.replication_factor {
+            values.insert("default.replication.factor".to_owned(), factor.to_string());
+        }
+        values.extend(self.topics.controller.clone());
         let id = self.broker_id.to_string();
         let plaintext = |address: &HostPort| format!("PLAINTEXT://{address}");
         let log_dirs = self.partition_dirs();
@@ -224,7 +224,8 @@ impl Config {
                 values.insert(name.to_owned(), value.clone());
             }
         }
-        configs::Settings::new(values)
+        let brokers = usize::try_from(self.cluster.brokers).unwrap_or(1);
+        Ok(configs::Settings::new(values)?.of_cluster(brokers))
     }
 }
 
@@ -323,12 +324,41 @@ fn topics(mut section: Section<'_>) -> Result<TopicDefaults, ConfigError> {
     let defaults = TopicDefaults {
         // 10,000: more than one broker is meant to lead for one topic.
         num_partitions: section.or("num.partitions", 1, number(1..=10_000))?,
-        replication_factor: section.or("default.replication.factor", 1, number(1..=9))?,
+        replication_factor: section.optional("default.replication.factor", number(1..=9))?,
         auto_create: section.or("auto.create.topics.enable", false, truth)?,
+        controller: {
+            let mut said = BTreeMap::new();
+            for name in CONTROLLER_CONFIGS {
+                let checked = |value: &str| check_broker_config(name, value);
+                if let Some(value) = section.optional(name, checked)? {
+                    said.insert(name.to_owned(), value);
+                }
+            }
+            said
+        },
         config: section.rest(&topic_config_names(), check_topic_config)?,
     };
     section.finish()?;
     Ok(defaults)
+}
+
+/// What the controller heeds, by Kafka's names, besides topics' own configurations.
+const CONTROLLER_CONFIGS: [&str; 7] = [
+    "auto.leader.rebalance.enable",
+    "leader.imbalance.check.interval.seconds",
+    "offsets.topic.replication.factor",
+    "share.coordinator.state.topic.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.replication.factor",
+];
+
+fn check_broker_config(name: &str, value: &str) -> Result<String, String> {
+    let checked = configs::broker_def(name).and_then(|def| {
+        let value = def.normal(value);
+        def.check(&value).map(|()| value)
+    });
+    checked.map_err(|error| error.message)
 }
 
 fn topic_config_names() -> Vec<&'static str> {

@@ -19,7 +19,7 @@ fn a_data_directory_is_all_that_must_be_said() {
     assert_eq!(config.broker_id, 0);
     assert_eq!(config.kafka.bind.to_string(), "0.0.0.0:9092");
     assert_eq!(config.kafka.advertised.to_string(), "localhost:9092");
-    assert_eq!(config.topics.replication_factor, 1);
+    assert_eq!(config.topics.replication_factor, None);
     assert!(!config.topics.auto_create);
     assert_eq!(config.cluster.brokers, 1);
 }
@@ -178,4 +178,25 @@ fn certificates_are_named_all_three_or_not_at_all() {
         let expected = format!("listeners.quorum.tls.{missing}: missing");
         assert!(error.starts_with(&expected), "{error}");
     }
+}
+
+#[test]
+fn what_the_controller_heeds_is_read_by_kafkas_names_and_checked() {
+    let config = parse(
+        "data_dir: /d\ncluster: { brokers: 5 }\ntopics: { transaction.state.log.min.isr: 2, auto.leader.rebalance.enable: false }",
+    );
+    let settings = config.unwrap().settings().unwrap();
+    assert_eq!(settings.get("transaction.state.log.min.isr"), Some("2"));
+    assert_eq!(settings.get("auto.leader.rebalance.enable"), Some("false"));
+    assert_eq!(
+        settings.get("default.replication.factor"),
+        None,
+        "the cluster's size decides"
+    );
+    assert_eq!(settings.cluster_brokers(), 5);
+    let refused = refusal("data_dir: /d\ntopics: { offsets.topic.replication.factor: 0 }");
+    assert!(
+        refused.contains("offsets.topic.replication.factor"),
+        "{refused}"
+    );
 }

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_server::Admin;
-use weir_quorum::Reply;
 use weir_quorum::command::{
-    AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, CreatePartitions,
-    CreateTopics, DeleteTopics, MorePartitions, NewTopic, TopicRef,
+    AlterConfigs, ChangeReplicas, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource,
+    Cordon, CreatePartitions, CreateTopics, DeleteTopics, MorePartitions, NewTopic, TopicRef,
 };
+use weir_quorum::{BrokerId, Reply};
 
 use super::describe;
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::health::Health;
+
+/// Brokers named in one request: as many as a cluster may have. Each is a decision of the controller's.
+const BROKERS_MAX: usize = 1_000;
 
 /// Answers for the broker that `health` knows.
 #[derive(Debug)]
@@ -95,6 +98,7 @@ impl Admin for AdminService {
         } = request.into_inner();
         let names: Vec<String> = changes.iter().map(|change| change.name.clone()).collect();
         let mut failed = grow(broker, &changes, validate_only).await;
+        failed.extend(replicate(broker, &changes, validate_only).await);
         // What could not grow keeps its configuration: a change happens as a whole or not at all, as far as two commands can see to it.
         let rest: Vec<_> = changes
             .into_iter()
@@ -119,6 +123,60 @@ impl Admin for AdminService {
         Ok(results(names, errors))
     }
 
+    async fn cordon(
+        &self,
+        request: Request<proto::CordonRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let proto::CordonRequest { brokers, cordoned } = request.into_inner();
+        let command = |id| Command::Cordon(Cordon { id, cordoned });
+        each_broker(self.broker()?, brokers, command).await
+    }
+
+    async fn drain(
+        &self,
+        request: Request<proto::DrainRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let brokers = request.into_inner().brokers;
+        each_broker(self.broker()?, brokers, |id| Command::Drain { id }).await
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<proto::RebalanceRequest>,
+    ) -> Result<Response<proto::RebalanceResponse>, Status> {
+        let active = request.into_inner().active;
+        let asked = self
+            .broker()?
+            .metadata
+            .control(Command::Rebalance { active });
+        let error = asked.await.err().map(|error| told(error.into()));
+        Ok(Response::new(proto::RebalanceResponse { error }))
+    }
+
+    async fn raise_feature_level(
+        &self,
+        request: Request<proto::RaiseFeatureLevelRequest>,
+    ) -> Result<Response<proto::RaiseFeatureLevelResponse>, Status> {
+        let level = request.into_inner().level;
+        let asked = self
+            .broker()?
+            .metadata
+            .control(Command::RaiseFeatureLevel { level });
+        let error = asked.await.err().map(|error| told(error.into()));
+        Ok(Response::new(proto::RaiseFeatureLevelResponse { error }))
+    }
+
+    async fn unregister_brokers(
+        &self,
+        request: Request<proto::UnregisterBrokersRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let brokers = request.into_inner().brokers;
+        each_broker(self.broker()?, brokers, |id| Command::UnregisterBroker {
+            id,
+        })
+        .await
+    }
+
     async fn describe_groups(
         &self,
         request: Request<proto::DescribeGroupsRequest>,
@@ -131,6 +189,63 @@ impl Admin for AdminService {
         let groups = described.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(proto::DescribeGroupsResponse { groups }))
     }
+}
+
+/// A command for each of these brokers; each succeeds or fails alone.
+async fn each_broker(
+    broker: &Broker,
+    brokers: Vec<i32>,
+    command: impl Fn(BrokerId) -> Command,
+) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+    if brokers.len() > BROKERS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "{} brokers in one request; allowed: {BROKERS_MAX}",
+            brokers.len()
+        )));
+    }
+    let mut results = Vec::with_capacity(brokers.len());
+    for id in brokers {
+        let asked = broker.metadata.control(command(BrokerId(id))).await;
+        results.push(proto::BrokerResult {
+            broker: id,
+            error: asked.err().map(|error| told(error.into())),
+        });
+    }
+    Ok(Response::new(proto::BrokerResultsResponse { results }))
+}
+
+fn told(error: ApiError) -> proto::Error {
+    proto::Error {
+        code: error.code.name().to_owned(),
+        message: error.message,
+    }
+}
+
+/// Errors by topic; those that are not in it get the replicas that they are to have, or did not have to.
+async fn replicate(
+    broker: &Broker,
+    changes: &[proto::TopicChange],
+    validate_only: bool,
+) -> HashMap<String, ApiError> {
+    let wanted = changes.iter().filter_map(|change| {
+        let replicas = saturating(change.replication_factor?);
+        Some((change.name.clone(), replicas))
+    });
+    let topics: Vec<(String, i32)> = wanted.collect();
+    if topics.is_empty() {
+        return HashMap::new();
+    }
+    let names: Vec<String> = topics.iter().map(|(name, _)| name.clone()).collect();
+    let command = Command::ChangeReplicas(ChangeReplicas {
+        topics,
+        validate_only,
+    });
+    let errors = topic_errors(broker, command).await;
+    names
+        .into_iter()
+        .zip(errors)
+        .filter_map(|(name, error)| Some((name, error?)))
+        .collect()
 }
 
 /// Errors by topic; those that are not in it have grown, or did not have to.
@@ -226,6 +341,7 @@ async fn topic_errors(broker: &Broker, command: Command) -> Vec<Option<ApiError>
         Command::CreateTopics(command) => command.topics.len(),
         Command::CreatePartitions(command) => command.topics.len(),
         Command::DeleteTopics(command) => command.topics.len(),
+        Command::ChangeReplicas(command) => command.topics.len(),
         _ => 0,
     };
     match broker.metadata.control(command).await {
@@ -243,10 +359,7 @@ fn results(
     errors: Vec<Option<ApiError>>,
 ) -> Response<proto::TopicResultsResponse> {
     let results = names.into_iter().zip(errors).map(|(name, error)| {
-        let error = error.map(|error| proto::Error {
-            code: error.code.name().to_owned(),
-            message: error.message,
-        });
+        let error = error.map(told);
         proto::TopicResult { name, error }
     });
     Response::new(proto::TopicResultsResponse {

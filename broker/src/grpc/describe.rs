@@ -1,6 +1,7 @@
 //! Cluster and topics as the operator sees them, from the image and from what this broker knows of itself.
 
 use weir_proto::admin::v1 as proto;
+use weir_quorum::configs::in_sync_min;
 use weir_quorum::image::{Image, Topic};
 
 use crate::Broker;
@@ -13,8 +14,7 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
     let brokers = image.brokers().map(|known| {
         let is_me = known.id == me;
         let own = |value: u64| if is_me { value } else { 0 };
-        let replicas = image.partitions_on(known.id).count();
-        let leaders = image.partitions_led_by(known.id).count();
+        let held = Held::by(&image, known.id);
         proto::Broker {
             id: known.id.0,
             incarnation: known.incarnation.to_string(),
@@ -22,8 +22,8 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             rack: known.rack.clone().unwrap_or_default(),
             alive: !known.fenced,
             version: known.version.clone(),
-            replicas: count(replicas),
-            leaders: count(leaders),
+            replicas: count(held.replicas),
+            leaders: count(held.leaders),
             log_bytes: own(broker
                 .partitions
                 .all()
@@ -33,6 +33,11 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             disk_available_bytes: own(space.map_or(0, |space| space.available_bytes)),
             disk_total_bytes: own(space.map_or(0, |space| space.total_bytes)),
             cordoned: known.cordoned,
+            draining: known.draining,
+            incoming: count(held.incoming),
+            outgoing: count(held.outgoing),
+            out_of_sync: count(held.out_of_sync),
+            stopping: known.stopping,
         }
     });
     proto::DescribeClusterResponse {
@@ -51,6 +56,37 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             .map(|id| id.0)
             .collect(),
         feature_level: image.feature_level(),
+        rebalancing: image.is_rebalancing(),
+        moving_partitions: count(
+            image
+                .partitions()
+                .filter(|(_, _, partition)| partition.is_reassigning())
+                .count(),
+        ),
+    }
+}
+
+/// What a broker holds.
+#[derive(Default)]
+struct Held {
+    replicas: usize,
+    leaders: usize,
+    incoming: usize,
+    outgoing: usize,
+    out_of_sync: usize,
+}
+
+impl Held {
+    fn by(image: &Image, id: weir_quorum::BrokerId) -> Self {
+        let mut held = Self::default();
+        for (_, _, partition) in image.partitions_on(id) {
+            held.replicas += 1;
+            held.leaders += usize::from(partition.leader == Some(id));
+            held.incoming += usize::from(partition.adding.contains(&id));
+            held.outgoing += usize::from(partition.removing.contains(&id));
+            held.out_of_sync += usize::from(!partition.isr.contains(&id));
+        }
+        held
     }
 }
 
@@ -58,18 +94,21 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
 pub(super) fn topics(broker: &Broker, names: &[String]) -> proto::DescribeTopicsResponse {
     let image = broker.metadata.image();
     let topics = if names.is_empty() {
-        image.topics().map(|found| topic(&image, found)).collect()
+        image
+            .topics()
+            .map(|found| topic(broker, &image, found))
+            .collect()
     } else {
         names
             .iter()
             .filter_map(|name| image.topic(name))
-            .map(|found| topic(&image, found))
+            .map(|found| topic(broker, &image, found))
             .collect()
     };
     proto::DescribeTopicsResponse { topics }
 }
 
-fn topic(image: &Image, topic: &Topic) -> proto::Topic {
+fn topic(broker: &Broker, image: &Image, topic: &Topic) -> proto::Topic {
     let has_live_leader = |leader: Option<weir_quorum::BrokerId>| {
         leader
             .and_then(|id| image.broker(id))
@@ -85,6 +124,19 @@ fn topic(image: &Image, topic: &Topic) -> proto::Topic {
         .iter()
         .filter(|partition| partition.isr.len() < partition.replicas.len())
         .count();
+    let minimum = in_sync_min(image, broker.metadata.settings(), topic);
+    let in_sync = |is_so: fn(usize, usize) -> bool| {
+        let partitions = topic.partitions.iter();
+        count(
+            partitions
+                .filter(|partition| is_so(partition.isr.len(), minimum))
+                .count(),
+        )
+    };
+    let moving = topic.partitions.iter();
+    let moving = moving
+        .filter(|partition| partition.is_reassigning())
+        .count();
     proto::Topic {
         name: topic.name.to_string(),
         id: topic.id.to_string(),
@@ -94,6 +146,10 @@ fn topic(image: &Image, topic: &Topic) -> proto::Topic {
         internal: topic.is_internal(),
         offline_partitions: count(offline),
         under_replicated_partitions: count(under_replicated),
+        under_min_in_sync_partitions: in_sync(|in_sync, minimum| in_sync < minimum),
+        at_min_in_sync_partitions: in_sync(|in_sync, minimum| in_sync == minimum),
+        moving_partitions: count(moving),
+        wanted_replication_factor: topic.replicas_wanted,
     }
 }
 

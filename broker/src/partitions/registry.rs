@@ -174,6 +174,21 @@ impl Partitions {
         slots.values().filter(is_damaged).count()
     }
 
+    /// Which partitions have lost durable bytes, or could not be opened, in the order of their keys.
+    #[must_use]
+    pub fn damaged_keys(&self) -> Vec<PartitionKey> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let is_damaged = |slot: &Slot| match slot {
+            Slot::Failed(_) => true,
+            Slot::Open(partition) => partition.is_damaged(),
+            Slot::Opening | Slot::Deleting => false,
+        };
+        let damaged = slots.iter().filter(|(_, slot)| is_damaged(slot));
+        let mut keys: Vec<_> = damaged.map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// How many are still being opened.
     #[must_use]
     pub fn opening(&self) -> usize {
@@ -226,12 +241,7 @@ impl Partitions {
 
     /// What a topic gets that says nothing.
     fn default_config(&self) -> TopicConfig {
-        let topic = Topic {
-            name: Arc::from(""),
-            id: weir_quorum::TopicId::default(),
-            config: BTreeMap::new(),
-            partitions: Vec::new(),
-        };
+        let topic = Topic::imagined("", BTreeMap::new(), 1);
         TopicConfig::resolve(&Image::default(), &self.settings, &topic)
     }
 

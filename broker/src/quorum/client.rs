@@ -14,6 +14,7 @@ use super::controller::{Done, Refusal};
 use super::member::Shared;
 use super::net::MESSAGE_BYTES_MAX;
 use super::options::Pauses;
+use super::suspicion::is_refusal;
 use super::{Controller, no_controller};
 
 /// Carries commands to the controller.
@@ -45,17 +46,34 @@ impl ControllerClient {
         command: Command,
         patience: Duration,
     ) -> Result<Reply, ControlError> {
-        match tokio::time::timeout(patience, self.ask(command, patience)).await {
+        self.control_in(command, patience, self.0.options.pace.proposal)
+            .await
+    }
+
+    /// The same, with a patience of its own for each broker that is asked.
+    pub(crate) async fn control_in(
+        &self,
+        command: Command,
+        patience: Duration,
+        attempt: Duration,
+    ) -> Result<Reply, ControlError> {
+        match tokio::time::timeout(patience, self.ask(command, patience, attempt)).await {
             Ok(answer) => answer,
             Err(_) => Err(no_controller(patience)),
         }
     }
 
-    async fn ask(&self, command: Command, patience: Duration) -> Result<Reply, ControlError> {
+    async fn ask(
+        &self,
+        command: Command,
+        patience: Duration,
+        attempt: Duration,
+    ) -> Result<Reply, ControlError> {
         let mut pauses = Pauses::new(&self.0.options.pace);
         let mut hint = None;
         loop {
-            match self.ask_once(&command, hint.take(), patience).await {
+            let asked = self.ask_once(&command, hint.take(), patience, attempt);
+            match asked.await {
                 Asked::Done(done) => {
                     // The asker must find in the image what it was told.
                     let _ = self
@@ -74,7 +92,13 @@ impl ControllerClient {
         }
     }
 
-    async fn ask_once(&self, command: &Command, hint: Option<String>, patience: Duration) -> Asked {
+    async fn ask_once(
+        &self,
+        command: &Command,
+        hint: Option<String>,
+        patience: Duration,
+        attempt: Duration,
+    ) -> Asked {
         let is_leader = self.0.quorum.status().borrow().is_leader;
         if is_leader {
             return match self.0.desk.command(command.clone()).await {
@@ -86,7 +110,8 @@ impl ControllerClient {
         let Some(address) = hint.or_else(|| self.0.leader_address()) else {
             return Asked::NoOne;
         };
-        match self.ask_remote(command, &address, patience).await {
+        let asked = self.ask_remote(command, &address, patience, attempt);
+        match asked.await {
             Ok(asked) => asked,
             Err(error) => {
                 tracing::debug!(address, error, "the controller did not answer");
@@ -100,6 +125,7 @@ impl ControllerClient {
         command: &Command,
         address: &str,
         patience: Duration,
+        attempt: Duration,
     ) -> Result<Asked, String> {
         let Some(cluster_id) = self.0.cluster_id() else {
             return Ok(Asked::NoOne);
@@ -117,11 +143,19 @@ impl ControllerClient {
         });
         request.set_timeout(patience);
         // A leader that hangs must not use up the whole patience: another may be elected meanwhile.
-        let deadline = Instant::now() + self.0.options.pace.proposal;
+        let deadline = Instant::now() + attempt;
         let response = tokio::time::timeout_at(deadline, client.control(request))
             .await
             .map_err(|_| "no answer in time".to_owned())?
-            .map_err(|status| status.message().to_owned())?;
+            .map_err(|status| {
+                let leader = self.0.quorum.status().borrow().leader;
+                if let Some(leader) = leader.filter(|_| is_refusal(&status))
+                    && self.0.leader_address().as_deref() == Some(address)
+                {
+                    self.0.suspicions.voice(leader.broker);
+                }
+                status.message().to_owned()
+            })?;
         let ControlResponse {
             metadata_index,
             result,

@@ -1,25 +1,29 @@
 //! This broker's part in the quorum, from opening its disk to saying goodbye.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_log::storage::Storage;
 use weir_proto::quorum::v1::quorum_server::QuorumServer;
+use weir_quorum::command::{LogEnd, ReportLost};
 use weir_quorum::configs::Settings;
 use weir_quorum::forming::FormingError;
 use weir_quorum::identity::{Identity, IdentityError};
 use weir_quorum::quorum::{OpenError, ProposeError, Quorum};
-use weir_quorum::{ClusterId, Incarnation};
+use weir_quorum::{ClusterId, Command, Incarnation, TopicId};
 
 use super::client::ControllerClient;
 use super::controller::{Asks, Controller, Desk};
 use super::joining;
 use super::net::{Channels, MESSAGE_BYTES_MAX};
-use super::options::Options;
+use super::options::{Options, Pauses};
 use super::registration;
 use super::service::Service;
+use super::suspicion::{self, Suspected, Suspicions};
 use super::transport::GrpcTransport;
 use super::{Metadata, State};
 
@@ -48,6 +52,24 @@ pub(crate) struct Shared {
     pub(crate) desk: Desk,
     pub(crate) channels: Arc<Channels>,
     pub(crate) state: watch::Sender<State>,
+    pub(crate) suspicions: Suspicions,
+    pub(crate) sizes: OnceLock<Tell>,
+}
+
+/// Tells how large the replicas of this broker are: partition and bytes.
+#[derive(Clone)]
+pub(crate) struct Tell(Arc<dyn Fn() -> Vec<(TopicId, i32, u64)> + Send + Sync>);
+
+impl std::fmt::Debug for Tell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tell")
+    }
+}
+
+impl Tell {
+    pub(crate) fn sizes(&self) -> Vec<(TopicId, i32, u64)> {
+        (self.0)()
+    }
 }
 
 impl Shared {
@@ -69,6 +91,24 @@ impl Shared {
     }
 }
 
+/// What this broker tells the controller with each heartbeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Intent {
+    /// It is ready to lead and serve.
+    pub(crate) ready: bool,
+    /// It is about to stop.
+    pub(crate) stopping: bool,
+}
+
+/// What the controller has answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// How many heartbeats.
+    pub(crate) answers: u64,
+    /// This broker may stop: what it led, others lead, as far as they can.
+    pub(crate) may_stop: bool,
+}
+
 /// This broker's part in the quorum. Opened, its service answers; started, it takes part.
 #[derive(Debug)]
 pub struct Member {
@@ -76,8 +116,10 @@ pub struct Member {
     storage: Arc<dyn Storage>,
     identity: Mutex<Identity>,
     settings: Arc<Settings>,
-    ready: watch::Sender<bool>,
+    intent: watch::Sender<Intent>,
+    heard: watch::Sender<Heard>,
     asks: Mutex<Option<Asks>>,
+    suspected: Mutex<Option<Suspected>>,
     tasks: TaskTracker,
     registering: TaskTracker,
     stop_registration: CancellationToken,
@@ -107,7 +149,9 @@ impl Member {
             ..State::default()
         });
         let channels = Arc::new(Channels::new(options.dialer.clone()));
+        let (suspicions, suspected) = Suspicions::new();
         let transport = GrpcTransport {
+            suspicions: suspicions.clone(),
             channels: channels.clone(),
             peers: options.peers.clone(),
             state: state_seen,
@@ -130,12 +174,16 @@ impl Member {
                 desk,
                 channels,
                 state,
+                suspicions,
+                sizes: OnceLock::new(),
             }),
             storage,
             identity: Mutex::new(identity),
             settings,
-            ready: watch::channel(false).0,
+            intent: watch::Sender::default(),
+            heard: watch::Sender::default(),
             asks: Mutex::new(Some(asks)),
+            suspected: Mutex::new(Some(suspected)),
             tasks: TaskTracker::new(),
             registering: TaskTracker::new(),
             stop_registration: CancellationToken::new(),
@@ -166,6 +214,7 @@ impl Member {
             incarnation: node.incarnation,
             settings: self.settings.clone(),
             controller: Arc::new(ControllerClient(self.shared.clone())),
+            suspicions: self.shared.suspicions.clone(),
         }
     }
 
@@ -208,9 +257,12 @@ impl Member {
         } else {
             self.shared.quorum.stand_if_alone().await?;
         }
-        let (ready, stop) = (self.ready.subscribe(), self.stop_registration.clone());
-        self.registering
-            .spawn(registration::run(self.shared.clone(), ready, stop));
+        self.registering.spawn(registration::run(
+            self.shared.clone(),
+            self.intent.subscribe(),
+            self.heard.clone(),
+            self.stop_registration.clone(),
+        ));
         Ok(())
     }
 
@@ -221,6 +273,7 @@ impl Member {
             settings: self.settings.clone(),
             pace: shared.options.pace,
             entropy: shared.options.entropy.clone(),
+            dialer: shared.options.dialer.clone(),
             cluster_id: Box::new(move || shared.cluster_id()),
         };
         if let Some(asks) = self
@@ -236,6 +289,18 @@ impl Member {
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks
             .spawn(async move { stop.run_until_cancelled(follow_status(shared)).await });
+        let suspected = self
+            .suspected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(suspected) = suspected {
+            let (shared, stop) = (self.shared.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                stop.run_until_cancelled(suspicion::run(shared, suspected))
+                    .await
+            });
+        }
     }
 
     async fn save(&self, identity: &Identity) -> Result<(), MemberError> {
@@ -255,7 +320,81 @@ impl Member {
 
     /// Says whether this broker is ready to lead and serve: its logs are recovered. The controller hears of it at once.
     pub fn set_ready(&self, ready: bool) {
-        self.ready.send_replace(ready);
+        self.intent.send_modify(|intent| intent.ready = ready);
+    }
+
+    /// Says how the sizes of this broker's replicas are found out. Once in a process's life.
+    pub fn measure(&self, sizes: impl Fn() -> Vec<(TopicId, i32, u64)> + Send + Sync + 'static) {
+        let _ = self.shared.sizes.set(Tell(Arc::new(sizes)));
+    }
+
+    /// Tells the controller which partitions of this broker may lack what was promised for them: until they have caught up
+    /// with their leaders they are in sync with nothing. Returns when the controller knows, which must be before this broker
+    /// says that it is ready: one that is ready may be elected.
+    ///
+    /// `ends` says how far their logs reach all the same: where everyone has lost something, the one with the most left leads.
+    pub async fn report_lost(&self, partitions: BTreeSet<(TopicId, i32)>, ends: Vec<LogEnd>) {
+        if partitions.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            partitions = partitions.len(),
+            "replicas on this broker may have lost records; their leaders will make up for it"
+        );
+        let client = ControllerClient(self.shared.clone());
+        let options = &self.shared.options;
+        let mut state = self.shared.state.subscribe();
+        let mut pauses = Pauses::new(&options.pace);
+        loop {
+            let registered = state.wait_for(|state| state.registration.is_some()).await;
+            let Some(epoch) = registered.ok().and_then(|state| state.registration) else {
+                // The sender is this member's own.
+                return;
+            };
+            let command = Command::ReportLost(ReportLost {
+                id: self.shared.quorum.node().broker,
+                epoch,
+                partitions: partitions.clone(),
+                ends: ends.clone(),
+            });
+            match client.control_within(command, options.pace.command).await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the controller does not know yet what was lost here")
+                }
+            }
+            pauses.pause().await;
+        }
+    }
+
+    /// Tells the controller that this broker is about to stop, and waits until it leads nothing that others can lead: at most
+    /// for so long, and no longer than the controller answers. Clients are best served meanwhile: they are told who leads now.
+    pub async fn retire(&self, patience: Duration) {
+        if self.shared.state.borrow().registration.is_none() {
+            return;
+        }
+        self.intent.send_modify(|intent| intent.stopping = true);
+        let mut heard = self.heard.subscribe();
+        let silence = self.shared.options.pace.goodbye;
+        let retired = async {
+            loop {
+                if heard.borrow_and_update().may_stop {
+                    return true;
+                }
+                if !matches!(
+                    tokio::time::timeout(silence, heard.changed()).await,
+                    Ok(Ok(()))
+                ) {
+                    return false;
+                }
+            }
+        };
+        if !tokio::time::timeout(patience, retired)
+            .await
+            .unwrap_or(false)
+        {
+            tracing::warn!("this broker stops though it leads partitions");
+        }
     }
 
     /// Waits until the quorum's node has stopped for good, and says why: its disk failed, or it met metadata that this

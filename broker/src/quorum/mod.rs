@@ -14,6 +14,7 @@ use weir_quorum::{
     BrokerEpoch, BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
 };
 
+mod chores;
 mod client;
 mod controller;
 mod entropy;
@@ -24,6 +25,7 @@ mod options;
 mod registration;
 mod service;
 mod solitary;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -41,6 +43,7 @@ pub struct Metadata {
     incarnation: Incarnation,
     settings: Arc<Settings>,
     controller: Arc<dyn Controller>,
+    suspicions: suspicion::Suspicions,
 }
 
 /// What is known about this broker's place in the quorum, besides the image.
@@ -109,6 +112,12 @@ impl Metadata {
     /// carried out all the same.
     pub async fn control(&self, command: Command) -> Result<Reply, ControlError> {
         self.controller.control(command).await
+    }
+
+    /// A broker's port has refused a connection, so its process may be gone: the controller looks, and fences it at once if
+    /// it is. Returns at once; may be called as often as connecting is tried.
+    pub fn suspect(&self, broker: BrokerId) {
+        self.suspicions.voice(broker);
     }
 
     /// The broker that leads the quorum, if that is known here and the broker is alive: clients are told only live ones.

@@ -68,12 +68,14 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Six heartbeats to a session: one that is late by a stalled disk or a busy machine fences no one, and a dead
-    /// broker is noticed within three seconds.
+    /// A process that dies is noticed by its port ([`Metadata::suspect`](super::Metadata::suspect)); the session is for
+    /// machines that freeze or are cut off, whose partitions are to be led by others in less than three seconds. Six
+    /// heartbeats to a session: some that are late on a busy machine fence no one, and a controller that was held up itself
+    /// takes no one for silent.
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(500),
-            session: Duration::from_secs(3),
+            heartbeat: Duration::from_millis(300),
+            session: Duration::from_secs(2),
             command: Duration::from_secs(10),
             proposal: Duration::from_secs(5),
             goodbye: Duration::from_secs(2),

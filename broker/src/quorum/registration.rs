@@ -1,28 +1,38 @@
 //! Registers this broker with the controller, keeps its session alive, and registers again when that is needed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_quorum::command::{Goodbye, Heartbeat, RegisterBroker};
-use weir_quorum::controller::FEATURE_LEVEL;
-use weir_quorum::{BrokerEpoch, Command, ControlError, ErrorName, Reply};
+use weir_quorum::controller::{FEATURE_LEVEL, is_moving};
+use weir_quorum::{BrokerEpoch, Command, ControlError, ErrorName, Reply, TopicId};
 
 use super::client::ControllerClient;
 use super::joining::{self, Joined};
-use super::member::Shared;
+use super::member::{Heard, Intent, Shared};
 use super::options::Pauses;
+
+/// How often the controller is told how large replicas are while it moves some: they grow more slowly than that matters.
+const SIZES_EVERY: Duration = Duration::from_secs(10);
+
+/// How many of the shortest pauses lie between two heartbeats of a broker that waits to stop.
+const STOPPING_PAUSES: u32 = 5;
 
 /// Keeps this broker registered until it is told to stop; then says goodbye.
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    ready: watch::Receiver<bool>,
+    intent: watch::Receiver<Intent>,
+    heard: watch::Sender<Heard>,
     stop: CancellationToken,
 ) {
     let registration = Registration {
         client: ControllerClient(shared.clone()),
         shared,
-        ready,
+        intent,
+        heard,
     };
     let mut epoch = None;
     let stopped = stop
@@ -40,7 +50,8 @@ pub(crate) async fn run(
 struct Registration {
     client: ControllerClient,
     shared: Arc<Shared>,
-    ready: watch::Receiver<bool>,
+    intent: watch::Receiver<Intent>,
+    heard: watch::Sender<Heard>,
 }
 
 impl Registration {
@@ -120,17 +131,30 @@ impl Registration {
     /// Tells the controller that this broker is alive, until the controller says that the registration is over.
     async fn heartbeat(&self, epoch: BrokerEpoch) -> ControlError {
         let pace = &self.shared.options.pace;
-        let mut ready = self.ready.clone();
+        let mut intent = self.intent.clone();
+        let mut sized = None;
         loop {
-            let is_ready = *ready.borrow_and_update();
+            let Intent { ready, stopping } = *intent.borrow_and_update();
+            let sizes = self.sizes(&mut sized);
             let command = Command::Heartbeat(Heartbeat {
                 id: self.shared.quorum.node().broker,
                 epoch,
-                ready: is_ready,
-                stopping: false,
+                ready,
+                stopping,
+                feature_level: FEATURE_LEVEL,
+                sizes,
             });
-            match self.client.control_within(command, pace.session).await {
-                Ok(_) => {}
+            // A controller that hangs must not use up the session: another may lead by then.
+            let attempt = (pace.session / 3).min(pace.proposal);
+            match self.client.control_in(command, pace.session, attempt).await {
+                Ok(Reply::Heartbeat { may_stop, .. }) => self.heard.send_modify(|heard| {
+                    heard.answers += 1;
+                    heard.may_stop = stopping && may_stop;
+                }),
+                Ok(other) => tracing::error!(
+                    ?other,
+                    "the controller answered a heartbeat with something else"
+                ),
                 Err(error)
                     if matches!(
                         error.name,
@@ -141,11 +165,28 @@ impl Registration {
                 }
                 Err(error) => tracing::warn!(%error, "heartbeat failed"),
             }
+            let pause = if stopping {
+                pace.retry_min * STOPPING_PAUSES
+            } else {
+                pace.heartbeat
+            };
             tokio::select! {
-                () = tokio::time::sleep(pace.heartbeat) => {}
+                () = tokio::time::sleep(pause) => {}
                 // The other end lives as long as this broker's part in the quorum.
-                Ok(()) = ready.changed() => {}
+                Ok(()) = intent.changed() => {}
             }
+        }
+    }
+
+    /// How large the replicas here are, where that is wanted and has not been told for a while.
+    fn sizes(&self, told: &mut Option<Instant>) -> Vec<(TopicId, i32, u64)> {
+        let is_due = told.is_none_or(|told| told.elapsed() >= SIZES_EVERY);
+        match self.shared.sizes.get() {
+            Some(sizes) if is_due && is_moving(&self.shared.quorum.image()) => {
+                *told = Some(Instant::now());
+                sizes.sizes()
+            }
+            _ => Vec::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use weir_quorum::{
     BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
 };
 
+use super::suspicion::Suspicions;
 use super::{Controller, Metadata, State};
 
 /// Decides on an image of its own and applies at once.
@@ -74,6 +75,8 @@ impl Metadata {
                     epoch,
                     ready: true,
                     stopping: false,
+                    feature_level: FEATURE_LEVEL,
+                    sizes: Vec::new(),
                 }))
                 .await?;
         }
@@ -84,6 +87,8 @@ impl Metadata {
             incarnation,
             settings,
             controller: Arc::new(controller),
+            // Nobody is there to be suspected.
+            suspicions: Suspicions::new().0,
         })
     }
 }

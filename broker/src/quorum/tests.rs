@@ -11,7 +11,7 @@ use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use weir_log::storage_sim::{SimStorage, Unsynced};
-use weir_quorum::command::{CreateTopics, NewTopic};
+use weir_quorum::command::{Cordon, CreateTopics, NewTopic};
 use weir_quorum::configs::Settings;
 use weir_quorum::quorum::{Blocking, Compaction, Timing};
 use weir_quorum::record::HostPort;
@@ -69,7 +69,7 @@ impl Ports {
             },
             rack: None,
             version: "test".into(),
-            settings: Settings::default(),
+            settings: one_replica(),
             pace: Pace {
                 heartbeat: Duration::from_millis(100),
                 session: Duration::from_millis(1500),
@@ -82,6 +82,12 @@ impl Ports {
             dialer: crate::net::Dialer::Tcp,
         }
     }
+}
+
+/// Topics have one replica unless they say otherwise.
+fn one_replica() -> Settings {
+    let one = ("default.replication.factor".to_owned(), "1".to_owned());
+    Settings::new([one].into()).unwrap()
 }
 
 async fn open(options: Options, listener: TcpListener, disk: SimStorage) -> Broker {
@@ -160,10 +166,16 @@ async fn listen(at: SocketAddr) -> TcpListener {
 }
 
 async fn cluster(brokers: usize) -> (Ports, Vec<Broker>) {
+    cluster_with(brokers, |_| {}).await
+}
+
+async fn cluster_with(brokers: usize, change: impl Fn(&mut Options)) -> (Ports, Vec<Broker>) {
     let (ports, listeners) = Ports::of(brokers).await;
     let mut all = Vec::new();
     for (id, listener) in listeners.into_iter().enumerate() {
-        all.push(open(ports.options(id), listener, SimStorage::new()).await);
+        let mut options = ports.options(id);
+        change(&mut options);
+        all.push(open(options, listener, SimStorage::new()).await);
     }
     futures::future::join_all(
         all.iter()
@@ -514,6 +526,217 @@ async fn ten_thousand_partitions_are_created_and_led() {
         .await
         .unwrap();
     assert!((0..3).all(|id| image.partitions_led_by(BrokerId(id)).count() >= 3_333));
+}
+
+/// Sessions that do not end within any test: whoever is fenced is fenced for another reason.
+fn without_sessions(options: &mut Options) {
+    options.pace.session = Duration::from_secs(3600);
+}
+
+async fn fenced(by: &Broker, id: BrokerId) -> Arc<weir_quorum::Image> {
+    let is_fenced = |image: &Arc<weir_quorum::Image>| image.broker(id).is_some_and(|b| b.fenced);
+    let image = by.metadata.wait_for(PATIENCE, is_fenced).await;
+    image.unwrap_or_else(|| panic!("not fenced: {:?}", by.metadata.image()))
+}
+
+async fn replicated(broker: &Broker, name: &str, partitions: i32) {
+    let topic = NewTopic {
+        name: name.into(),
+        partitions: Some(partitions),
+        replication_factor: Some(3),
+        ..NewTopic::default()
+    };
+    let command = Command::CreateTopics(CreateTopics {
+        topics: vec![topic],
+        validate_only: false,
+    });
+    match broker.metadata.control(command).await.unwrap() {
+        Reply::Topics(results) => assert!(results[0].outcome.is_ok(), "{results:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_dies_is_fenced_by_its_closed_port_and_others_lead() {
+    let (_, mut brokers) = cluster_with(3, without_sessions).await;
+    three_voters(&brokers[1]).await;
+    replicated(&brokers[1], "t", 6).await;
+    let controller = brokers[1].metadata.controller_id().unwrap();
+    let victim = brokers
+        .iter()
+        .position(|b| b.metadata.broker_id() != controller)
+        .unwrap();
+    let id = brokers[victim].metadata.broker_id();
+    let start = Instant::now();
+    drop(brokers.remove(victim).kill());
+    let image = fenced(&brokers[0], id).await;
+    println_elapsed("a killed broker is fenced", start);
+    assert!(
+        image
+            .partitions()
+            .all(|(_, _, p)| p.leader.is_some_and(|leader| leader != id))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_dies_is_replaced_and_fenced_without_waiting_for_its_session() {
+    let (_, mut brokers) = cluster_with(3, without_sessions).await;
+    three_voters(&brokers[1]).await;
+    replicated(&brokers[1], "t", 6).await;
+    let id = brokers[1].metadata.controller_id().unwrap();
+    let start = Instant::now();
+    drop(brokers.remove(id.0 as usize).kill());
+    let image = fenced(&brokers[0], id).await;
+    println_elapsed("a killed controller is fenced by the next one", start);
+    assert!(
+        image
+            .partitions()
+            .all(|(_, _, p)| p.leader.is_some_and(|leader| leader != id))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_suspected_and_answers_is_left_alone() {
+    let (_, brokers) = cluster_with(3, without_sessions).await;
+    three_voters(&brokers[1]).await;
+    for broker in &brokers {
+        for id in 0..3 {
+            broker.metadata.suspect(BrokerId(id));
+        }
+    }
+    // What was voiced first is looked into before what is asked last.
+    created(&brokers[0], "t", 3).await;
+    let image = brokers[0].metadata.image();
+    assert_eq!(image.live_brokers().count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retiring_broker_hands_over_while_it_still_answers() {
+    let (_, brokers) = cluster(3).await;
+    replicated(&brokers[0], "t", 6).await;
+    let retired = brokers[1].member.retire(PATIENCE);
+    tokio::time::timeout(PATIENCE / 2, retired)
+        .await
+        .expect("in time");
+    let image = brokers[1].metadata.image();
+    assert_eq!(image.partitions_led_by(BrokerId(1)).count(), 0);
+    assert!(
+        image
+            .broker(BrokerId(1))
+            .is_some_and(|b| b.stopping && !b.fenced)
+    );
+    created(&brokers[1], "still-served", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_is_known_before_the_broker_is_ready() {
+    let (_, brokers) = cluster(3).await;
+    replicated(&brokers[0], "t", 2).await;
+    let image = brokers[2]
+        .metadata
+        .wait_for(PATIENCE, |image| image.topic("t").is_some())
+        .await;
+    let topic = image.unwrap().topic("t").unwrap().id;
+    let reported = brokers[2]
+        .member
+        .report_lost([(topic, 1)].into(), Vec::new());
+    tokio::time::timeout(PATIENCE, reported)
+        .await
+        .expect("in time");
+    let image = brokers[2].metadata.image();
+    let in_sync = |index| {
+        image
+            .partition("t", index)
+            .unwrap()
+            .isr
+            .contains(&BrokerId(2))
+    };
+    assert_eq!((in_sync(0), in_sync(1)), (true, false));
+}
+
+async fn voters(broker: &Broker, wanted: &[i32]) {
+    let mut state = broker.metadata.state.clone();
+    let are = |state: &super::State| {
+        state
+            .voters
+            .iter()
+            .map(|id| id.0)
+            .eq(wanted.iter().copied())
+    };
+    let voters = tokio::time::timeout(PATIENCE, state.wait_for(are)).await;
+    assert!(voters.is_ok(), "{wanted:?}: {:?}", broker.metadata.voters());
+}
+
+async fn asked(broker: &Broker, command: Command) {
+    // The leader may just have stopped voting.
+    for _ in 0..20 {
+        match broker.metadata.control(command.clone()).await {
+            Ok(_) => return,
+            Err(error) if error.name == weir_quorum::ErrorName::RequestTimedOut => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no controller");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_three_become_fewer_one_votes_alone_and_all_do_again_when_they_stay() {
+    let (_, brokers) = cluster(3).await;
+    three_voters(&brokers[0]).await;
+    created(&brokers[0], "t", 3).await;
+    for id in [1, 2] {
+        asked(&brokers[0], Command::Drain { id: BrokerId(id) }).await;
+    }
+    for broker in &brokers {
+        voters(broker, &[0]).await;
+    }
+    created(&brokers[2], "u", 1).await;
+    for id in [1, 2] {
+        let stay = Cordon {
+            id: BrokerId(id),
+            cordoned: false,
+        };
+        asked(&brokers[1], Command::Cordon(stay)).await;
+    }
+    for broker in &brokers {
+        voters(broker, &[0, 1, 2]).await;
+    }
+    created(&brokers[1], "v", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_three_becomes_one_and_forgets_the_others() {
+    let (_, mut brokers) = cluster(3).await;
+    three_voters(&brokers[0]).await;
+    for id in [1, 2] {
+        asked(&brokers[0], Command::Drain { id: BrokerId(id) }).await;
+    }
+    voters(&brokers[0], &[0]).await;
+    for _ in 0..2 {
+        let gone = brokers.remove(1);
+        tokio::time::timeout(PATIENCE, gone.member.shutdown())
+            .await
+            .expect("in time");
+        let id = gone.metadata.broker_id();
+        drop(gone);
+        fenced(&brokers[0], id).await;
+        asked(&brokers[0], Command::UnregisterBroker { id }).await;
+    }
+    let status = brokers[0].member.quorum_status();
+    let nodes = status.borrow().members.nodes.len();
+    assert_eq!(nodes, 1, "nothing is sent to those that are gone");
+    created(&brokers[0], "t", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_larger_cluster_another_broker_votes_for_one_that_leaves() {
+    let (_, brokers) = cluster(4).await;
+    three_voters(&brokers[3]).await;
+    asked(&brokers[3], Command::Drain { id: BrokerId(0) }).await;
+    for broker in &brokers {
+        voters(broker, &[1, 2, 3]).await;
+    }
+    created(&brokers[0], "t", 3).await;
 }
 
 /// Shown with `--nocapture`; not asserted, since machines differ.

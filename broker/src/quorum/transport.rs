@@ -13,6 +13,7 @@ use weir_quorum::transport::{Rpc, Target, Transport, TransportError};
 
 use super::State;
 use super::net::{Channels, MESSAGE_BYTES_MAX};
+use super::suspicion::{Suspicions, is_refusal};
 
 /// How much of a snapshot one message carries.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -20,6 +21,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// The quorum's transport over gRPC.
 #[derive(Debug)]
 pub(crate) struct GrpcTransport {
+    pub(crate) suspicions: Suspicions,
     pub(crate) channels: Arc<Channels>,
     pub(crate) peers: BTreeMap<BrokerId, String>,
     pub(crate) state: watch::Receiver<State>,
@@ -47,7 +49,7 @@ impl Transport for GrpcTransport {
         let channel = self.channels.to_broker(target.node.broker, address);
         let channel = channel.map_err(|error| wrong(&error))?;
         let mut client = QuorumClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let target = target.node.to_string();
+        let (broker, target) = (target.node.broker, target.node.to_string());
         let answer = async {
             match rpc {
                 Rpc::AppendEntries => {
@@ -86,7 +88,12 @@ impl Transport for GrpcTransport {
         };
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer.into_inner().payload),
-            Ok(Err(status)) => Err(TransportError(format!("{address}: {}", status.message()))),
+            Ok(Err(status)) => {
+                if is_refusal(&status) {
+                    self.suspicions.voice(broker);
+                }
+                Err(TransportError(format!("{address}: {}", status.message())))
+            }
             Err(_) => Err(TransportError(format!(
                 "{address} did not answer within {deadline:?}"
             ))),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_groups::{Machine, partition_for};
+use weir_quorum::ErrorName;
 use weir_quorum::command::{Command, Reply};
 use weir_quorum::image::{Broker, Image};
 
@@ -48,6 +49,11 @@ impl<M: Machine> Shards<M> {
         };
         match refused {
             None => Ok(()),
+            // The cluster is still coming up; its brokers register one after the other.
+            Some(error) if error.name == ErrorName::CoordinatorNotAvailable => {
+                tracing::debug!(%error, "the topic {} waits", M::TOPIC);
+                Err(Refused::NotAvailable)
+            }
             Some(error) => {
                 tracing::warn!(%error, "the topic {} could not be created", M::TOPIC);
                 Err(Refused::NotAvailable)

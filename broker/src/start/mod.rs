@@ -1,12 +1,13 @@
 //! How a broker comes up and goes down.
 //!
 //! Up: the data directory is locked, ports are bound, logs are recovered while the quorum is found or formed, the broker registers,
-//! and only then are clients served. Down: no further connections, what is in flight is finished within a bound, goodbye to the
-//! controller, logs are synced and closed. [`Running`] owns every task; each ends with it.
+//! and only then are clients served. Down: others lead what this broker led, no further connections, what is in flight is finished
+//! within a bound, goodbye to the controller, logs are synced and closed. [`Running`] owns every task; each ends with it.
 
 mod dirs;
 mod lanes;
 mod lock;
+mod lost;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +24,7 @@ use weir_proto::admin::v1::admin_server::AdminServer;
 use weir_quorum::configs::{Settings, broker_number};
 use weir_quorum::quorum::{Compaction, Timing};
 use weir_quorum::record::HostPort as Address;
-use weir_quorum::{BrokerId, ClusterId, ControlError};
+use weir_quorum::{BrokerId, ClusterId, ControlError, TopicId};
 
 use crate::Broker;
 use crate::certificates::{self, CertificatesError};
@@ -227,6 +228,13 @@ pub async fn start_on<N: Network>(
 
     health.step("recovering logs");
     let dirs = dirs::open(&config, &storage, DISK_RESERVE_BYTES)?;
+    let boots = lost::Boots::read(&storage, config.data_dir.clone(), &host.boot_id, &dirs);
+    let logs_dir = config.data_dir.clone();
+    let logs = move |source| StartError::Logs {
+        dir: logs_dir.clone(),
+        source,
+    };
+    let boots = boots.map_err(&logs)?;
     let metadata = member.metadata();
     let lane_tasks = TaskTracker::new();
     let lanes = lanes::start(
@@ -246,14 +254,8 @@ pub async fn start_on<N: Network>(
         host.blocking(move || Watermarks::read(&*storage, &dir))
             .await
     };
-    partitions.remember(known.map_err(|source| StartError::Logs {
-        dir: config.data_dir.clone(),
-        source,
-    })?);
-    let found = partitions.recover().map_err(|source| StartError::Logs {
-        dir: config.data_dir.clone(),
-        source,
-    })?;
+    partitions.remember(known.map_err(&logs)?);
+    let found = partitions.recover().map_err(&logs)?;
 
     // Logs are recovered meanwhile.
     health.step("finding the cluster's metadata quorum");
@@ -323,7 +325,7 @@ pub async fn start_on<N: Network>(
     tasks.spawn(scrub::keep(Arc::clone(&broker), stop.clone()));
     tasks.spawn(keep_retention(Arc::clone(&partitions), stop.clone()));
     tasks.spawn(keep_compacting(
-        partitions,
+        Arc::clone(&partitions),
         metadata.clone(),
         Arc::clone(&settings),
         stop.clone(),
@@ -333,10 +335,17 @@ pub async fn start_on<N: Network>(
     clients.spawn(broker.transactions.clone().follow(stop_clients.clone()));
     clients.spawn(broker.share.clone().follow(stop_clients.clone()));
     let member = Arc::new(member);
+    let measured = Arc::clone(&partitions);
+    member.measure(move || sizes(&measured));
     tasks.spawn(watch_quorum(Arc::clone(&member), on_fatal, stop.clone()));
 
+    until(&metadata, Metadata::caught_up).await;
+    let lost = boots.lost(&partitions, &metadata);
+    let ends = lost::Boots::ends(&partitions, &lost);
+    member.report_lost(lost, ends).await;
+    boots.told().map_err(&logs)?;
     member.set_ready(true);
-    active(&metadata).await;
+    until(&metadata, Metadata::is_active).await;
     info!(ms = millis(began), "registered and serving");
     clients.spawn(kafka.serve(Arc::clone(&broker), stop_clients.clone()));
     abandon.0.disarm();
@@ -379,10 +388,13 @@ impl Running {
         let began = Instant::now();
         info!("stopping");
         self.health.stopping();
+        let patience = self.broker.config.shutdown_timeout;
+        let gone_by = tokio::time::Instant::now() + patience;
+        // Others lead before clients have to look for them, and who asks here meanwhile is told where they are.
+        self.member.retire(patience / 2).await;
         self.stop_clients.cancel();
         self.clients.close();
-        let patience = self.broker.config.shutdown_timeout;
-        if tokio::time::timeout(patience, self.clients.wait())
+        if tokio::time::timeout_at(gone_by, self.clients.wait())
             .await
             .is_err()
         {
@@ -454,12 +466,12 @@ async fn watch_quorum(member: Arc<Member>, on_fatal: OnFatal, stop: Cancellation
     }
 }
 
-/// Waits until the cluster counts this broker among the living.
-async fn active(metadata: &Metadata) {
+/// Waits until the metadata say so.
+async fn until(metadata: &Metadata, is_so: impl Fn(&Metadata) -> bool) {
     let mut images = metadata.watch();
     loop {
         images.mark_unchanged();
-        if metadata.is_active() {
+        if is_so(metadata) {
             return;
         }
         if images.changed().await.is_err() {
@@ -523,6 +535,17 @@ async fn keep_compacting(
             () = tokio::time::sleep(pause.max(COMPACTION_PAUSE_MIN)) => {}
         }
     }
+}
+
+/// How large each of this broker's replicas is.
+fn sizes(partitions: &Partitions) -> Vec<(TopicId, i32, u64)> {
+    let all = partitions.all();
+    let sizes = all.iter().map(|partition| {
+        let key = partition.key();
+        let bytes = partition.reader().size_bytes();
+        (TopicId(key.topic_id.0), key.partition.0, bytes)
+    });
+    sizes.collect()
 }
 
 fn bind_error(field: &'static str, address: &HostPort) -> impl Fn(io::Error) -> StartError {

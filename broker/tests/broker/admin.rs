@@ -76,7 +76,7 @@ async fn topics_are_created_changed_and_deleted_each_alone() {
         name: name.into(),
         partitions: Some(partitions),
         set_config: HashMap::from([("retention.ms".into(), "1000".into())]),
-        unset_config: Vec::new(),
+        ..proto::TopicChange::default()
     };
     let changes = vec![change("a", 4), change("b", 1)];
     let request = proto::AlterTopicsRequest {
@@ -131,4 +131,109 @@ async fn topics_are_created_changed_and_deleted_each_alone() {
             ("b".into(), Some("UNKNOWN_TOPIC_OR_PARTITION".into()))
         ]
     );
+}
+
+#[tokio::test]
+async fn brokers_are_cordoned_emptied_and_let_go_of_each_alone() {
+    let broker = TestBroker::start().await;
+    let mut admin = admin(&broker).await;
+    let of = |response: tonic::Response<proto::BrokerResultsResponse>| {
+        let results = response.into_inner().results.into_iter();
+        let results = results.map(|result| (result.broker, result.error.map(|error| error.code)));
+        results.collect::<Vec<_>>()
+    };
+    let unknown = (7, Some("BROKER_ID_NOT_REGISTERED".to_owned()));
+    let request = proto::CordonRequest {
+        brokers: vec![0, 7],
+        cordoned: true,
+    };
+    assert_eq!(
+        of(admin.cordon(request).await.unwrap()),
+        [(0, None), unknown.clone()]
+    );
+    let request = proto::CreateTopicsRequest {
+        topics: vec![proto::NewTopic {
+            name: "t".into(),
+            ..proto::NewTopic::default()
+        }],
+        validate_only: false,
+    };
+    let refused = codes(admin.create_topics(request).await.unwrap());
+    assert_eq!(
+        refused,
+        [("t".into(), Some("INVALID_REPLICATION_FACTOR".into()))]
+    );
+
+    let request = proto::DrainRequest {
+        brokers: vec![0, 7],
+    };
+    assert_eq!(
+        of(admin.drain(request).await.unwrap()),
+        [(0, None), unknown.clone()]
+    );
+    let describe = proto::DescribeClusterRequest {};
+    let cluster = admin.describe_cluster(describe).await.unwrap().into_inner();
+    assert!(cluster.brokers[0].draining && cluster.brokers[0].cordoned);
+    assert_eq!(cluster.voters, [0], "somebody has to vote");
+
+    let request = proto::CordonRequest {
+        brokers: vec![0],
+        cordoned: false,
+    };
+    assert_eq!(of(admin.cordon(request).await.unwrap()), [(0, None)]);
+    let cluster = admin.describe_cluster(describe).await.unwrap().into_inner();
+    assert!(!cluster.brokers[0].draining && !cluster.brokers[0].cordoned);
+    let request = proto::UnregisterBrokersRequest {
+        brokers: vec![0, 7],
+    };
+    let alive = (0, Some("INVALID_REQUEST".to_owned()));
+    assert_eq!(
+        of(admin.unregister_brokers(request).await.unwrap()),
+        [alive, unknown]
+    );
+    let level = weir_quorum::controller::FEATURE_LEVEL;
+    for (level, is_done) in [(level, true), (level + 1, false)] {
+        let request = proto::RaiseFeatureLevelRequest { level };
+        let answer = admin
+            .raise_feature_level(request)
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(answer.error.is_none(), is_done, "{answer:?}");
+    }
+    let request = proto::RebalanceRequest { active: true };
+    assert_eq!(
+        admin.rebalance(request).await.unwrap().into_inner().error,
+        None
+    );
+}
+
+#[tokio::test]
+async fn the_number_of_replicas_is_changed_with_a_topic() {
+    let broker = TestBroker::start().await;
+    let mut admin = admin(&broker).await;
+    let request = proto::CreateTopicsRequest {
+        topics: vec![proto::NewTopic {
+            name: "t".into(),
+            ..proto::NewTopic::default()
+        }],
+        validate_only: false,
+    };
+    admin.create_topics(request).await.unwrap();
+    for (replicas, wanted) in [
+        (1, None),
+        (2, Some("INVALID_REPLICATION_FACTOR".to_owned())),
+    ] {
+        let change = proto::TopicChange {
+            name: "t".into(),
+            replication_factor: Some(replicas),
+            ..proto::TopicChange::default()
+        };
+        let request = proto::AlterTopicsRequest {
+            changes: vec![change],
+            validate_only: false,
+        };
+        let answer = codes(admin.alter_topics(request).await.unwrap());
+        assert_eq!(answer, [("t".into(), wanted)]);
+    }
 }

@@ -19,6 +19,7 @@ mod consumer_groups;
 mod deleting;
 mod fetching;
 mod lifecycle;
+mod moving;
 mod producing;
 mod protocol;
 mod quotas;

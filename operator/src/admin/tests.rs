@@ -129,6 +129,47 @@ impl Service for Broker {
         )
     }
 
+    async fn cordon(
+        &self,
+        request: Request<proto::CordonRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let request = request.into_inner();
+        let what = format!("cordon {:?} {}", request.brokers, request.cordoned);
+        self.called(what, proto::BrokerResultsResponse::default())
+    }
+
+    async fn drain(
+        &self,
+        request: Request<proto::DrainRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let what = format!("drain {:?}", request.into_inner().brokers);
+        self.called(what, proto::BrokerResultsResponse::default())
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<proto::RebalanceRequest>,
+    ) -> Result<Response<proto::RebalanceResponse>, Status> {
+        let what = format!("rebalance {}", request.into_inner().active);
+        self.called(what, proto::RebalanceResponse::default())
+    }
+
+    async fn raise_feature_level(
+        &self,
+        request: Request<proto::RaiseFeatureLevelRequest>,
+    ) -> Result<Response<proto::RaiseFeatureLevelResponse>, Status> {
+        let what = format!("level {}", request.into_inner().level);
+        self.called(what, proto::RaiseFeatureLevelResponse::default())
+    }
+
+    async fn unregister_brokers(
+        &self,
+        request: Request<proto::UnregisterBrokersRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let what = format!("unregister {:?}", request.into_inner().brokers);
+        self.called(what, proto::BrokerResultsResponse::default())
+    }
+
     async fn describe_groups(
         &self,
         request: Request<proto::DescribeGroupsRequest>,

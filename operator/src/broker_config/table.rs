@@ -61,6 +61,48 @@ pub(super) const TABLE: &[Row] = &[
         Kind::Number(1, 9, ""),
     ),
     row(
+        &["auto.leader.rebalance.enable"],
+        Section::Topics,
+        "auto.leader.rebalance.enable",
+        Kind::Truth,
+    ),
+    row(
+        &["leader.imbalance.check.interval.seconds"],
+        Section::Topics,
+        "leader.imbalance.check.interval.seconds",
+        Kind::Number(1, ANY, ""),
+    ),
+    row(
+        &["offsets.topic.replication.factor"],
+        Section::Topics,
+        "offsets.topic.replication.factor",
+        Kind::Number(1, 32_767, ""),
+    ),
+    row(
+        &["share.coordinator.state.topic.min.isr"],
+        Section::Topics,
+        "share.coordinator.state.topic.min.isr",
+        Kind::Number(1, INT, ""),
+    ),
+    row(
+        &["share.coordinator.state.topic.replication.factor"],
+        Section::Topics,
+        "share.coordinator.state.topic.replication.factor",
+        Kind::Number(1, 32_767, ""),
+    ),
+    row(
+        &["transaction.state.log.min.isr"],
+        Section::Topics,
+        "transaction.state.log.min.isr",
+        Kind::Number(1, INT, ""),
+    ),
+    row(
+        &["transaction.state.log.replication.factor"],
+        Section::Topics,
+        "transaction.state.log.replication.factor",
+        Kind::Number(1, 32_767, ""),
+    ),
+    row(
         &["auto.create.topics.enable"],
         Section::Topics,
         "auto.create.topics.enable",

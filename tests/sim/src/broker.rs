@@ -46,6 +46,8 @@ pub struct Broker {
     full_until_ms: Option<u64>,
     /// How long it is away after it has stopped in good order.
     away_ms: u64,
+    /// How often it has lost power.
+    boots: u64,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,7 @@ impl Broker {
             troubled: false,
             full_until_ms: None,
             away_ms: 0,
+            boots: 0,
         }
     }
 
@@ -224,6 +227,7 @@ impl Broker {
                 }),
             },
             dialer: Dialer::Other(Arc::new(place.clone())),
+            boot_id: self.boots.to_string(),
         };
         let told = Arc::new(Mutex::new(Told::default()));
         let node = Node::begin(self.net.now_ms());
@@ -341,6 +345,7 @@ impl Broker {
         self.net.note("power", &[u64::from(self.id)]);
         self.net.power_lost(self.id);
         let disk = self.disk.power_cut(unsynced);
+        self.boots += 1;
         self.bury(disk);
     }
 

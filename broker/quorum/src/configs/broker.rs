@@ -56,6 +56,14 @@ pub const BROKER: &[ConfigDef] = &[
         None,
         "Whether a topic that a client asks for and that does not exist is created.",
     ),
+    def(
+        "auto.leader.rebalance.enable",
+        Boolean,
+        "true",
+        Any,
+        None,
+        "Whether partitions go back to their preferred leaders by themselves.",
+    ),
     fixed(
         "broker.id",
         Int,
@@ -122,7 +130,8 @@ pub const BROKER: &[ConfigDef] = &[
         "1",
         Between(1, 32_767),
         None,
-        "How many replicas the partitions of a new topic get when its creator does not say.",
+        "How many replicas the partitions of a new topic get when its creator does not say. Unset: 3, or as many as there \
+         are brokers where that is less.",
     ),
     fixed(
         "fetch.max.bytes",
@@ -131,6 +140,14 @@ pub const BROKER: &[ConfigDef] = &[
         Between(1_024, i64::MAX),
         None,
         "How many bytes of records one fetch is answered with at most.",
+    ),
+    def(
+        "follower.replication.throttled.rate",
+        Long,
+        "9223372036854775807",
+        Between(0, i64::MAX),
+        None,
+        "What this broker takes in of throttled replicas at most, in bytes for each second.",
     ),
     def(
         "group.consumer.assignment.interval.ms",
@@ -428,6 +445,22 @@ pub const BROKER: &[ConfigDef] = &[
         None,
         "For groups that do not set `share.session.timeout.ms`. How long a member may be silent, in milliseconds.",
     ),
+    def(
+        "leader.imbalance.check.interval.seconds",
+        Long,
+        "300",
+        Between(1, i64::MAX),
+        None,
+        "How often partitions go back to their preferred leaders, in seconds; a broker that comes back gets them back soon.",
+    ),
+    def(
+        "leader.replication.throttled.rate",
+        Long,
+        "9223372036854775807",
+        Between(0, i64::MAX),
+        None,
+        "What this broker gives away of throttled replicas at most, in bytes for each second.",
+    ),
     fixed(
         "listeners",
         List,
@@ -704,7 +737,7 @@ pub const BROKER: &[ConfigDef] = &[
         Between(1, i64::MAX),
         None,
         "For topics that do not set `min.insync.replicas`. How many replicas must hold a record before it is \
-         acknowledged with acks=all.",
+         acknowledged with acks=all. Unset: 2 for topics of three replicas and more, 1 for others.",
     ),
     fixed(
         "node.id",
@@ -746,6 +779,15 @@ pub const BROKER: &[ConfigDef] = &[
         None,
         "How many partitions `__consumer_offsets` is created with.",
     ),
+    def(
+        "offsets.topic.replication.factor",
+        Int,
+        "1",
+        Between(1, 32_767),
+        None,
+        "How many replicas `__consumer_offsets` is created with; it waits for as many brokers. Unset: 3, or as many as \
+         there are brokers where that is less.",
+    ),
     fixed(
         "process.roles",
         List,
@@ -755,12 +797,29 @@ pub const BROKER: &[ConfigDef] = &[
         "What this process does: brokers hold the metadata quorum themselves.",
     ),
     def(
+        "share.coordinator.state.topic.min.isr",
+        Int,
+        "1",
+        Between(1, i64::MAX),
+        None,
+        "The `min.insync.replicas` that `__share_group_state` is created with. Unset: that of any topic.",
+    ),
+    def(
         "share.coordinator.state.topic.num.partitions",
         Int,
         "50",
         Between(1, 10_000),
         None,
         "How many partitions `__share_group_state` is created with.",
+    ),
+    def(
+        "share.coordinator.state.topic.replication.factor",
+        Int,
+        "1",
+        Between(1, 32_767),
+        None,
+        "How many replicas `__share_group_state` is created with; it waits for as many brokers. Unset: 3, or as many as \
+         there are brokers where that is less.",
     ),
     fixed(
         "socket.request.max.bytes",
@@ -787,12 +846,29 @@ pub const BROKER: &[ConfigDef] = &[
         "The longest that a producer may let a transaction take, in milliseconds.",
     ),
     def(
+        "transaction.state.log.min.isr",
+        Int,
+        "1",
+        Between(1, i64::MAX),
+        None,
+        "The `min.insync.replicas` that `__transaction_state` is created with. Unset: that of any topic.",
+    ),
+    def(
         "transaction.state.log.num.partitions",
         Int,
         "50",
         Between(1, 10_000),
         None,
         "How many partitions `__transaction_state` is created with.",
+    ),
+    def(
+        "transaction.state.log.replication.factor",
+        Int,
+        "1",
+        Between(1, 32_767),
+        None,
+        "How many replicas `__transaction_state` is created with; it waits for as many brokers. Unset: 3, or as many as \
+         there are brokers where that is less.",
     ),
     def(
         "transactional.id.expiration.ms",

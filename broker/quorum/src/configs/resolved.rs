@@ -1,6 +1,6 @@
 //! A topic's configuration with every value in its type, as the log and the request handlers want it.
 
-use super::{Settings, TOPIC, effective_topic, list};
+use super::{Settings, TOPIC, effective_topic, in_sync_min, list};
 use crate::image::{Image, Topic};
 
 /// What acknowledged means for a topic.
@@ -112,7 +112,8 @@ impl TopicConfig {
             },
             min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
             min_compaction_lag_ms: long("min.compaction.lag.ms"),
-            min_insync_replicas: int("min.insync.replicas"),
+            min_insync_replicas: i32::try_from(in_sync_min(image, settings, topic))
+                .unwrap_or(i32::MAX),
             retention_bytes: long("retention.bytes"),
             retention_ms: long("retention.ms"),
             segment_bytes: int("segment.bytes"),

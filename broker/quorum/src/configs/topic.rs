@@ -142,7 +142,7 @@ pub const TOPIC: &[ConfigDef] = &[
         "",
         THROTTLED,
         None,
-        "Followers whose replication is throttled. Accepted for Kafka's sake, and without effect.",
+        "Followers, as partition:broker, that take in no more than `follower.replication.throttled.rate` together; `*` is all.",
     ),
     def(
         "index.interval.bytes",
@@ -158,7 +158,7 @@ pub const TOPIC: &[ConfigDef] = &[
         "",
         THROTTLED,
         None,
-        "Leaders whose replication is throttled. Accepted for Kafka's sake, and without effect.",
+        "Leaders, as partition:broker, that give away no more than `leader.replication.throttled.rate` together; `*` is all.",
     ),
     def(
         "local.retention.bytes",
@@ -248,7 +248,8 @@ pub const TOPIC: &[ConfigDef] = &[
         "1",
         Between(1, i64::MAX),
         Some("min.insync.replicas"),
-        "How many replicas must hold a record before it is acknowledged with acks=all.",
+        "How many replicas must hold a record before it is acknowledged with acks=all. Unset: 2 for topics of three \
+         replicas and more, 1 for others.",
     ),
     def(
         "preallocate",

@@ -1,13 +1,13 @@
 //! Brokers register, are heard from, fall silent and say goodbye.
 
 use super::{Decision, FEATURE_LEVEL, View, elections};
-use crate::command::{Cordon, Goodbye, Heartbeat, RegisterBroker, Reply, ReportLost};
+use crate::command::{Goodbye, Heartbeat, RegisterBroker, Reply, ReportLost, Suspect};
 use crate::error::{ControlError, ErrorName};
 use crate::ids::{BrokerEpoch, BrokerId, ClusterId, NodeId};
-use crate::image::Broker;
+use crate::image::{Broker, Image};
 use crate::record::{
-    BrokerCordoned, BrokerFenced, BrokerRegistered, BrokerStopping, BrokerUnfenced,
-    BrokerUnregistered, ClusterFormed, FeatureLevel, Record,
+    BrokerFenced, BrokerRegistered, BrokerStopping, BrokerUnfenced, BrokerUnregistered,
+    ClusterFormed, FeatureLevel, Record,
 };
 
 /// The first records of a cluster.
@@ -70,6 +70,7 @@ pub(super) fn register(
         version: request.version.clone(),
         epoch: None,
         cordoned: known.is_some_and(|known| known.cordoned),
+        draining: known.is_some_and(|known| known.draining),
     }));
     Ok(Decision::new(
         records,
@@ -126,44 +127,60 @@ pub(super) fn heartbeat(view: &View<'_>, request: &Heartbeat) -> Result<Decision
         }));
         records.extend(elections::retire(view, request.id));
     }
-    let leads = |id| view.image.partitions_led_by(id).next().is_some();
+    let may_stop =
+        request.stopping && (broker.fenced || hands_over_nothing(view, request.id, &records));
     Ok(Decision::new(
         records,
         Reply::Heartbeat {
             fenced: !request.ready,
-            may_stop: request.stopping && (broker.fenced || broker.stopping && !leads(request.id)),
+            may_stop,
         },
     ))
 }
 
-/// A broker names replicas of its own that may lack what it had, before it is ready: they are in sync with nothing.
+/// Whether there is nothing left to wait for before a broker stops: what it leads once these records are applied, no other
+/// broker that is there could lead even when it has caught up.
+fn hands_over_nothing(view: &View<'_>, stopping: BrokerId, records: &[Record]) -> bool {
+    let is_waited_for = |image: &Image| {
+        let mut led = image.partitions_led_by(stopping);
+        led.any(|(_, _, partition)| {
+            let mut others = partition.target().filter(|id| *id != stopping);
+            others.any(|id| elections::can_lead(image, id))
+        })
+    };
+    if records.is_empty() {
+        return !is_waited_for(view.image);
+    }
+    let next = view.image.apply(view.image.index() + 1, records);
+    next.is_ok_and(|next| !is_waited_for(&next))
+}
+
+/// Somebody could not reach a broker. Nothing follows from that alone: the controller's loop looks for itself, and what it
+/// finds may make the broker [`unreachable`].
+pub(super) fn suspect(view: &View<'_>, request: &Suspect) -> Result<Decision, ControlError> {
+    registration(view, request.id, request.epoch)?;
+    Ok(Decision::new(Vec::new(), Reply::Done))
+}
+
+/// What follows from nobody's listening where a broker of this registration should: its process is gone, and it is fenced
+/// without waiting for its session's end. `None` when that registration is over or fenced already.
+pub fn unreachable(view: &View<'_>, id: BrokerId, epoch: BrokerEpoch) -> Option<Vec<Record>> {
+    let broker = registration(view, id, epoch).ok()?;
+    (!broker.fenced).then(|| fence(view, broker))
+}
+
+/// A broker names replicas of its own that may lack what it had, before it is ready: they are in sync with nothing. A
+/// partition that nobody else holds goes on with what there is: nobody could make up for it.
 pub(super) fn report_lost(view: &View<'_>, request: &ReportLost) -> Result<Decision, ControlError> {
     registration(view, request.id, request.epoch)?;
     let alive = |id| id != request.id && elections::can_lead(view.image, id);
     let lost = view
         .image
         .partitions_on(request.id)
-        .filter(|(topic, index, _)| request.partitions.contains(&(topic.id, *index)));
+        .filter(|(topic, index, partition)| {
+            partition.replicas.len() > 1 && request.partitions.contains(&(topic.id, *index))
+        });
     let records = elections::step_each(view, lost, &alive, |step| step.lost(request.id));
-    Ok(Decision::new(records, Reply::Done))
-}
-
-/// A broker gets no new replicas, or does again.
-pub(super) fn cordon(view: &View<'_>, request: &Cordon) -> Result<Decision, ControlError> {
-    let Some(broker) = view.image.broker(request.id) else {
-        return Err(ControlError::new(
-            ErrorName::BrokerIdNotRegistered,
-            format!("broker {} is not registered", request.id),
-        ));
-    };
-    let records = if broker.cordoned == request.cordoned {
-        Vec::new()
-    } else {
-        vec![Record::BrokerCordoned(BrokerCordoned {
-            id: request.id,
-            cordoned: request.cordoned,
-        })]
-    };
     Ok(Decision::new(records, Reply::Done))
 }
 
@@ -200,6 +217,36 @@ pub(super) fn unregister(view: &View<'_>, id: BrokerId) -> Result<Decision, Cont
         epoch: broker.epoch,
     });
     Ok(Decision::new(vec![gone], Reply::Done))
+}
+
+/// The cluster uses newer features, if every broker that there is knows them: one that is away may come back as what it was.
+pub(super) fn raise_level(view: &View<'_>, level: u32) -> Result<Decision, ControlError> {
+    let refuse = |why: String| Err(ControlError::new(ErrorName::UnsupportedVersion, why));
+    if level > FEATURE_LEVEL {
+        return refuse(format!(
+            "feature level {level}; this controller knows levels up to {FEATURE_LEVEL}: run a newer version"
+        ));
+    }
+    for broker in view.image.brokers() {
+        match view.liveness.level(broker.id, broker.epoch) {
+            Some(known) if known >= level => {}
+            Some(known) => {
+                return refuse(format!(
+                    "broker {} (version {}) knows features up to level {known}: run a newer version there first",
+                    broker.id, broker.version
+                ));
+            }
+            None => {
+                return refuse(format!(
+                    "broker {} has not been heard from, so it is not known what it knows: start it, or unregister it",
+                    broker.id
+                ));
+            }
+        }
+    }
+    let is_new = level > view.image.feature_level();
+    let record = is_new.then_some(Record::FeatureLevel(FeatureLevel { level }));
+    Ok(Decision::new(record.into_iter().collect(), Reply::Done))
 }
 
 /// The broker whose session is over first, if any is, and the records that fence it. The leader's loop asks again

@@ -2,13 +2,14 @@
 //!
 //! What happens to one partition is decided in [`replicas`](crate::replicas); here is which partitions an event is about.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::View;
-use crate::configs::topic_number;
-use crate::ids::BrokerId;
+use crate::configs::{self, Durability, IN_SYNC_MIN, TopicConfig};
+use crate::ids::{BrokerId, LeaderEpoch, TopicId};
 use crate::image::{Image, Partition, Topic};
-use crate::record::{PartitionsSet, Record};
+use crate::record::{PartitionState, PartitionsSet, Record};
 use crate::replicas::{Rules, Step};
 
 /// Gathers changed partitions into one record for each topic.
@@ -32,10 +33,28 @@ impl Changes {
     }
 }
 
+/// Remembers the minimum of the topic that was asked about last: the same one is mostly asked about again, and the answer
+/// takes a look at all of its partitions.
+#[derive(Debug, Default)]
+pub(super) struct Minimum(Option<(TopicId, usize)>);
+
+impl Minimum {
+    /// The least number of replicas in sync with which a topic takes writes.
+    pub(super) fn of(&mut self, view: &View<'_>, topic: &Topic) -> usize {
+        match self.0 {
+            Some((of, minimum)) if of == topic.id => minimum,
+            _ => {
+                let minimum = in_sync_min(view, topic);
+                self.0 = Some((topic.id, minimum));
+                minimum
+            }
+        }
+    }
+}
+
 /// The least number of replicas in sync with which a topic takes writes.
 pub(super) fn in_sync_min(view: &View<'_>, topic: &Topic) -> usize {
-    let wanted = topic_number(view.image, view.settings, topic, "min.insync.replicas");
-    usize::try_from(wanted).unwrap_or(1).max(1)
+    configs::in_sync_min(view.image, view.settings, topic)
 }
 
 /// Takes a step with each of these partitions, in the order of topics.
@@ -46,15 +65,10 @@ pub(super) fn step_each<'a>(
     happens: impl for<'p> Fn(Step<'p>) -> Step<'p>,
 ) -> Vec<Record> {
     let mut changes = Changes::default();
-    let mut minimum: Option<(&Arc<Topic>, usize)> = None;
+    let mut minimum = Minimum::default();
     for (topic, index, partition) in partitions {
-        let in_sync_min = match minimum {
-            Some((of, minimum)) if Arc::ptr_eq(of, topic) => minimum,
-            _ => in_sync_min(view, topic),
-        };
-        minimum = Some((topic, in_sync_min));
         let rules = Rules {
-            in_sync_min,
+            in_sync_min: minimum.of(view, topic),
             can_lead,
         };
         if let Some(next) = happens(Step::new(partition, rules)).finish() {
@@ -105,14 +119,100 @@ pub(super) fn retire(view: &View<'_>, stopping: BrokerId) -> Vec<Record> {
     )
 }
 
+/// What follows from records that lower a minimum: from here on writes are acknowledged with fewer replicas, so those who
+/// were eligible only because nothing could be acknowledged without them are not any more (KIP-966).
+pub(super) fn relaxed(view: &View<'_>, records: &[Record]) -> Vec<Record> {
+    let may_lower = |record: &Record| match record {
+        Record::ConfigChanged(changed) => changed.key == IN_SYNC_MIN,
+        // The minimum that nobody set follows from how many replicas there are.
+        Record::PartitionsSet(set) => view.image.topic_by_id(set.topic).is_some_and(|topic| {
+            set.partitions.iter().any(|state| {
+                let before = topic.partition(state.index);
+                before.is_some_and(|before| before.stable().count() > stable(state))
+            })
+        }),
+        _ => false,
+    };
+    if !records.iter().any(may_lower) {
+        return Vec::new();
+    }
+    // What contradicts the image is refused when it is applied.
+    let Ok(next) = view.image.apply(view.image.index() + 1, records) else {
+        return Vec::new();
+    };
+    let after = View {
+        image: &next,
+        ..*view
+    };
+    settled(&after)
+}
+
+fn stable(state: &PartitionState) -> usize {
+    let replicas = state.replicas.iter();
+    replicas.filter(|id| !state.adding.contains(id)).count()
+}
+
+/// What a new controller has to put right: its configuration file may have another minimum than that of the one before.
+pub fn settled(view: &View<'_>) -> Vec<Record> {
+    let alive = |id| can_lead(view.image, id);
+    let below = view.image.partitions();
+    let below = below.filter(|(_, _, partition)| partition.is_below_minimum());
+    step_each(view, below, &alive, |step| step)
+}
+
+/// How far the logs of replicas reach that may have lost something, by topic, partition and broker, as far as it was told.
+pub type Ends = BTreeMap<(TopicId, i32, BrokerId), (LeaderEpoch, i64)>;
+
+/// Where everyone who held what was acknowledged has lost some of it, the one with the most left leads: after a power cut of
+/// the whole cluster for topics that do not sync, which promise no more, once all who may have the most are back; and for
+/// topics whose owner has consented.
+pub fn recover(view: &View<'_>, ends: &Ends) -> Vec<Record> {
+    let can_lead = |id: &BrokerId| can_lead(view.image, *id);
+    let mut records = Vec::new();
+    for topic in view.image.topics() {
+        if !topic.partitions.iter().any(|partition| is_lost(partition)) {
+            continue;
+        }
+        let config = TopicConfig::resolve(view.image, view.settings, topic);
+        if config.unclean_leader_election_enable {
+            records.extend(unclean(view, topic));
+            continue;
+        }
+        if config.durability == Durability::Fsync {
+            continue;
+        }
+        let mut changes = Changes::default();
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            let known = &partition.last_known;
+            if !is_lost(partition) || known.is_empty() || !known.iter().all(can_lead) {
+                continue;
+            }
+            let end = |id: &BrokerId| ends.get(&(topic.id, index, *id)).copied();
+            // Of equals the first, which is the preferred one.
+            let most = known.iter().rev().max_by_key(|id| end(id));
+            let next = most.and_then(|id| accept_loss_of(view, topic, partition, *id));
+            if let Some(next) = next {
+                changes.push(topic, index, &next);
+            }
+        }
+        records.extend(changes.into_records());
+    }
+    records
+}
+
+/// Whether nobody leads a partition, and nobody who holds everything may come back.
+fn is_lost(partition: &Partition) -> bool {
+    partition.leader.is_none() && partition.isr.is_empty() && partition.elr.is_empty()
+}
+
 /// Lets a live replica lead where none is left that holds everything, at the price of what it lacks: the one that was last
 /// known to hold the most, or else the preferred one. Only where nobody that holds everything may come back.
 pub(super) fn unclean(view: &View<'_>, topic: &Arc<Topic>) -> Vec<Record> {
     let mut changes = Changes::default();
     for (index, partition) in (0..).zip(&topic.partitions) {
-        let is_lost =
-            partition.leader.is_none() && partition.isr.is_empty() && partition.elr.is_empty();
-        if is_lost && let Some(next) = accept_loss(view, topic, partition) {
+        if is_lost(partition)
+            && let Some(next) = accept_loss(view, topic, partition)
+        {
             changes.push(topic, index, &next);
         }
     }
@@ -128,9 +228,18 @@ pub(super) fn accept_loss(
     let can_lead = |id| can_lead(view.image, id);
     let among = |set: &[BrokerId]| set.iter().copied().find(|id| can_lead(*id));
     let leader = among(&partition.last_known).or_else(|| among(&partition.replicas))?;
+    accept_loss_of(view, topic, partition, leader)
+}
+
+fn accept_loss_of(
+    view: &View<'_>,
+    topic: &Topic,
+    partition: &Partition,
+    leader: BrokerId,
+) -> Option<Partition> {
     let rules = Rules {
         in_sync_min: in_sync_min(view, topic),
-        can_lead: &can_lead,
+        can_lead: &|id| can_lead(view.image, id),
     };
     Step::new(partition, rules).accept_loss(leader).finish()
 }

@@ -5,7 +5,7 @@
 //! and in the very registration in which the leader saw it to be in sync (KIP-903): a broker that has restarted since may
 //! have come back with less.
 
-use super::elections::{self, Changes};
+use super::elections::{self, Changes, Minimum};
 use super::{Decision, View};
 use crate::command::{AlterInSync, InSyncChange, Reply};
 use crate::error::{ControlError, ErrorName};
@@ -21,6 +21,7 @@ pub(super) fn alter(view: &View<'_>, request: &AlterInSync) -> Result<Decision, 
     order.sort_by_key(|at| (request.partitions[*at].topic, request.partitions[*at].index));
     let mut results = vec![Ok(()); request.partitions.len()];
     let mut previous = None;
+    let mut minimum = Minimum::default();
     for at in order {
         let change = &request.partitions[at];
         let key = (change.topic, change.index);
@@ -28,7 +29,7 @@ pub(super) fn alter(view: &View<'_>, request: &AlterInSync) -> Result<Decision, 
             let message = "the partition is named twice in one request";
             Err(ControlError::new(ErrorName::InvalidRequest, message))
         } else {
-            alter_one(view, request.id, change, &mut changes)
+            alter_one(view, request.id, change, &mut minimum, &mut changes)
         };
     }
     Ok(Decision::new(
@@ -41,6 +42,7 @@ fn alter_one(
     view: &View<'_>,
     leader: BrokerId,
     change: &InSyncChange,
+    minimum: &mut Minimum,
     changes: &mut Changes,
 ) -> Result<(), ControlError> {
     let refuse = |name, message: String| Err(ControlError::new(name, message));
@@ -89,7 +91,7 @@ fn alter_one(
     }
     let isr: Vec<BrokerId> = change.isr.iter().map(|(id, _)| *id).collect();
     let rules = Rules {
-        in_sync_min: elections::in_sync_min(view, topic),
+        in_sync_min: minimum.of(view, topic),
         can_lead: &|id| elections::can_lead(view.image, id),
     };
     if let Some(next) = Step::new(partition, rules).in_sync(&isr).finish() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::elections::{self, Changes};
+use super::elections::{self, Changes, Minimum};
 use super::{Decision, View};
 use crate::command::{ElectLeaders, Election, ElectionResult, Reply};
 use crate::error::{ControlError, ErrorName};
@@ -16,6 +16,7 @@ const BALANCED_AT_ONCE: usize = 1_000;
 pub(super) fn elect(view: &View<'_>, request: &ElectLeaders) -> Decision {
     let mut changes = Changes::default();
     let mut results = Vec::new();
+    let mut minimum = Minimum::default();
     match &request.partitions {
         None => {
             for (topic, index, partition) in view.image.partitions() {
@@ -25,7 +26,7 @@ pub(super) fn elect(view: &View<'_>, request: &ElectLeaders) -> Decision {
                     topic,
                     index,
                     partition,
-                    &mut changes,
+                    (&mut minimum, &mut changes),
                 );
                 // Asked about everything, nobody wants to hear of what needs nothing.
                 if !matches!(&outcome, Err(error) if error.name == ErrorName::ElectionNotNeeded) {
@@ -47,7 +48,7 @@ pub(super) fn elect(view: &View<'_>, request: &ElectLeaders) -> Decision {
                         topic,
                         *index,
                         partition,
-                        &mut changes,
+                        (&mut minimum, &mut changes),
                     ),
                     None => Err(ControlError::new(
                         ErrorName::UnknownTopicOrPartition,
@@ -75,10 +76,10 @@ fn elect_one(
     topic: &Arc<Topic>,
     index: i32,
     partition: &Arc<Partition>,
-    changes: &mut Changes,
+    (minimum, changes): (&mut Minimum, &mut Changes),
 ) -> Result<(), ControlError> {
     let next = match election {
-        Election::Preferred => preferred(view, topic, partition)?,
+        Election::Preferred => preferred(view, topic, partition, minimum)?,
         Election::Unclean if partition.leader.is_some() => return Err(not_needed()),
         Election::Unclean => elections::accept_loss(view, topic, partition).ok_or_else(|| {
             ControlError::new(
@@ -103,6 +104,7 @@ fn preferred(
     view: &View<'_>,
     topic: &Topic,
     partition: &Partition,
+    minimum: &mut Minimum,
 ) -> Result<Partition, ControlError> {
     let wanted = partition.target().next();
     if partition.leader == wanted {
@@ -116,7 +118,7 @@ fn preferred(
         ));
     }
     let rules = Rules {
-        in_sync_min: elections::in_sync_min(view, topic),
+        in_sync_min: minimum.of(view, topic),
         can_lead: &|id| elections::can_lead(view.image, id),
     };
     Step::new(partition, rules)
@@ -129,17 +131,30 @@ fn preferred(
 /// much as each other again after one was away.
 pub fn balance_leaders(view: &View<'_>) -> Vec<Record> {
     let mut changes = Changes::default();
+    let mut minimum = Minimum::default();
     let moved = view
         .image
         .partitions()
         .filter_map(|(topic, index, partition)| {
             // Where nobody leads, an election is another matter.
             partition.leader?;
-            let next = preferred(view, topic, partition).ok()?;
+            let next = preferred(view, topic, partition, &mut minimum).ok()?;
             Some((topic, index, next))
         });
     for (topic, index, next) in moved.take(BALANCED_AT_ONCE) {
         changes.push(topic, index, &next);
     }
     changes.into_records()
+}
+
+/// Whether preferred leaders are there that are not in sync yet: they will lead again before long.
+pub fn awaits_leaders(view: &View<'_>) -> bool {
+    view.image.partitions().any(|(_, _, partition)| {
+        let preferred = partition.target().next();
+        preferred.is_some_and(|id| {
+            partition.leader != Some(id)
+                && !partition.isr.contains(&id)
+                && elections::can_lead(view.image, id)
+        })
+    })
 }

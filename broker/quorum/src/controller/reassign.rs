@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::elections::{self, Changes};
+use super::elections::{self, Changes, Minimum};
 use super::{Decision, View};
 use crate::command::{Reassign, Reassignment, Reply};
 use crate::error::{ControlError, ErrorName};
@@ -23,6 +23,7 @@ pub(super) fn reassign(view: &View<'_>, request: &Reassign) -> Decision {
     });
     let mut results = vec![Ok(()); request.partitions.len()];
     let mut previous = None;
+    let mut minimum = Minimum::default();
     for at in order {
         let wanted = &request.partitions[at];
         let key = (&wanted.topic, wanted.index);
@@ -34,7 +35,7 @@ pub(super) fn reassign(view: &View<'_>, request: &Reassign) -> Decision {
                 view,
                 wanted,
                 request.allow_replication_factor_change,
-                &mut changes,
+                (&mut minimum, &mut changes),
             )
         };
     }
@@ -45,7 +46,7 @@ fn reassign_one(
     view: &View<'_>,
     wanted: &Reassignment,
     may_change_factor: bool,
-    changes: &mut Changes,
+    (minimum, changes): (&mut Minimum, &mut Changes),
 ) -> Result<(), ControlError> {
     let found = view.image.topic(&wanted.topic);
     let found = found.and_then(|topic| Some((topic, topic.partition(wanted.index)?)));
@@ -59,7 +60,7 @@ fn reassign_one(
         ));
     };
     let rules = Rules {
-        in_sync_min: elections::in_sync_min(view, topic),
+        in_sync_min: minimum.of(view, topic),
         can_lead: &|id| elections::can_lead(view.image, id),
     };
     let step = Step::new(partition, rules);
@@ -114,7 +115,7 @@ fn check(
 }
 
 /// What is under way can be given up as long as somebody that stays has everything.
-fn check_cancel(partition: &Partition) -> Result<(), ControlError> {
+pub(super) fn check_cancel(partition: &Partition) -> Result<(), ControlError> {
     if !partition.is_reassigning() {
         return Err(ControlError::new(
             ErrorName::NoReassignmentInProgress,

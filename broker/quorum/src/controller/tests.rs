@@ -2,6 +2,7 @@
 
 mod brokers;
 mod configs;
+mod moves;
 mod quotas;
 mod topics;
 mod world;

@@ -7,7 +7,7 @@ use crate::command::{
     CreatePartitions, CreateTopics, DeleteTopics, NewTopic, Reply, TopicOutcome, TopicRef,
     TopicResult,
 };
-use crate::configs::cluster_number;
+use crate::configs::{IN_SYNC_MIN, cluster_number, said};
 use crate::error::{ControlError, ErrorName};
 use crate::image::Topic;
 use crate::record::{Record, TopicDeleted};
@@ -20,9 +20,6 @@ use batch::Batch;
 /// How many partitions one command may create, as Kafka's: their records are one entry of the log, which stays far
 /// below what one message between brokers may hold.
 pub const NEW_PARTITIONS_MAX: usize = 10_000;
-
-/// How many replicas a partition may have: data is not replicated between brokers yet.
-pub const REPLICATION_FACTOR_MAX: i32 = 1;
 
 pub(super) fn create(view: &View<'_>, request: &CreateTopics) -> Decision {
     let mut batch = Batch::new(view);
@@ -151,13 +148,35 @@ pub(super) fn ensure_internal(view: &View<'_>, name: &str) -> Decision {
         );
         return Decision::new(Vec::new(), Reply::Topics(vec![refused(name, error)]));
     };
-    let partitions = cluster_number(view.image, view.settings, internal.partitions_config)
-        .ok()
-        .and_then(|count| i32::try_from(count).ok());
+    let number = |name| {
+        let number = cluster_number(view.image, view.settings, name).ok();
+        number.and_then(|count| i32::try_from(count).ok())
+    };
+    let factor = number(internal.factor_config);
+    // A topic that came to be while the first brokers of a cluster start would stay on them.
+    let registered = view.image.brokers().len();
+    if let Some(factor) =
+        factor.filter(|factor| usize::try_from(*factor).is_ok_and(|factor| factor > registered))
+    {
+        let error = ControlError::new(
+            ErrorName::CoordinatorNotAvailable,
+            format!(
+                "topic {name:?} is to have {factor} replicas ({}) and waits for as many brokers; {registered} have registered so far",
+                internal.factor_config
+            ),
+        );
+        return Decision::new(Vec::new(), Reply::Topics(vec![refused(name, error)]));
+    }
+    let mut config = internal.config();
+    let in_sync = internal.in_sync_config;
+    if let Some(minimum) = in_sync.and_then(|name| said(view.image, view.settings, name)) {
+        config.insert(IN_SYNC_MIN.to_owned(), minimum.to_string());
+    }
     let topic = NewTopic {
         name: name.to_owned(),
-        partitions,
-        config: internal.config(),
+        partitions: number(internal.partitions_config),
+        replication_factor: factor,
+        config,
         ..NewTopic::default()
     };
     create(

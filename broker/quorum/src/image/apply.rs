@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Broker, Image, Partition, Topic};
 use crate::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, PartitionEpoch, TopicId};
 use crate::record::{
-    BrokerCordoned, BrokerRegistered, ClientQuotaChanged, ConfigChanged, ConfigOf, PartitionsAdded,
-    PartitionsSet, Record, TopicCreated,
+    BrokerRegistered, ClientQuotaChanged, ConfigChanged, ConfigOf, PartitionsAdded, PartitionsSet,
+    Record, TopicCreated,
 };
 
 /// A record that contradicts what is there. Committed records never do: a broker that meets one stops.
@@ -90,7 +90,16 @@ impl Image {
             Record::BrokerStopping(stopping) => {
                 self.registration(stopping.id, stopping.epoch)?.stopping = true
             }
-            Record::BrokerCordoned(cordoned) => self.cordon(cordoned)?,
+            Record::BrokerCordoned(cordoned) => {
+                self.broker_mut(cordoned.id)?.cordoned = cordoned.cordoned
+            }
+            Record::BrokerDraining(draining) => {
+                self.broker_mut(draining.id)?.draining = draining.draining
+            }
+            Record::Rebalancing(rebalancing) => self.is_rebalancing = rebalancing.active,
+            Record::ReplicasWanted(wanted) => {
+                self.topic_mut(wanted.topic)?.replicas_wanted = wanted.replicas;
+            }
             Record::TopicCreated(created) => self.create_topic(created)?,
             Record::PartitionsAdded(added) => self.add_partitions(added)?,
             Record::PartitionsSet(set) => self.set_partitions(set)?,
@@ -118,6 +127,7 @@ impl Image {
             version: registered.version.clone(),
             fenced: true,
             cordoned: registered.cordoned,
+            draining: registered.draining,
             stopping: false,
         };
         Arc::make_mut(&mut self.brokers).insert(registered.id, Arc::new(broker));
@@ -134,11 +144,11 @@ impl Image {
         }
     }
 
-    fn cordon(&mut self, cordoned: &BrokerCordoned) -> Result<(), ApplyError> {
-        let broker = Arc::make_mut(&mut self.brokers).get_mut(&cordoned.id);
-        let broker = broker.ok_or(ApplyError::NoBroker(cordoned.id, BrokerEpoch(0)))?;
-        Arc::make_mut(broker).cordoned = cordoned.cordoned;
-        Ok(())
+    fn broker_mut(&mut self, id: BrokerId) -> Result<&mut Broker, ApplyError> {
+        let broker = Arc::make_mut(&mut self.brokers).get_mut(&id);
+        broker
+            .map(Arc::make_mut)
+            .ok_or(ApplyError::NoBroker(id, BrokerEpoch(0)))
     }
 
     fn create_topic(&mut self, created: &TopicCreated) -> Result<(), ApplyError> {
@@ -152,6 +162,7 @@ impl Image {
             name: name.clone(),
             id: created.id,
             config: created.config.clone(),
+            replicas_wanted: None,
             partitions: Vec::new(),
         };
         Arc::make_mut(&mut self.topics).insert(name.clone(), Arc::new(topic));

@@ -3,8 +3,8 @@
 use super::Image;
 use crate::record::{
     BrokerRegistered, BrokerStopping, BrokerUnfenced, ClientQuotaChanged, ClusterFormed,
-    ConfigChanged, ConfigOf, FeatureLevel, PartitionsSet, ProducerIdsAllocated, Record,
-    TopicCreated,
+    ConfigChanged, ConfigOf, FeatureLevel, PartitionsSet, ProducerIdsAllocated, Rebalancing,
+    Record, ReplicasWanted, TopicCreated,
 };
 
 impl Image {
@@ -28,6 +28,9 @@ impl Image {
                 next: self.next_producer_id,
             }));
         }
+        if self.is_rebalancing {
+            records.push(Record::Rebalancing(Rebalancing { active: true }));
+        }
         self.snapshot_brokers(&mut records);
         self.snapshot_configs(&mut records);
         self.snapshot_quotas(&mut records);
@@ -46,6 +49,7 @@ impl Image {
                 version: broker.version.clone(),
                 epoch: Some(broker.epoch),
                 cordoned: broker.cordoned,
+                draining: broker.draining,
             }));
             if !broker.fenced {
                 records.push(Record::BrokerUnfenced(BrokerUnfenced {
@@ -109,6 +113,12 @@ impl Image {
                 id: topic.id,
                 config: topic.config.clone(),
             }));
+            if let Some(replicas) = topic.replicas_wanted {
+                records.push(Record::ReplicasWanted(ReplicasWanted {
+                    topic: topic.id,
+                    replicas: Some(replicas),
+                }));
+            }
             if !topic.partitions.is_empty() {
                 let partitions = (0..).zip(&topic.partitions);
                 records.push(Record::PartitionsSet(PartitionsSet {

@@ -101,6 +101,7 @@ fn records(image: &Image, step: &Step) -> Vec<Record> {
             version: "1".into(),
             epoch: None,
             cordoned: id % 3 == 0,
+            draining: id % 5 == 0,
         })],
         Step::Fence(id) => image
             .broker(BrokerId(*id))

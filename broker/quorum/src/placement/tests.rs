@@ -9,6 +9,7 @@ fn candidates(count: usize, racks: usize) -> Vec<Candidate> {
         .map(|id| Candidate {
             id: BrokerId(id as i32),
             rack: (racks > 0).then(|| format!("rack{}", id % racks)),
+            is_away: false,
             topic_leaders: 0,
             replicas: 0,
         })

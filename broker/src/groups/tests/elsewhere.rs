@@ -91,6 +91,8 @@ impl House {
             epoch,
             ready: true,
             stopping: false,
+            feature_level: weir_quorum::controller::FEATURE_LEVEL,
+            sizes: Vec::new(),
         });
         self.metadata.control(alive).await.unwrap();
     }

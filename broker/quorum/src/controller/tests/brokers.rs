@@ -216,3 +216,227 @@ fn only_a_broker_that_is_gone_and_holds_nothing_is_forgotten() {
     assert_eq!(unregister(&mut world, 1), None);
     assert!(world.image.broker(BrokerId(1)).is_none());
 }
+
+fn replicated(world: &mut World, name: &str, replicas: i32) {
+    let topic = crate::command::NewTopic {
+        name: name.into(),
+        partitions: Some(3),
+        replication_factor: Some(replicas),
+        ..crate::command::NewTopic::default()
+    };
+    world.create(vec![topic])[0].outcome.as_ref().unwrap();
+}
+
+fn stopping(world: &mut World, id: i32) -> bool {
+    let command = Command::Heartbeat(crate::command::Heartbeat {
+        id: BrokerId(id),
+        epoch: world.epoch(id),
+        ready: true,
+        stopping: true,
+        feature_level: crate::controller::FEATURE_LEVEL,
+        sizes: Vec::new(),
+    });
+    match world.ask(command).unwrap() {
+        Reply::Heartbeat { may_stop, .. } => may_stop,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_broker_that_is_about_to_stop_hands_over_what_others_can_lead_and_may_stop_at_once() {
+    let mut world = World::of(3);
+    replicated(&mut world, "t", 3);
+    assert!(stopping(&mut world, 1), "all are in sync");
+    assert_eq!(world.led_by(1), 0);
+    assert!(
+        world.image.partitions().all(|(_, _, p)| p.isr.len() == 3),
+        "it still counts"
+    );
+}
+
+#[test]
+fn a_broker_that_alone_can_lead_waits_for_no_one() {
+    let mut world = World::of(3);
+    replicated(&mut world, "alone", 1);
+    assert!(stopping(&mut world, 1), "nobody else ever can");
+    let mut world = World::of(2);
+    replicated(&mut world, "t", 2);
+    assert!(stopping(&mut world, 0));
+    assert!(stopping(&mut world, 1), "the other goes too");
+}
+
+#[test]
+fn a_broker_waits_for_another_to_catch_up_before_it_stops() {
+    let mut world = World::of(2);
+    replicated(&mut world, "t", 2);
+    world.goodbye(1);
+    let epoch = world.register(1, 1).unwrap();
+    world.heartbeat(1, epoch).unwrap();
+    assert_eq!(world.led_by(0), 3);
+    assert!(
+        !stopping(&mut world, 0),
+        "the other is there, and not in sync yet"
+    );
+    assert_eq!(world.led_by(0), 3);
+}
+
+#[test]
+fn a_suspicion_alone_fences_no_one_and_a_closed_port_does_in_that_registration_only() {
+    let mut world = World::of(3);
+    replicated(&mut world, "t", 3);
+    let epoch = world.epoch(1);
+    let suspect = |epoch| {
+        Command::Suspect(crate::command::Suspect {
+            reporter: BrokerId(0),
+            id: BrokerId(1),
+            epoch,
+        })
+    };
+    assert_eq!(world.ask(suspect(epoch)).unwrap(), Reply::Done);
+    assert!(!world.image.broker(BrokerId(1)).unwrap().fenced);
+    assert_eq!(
+        world.ask(suspect(BrokerEpoch(1))).unwrap_err().name,
+        ErrorName::StaleBrokerEpoch
+    );
+    let gone =
+        |world: &World, epoch| crate::controller::unreachable(&world.view(), BrokerId(1), epoch);
+    assert_eq!(gone(&world, BrokerEpoch(1)), None, "it has come back since");
+    let records = gone(&world, epoch).unwrap();
+    world.image = world
+        .image
+        .apply(world.image.index() + 1, &records)
+        .unwrap();
+    assert!(world.image.broker(BrokerId(1)).unwrap().fenced);
+    assert_eq!(world.led_by(1), 0);
+    assert_eq!(gone(&world, epoch), None);
+}
+
+#[test]
+fn a_reported_loss_takes_a_replica_out_of_what_may_be_elected_unless_it_is_the_only_one() {
+    let mut world = World::of(3);
+    replicated(&mut world, "t", 3);
+    replicated(&mut world, "alone", 1);
+    for id in 0..3 {
+        world.goodbye(id);
+    }
+    let epoch = world.register(2, 1).unwrap();
+    let partitions = world.image.partitions_on(BrokerId(2));
+    let partitions = partitions
+        .map(|(topic, index, _)| (topic.id, index))
+        .collect();
+    let report = Command::ReportLost(crate::command::ReportLost {
+        id: BrokerId(2),
+        epoch,
+        partitions,
+        ends: Vec::new(),
+    });
+    world.ask(report).unwrap();
+    world.heartbeat(2, epoch).unwrap();
+    let led: Vec<_> = world
+        .image
+        .partitions_led_by(BrokerId(2))
+        .map(|(topic, ..)| topic.name.to_string())
+        .collect();
+    assert_eq!(led, ["alone"]);
+    assert!((0..3).all(|index| {
+        world
+            .image
+            .partition("t", index)
+            .unwrap()
+            .last_known
+            .contains(&BrokerId(2))
+    }));
+}
+
+#[test]
+fn after_a_power_cut_of_all_a_topic_that_does_not_sync_is_led_by_whoever_has_the_most_left() {
+    let mut world = World::of(3);
+    let topic = |name: &str, durability: &str| crate::command::NewTopic {
+        name: name.into(),
+        partitions: Some(1),
+        replication_factor: Some(3),
+        config: [("durability".to_owned(), durability.to_owned())].into(),
+        ..crate::command::NewTopic::default()
+    };
+    world.create(vec![topic("os", "os"), topic("synced", "fsync")]);
+    for id in 0..3 {
+        world.goodbye(id);
+    }
+    let mut ends = crate::controller::Ends::new();
+    for id in 0..3 {
+        let epoch = world.register(id, 1).unwrap();
+        let held: Vec<_> = world
+            .image
+            .partitions_on(BrokerId(id))
+            .map(|(topic, index, _)| (topic.id, index))
+            .collect();
+        for (topic, index) in &held {
+            ends.insert(
+                (*topic, *index, BrokerId(id)),
+                (LeaderEpoch(0), i64::from(100 + id)),
+            );
+        }
+        let report = Command::ReportLost(crate::command::ReportLost {
+            id: BrokerId(id),
+            epoch,
+            partitions: held.into_iter().collect(),
+            ends: Vec::new(),
+        });
+        world.ask(report).unwrap();
+        let recovered = |world: &World| crate::controller::recover(&world.view(), &ends);
+        world.heartbeat(id, epoch).unwrap();
+        let records = recovered(&world);
+        assert_eq!(
+            !records.is_empty(),
+            id == 2,
+            "not before all are back who may have the most"
+        );
+        world.image = world
+            .image
+            .apply(world.image.index() + 1, &records)
+            .unwrap();
+    }
+    let partition = world.image.partition("os", 0).unwrap();
+    assert_eq!(
+        (partition.leader, partition.isr.len()),
+        (Some(BrokerId(2)), 1)
+    );
+    assert_eq!(
+        world.image.partition("synced", 0).unwrap().leader,
+        None,
+        "that takes a person"
+    );
+}
+
+#[test]
+fn the_feature_level_is_raised_when_every_broker_knows_it() {
+    let mut world = World::of(2);
+    let record = crate::record::FeatureLevel { level: 1 };
+    let record = crate::record::Record::FeatureLevel(record);
+    world.image = world
+        .image
+        .apply(world.image.index() + 1, &[record])
+        .unwrap();
+    let raise = |world: &mut World, level| {
+        let asked = world.ask(Command::RaiseFeatureLevel { level });
+        asked
+            .map(|_| world.image.feature_level())
+            .map_err(|error| error.message)
+    };
+    let older = world.register(2, 1).unwrap();
+    let refused = raise(&mut world, 2).unwrap_err();
+    assert!(
+        refused.contains("broker 2 has not been heard from"),
+        "{refused}"
+    );
+    world.liveness.knows(BrokerId(2), older, 1);
+    let refused = raise(&mut world, 2).unwrap_err();
+    assert!(
+        refused.contains("broker 2") && refused.contains("level 1"),
+        "{refused}"
+    );
+    world.liveness.knows(BrokerId(2), older, 2);
+    assert_eq!(raise(&mut world, 2), Ok(2));
+    assert_eq!(raise(&mut world, 1), Ok(2), "there is no way back");
+    assert!(raise(&mut world, 9).is_err());
+}

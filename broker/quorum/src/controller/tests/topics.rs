@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use super::world::{World, error};
 use crate::command::{
-    Command, CreatePartitions, CreateTopics, DeleteTopics, MorePartitions, NewTopic, TopicRef,
+    AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, CreatePartitions,
+    CreateTopics, DeleteTopics, MorePartitions, NewTopic, Reassign, Reassignment, TopicRef,
 };
 use crate::configs::Settings;
 use crate::error::ErrorName;
@@ -93,7 +94,8 @@ fn each_topic_of_a_batch_fails_alone() {
     );
     let factor_error = results[5].outcome.as_ref().unwrap_err();
     assert!(
-        factor_error.message.contains("allowed is 1"),
+        factor_error.message.contains("replication factor 3")
+            && factor_error.message.contains(": 1,"),
         "{factor_error}"
     );
 }
@@ -180,8 +182,8 @@ fn replicas_go_where_the_client_says() {
         ErrorName::InvalidReplicaAssignment
     );
     assert_eq!(
-        refused(&mut world, assigned(&[(0, &[0, 1])])),
-        ErrorName::InvalidReplicationFactor
+        refused(&mut world, assigned(&[(0, &[0, 1]), (1, &[2])])),
+        ErrorName::InvalidReplicaAssignment
     );
     let both = NewTopic {
         partitions: Some(1),
@@ -306,6 +308,190 @@ fn without_a_live_broker_nothing_is_created() {
     let result = world.create_one("t", 1);
     assert_eq!(error(&result), ErrorName::InvalidReplicationFactor);
     assert!(result.outcome.unwrap_err().message.contains("0 are alive"));
+}
+
+fn with_factor(name: &str, factor: i32) -> NewTopic {
+    NewTopic {
+        replication_factor: Some(factor),
+        ..topic(name)
+    }
+}
+
+#[test]
+fn a_topic_has_as_many_replicas_as_there_are_brokers_at_most() {
+    let mut world = World::of(3);
+    let results = world.create(vec![
+        with_factor("three", 3),
+        with_factor("four", 4),
+        with_factor("none", 0),
+        with_factor("less", -2),
+    ]);
+    assert_eq!(results[0].outcome.as_ref().unwrap().replication_factor, 3);
+    for refused in &results[1..] {
+        assert_eq!(error(refused), ErrorName::InvalidReplicationFactor);
+    }
+    let message = &results[1].outcome.as_ref().unwrap_err().message;
+    assert!(
+        message.contains("factor 4") && message.contains(": 3,"),
+        "{message}"
+    );
+    let partition = world.image.partition("three", 0).unwrap();
+    assert_eq!(
+        (partition.isr.len(), partition.leader),
+        (3, Some(partition.replicas[0]))
+    );
+
+    world.cordon(1, true);
+    let refused = world.create(vec![with_factor("cordoned", 3)]).remove(0);
+    assert_eq!(error(&refused), ErrorName::InvalidReplicationFactor);
+    assert!(world.create(vec![with_factor("two", 2)])[0].outcome.is_ok());
+    assert!(
+        !world
+            .image
+            .partition("two", 0)
+            .unwrap()
+            .replicas
+            .contains(&BrokerId(1))
+    );
+}
+
+#[test]
+fn a_broker_that_is_away_gets_a_replica_only_where_no_others_are_left() {
+    let mut world = World::of(4);
+    world.goodbye(3);
+    world.create(vec![with_factor("three", 3), with_factor("four", 4)]);
+    let three = world.image.partition("three", 0).unwrap();
+    assert!(!three.replicas.contains(&BrokerId(3)));
+    let four = world.image.partition("four", 0).unwrap();
+    assert_eq!(
+        (four.replicas.last(), four.isr.len()),
+        (Some(&BrokerId(3)), 3)
+    );
+}
+
+// KIP-966: who may be elected though not in sync must hold everything that was acknowledged.
+#[test]
+fn a_replica_that_was_away_from_the_beginning_is_not_eligible_once_others_acknowledge() {
+    let mut world = World::of(3);
+    world.goodbye(2);
+    world.create(vec![with_factor("t", 3)]);
+    let partition = world.image.partition("t", 0).unwrap();
+    assert_eq!(
+        (partition.isr.len(), partition.elr.len()),
+        (2, 0),
+        "two acknowledge without it"
+    );
+    for id in [0, 1] {
+        world.goodbye(id);
+    }
+    let epoch = world.epoch(2);
+    world.heartbeat(2, epoch).unwrap();
+    assert_eq!(world.image.partition("t", 0).unwrap().leader, None);
+}
+
+#[test]
+fn who_was_eligible_is_not_any_more_when_fewer_may_acknowledge() {
+    let set = |of: ConfigResource, value: &str| {
+        Command::AlterConfigs(AlterConfigs {
+            resources: vec![ConfigChanges {
+                resource: of,
+                ops: vec![ConfigOp {
+                    key: "min.insync.replicas".into(),
+                    change: ConfigChange::Set(value.into()),
+                }],
+            }],
+            validate_only: false,
+        })
+    };
+    for resource in [ConfigResource::Topic("t".into()), ConfigResource::Cluster] {
+        let mut world = World::of(3);
+        world.create(vec![with_factor("t", 3)]);
+        world.goodbye(1);
+        world.goodbye(2);
+        let before = world.image.partition("t", 0).unwrap().clone();
+        assert_eq!((before.isr.len(), before.elr.len()), (1, 1), "{before:?}");
+        world.ask(set(resource, "1")).unwrap();
+        let after = world.image.partition("t", 0).unwrap();
+        assert_eq!((&after.isr, after.elr.len()), (&before.isr, 0), "{after:?}");
+    }
+}
+
+#[test]
+fn the_default_minimum_falls_with_the_number_of_replicas_and_takes_the_eligible_along() {
+    let mut world = World::of(3);
+    let three = NewTopic {
+        partitions: Some(2),
+        ..with_factor("t", 3)
+    };
+    world.create(vec![three]);
+    world.goodbye(1);
+    world.goodbye(2);
+    assert!((0..2).all(|index| world.image.partition("t", index).unwrap().elr.len() == 1));
+    let single = Command::Reassign(Reassign {
+        partitions: vec![Reassignment {
+            topic: "t".into(),
+            index: 0,
+            replicas: Some(vec![BrokerId(0)]),
+        }],
+        allow_replication_factor_change: true,
+    });
+    world.ask(single).unwrap();
+    let (moved, other) = (
+        world.image.partition("t", 0).unwrap(),
+        world.image.partition("t", 1).unwrap(),
+    );
+    assert_eq!(moved.replicas, [BrokerId(0)]);
+    assert_eq!(
+        (other.isr.len(), other.elr.len()),
+        (1, 0),
+        "one acknowledges alone from here on"
+    );
+}
+
+#[test]
+fn where_nobody_says_a_cluster_of_three_keeps_three_and_acknowledges_with_two() {
+    let minimum = |world: &World, topic: &str| {
+        let topic = world.image.topic(topic).unwrap();
+        crate::configs::in_sync_min(&world.image, &world.settings, topic)
+    };
+    for (brokers, replicas, in_sync) in [(1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 3, 2)] {
+        let mut world = World::with(brokers, Settings::default());
+        let made = world.create(vec![topic("t")]).remove(0).outcome.unwrap();
+        assert_eq!(made.replication_factor, replicas, "{brokers} brokers");
+        assert_eq!(minimum(&world, "t"), in_sync, "{brokers} brokers");
+    }
+    let said = [("min.insync.replicas".to_owned(), "3".to_owned())];
+    let mut world = World::with(3, Settings::new(said.into()).unwrap());
+    world.create(vec![topic("t")]);
+    assert_eq!(minimum(&world, "t"), 3);
+}
+
+#[test]
+fn the_brokers_own_topics_wait_until_as_many_brokers_have_registered_as_they_are_to_have_replicas()
+{
+    let ensure = |name: &str| Command::EnsureInternalTopic { name: name.into() };
+    let mut world = World::with(2, Settings::default().of_cluster(5));
+    let early = world.topics(ensure(CONSUMER_OFFSETS)).remove(0);
+    assert_eq!(error(&early), ErrorName::CoordinatorNotAvailable);
+    let epoch = world.register(2, 1).unwrap();
+    world.heartbeat(2, epoch).unwrap();
+    let made = world.topics(ensure(CONSUMER_OFFSETS)).remove(0);
+    assert_eq!(made.outcome.unwrap().replication_factor, 3);
+
+    let said = [
+        (
+            "transaction.state.log.replication.factor".to_owned(),
+            "2".to_owned(),
+        ),
+        ("transaction.state.log.min.isr".to_owned(), "2".to_owned()),
+    ];
+    let mut world = World::with(2, Settings::new(said.into()).unwrap().of_cluster(5));
+    let made = world.topics(ensure(TRANSACTION_STATE)).remove(0);
+    assert_eq!(made.outcome.unwrap().replication_factor, 2);
+    assert_eq!(
+        world.image.topic(TRANSACTION_STATE).unwrap().config["min.insync.replicas"],
+        "2"
+    );
 }
 
 #[test]

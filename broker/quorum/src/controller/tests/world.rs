@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::command::{
-    Command, CreateTopics, Goodbye, Heartbeat, NewTopic, RegisterBroker, Reply, TopicResult,
+    Command, Cordon, CreateTopics, Goodbye, Heartbeat, NewTopic, RegisterBroker, Reply, TopicResult,
 };
 use crate::configs::Settings;
 use crate::controller::{self, FEATURE_LEVEL, View, decide};
@@ -25,15 +25,21 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A cluster with so many brokers, all alive.
+    /// A cluster with so many brokers, all alive, whose topics have one replica unless they say otherwise.
     pub(super) fn of(brokers: i32) -> Self {
+        let one = ("default.replication.factor".to_owned(), "1".to_owned());
+        Self::with(brokers, Settings::new([one].into()).unwrap())
+    }
+
+    /// A cluster with so many brokers, all alive, and this configuration file.
+    pub(super) fn with(brokers: i32, settings: Settings) -> Self {
         let image = Image::default()
             .apply(1, &controller::formed(ClusterId("c".into())))
             .unwrap();
         let mut world = Self {
             image,
             liveness: Liveness::new(SESSION, Now::default()),
-            settings: Settings::default(),
+            settings,
             now: Now::default(),
         };
         for id in 0..brokers {
@@ -63,7 +69,9 @@ impl World {
                 self.liveness.heard(request.id, *epoch, self.now);
             }
             (Command::Heartbeat(request), _) => {
-                self.liveness.heard(request.id, request.epoch, self.now)
+                self.liveness.heard(request.id, request.epoch, self.now);
+                self.liveness
+                    .knows(request.id, request.epoch, request.feature_level);
             }
             (Command::Goodbye(request), _) => self.liveness.forget(request.id),
             _ => {}
@@ -105,6 +113,8 @@ impl World {
             epoch,
             ready: true,
             stopping: false,
+            feature_level: FEATURE_LEVEL,
+            sizes: Vec::new(),
         }))
     }
 
@@ -115,6 +125,11 @@ impl World {
             epoch,
         }))
         .unwrap();
+    }
+
+    pub(super) fn cordon(&mut self, id: i32, cordoned: bool) {
+        let id = BrokerId(id);
+        self.ask(Command::Cordon(Cordon { id, cordoned })).unwrap();
     }
 
     pub(super) fn epoch(&self, id: i32) -> BrokerEpoch {

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::super::elections::can_lead;
 use super::super::{Decision, View};
-use super::{NEW_PARTITIONS_MAX, REPLICATION_FACTOR_MAX};
+use super::NEW_PARTITIONS_MAX;
 use crate::command::{MorePartitions, NewTopic, Reply, TopicOutcome, TopicResult};
-use crate::configs::{check_topic, cluster_number, topic_def};
+use crate::configs::{check_topic, cluster_number, in_sync_min, in_sync_min_of, topic_def};
 use crate::error::{ControlError, ErrorName};
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, TopicId};
 use crate::image::Image;
@@ -39,11 +39,12 @@ impl<'a> Batch<'a> {
         }
         let candidates = view
             .image
-            .live_brokers()
-            .filter(|broker| !broker.cordoned && !broker.stopping)
+            .brokers()
+            .filter(|broker| !broker.cordoned)
             .map(|broker| Candidate {
                 id: broker.id,
                 rack: broker.rack.clone(),
+                is_away: !broker.can_lead(),
                 topic_leaders: 0,
                 replicas: replicas.get(&broker.id).copied().unwrap_or(0),
             })
@@ -101,12 +102,15 @@ impl<'a> Batch<'a> {
                 .first()
                 .map_or(0, |replicas| replicas.len() as i32),
         };
-        let mut records = vec![Record::TopicCreated(TopicCreated {
+        let replicas = assignments.first().map_or(0, Vec::len);
+        let in_sync_min = in_sync_min_of(&self.image, self.view.settings, &config, replicas);
+        let partitions = self.partitions(id, 0, assignments, in_sync_min);
+        let created = Record::TopicCreated(TopicCreated {
             name: topic.name.clone(),
             id,
             config,
-        })];
-        records.push(self.partitions(id, 0, assignments));
+        });
+        let records = vec![created, partitions];
         self.take(records)?;
         if let Some(collisions) = &mut self.collisions {
             collisions.insert(collision_key(&topic.name), topic.name.clone());
@@ -168,8 +172,10 @@ impl<'a> Batch<'a> {
             ControlError::new(
                 ErrorName::InvalidReplicationFactor,
                 format!(
-                    "replication factor {replication_factor} needs as many brokers; {} are alive and take new replicas",
-                    self.candidates.len()
+                    "replication factor {replication_factor} is larger than the number of brokers that take new replicas: {}, \
+                     of which {} are alive",
+                    self.candidates.len(),
+                    self.candidates.iter().filter(|candidate| !candidate.is_away).count()
                 ),
             )
         })
@@ -249,7 +255,7 @@ impl<'a> Batch<'a> {
                 return wrong("a broker is named twice for one partition".to_owned());
             }
         }
-        check_replication_factor(factor as i64).map(|_| ())
+        Ok(())
     }
 
     pub(super) fn grow(
@@ -301,7 +307,8 @@ impl<'a> Batch<'a> {
             }
         };
         let first = i32::try_from(now).unwrap_or(i32::MAX);
-        let records = vec![self.partitions(topic.id, first, assignments)];
+        let in_sync_min = in_sync_min(&self.image, self.view.settings, &topic);
+        let records = vec![self.partitions(topic.id, first, assignments, in_sync_min)];
         self.take(records)?;
         let outcome = TopicOutcome {
             partitions: more.count,
@@ -310,9 +317,15 @@ impl<'a> Batch<'a> {
         Ok((topic.id, outcome))
     }
 
-    /// New partitions, all in their first epoch. A replica whose broker is away is eligible: it lacks nothing, for there is
-    /// nothing yet.
-    fn partitions(&self, topic: TopicId, first: i32, replicas: Vec<Vec<BrokerId>>) -> Record {
+    /// New partitions, all in their first epoch. A replica whose broker is away is eligible as long as nothing can be
+    /// acknowledged without it: it lacks nothing, for there is nothing yet.
+    fn partitions(
+        &self,
+        topic: TopicId,
+        first: i32,
+        replicas: Vec<Vec<BrokerId>>,
+        in_sync_min: usize,
+    ) -> Record {
         let is_alive = |id: &BrokerId| can_lead(&self.image, *id);
         if replicas.iter().flatten().all(is_alive) {
             let leaders = replicas.iter().map(|replicas| replicas.first().copied());
@@ -324,7 +337,10 @@ impl<'a> Batch<'a> {
             });
         }
         let partition = |(index, replicas): (i32, Vec<BrokerId>)| {
-            let (isr, elr): (Vec<_>, Vec<_>) = replicas.iter().copied().partition(is_alive);
+            let (isr, mut elr): (Vec<_>, Vec<_>) = replicas.iter().copied().partition(is_alive);
+            if isr.len() >= in_sync_min.clamp(1, replicas.len().max(1)) {
+                elr.clear();
+            }
             PartitionState {
                 index,
                 leader: isr.first().copied(),
@@ -376,15 +392,15 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// More replicas than there are brokers are refused when they are placed.
 fn check_replication_factor(count: i64) -> Result<usize, ControlError> {
-    match usize::try_from(count) {
-        Ok(factor) if (1..=i64::from(REPLICATION_FACTOR_MAX)).contains(&count) => Ok(factor),
-        _ => Err(ControlError::new(
+    let factor = usize::try_from(count).ok().filter(|factor| *factor > 0);
+    factor.ok_or_else(|| {
+        ControlError::new(
             ErrorName::InvalidReplicationFactor,
             format!(
-                "replication factor {count}; allowed is {REPLICATION_FACTOR_MAX}, or -1 for the cluster's default: \
-                 partitions are not replicated between brokers yet"
+                "replication factor {count}; allowed is 1 or more, or -1 for the cluster's default"
             ),
-        )),
-    }
+        )
+    })
 }

@@ -82,7 +82,7 @@ impl Cluster {
             first.admit(node(id, 1), &Self::address(id)).await.unwrap();
         }
         if brokers == 3 {
-            while !first.settle().await.unwrap() {
+            while !first.settle(|_| false).await.unwrap() {
                 tokio::task::yield_now().await;
             }
         }

@@ -1,0 +1,216 @@
+//! Leaders are elected and partitions are moved because somebody asks, in a cluster of three of which one is away.
+
+use weir_broker::start::Running;
+use weir_wire::MessageView;
+use weir_wire::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use weir_wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
+use weir_wire::messages::elect_leaders_request::TopicPartitions;
+use weir_wire::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
+use weir_wire::messages::*;
+
+use crate::client::{Client, PATIENCE};
+use crate::cluster::cluster_with;
+
+/// Brokers 0 and 1, and a client of the first; broker 2 is away. Nothing is moved but on request.
+async fn two_of_three() -> (Vec<Running>, Client, tempfile::TempDir) {
+    let (mut brokers, dir) =
+        cluster_with("topics: { auto.leader.rebalance.enable: false }\n").await;
+    brokers.pop().unwrap().stop().await;
+    let client = Client::connect(brokers[0].addresses().kafka).await;
+    (brokers, client, dir)
+}
+
+async fn create(client: &mut Client, name: &str, replicas: &[i32]) {
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.into(),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments: vec![CreatableReplicaAssignment {
+                partition_index: 0,
+                broker_ids: replicas.to_vec(),
+            }],
+            ..CreatableTopic::default()
+        }],
+        ..CreateTopicsRequest::default()
+    };
+    let body = client.call(5, &request).await;
+    let response = CreateTopicsResponseView::decode(&body, 5)
+        .unwrap()
+        .to_owned();
+    assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+}
+
+async fn elect(client: &mut Client, election_type: i8, topic: &str) -> i16 {
+    let request = ElectLeadersRequest {
+        election_type,
+        topic_partitions: Some(vec![TopicPartitions {
+            topic: topic.into(),
+            partitions: vec![0],
+        }]),
+        ..ElectLeadersRequest::default()
+    };
+    let body = client.call(2, &request).await;
+    let response = ElectLeadersResponseView::decode(&body, 2)
+        .unwrap()
+        .to_owned();
+    assert_eq!(response.error_code, 0);
+    response.replica_election_results[0].partition_result[0].error_code
+}
+
+async fn reassign_as(
+    client: &mut Client,
+    version: i16,
+    topic: &str,
+    replicas: Option<&[i32]>,
+    may_change_factor: bool,
+) -> i16 {
+    let request = AlterPartitionReassignmentsRequest {
+        allow_replication_factor_change: may_change_factor,
+        topics: vec![ReassignableTopic {
+            name: topic.into(),
+            partitions: vec![ReassignablePartition {
+                partition_index: 0,
+                replicas: replicas.map(<[i32]>::to_vec),
+            }],
+        }],
+        ..AlterPartitionReassignmentsRequest::default()
+    };
+    let body = client.call(version, &request).await;
+    let response = AlterPartitionReassignmentsResponseView::decode(&body, version)
+        .unwrap()
+        .to_owned();
+    assert_eq!(response.error_code, 0, "{response:?}");
+    response.responses[0].partitions[0].error_code
+}
+
+async fn reassign(client: &mut Client, topic: &str, replicas: Option<&[i32]>) -> i16 {
+    reassign_as(client, 1, topic, replicas, true).await
+}
+
+/// Topic, replicas, those that come and those that go, of all that are under way.
+type Ongoing = Vec<(String, Vec<i32>, Vec<i32>, Vec<i32>)>;
+
+async fn ongoing(client: &mut Client, topics: Option<&[(&str, i32)]>) -> Ongoing {
+    let request = ListPartitionReassignmentsRequest {
+        topics: topics.map(|topics| {
+            let named = topics
+                .iter()
+                .map(|(name, index)| ListPartitionReassignmentsTopics {
+                    name: (*name).to_owned(),
+                    partition_indexes: vec![*index],
+                });
+            named.collect()
+        }),
+        ..ListPartitionReassignmentsRequest::default()
+    };
+    let body = client.call(0, &request).await;
+    let response = ListPartitionReassignmentsResponseView::decode(&body, 0)
+        .unwrap()
+        .to_owned();
+    let topics = response.topics.into_iter().flat_map(|topic| {
+        topic.partitions.into_iter().map(move |partition| {
+            (
+                topic.name.clone(),
+                partition.replicas,
+                partition.adding_replicas,
+                partition.removing_replicas,
+            )
+        })
+    });
+    topics.collect()
+}
+
+#[tokio::test]
+async fn a_partition_is_on_its_way_until_the_new_replica_is_there_or_it_is_called_back() {
+    let (brokers, mut client, _dir) = two_of_three().await;
+    create(&mut client, "t", &[0]).await;
+    assert_eq!(ongoing(&mut client, None).await, []);
+    assert_eq!(
+        reassign(&mut client, "t", None).await,
+        ErrorCode::NoReassignmentInProgress.code()
+    );
+    // Broker 2 is away, so that it does not come to an end by itself.
+    assert_eq!(reassign(&mut client, "t", Some(&[2])).await, 0);
+    let moving = vec![("t".to_owned(), vec![2, 0], vec![2], vec![0])];
+    assert_eq!(ongoing(&mut client, None).await, moving);
+    assert_eq!(ongoing(&mut client, Some(&[("t", 0)])).await, moving);
+    assert_eq!(
+        ongoing(&mut client, Some(&[("t", 1), ("none", 0)])).await,
+        []
+    );
+    assert_eq!(reassign(&mut client, "t", None).await, 0);
+    assert_eq!(ongoing(&mut client, None).await, []);
+    let image = brokers[0].broker().metadata.image();
+    let partition = image.partition("t", 0).unwrap();
+    assert_eq!(partition.replicas, [weir_quorum::BrokerId(0)]);
+}
+
+// KIP-860.
+#[tokio::test]
+async fn who_forbids_another_number_of_replicas_is_heeded() {
+    let (_brokers, mut client, _dir) = two_of_three().await;
+    create(&mut client, "t", &[0, 1]).await;
+    let refused = ErrorCode::InvalidReplicationFactor.code();
+    assert_eq!(
+        reassign_as(&mut client, 1, "t", Some(&[0]), false).await,
+        refused
+    );
+    assert_eq!(
+        reassign_as(&mut client, 1, "t", Some(&[1, 0]), false).await,
+        0
+    );
+    // Version 0 cannot forbid it.
+    assert_eq!(reassign_as(&mut client, 0, "t", Some(&[1]), true).await, 0);
+}
+
+#[tokio::test]
+async fn leaders_are_elected_as_kafka_says() {
+    let (brokers, mut client, _dir) = two_of_three().await;
+    create(&mut client, "t", &[0, 1]).await;
+    let not_needed = ErrorCode::ElectionNotNeeded.code();
+    assert_eq!(elect(&mut client, 0, "t").await, not_needed);
+    assert_eq!(elect(&mut client, 1, "t").await, not_needed);
+    assert_eq!(reassign(&mut client, "t", Some(&[1, 0])).await, 0);
+    let leader = || {
+        brokers[0]
+            .broker()
+            .metadata
+            .image()
+            .partition("t", 0)
+            .unwrap()
+            .leader
+    };
+    assert_eq!(
+        leader(),
+        Some(weir_quorum::BrokerId(0)),
+        "moved on request only"
+    );
+    assert_eq!(elect(&mut client, 0, "t").await, 0);
+    assert_eq!(leader(), Some(weir_quorum::BrokerId(1)));
+    assert_eq!(elect(&mut client, 0, "t").await, not_needed);
+
+    create(&mut client, "away", &[2, 0]).await;
+    let unavailable = ErrorCode::PreferredLeaderNotAvailable.code();
+    assert_eq!(elect(&mut client, 0, "away").await, unavailable);
+    create(&mut client, "alone", &[2]).await;
+    let nobody = ErrorCode::EligibleLeadersNotAvailable.code();
+    assert_eq!(elect(&mut client, 1, "alone").await, nobody);
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_hands_its_leadership_over_before_it_hangs_up() {
+    let (mut brokers, mut client, _dir) = two_of_three().await;
+    create(&mut client, "t", &[1, 0]).await;
+    let metadata = brokers[0].broker().metadata.clone();
+    let epoch = metadata.image().partition("t", 0).unwrap().leader_epoch;
+    brokers.pop().unwrap().stop().await;
+    let moved = metadata.wait_for(PATIENCE, |image| {
+        let partition = image.partition("t", 0);
+        partition.is_some_and(|p| p.leader == Some(weir_quorum::BrokerId(0)))
+    });
+    let image = moved.await.unwrap();
+    assert_eq!(image.partition("t", 0).unwrap().leader_epoch, epoch.next());
+}
