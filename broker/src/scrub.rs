@@ -104,6 +104,7 @@ pub async fn report(broker: &Broker) {
         id: me,
         epoch,
         partitions,
+        ends: Vec::new(),
     });
     if let Err(error) = metadata.control(command).await {
         warn!(%error, "damaged replicas still count");

@@ -367,7 +367,12 @@ impl Partitions {
             partition_epoch: metadata.epoch.0,
             replicas: metadata.replicas.iter().map(replica).collect(),
             isr: metadata.isr.iter().map(wire).collect(),
-            in_sync_min: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+            // While the controller counts on nothing being acknowledged, nothing is, whatever the file here says.
+            in_sync_min: if metadata.is_below_minimum() {
+                usize::MAX
+            } else {
+                usize::try_from(config.min_insync_replicas).unwrap_or(1)
+            },
             promise: match config.durability {
                 Durability::Fsync => Promise::Synced,
                 Durability::Replicated | Durability::Os => Promise::Received,

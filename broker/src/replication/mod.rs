@@ -123,7 +123,7 @@ impl Shared {
 
     /// A broker does not take connections any more.
     fn metadata_suspect(&self, broker: BrokerId) {
-        let _ = broker;
+        self.metadata.suspect(weir_quorum::BrokerId(broker.0));
     }
 
     fn sent(&self, bytes: usize) {

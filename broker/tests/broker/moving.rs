@@ -15,7 +15,7 @@ use crate::cluster::cluster_with;
 
 /// Brokers 0 and 1, and a client of the first; broker 2 is away. Nothing is moved but on request.
 async fn two_of_three() -> (Vec<Running>, Client, tempfile::TempDir) {
-    let (mut brokers, dir) =
+    let (mut brokers, _, dir) =
         cluster_with("topics: { auto.leader.rebalance.enable: false }\n").await;
     brokers.pop().unwrap().stop().await;
     let client = Client::connect(brokers[0].addresses().kafka).await;
