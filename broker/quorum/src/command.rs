@@ -90,7 +90,12 @@ impl Command {
             Self::ReportLost(command) => Some(command.id),
             Self::AlterInSync(command) => Some(command.id),
             Self::AllocateProducerIds(command) => Some(command.id),
-            Self::Cordon(_)
+            Self::Suspect(_)
+            | Self::Drain { .. }
+            | Self::Rebalance { .. }
+            | Self::RaiseFeatureLevel { .. }
+            | Self::ChangeReplicas(_)
+            | Self::Cordon(_)
             | Self::ElectLeaders(_)
             | Self::Reassign(_)
             | Self::CreateTopics(_)

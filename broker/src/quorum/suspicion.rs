@@ -111,7 +111,7 @@ async fn look_into(shared: Arc<Shared>, id: BrokerId, epoch: BrokerEpoch, addres
 pub(crate) async fn refuses(dialer: &Dialer, address: &str) -> bool {
     let connected = async {
         match dialer {
-            Dialer::Tcp => TcpStream::connect(address).await.map(drop),
+            Dialer::Tcp | Dialer::Tls(_) => TcpStream::connect(address).await.map(drop),
             Dialer::Other(dial) => dial.dial(address).await.map(drop),
         }
     };
