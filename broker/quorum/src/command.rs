@@ -90,8 +90,8 @@ impl Command {
             Self::ReportLost(command) => Some(command.id),
             Self::AlterInSync(command) => Some(command.id),
             Self::AllocateProducerIds(command) => Some(command.id),
-            Self::Suspect(_)
-            | Self::Drain { .. }
+            Self::Suspect(command) => Some(command.reporter),
+            Self::Drain { .. }
             | Self::Rebalance { .. }
             | Self::RaiseFeatureLevel { .. }
             | Self::ChangeReplicas(_)

@@ -74,8 +74,12 @@ impl House {
             host: "localhost".into(),
             port: 9092,
         };
-        let values = [("offsets.topic.num.partitions", "3")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let values = [
+            ("offsets.topic.num.partitions", "3"),
+            // The other brokers of a test are not there to replicate.
+            ("offsets.topic.replication.factor", "1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = Settings::new(values.into()).unwrap();
         let metadata = Metadata::solitary(BrokerId(0), kafka, settings.clone())
             .await
