@@ -182,6 +182,27 @@ impl Metadata {
                 .is_some_and(|broker| !broker.fenced)
     }
 
+    /// Waits until this broker's place in the cluster is so, as the image and what is known of the quorum have it.
+    pub async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        let (mut images, mut states) = (self.image.clone(), self.state.clone());
+        loop {
+            images.mark_unchanged();
+            states.mark_unchanged();
+            if is_so(self) {
+                return;
+            }
+            // Either may be the last to change: what a registration comes to is often applied before it is answered.
+            let changed = tokio::select! {
+                changed = images.changed() => changed,
+                changed = states.changed() => changed,
+            };
+            if changed.is_err() {
+                // The quorum's node has stopped, and with it soon this process.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Waits until the image satisfies `condition`, and returns that image; `None` after `patience`.
     pub async fn wait_for(
         &self,

@@ -739,6 +739,32 @@ async fn in_a_larger_cluster_another_broker_votes_for_one_that_leaves() {
     created(&brokers[0], "t", 3).await;
 }
 
+#[tokio::test]
+async fn a_registration_that_is_answered_after_it_was_applied_is_noticed() {
+    let kafka = HostPort {
+        host: "localhost".into(),
+        port: 9092,
+    };
+    let known = Metadata::solitary(BrokerId(0), kafka, one_replica())
+        .await
+        .unwrap();
+    let registered = known.state.borrow().clone();
+    let (state, seen) = tokio::sync::watch::channel(super::State::default());
+    let metadata = Metadata {
+        state: seen,
+        ..known
+    };
+    let mut waiting = Box::pin(metadata.until(Metadata::caught_up));
+    assert!(
+        futures::poll!(&mut waiting).is_pending(),
+        "the image has it already"
+    );
+    state.send_replace(registered);
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("in time");
+}
+
 /// Shown with `--nocapture`; not asserted, since machines differ.
 fn println_elapsed(what: &str, start: Instant) {
     use std::io::Write as _;

@@ -339,13 +339,13 @@ pub async fn start_on<N: Network>(
     member.measure(move || sizes(&measured));
     tasks.spawn(watch_quorum(Arc::clone(&member), on_fatal, stop.clone()));
 
-    until(&metadata, Metadata::caught_up).await;
+    metadata.until(Metadata::caught_up).await;
     let lost = boots.lost(&partitions, &metadata);
     let ends = lost::Boots::ends(&partitions, &lost);
     member.report_lost(lost, ends).await;
     boots.told().map_err(&logs)?;
     member.set_ready(true);
-    until(&metadata, Metadata::is_active).await;
+    metadata.until(Metadata::is_active).await;
     info!(ms = millis(began), "registered and serving");
     clients.spawn(kafka.serve(Arc::clone(&broker), stop_clients.clone()));
     abandon.0.disarm();
@@ -463,21 +463,6 @@ async fn watch_quorum(member: Arc<Member>, on_fatal: OnFatal, stop: Cancellation
     tokio::select! {
         () = stop.cancelled() => {}
         reason = member.failed() => on_fatal(&format!("the metadata quorum's node has stopped: {reason}")),
-    }
-}
-
-/// Waits until the metadata say so.
-async fn until(metadata: &Metadata, is_so: impl Fn(&Metadata) -> bool) {
-    let mut images = metadata.watch();
-    loop {
-        images.mark_unchanged();
-        if is_so(metadata) {
-            return;
-        }
-        if images.changed().await.is_err() {
-            // The quorum's node has stopped, and with it soon this process.
-            std::future::pending::<()>().await;
-        }
     }
 }
 
