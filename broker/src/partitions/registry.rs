@@ -511,6 +511,24 @@ impl Partitions {
         }
     }
 
+    /// Whether this broker leads what the metadata says it leads, but for what it cannot open.
+    #[must_use]
+    pub fn leads_its_own(&self, image: &Image) -> bool {
+        image
+            .partitions_led_by(self.me)
+            .all(|(topic, index, metadata)| {
+                let key = PartitionKey {
+                    topic_id: TopicId(topic.id.0),
+                    partition: PartitionIndex(index),
+                };
+                match self.get(key) {
+                    Ok(partition) => partition.leads(LeaderEpoch(metadata.leader_epoch.0)),
+                    Err(PartitionError::Failed(_)) => true,
+                    Err(PartitionError::NotYet | PartitionError::NotHere) => false,
+                }
+            })
+    }
+
     /// Lets go of every role: who waits for an acknowledgement or for records is told, and finds them elsewhere.
     pub fn retire(&self) {
         for partition in self.all() {

@@ -50,6 +50,9 @@ use crate::transactions::{self, TransactionCoordinators, TransactionsService};
 /// Left free on the data directory's file system, so that metadata and checkpoints can still be written when it is full.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
 
+/// How long clients wait at a start until partitions are led; after that they are told which are not.
+const LEADING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often the high watermarks are written: as the checkpoint is.
 const WATERMARKS_EVERY: Duration = Duration::from_secs(5);
 
@@ -346,6 +349,7 @@ pub async fn start_on<N: Network>(
     boots.told().map_err(&logs)?;
     member.set_ready(true);
     metadata.until(Metadata::is_active).await;
+    leading(&metadata, &broker.partitions).await;
     info!(ms = millis(began), "registered and serving");
     clients.spawn(kafka.serve(Arc::clone(&broker), stop_clients.clone()));
     abandon.0.disarm();
@@ -464,6 +468,17 @@ async fn watch_quorum(member: Arc<Member>, on_fatal: OnFatal, stop: Cancellation
         () = stop.cancelled() => {}
         reason = member.failed() => on_fatal(&format!("the metadata quorum's node has stopped: {reason}")),
     }
+}
+
+/// Waits until what is led here, as the metadata says, takes appends: some milliseconds, in which clients would only be sent away.
+async fn leading(metadata: &Metadata, partitions: &Partitions) {
+    let led = async {
+        while !partitions.leads_its_own(&metadata.image()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    // Those that are not by then are told of by themselves.
+    let _ = tokio::time::timeout(LEADING_PATIENCE, led).await;
 }
 
 /// Writes the high watermarks when they have changed, and in the end.

@@ -267,6 +267,8 @@ impl World {
                 client.owned.clear();
                 client.assigned.clear();
                 client.joined = false;
+                // Nor does it go by an answer that is still on its way: it is told what it has when it joins again.
+                client.waits = None;
             }
         }
     }
