@@ -27,19 +27,17 @@ pub enum Mutant {
     CountReceived = 8,
     /// A follower cuts its log to its high watermark instead of to where it agrees with the leader's (KIP-101).
     TruncateToWatermark = 9,
-    /// A follower takes what a leader of an earlier epoch sends.
-    FollowStaleLeader = 10,
     /// A replica is taken into the in-sync set before it has what the leader had.
-    JoinEarly = 11,
+    JoinEarly = 10,
     /// A follower does not remember the producers of what it is sent.
-    FollowerForgetsProducers = 12,
+    FollowerForgetsProducers = 11,
     /// Any replica that is alive is elected.
-    ElectAnybody = 13,
+    ElectAnybody = 12,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -49,7 +47,6 @@ impl Mutant {
         Self::UnsyncedQuorum,
         Self::CountReceived,
         Self::TruncateToWatermark,
-        Self::FollowStaleLeader,
         Self::JoinEarly,
         Self::FollowerForgetsProducers,
         Self::ElectAnybody,

@@ -164,8 +164,14 @@ impl<'a> Step<'a> {
         self.leader = stays
             .or_else(|| self.first_that_can_lead(&self.isr))
             .or(leader);
-        if Mutant::ElectAnybody.is_active() {
-            elr = self.replicas.clone();
+        if Mutant::ElectAnybody.is_active()
+            && stays.is_none()
+            && let Some(any) =
+                (self.replicas.iter().rev().copied()).find(|id| (self.rules.can_lead)(*id))
+        {
+            self.leader = Some(any);
+            self.isr.push(any);
+            self.isr.dedup();
         }
         if self.leader.is_none()
             && let Some(last) = self.first_that_can_lead(&elr)

@@ -623,10 +623,6 @@ impl Replica {
                 following.inlet = Some(Arc::clone(inlet));
                 Ok(())
             }
-            State::Following(following) if Mutant::FollowStaleLeader.is_active() => {
-                following.inlet = Some(Arc::clone(inlet));
-                Ok(())
-            }
             _ if known < epoch => Err(NotFed::NotYet(epoch.0)),
             _ if known > epoch => Err(NotFed::Over(known.0)),
             _ => Err(NotFed::Another),

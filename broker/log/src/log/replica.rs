@@ -14,6 +14,7 @@ use super::PartitionLog;
 use super::replay::may_be_marker;
 use super::staging::Staged;
 use crate::error::AppendError;
+use crate::mutants::Mutant;
 use crate::producers::Arriving;
 
 #[cfg(test)]
@@ -31,7 +32,10 @@ impl PartitionLog {
         }
         for (place, arriving) in self.following(batches)? {
             let header = arriving.header;
-            let remembered = self.producers.remember(&arriving, now_ms);
+            let remembered = match Mutant::FollowerForgetsProducers.is_active() {
+                true => None,
+                false => self.producers.remember(&arriving, now_ms),
+            };
             self.latest_epoch = Some(header.leader_epoch);
             self.staged_end = header.next_offset();
             self.staged.push(Staged {
