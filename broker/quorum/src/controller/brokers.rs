@@ -156,7 +156,7 @@ fn hands_over_nothing(view: &View<'_>, stopping: BrokerId, records: &[Record]) -
 }
 
 /// Somebody could not reach a broker. Nothing follows from that alone: the controller's loop looks for itself, and what it
-/// finds may make the broker [`unreachable`].
+/// finds may make the broker [`unreachable()`].
 pub(super) fn suspect(view: &View<'_>, request: &Suspect) -> Result<Decision, ControlError> {
     registration(view, request.id, request.epoch)?;
     Ok(Decision::new(Vec::new(), Reply::Done))

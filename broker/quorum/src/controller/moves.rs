@@ -3,7 +3,7 @@
 //!
 //! What is wanted stands in the metadata (a broker is draining, a topic's wanted replicas, rebalancing), and so does what is
 //! under way (a partition's replicas that come and go). [`moves`] compares the two and begins the next moves, a bounded
-//! number at a time; which they are the [`planner`](crate::planner) says, anew each time. So there is nothing to resume after
+//! number at a time; which they are the [`planner`] says, anew each time. So there is nothing to resume after
 //! a crash of anyone, and what is wanted no more ends by saying so.
 
 use std::collections::BTreeMap;

@@ -108,7 +108,7 @@ impl Channels {
         Ok(channel)
     }
 
-    /// A new stream of replication to a broker, which is at `address` (host:port), which its [`incoming`](super::incoming) hands over
+    /// A new stream of replication to a broker, which is at `address` (host:port), which its [`incoming`](super::incoming()) hands over
     /// there. Of a broker whose process is gone this says [`io::ErrorKind::ConnectionRefused`], at once.
     pub(crate) async fn stream(
         &self,

@@ -1,7 +1,7 @@
 //! What brokers and the operator speak over: the one place where connections to and from the quorum's port are made.
 //!
 //! One port, two protocols: gRPC, and streams of replication, which begin with [`STREAM_PREFACE`]. [`Channels`] is the way to
-//! others, [`incoming`] the way from them; nobody else dials or accepts. Both sides of every connection show a certificate
+//! others, [`incoming()`] the way from them; nobody else dials or accepts. Both sides of every connection show a certificate
 //! (`weir-tls`); [`Callers`] says who may call what, and [`speaks_for`] refuses what is said in another broker's name. Without
 //! certificates, which there is in the simulation and in tests of parts of a broker only, nobody is known and everyone may.
 
