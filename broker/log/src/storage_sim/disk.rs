@@ -89,7 +89,7 @@ impl Disk {
         let mut next = 0;
         while let Some(node) = reached.get(next) {
             if let Some(Node::Dir(dir)) = self.nodes.get(node) {
-                reached.extend(dir.seen.values());
+                reached.extend(dir.ever_named());
             }
             next += 1;
         }

@@ -183,6 +183,13 @@ impl DirNode {
         }
     }
 
+    /// The nodes that it names now, or may name after a power cut.
+    pub(super) fn ever_named(&self) -> impl Iterator<Item = u64> {
+        let pending = self.pending.iter().flatten();
+        let names = self.seen.values().chain(self.platter.values()).copied();
+        names.chain(pending.filter_map(|(_, node)| *node))
+    }
+
     pub(super) fn after_power_cut(&self, unsynced: Unsynced, dice: &mut Dice) -> Self {
         let mut platter = self.platter.clone();
         for change in &self.pending {
