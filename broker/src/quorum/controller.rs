@@ -212,7 +212,7 @@ impl Controller {
         for broker in image.live_brokers() {
             reign.look_for(&image, broker.id);
         }
-        let mut settled = false;
+        let (mut settled, mut settle_at) = (false, Instant::now() + SETTLE_EVERY);
         let mut chores = Chores::new(self.quorum.image());
         loop {
             // Who votes depends on who is leaving.
@@ -233,7 +233,9 @@ impl Controller {
                 Some(looked) = reign.looking.join_next() => reign.found(looked).await?,
                 () = tokio::time::sleep_until(expiry) => reign.fence_expired(expiry).await?,
                 () = tokio::time::sleep_until(chores.due()) => chores.run(&reign).await?,
-                () = tokio::time::sleep(SETTLE_EVERY), if !settled => {
+                // At a time, not after a pause: what else there is to do must not put it off for ever.
+                () = tokio::time::sleep_until(settle_at), if !settled => {
+                    settle_at = Instant::now() + SETTLE_EVERY;
                     let image = self.quorum.image();
                     let is_leaving = |id| image.broker(id).is_some_and(|broker| broker.draining);
                     match self.bounded(self.quorum.settle(is_leaving)).await {

@@ -150,6 +150,12 @@ async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
         let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
         build(builder, values)
     };
+    // Until then the cluster stands with the one broker that formed it.
+    let votes = |broker: &Running| broker.broker().metadata.voters().len();
+    until("all to vote", || {
+        brokers.iter().flatten().all(|broker| votes(broker) == 3)
+    })
+    .await;
     let first = idempotent(0, &["a", "b"]);
     for round in 0..3 {
         let running: Vec<&Running> = brokers.iter().flatten().collect();
