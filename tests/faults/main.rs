@@ -3,13 +3,13 @@
 //! `WEIR_FAULTS` says how many faults there are; the few of `make test` take a minute. `WEIR_SEED` makes the same choices again.
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use weir_tests::acknowledged::Producer;
 use weir_tests::clients::Clients;
 use weir_tests::flights;
 use weir_tests::local::Local;
+use weir_tests::log;
 use weir_tests::random::Random;
 use weir_tests::wait;
 
@@ -106,39 +106,10 @@ fn what_is_acknowledged_is_there_whichever_broker_is_killed_or_stopped() {
     let sent = producer.finish_with(|acknowledged| {
         all_led("every partition is led in the end");
         let log = Clients::Here.read_log(&bootstrap, "flights");
-        for (number, (partition, offset)) in acknowledged {
-            let position = usize::try_from(*offset).expect("offsets are positive");
-            let held = log
-                .get(partition)
-                .and_then(|messages| messages.get(position));
-            let held = held.unwrap_or_else(|| {
-                panic!("message {number}, acknowledged at {partition}:{offset}, is gone")
-            });
-            assert!(
-                held.value.starts_with(format!("{number} ").as_bytes()),
-                "another message is where {number} was acknowledged, {partition}:{offset}"
-            );
-        }
+        log::holds_acknowledged(&log, acknowledged);
     });
     let log = Clients::Here.read_log(&bootstrap, "flights");
-    let mut times: BTreeMap<&[u8], u32> = BTreeMap::new();
-    log.values()
-        .flatten()
-        .for_each(|message| *times.entry(&message.value).or_default() += 1);
-    for number in 0..sent {
-        let value = [
-            number.to_string().as_bytes(),
-            b" ",
-            &flights[number % flights.len()].value,
-        ]
-        .concat();
-        assert_eq!(
-            times.remove(value.as_slice()),
-            Some(1),
-            "times that message {number} is in the log"
-        );
-    }
-    assert!(times.is_empty(), "messages that nobody sent: {times:?}");
+    log::holds_each_once(&log, &flights, sent);
     println!("  {sent} messages, each exactly once, after {faults} faults");
 }
 

@@ -30,6 +30,51 @@ pub fn read(lines: &[u8]) -> Result<Log, String> {
     Ok(log)
 }
 
+/// Holds what was acknowledged, each message by its number, against the log.
+///
+/// # Panics
+/// When something is not where it was acknowledged.
+pub fn holds_acknowledged(log: &Log, acknowledged: &BTreeMap<usize, (i32, i64)>) {
+    for (number, (partition, offset)) in acknowledged {
+        let position = usize::try_from(*offset).expect("offsets are positive");
+        let held = log
+            .get(partition)
+            .and_then(|messages| messages.get(position));
+        let held = held.unwrap_or_else(|| {
+            panic!("message {number}, acknowledged at {partition}:{offset}, is gone")
+        });
+        assert!(
+            held.value.starts_with(format!("{number} ").as_bytes()),
+            "another message is where {number} was acknowledged, {partition}:{offset}"
+        );
+    }
+}
+
+/// Holds all that `tests/clients/producer.py` has sent, so many messages, against the log.
+///
+/// # Panics
+/// When a message is not there exactly once, or one is there that nobody sent.
+pub fn holds_each_once(log: &Log, flights: &[Message], sent: usize) {
+    let mut times: BTreeMap<&[u8], u32> = BTreeMap::new();
+    log.values()
+        .flatten()
+        .for_each(|message| *times.entry(&message.value).or_default() += 1);
+    for number in 0..sent {
+        let value = [
+            number.to_string().as_bytes(),
+            b" ",
+            &flights[number % flights.len()].value,
+        ]
+        .concat();
+        assert_eq!(
+            times.remove(value.as_slice()),
+            Some(1),
+            "times that message {number} is in the log"
+        );
+    }
+    assert!(times.is_empty(), "messages that nobody sent: {times:?}");
+}
+
 fn record(line: &[u8]) -> Option<(i32, i64, Message)> {
     let mut words = line.splitn(3, |byte| *byte == b' ');
     let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<i64>().ok();
