@@ -145,11 +145,7 @@ impl Admin for AdminService {
         request: Request<proto::RebalanceRequest>,
     ) -> Result<Response<proto::RebalanceResponse>, Status> {
         let active = request.into_inner().active;
-        let asked = self
-            .broker()?
-            .metadata
-            .control(Command::Rebalance { active });
-        let error = asked.await.err().map(|error| told(error.into()));
+        let error = refusal(self.broker()?, Command::Rebalance { active }).await;
         Ok(Response::new(proto::RebalanceResponse { error }))
     }
 
@@ -158,11 +154,7 @@ impl Admin for AdminService {
         request: Request<proto::RaiseFeatureLevelRequest>,
     ) -> Result<Response<proto::RaiseFeatureLevelResponse>, Status> {
         let level = request.into_inner().level;
-        let asked = self
-            .broker()?
-            .metadata
-            .control(Command::RaiseFeatureLevel { level });
-        let error = asked.await.err().map(|error| told(error.into()));
+        let error = refusal(self.broker()?, Command::RaiseFeatureLevel { level }).await;
         Ok(Response::new(proto::RaiseFeatureLevelResponse { error }))
     }
 
@@ -205,13 +197,18 @@ async fn each_broker(
     }
     let mut results = Vec::with_capacity(brokers.len());
     for id in brokers {
-        let asked = broker.metadata.control(command(BrokerId(id))).await;
         results.push(proto::BrokerResult {
             broker: id,
-            error: asked.err().map(|error| told(error.into())),
+            error: refusal(broker, command(BrokerId(id))).await,
         });
     }
     Ok(Response::new(proto::BrokerResultsResponse { results }))
+}
+
+/// Gives a command; says why it was refused, if it was.
+async fn refusal(broker: &Broker, command: Command) -> Option<proto::Error> {
+    let asked = broker.metadata.control(command).await;
+    asked.err().map(|error| told(error.into()))
 }
 
 fn told(error: ApiError) -> proto::Error {
@@ -219,6 +216,20 @@ fn told(error: ApiError) -> proto::Error {
         code: error.code.name().to_owned(),
         message: error.message,
     }
+}
+
+/// A command about these topics; the errors of those for which it failed.
+async fn failed(
+    broker: &Broker,
+    names: Vec<String>,
+    command: Command,
+) -> HashMap<String, ApiError> {
+    let errors = topic_errors(broker, command).await;
+    names
+        .into_iter()
+        .zip(errors)
+        .filter_map(|(name, error)| Some((name, error?)))
+        .collect()
 }
 
 /// Errors by topic; those that are not in it get the replicas that they are to have, or did not have to.
@@ -240,12 +251,7 @@ async fn replicate(
         topics,
         validate_only,
     });
-    let errors = topic_errors(broker, command).await;
-    names
-        .into_iter()
-        .zip(errors)
-        .filter_map(|(name, error)| Some((name, error?)))
-        .collect()
+    failed(broker, names, command).await
 }
 
 /// Errors by topic; those that are not in it have grown, or did not have to.
@@ -276,12 +282,7 @@ async fn grow(
         topics,
         validate_only,
     });
-    let errors = topic_errors(broker, command).await;
-    names
-        .into_iter()
-        .zip(errors)
-        .filter_map(|(name, error)| Some((name, error?)))
-        .collect()
+    failed(broker, names, command).await
 }
 
 /// Errors by topic; those that are not in it are configured.
