@@ -88,13 +88,14 @@ async fn scrub(broker: &Broker, partition: &Arc<Partition>) {
 pub async fn report(broker: &Broker) {
     let (metadata, me) = (&broker.metadata, broker.metadata.broker_id());
     let image = metadata.image();
-    let damaged = broker.partitions.all().into_iter().filter_map(|partition| {
+    let mut damaged = broker.partitions.all();
+    damaged.retain(|partition| partition.is_damaged());
+    let damaged = damaged.into_iter().filter_map(|partition| {
         let key = partition.key();
         let topic = TopicId(key.topic_id.0);
         let known = image.topic_by_id(topic)?.partition(key.partition.0)?;
         let counts = known.isr.contains(&me) || known.elr.contains(&me);
-        (partition.is_damaged() && counts && known.replicas.len() > 1)
-            .then_some((topic, key.partition.0))
+        (counts && known.replicas.len() > 1).then_some((topic, key.partition.0))
     });
     let partitions: BTreeSet<(TopicId, i32)> = damaged.collect();
     let Some(epoch) = metadata.registration().filter(|_| !partitions.is_empty()) else {

@@ -77,7 +77,16 @@ pub(crate) fn led(
     index: i32,
     client_epoch: i32,
 ) -> Result<Led, NotLed> {
-    let metadata = known(topic, index, client_epoch)?;
+    led_as(broker, topic, index, known(topic, index, client_epoch)?)
+}
+
+/// The partition, if this broker leads it as the metadata says.
+fn led_as(
+    broker: &Broker,
+    topic: &Topic,
+    index: i32,
+    metadata: &weir_quorum::image::Partition,
+) -> Result<Led, NotLed> {
     let epoch = LeaderEpoch(metadata.leader_epoch.0);
     if metadata.leader != Some(broker.metadata.broker_id()) {
         return Err(elsewhere(metadata));
@@ -109,9 +118,8 @@ pub(crate) fn readable(
     let me = broker.metadata.broker_id();
     let metadata = known(topic, index, client_epoch)?;
     if metadata.leader == Some(me) {
-        let led = led(broker, topic, index, client_epoch)?;
         return Ok(Readable {
-            partition: led.partition,
+            partition: led_as(broker, topic, index, metadata)?.partition,
             is_led: true,
             nearer: nearer(image, metadata, rack),
         });

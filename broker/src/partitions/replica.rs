@@ -554,14 +554,14 @@ impl Replica {
         registration: u64,
         ends: Ends,
     ) -> bool {
-        let (now, own) = (self.now(), self.ends());
+        let now = self.now();
         let mut state = self.lock();
         let Some(leading) = state.leading_mut(epoch) else {
             return false;
         };
         let is_out = !leading.leadership.known().isr.contains(&follower);
         let ends = match Mutant::JoinEarly.is_active() && is_out {
-            true => own,
+            true => self.ends(),
             false => ends,
         };
         let moved = leading

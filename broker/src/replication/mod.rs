@@ -7,6 +7,7 @@
 mod frames;
 mod in_sync;
 mod links;
+mod read;
 mod ready;
 mod receive;
 mod send;

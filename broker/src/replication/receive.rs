@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -26,17 +26,15 @@ use weir_wire::batch::batches;
 
 use super::Shared;
 use super::frames::{self, Begin, Channel, ToFollower, ToLeader};
+use super::read;
 use super::ready::{Mark, Marked, Ready};
-use super::send::{PING_EVERY, SILENCE_MAX};
+use super::send::PING_EVERY;
 use crate::net::Stream;
 use crate::partitions::{NotFed, PartitionError, Replica, Wake};
 use crate::quorum::net::Incoming;
 
 /// How long a beginning waits for metadata that the leader has and this broker does not have yet.
 const METADATA_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A buffer's first size; it grows with the frames.
-const READ_BYTES: usize = 128 << 10;
 
 /// One partition that is fed by a stream.
 #[derive(Debug)]
@@ -143,18 +141,8 @@ async fn next(
     reading: &mut ReadHalf<Box<dyn Stream>>,
     buffer: &mut BytesMut,
 ) -> io::Result<ToFollower> {
-    let bad = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    loop {
-        if let Some((kind, body)) = frames::split(buffer).map_err(bad)? {
-            return ToFollower::take(kind, body).map_err(bad);
-        }
-        // The rest of a large frame goes where it is to be.
-        buffer.reserve(frames::missing(buffer).clamp(READ_BYTES / 8, READ_BYTES.max(buffer.len())));
-        // The time is for each part of a frame: a large one may take long over a slow link.
-        if tokio::time::timeout(SILENCE_MAX, reading.read_buf(buffer)).await?? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
+    let (kind, body) = read::next(reading, buffer).await?;
+    ToFollower::take(kind, body).map_err(read::bad)
 }
 
 impl Session<'_> {

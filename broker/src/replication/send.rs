@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use weir_wire::batch::{BatchHeader, filler};
 use super::Shared;
 use super::frames::{self, Begin, Channel, Position, ToFollower, ToLeader};
 use super::links::{Feed, Link};
+use super::read;
 use super::write::write_all;
 use crate::net::Stream;
 use crate::partitions::Progress;
@@ -50,9 +51,6 @@ const MARK_AFTER: Duration = Duration::from_millis(5);
 
 /// Something is sent at least so often.
 pub(super) const PING_EVERY: Duration = Duration::from_millis(500);
-
-/// A stream on which nothing has come for so long is given up.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Before a channel that was refused is begun again; it doubles: most reasons pass at once, and some only with a person.
 const BEGIN_MIN: Duration = Duration::from_millis(20);
@@ -172,10 +170,6 @@ async fn connect(shared: &Shared, link: &Link) -> io::Result<Box<dyn Stream>> {
         .await
 }
 
-fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
 async fn session(
     shared: &Shared,
     link: &Link,
@@ -194,8 +188,7 @@ async fn session(
     writing.write_all(&out).await?;
     writing.flush().await?;
     let mut buffer = BytesMut::new();
-    let welcome = tokio::time::timeout(SILENCE_MAX, next(&mut reading, &mut buffer)).await;
-    let registration = match welcome?? {
+    let registration = match next(&mut reading, &mut buffer).await? {
         ToLeader::Welcome { from, registration } if from == link.to => registration,
         other => {
             return Err(io::Error::new(
@@ -236,15 +229,8 @@ async fn next(
     reading: &mut ReadHalf<Box<dyn Stream>>,
     buffer: &mut BytesMut,
 ) -> io::Result<ToLeader> {
-    loop {
-        if let Some((kind, body)) = frames::split(buffer).map_err(bad)? {
-            return ToLeader::take(kind, body).map_err(bad);
-        }
-        buffer.reserve(4096);
-        if reading.read_buf(buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
+    let (kind, body) = read::next(reading, buffer).await?;
+    ToLeader::take(kind, body).map_err(read::bad)
 }
 
 impl State {
@@ -330,8 +316,7 @@ impl Session<'_> {
         mut buffer: BytesMut,
     ) -> io::Result<()> {
         loop {
-            let said = tokio::time::timeout(SILENCE_MAX, next(reading, &mut buffer)).await??;
-            match said {
+            match next(reading, &mut buffer).await? {
                 ToLeader::Pong => {}
                 ToLeader::Welcome { .. } => {
                     return Err(io::Error::new(

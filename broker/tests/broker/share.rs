@@ -414,22 +414,27 @@ async fn a_limit_of_records_is_kept_when_it_is_meant_so() {
     broker.running.stop().await;
 }
 
-#[tokio::test]
-async fn states_are_kept_for_whoever_leads() {
-    let (broker, mut client, topic) = house().await;
-    assert_eq!(write(&mut client, topic, (0, 5), 3).await, 0);
-    let read = read_share_group_state_request::PartitionData {
+/// Reads the share-partition's state as its leader in this epoch.
+async fn read(client: &mut Client, topic: Uuid, leader_epoch: i32) -> Bytes {
+    let partition = read_share_group_state_request::PartitionData {
         partition: 0,
-        leader_epoch: 6,
+        leader_epoch,
     };
     let request = ReadShareGroupStateRequest {
         group_id: GROUP.to_owned(),
         topics: vec![read_share_group_state_request::ReadStateData {
             topic_id: topic,
-            partitions: vec![read],
+            partitions: vec![partition],
         }],
     };
-    let body = client.call(0, &request).await;
+    client.call(0, &request).await
+}
+
+#[tokio::test]
+async fn states_are_kept_for_whoever_leads() {
+    let (broker, mut client, topic) = house().await;
+    assert_eq!(write(&mut client, topic, (0, 5), 3).await, 0);
+    let body = read(&mut client, topic, 6).await;
     let response = read_response(&body);
     let result = &response.results[0].partitions[0];
     assert_eq!((result.error_code, result.start_offset), (0, 3));
@@ -477,18 +482,7 @@ async fn states_are_kept_for_whoever_leads() {
 async fn a_fetch_is_told_that_its_share_partition_cannot_be_loaded_and_does_not_spin() {
     let (broker, mut client, topic) = house().await;
     // As if a later leader had taken the state over: every load is refused at once.
-    let read = read_share_group_state_request::PartitionData {
-        partition: 0,
-        leader_epoch: 7,
-    };
-    let request = ReadShareGroupStateRequest {
-        group_id: GROUP.to_owned(),
-        topics: vec![read_share_group_state_request::ReadStateData {
-            topic_id: topic,
-            partitions: vec![read],
-        }],
-    };
-    let body = client.call(0, &request).await;
+    let body = read(&mut client, topic, 7).await;
     let result = &read_response(&body).results[0].partitions[0];
     assert_eq!(result.error_code, 0);
     let begun = Instant::now();
