@@ -145,6 +145,14 @@ impl Quorum {
         self.status.clone()
     }
 
+    /// Whether this node leads, and has been heard by a majority so lately that nobody else can lead: voters give no vote to
+    /// another for some time after they have heard from a leader.
+    pub fn is_followed(&self) -> bool {
+        let status = self.status.borrow();
+        let heard = status.heard_by_majority;
+        status.is_leader && heard.is_some_and(|at| at.elapsed() < self.lease)
+    }
+
     /// Whether this node is part of a cluster, as its log says.
     pub async fn is_formed(&self) -> Result<bool, ProposeError> {
         self.raft

@@ -29,6 +29,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
 use crate::partitions::{OfTransaction, Until};
+use crate::quorum::Metadata;
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
 
@@ -156,6 +157,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     response.throttle_time_ms = throttle_time_ms(wait);
     let responder = request.responder();
     let acks = view.acks;
+    let metadata = broker.metadata.clone();
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
     // The request's frame is let go of here: lanes hold what they still need of it.
     drop(request);
@@ -164,6 +166,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let patience = if acks == 0 { Duration::MAX } else { timeout };
         let gathered = outcomes.all(patience).await;
         for ((topic, partition), outcome) in places.into_iter().zip(gathered) {
+            let outcome = outcome.map(|outcome| outcome.map_err(|unfit| refusal(&metadata, unfit)));
             fill(
                 &mut response.responses[topic].partition_responses[partition],
                 outcome,
@@ -400,6 +403,12 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
         current_leader,
         ..PartitionProduceResponse::default()
     }
+}
+
+/// What this leader would refuse, another may have been waiting for.
+fn refusal(metadata: &Metadata, mut unfit: Unfit) -> Unfit {
+    unfit.error.code = metadata.deny(unfit.error.code, ErrorCode::NotLeaderOrFollower);
+    unfit
 }
 
 /// `None`: not acknowledged in time.

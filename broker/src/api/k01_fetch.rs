@@ -318,7 +318,7 @@ impl Fetch {
             }
         };
         let read = match readable {
-            Ok(readable) => self.read(&broker.host, &readable, wanted, look).await,
+            Ok(readable) => self.read(broker, &readable, wanted, look).await,
             Err(not_led) => Err(not_led),
         };
         read.unwrap_or_else(|not_led| {
@@ -335,7 +335,7 @@ impl Fetch {
 
     async fn read(
         &self,
-        host: &Host,
+        broker: &Broker,
         readable: &Readable,
         wanted: &FetchPartitionView,
         look: &mut Look,
@@ -369,6 +369,9 @@ impl Fetch {
             return Ok(data);
         }
         if let Some(diverging) = divergence(partition, wanted) {
+            if !broker.metadata.holds_lease() {
+                return Err(ErrorCode::NotLeaderOrFollower.into());
+            }
             data.diverging_epoch = diverging;
             look.has_error = true;
             return Ok(data);
@@ -379,10 +382,15 @@ impl Fetch {
                 reader.log_start()
             );
             look.has_error = true;
-            let code = match readable.is_led || from < reader.log_start() {
-                true => ErrorCode::OffsetOutOfRange,
+            let code = if from < reader.log_start() {
+                ErrorCode::OffsetOutOfRange
+            } else if readable.is_led {
+                let (code, elsewhere) =
+                    (ErrorCode::OffsetOutOfRange, ErrorCode::NotLeaderOrFollower);
+                broker.metadata.deny(code, elsewhere)
+            } else {
                 // The leader may have it, and it may come here.
-                false => ErrorCode::OffsetNotAvailable,
+                ErrorCode::OffsetNotAvailable
             };
             return Ok(self.refused(wanted.partition, ApiError::new(code, message).into()));
         }
@@ -391,11 +399,11 @@ impl Fetch {
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
         if from < up_to && (bytes_max > 0 || is_first) {
-            let (records, next) = read_batches(host, partition, from..up_to, bytes_max, is_first)
+            let (records, next) = read_batches(&broker.host, partition, from..up_to, bytes_max, is_first)
                 .await
                 .map_err(ApiError::from)?;
             if let Some(aborted) = data.aborted_transactions.as_mut() {
-                *aborted = aborted_transactions(host, partition, from..next)
+                *aborted = aborted_transactions(&broker.host, partition, from..next)
                     .await
                     .map_err(ApiError::from)?;
             }

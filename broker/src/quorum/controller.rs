@@ -428,6 +428,10 @@ impl<'a> Reign<'a> {
     }
 
     async fn command(&mut self, command: &Command) -> Result<Done, Refusal> {
+        if matches!(command, Command::Heartbeat(_)) && !self.controller.quorum.is_followed() {
+            // The answer would confirm that what the broker knows is the newest.
+            return Err(Refusal::NotLeader);
+        }
         for _ in 0..DECIDE_TIMES_MAX {
             let image = self.controller.quorum.image();
             self.listen(&image);

@@ -19,6 +19,7 @@ use weir_quorum::{ClusterId, Command, Incarnation, TopicId};
 use super::client::ControllerClient;
 use super::controller::{Asks, Controller, Desk};
 use super::joining;
+use super::lease::Lease;
 use super::net::{Channels, MESSAGE_BYTES_MAX};
 use super::options::{Options, Pauses};
 use super::registration;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) state: watch::Sender<State>,
     pub(crate) suspicions: Suspicions,
     pub(crate) sizes: OnceLock<Tell>,
+    pub(crate) lease: Lease,
 }
 
 /// Tells how large the replicas of this broker are: partition and bytes.
@@ -167,6 +169,7 @@ impl Member {
         let quorum = Quorum::open(quorum_options, storage.clone(), Arc::new(transport)).await?;
         let (desk, asks) = Desk::new();
         let settings = Arc::new(options.settings.clone());
+        let lease = Lease::new(options.pace.session);
         Ok(Self {
             shared: Arc::new(Shared {
                 options,
@@ -176,6 +179,7 @@ impl Member {
                 state,
                 suspicions,
                 sizes: OnceLock::new(),
+                lease,
             }),
             storage,
             identity: Mutex::new(identity),
@@ -215,6 +219,7 @@ impl Member {
             settings: self.settings.clone(),
             controller: Arc::new(ControllerClient(self.shared.clone())),
             suspicions: self.shared.suspicions.clone(),
+            lease: self.shared.lease.clone(),
         }
     }
 

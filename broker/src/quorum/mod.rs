@@ -13,12 +13,14 @@ use weir_quorum::configs::Settings;
 use weir_quorum::{
     BrokerEpoch, BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
 };
+use weir_wire::ErrorCode;
 
 mod chores;
 mod client;
 mod controller;
 mod entropy;
 mod joining;
+mod lease;
 mod member;
 pub mod net;
 mod options;
@@ -44,6 +46,7 @@ pub struct Metadata {
     settings: Arc<Settings>,
     controller: Arc<dyn Controller>,
     suspicions: suspicion::Suspicions,
+    lease: lease::Lease,
 }
 
 /// What is known about this broker's place in the quorum, besides the image.
@@ -180,6 +183,31 @@ impl Metadata {
                 .borrow()
                 .broker(self.me)
                 .is_some_and(|broker| !broker.fenced)
+    }
+
+    /// Whether the controller has confirmed so lately that this broker knows the newest that no other can lead what it leads.
+    /// Who has no lease must not deny what another leader may have acknowledged: see [`deny`](Self::deny).
+    pub fn holds_lease(&self) -> bool {
+        self.lease.holds()
+    }
+
+    /// What a client is told that this broker, a leader or a coordinator as far as it knows, would refuse with `code` for what it
+    /// lacks. Without a lease another may have it: `elsewhere` makes the client look for the leader and ask again.
+    pub fn deny(&self, code: ErrorCode, elsewhere: ErrorCode) -> ErrorCode {
+        let is_denial = matches!(
+            code,
+            ErrorCode::OffsetOutOfRange
+                | ErrorCode::OutOfOrderSequenceNumber
+                | ErrorCode::InvalidProducerEpoch
+                | ErrorCode::ProducerFenced
+                | ErrorCode::InvalidProducerIdMapping
+                | ErrorCode::InvalidTxnState
+                | ErrorCode::TransactionCoordinatorFenced
+        );
+        match is_denial && !self.holds_lease() {
+            true => elsewhere,
+            false => code,
+        }
     }
 
     /// Waits until this broker's place in the cluster is so, as the image and what is known of the quorum have it.

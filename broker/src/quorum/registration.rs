@@ -146,11 +146,15 @@ impl Registration {
             });
             // A controller that hangs must not use up the session: another may lead by then.
             let attempt = (pace.session / 3).min(pace.proposal);
+            let sent = Instant::now();
             match self.client.control_in(command, pace.session, attempt).await {
-                Ok(Reply::Heartbeat { may_stop, .. }) => self.heard.send_modify(|heard| {
-                    heard.answers += 1;
-                    heard.may_stop = stopping && may_stop;
-                }),
+                Ok(Reply::Heartbeat { may_stop, .. }) => {
+                    self.shared.lease.confirm(sent);
+                    self.heard.send_modify(|heard| {
+                        heard.answers += 1;
+                        heard.may_stop = stopping && may_stop;
+                    });
+                }
                 Ok(other) => tracing::error!(
                     ?other,
                     "the controller answered a heartbeat with something else"

@@ -14,6 +14,7 @@ use weir_quorum::{
     BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
 };
 
+use super::lease::Lease;
 use super::suspicion::Suspicions;
 use super::{Controller, Metadata, State};
 
@@ -89,6 +90,7 @@ impl Metadata {
             controller: Arc::new(controller),
             // Nobody is there to be suspected.
             suspicions: Suspicions::new().0,
+            lease: Lease::endless(),
         })
     }
 }

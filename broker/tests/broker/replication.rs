@@ -9,7 +9,7 @@ use weir_broker::start::{Running, start};
 use weir_log::PartitionKey;
 use weir_wire::batch::BatchBuilder;
 use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use weir_wire::messages::{CreateTopicsRequest, CreateTopicsResponseView};
+use weir_wire::messages::{CreateTopicsRequest, CreateTopicsResponseView, ErrorCode};
 use weir_wire::{MessageView, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 
 use crate::client::{Client, PATIENCE, batch, build, fetch, values};
@@ -17,14 +17,18 @@ use crate::cluster::{cluster, cluster_with};
 
 /// A topic of one partition with three replicas; acknowledged is what two of them have.
 async fn create(client: &mut Client, name: &str) {
+    create_with(client, name, 3, "2").await;
+}
+
+async fn create_with(client: &mut Client, name: &str, factor: i16, min_in_sync: &str) {
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
             name: name.to_owned(),
             num_partitions: 1,
-            replication_factor: 3,
+            replication_factor: factor,
             configs: vec![CreatableTopicConfig {
                 name: "min.insync.replicas".to_owned(),
-                value: Some("2".to_owned()),
+                value: Some(min_in_sync.to_owned()),
             }],
             ..CreatableTopic::default()
         }],
@@ -188,6 +192,55 @@ async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
         .map(|broker| bytes(&partition(broker, "t").unwrap()));
     let log = logs.next().unwrap();
     assert!(logs.all(|other| other == log));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_has_lost_the_quorum_serves_on_and_denies_nothing() {
+    let (brokers, _, _dir) = cluster_with("").await;
+    let votes = |broker: &Running| broker.broker().metadata.voters().len();
+    until("all to vote", || {
+        brokers.iter().all(|broker| votes(broker) == 3)
+    })
+    .await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create_with(&mut client, "t", 1, "1").await;
+    let idempotent = |sequence: i32, value: &str| {
+        let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
+        build(builder, &[value])
+    };
+    let all: Vec<&Running> = brokers.iter().collect();
+    assert_eq!(produce(&all, "t", idempotent(0, "a")).await, 0);
+    let leads = leader(&brokers[0], "t").unwrap();
+    let mut at_leader = Client::connect(brokers[leads].addresses().kafka).await;
+    // It knows that nobody else leads: what is not here is nowhere.
+    let beyond = idempotent(7, "later");
+    let refused = at_leader.produce("t", 0, beyond.clone()).await.error_code;
+    assert_eq!(refused, ErrorCode::OutOfOrderSequenceNumber.code());
+    let refused = at_leader.fetch_from("t", 0, 100).await.error_code;
+    assert_eq!(refused, ErrorCode::OffsetOutOfRange.code());
+
+    let mut alone = None;
+    for (id, broker) in brokers.into_iter().enumerate() {
+        if id == leads {
+            alone = Some(broker);
+        } else {
+            broker.stop().await;
+        }
+    }
+    let alone = alone.unwrap();
+    until("its lease to end", || {
+        !alone.broker().metadata.holds_lease()
+    })
+    .await;
+    let refused = at_leader.produce("t", 0, beyond).await.error_code;
+    assert_eq!(refused, ErrorCode::NotLeaderOrFollower.code());
+    let refused = at_leader.fetch_from("t", 0, 100).await.error_code;
+    assert_eq!(refused, ErrorCode::NotLeaderOrFollower.code());
+    let answer = at_leader.produce("t", 0, idempotent(1, "b")).await;
+    assert_eq!((answer.error_code, answer.base_offset), (0, 1));
+    let answer = at_leader.fetch_from("t", 0, 0).await;
+    assert_eq!(values(&answer), [(0, "a".into()), (1, "b".into())]);
+    alone.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,6 +48,34 @@ pub struct Broker {
     away_ms: u64,
     /// How often it has lost power.
     boots: u64,
+    /// How long its disk takes.
+    speed: DiskSpeed,
+}
+
+/// How long a disk takes to sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskSpeed {
+    /// Mostly no time, now and then as long as one that is busy with something else.
+    Usual,
+    /// Long and longer: much is written, and known to others, that is not on disk.
+    Slow,
+}
+
+impl DiskSpeed {
+    fn sync_ms(self, random: &mut Random) -> u64 {
+        let (short, medium) = match self {
+            Self::Usual => (90, 99),
+            Self::Slow => (10, 60),
+        };
+        let one_of_a_hundred = random.within(0..100);
+        if one_of_a_hundred < short {
+            random.within(1..4)
+        } else if one_of_a_hundred < medium {
+            random.within(4..30)
+        } else {
+            random.within(30..300)
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -112,7 +140,14 @@ impl Clock for SkewedClock {
 impl Broker {
     /// A machine with an empty disk, one of `brokers`.
     #[must_use]
-    pub fn new(id: HostId, brokers: HostId, settings: &str, net: &Net, random: Random) -> Self {
+    pub fn new(
+        id: HostId,
+        brokers: HostId,
+        settings: &str,
+        net: &Net,
+        random: Random,
+        speed: DiskSpeed,
+    ) -> Self {
         let voters = if brokers < 3 { 1 } else { 3 };
         let peers: Vec<String> = (0..voters)
             .map(|id| format!("{}:{QUORUM_PORT}", host_name(id)))
@@ -144,6 +179,7 @@ impl Broker {
             full_until_ms: None,
             away_ms: 0,
             boots: 0,
+            speed,
         }
     }
 
@@ -170,6 +206,24 @@ impl Broker {
         self.process
             .as_ref()
             .is_some_and(|process| lock(&process.told).running.is_some())
+    }
+
+    /// Who has the partition's replicas, as this broker knows it; `None` while that changes, or when it is not known.
+    #[must_use]
+    pub fn holders(&self, topic: &str, index: i32) -> Option<Vec<HostId>> {
+        let process = self.process.as_ref()?;
+        let told = lock(&process.told);
+        let image = told.running.as_ref()?.broker().metadata.image();
+        let metadata = image.partition(topic, index)?;
+        let is_settled = metadata.adding.is_empty() && metadata.removing.is_empty();
+        let ids = metadata.replicas.iter().map(|id| HostId::try_from(id.0).ok());
+        ids.collect::<Option<Vec<_>>>().filter(|_| is_settled)
+    }
+
+    /// Whether it has a log of the partition.
+    #[must_use]
+    pub fn has(&self, topic: &str, index: i32) -> bool {
+        self.replica(topic, index).is_some()
     }
 
     /// What its replica of a partition has: where it begins, its batches as they stand in the log, and whether all replicas are in sync
@@ -207,23 +261,17 @@ impl Broker {
         self.net.power_back(self.id);
         self.net.note("start", &[u64::from(self.id)]);
         let place = self.net.place(self.id);
-        let syncs = self.random.draw();
+        let (syncs, speed) = (self.random.draw(), self.speed);
         let drawn = AtomicU64::new(0);
         let host = Host {
             storage: Arc::new(self.disk.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             entropy: Entropy::seeded(self.random.draw()),
             threads: Threads::One {
-                // Mostly at once, now and then as long as a disk that is busy with something else.
                 sync_takes: Arc::new(move || {
                     let number = drawn.fetch_add(1, Ordering::Relaxed);
                     let mut random = Random::of(syncs.wrapping_add(number));
-                    let ms = match random.within(0..100) {
-                        0..90 => random.within(1..4),
-                        90..99 => random.within(4..30),
-                        _ => random.within(30..300),
-                    };
-                    Duration::from_millis(ms)
+                    Duration::from_millis(speed.sync_ms(&mut random))
                 }),
             },
             dialer: Dialer::Other(Arc::new(place.clone())),
@@ -347,6 +395,16 @@ impl Broker {
         let disk = self.disk.power_cut(unsynced);
         self.boots += 1;
         self.bury(disk);
+    }
+
+    /// Takes the machine away for ever. Another has its name, and an empty disk.
+    pub fn wipe(&mut self) {
+        self.net.note("wipe", &[u64::from(self.id)]);
+        self.net.power_lost(self.id);
+        self.boots += 1;
+        // What was to happen to the old disk is over with it.
+        self.full_until_ms = None;
+        self.bury(SimStorage::new());
     }
 
     fn bury(&mut self, disk: SimStorage) {

@@ -1,7 +1,6 @@
 //! What goes wrong in a life, and when: drawn from the seed before anything happens.
 //!
-//! Faults to come when there is something for them to hit: brokers added and drained, wiped disks, damaged records that a
-//! replica heals (replication); transactions cut in their middle.
+//! Faults to come: brokers added and drained, damaged records that a replica heals, transactions cut in their middle.
 
 use std::path::Path;
 
@@ -19,6 +18,8 @@ pub enum Fault {
     Kill(HostId, u64),
     /// A machine loses power, and is back after so long.
     PowerCut(HostId, Unsynced, u64),
+    /// A machine is lost with its disk; after so long another has its place, with an empty one.
+    Wipe(HostId, u64),
     /// All machines lose power at once.
     Blackout(Unsynced, u64),
     /// A process is told to stop, and started again after so long.
@@ -62,6 +63,13 @@ pub fn draw(random: &mut Random, brokers: HostId, from_ms: u64, to_ms: u64) -> S
     while at < to_ms {
         schedule.push((at, draw_one(random, brokers)));
         at += random.within(1..2 * gap_ms);
+    }
+    // What two disks have is promised to survive the loss of one of them, not of both.
+    if brokers > 1 && random.chance(1, 4) {
+        let broker = HostId::try_from(random.within(0..u64::from(brokers))).unwrap_or(0);
+        let (at, away_ms) = (random.within(from_ms..to_ms), random.within(1..2_500));
+        let before = schedule.partition_point(|(other, _)| *other <= at);
+        schedule.insert(before, (at, Fault::Wipe(broker, away_ms)));
     }
     schedule
 }
@@ -142,6 +150,12 @@ impl Fault {
             Self::PowerCut(id, unsynced, away_ms) => {
                 if let Some(broker) = brokers.get_mut(usize::from(*id)) {
                     broker.cut_power(*unsynced);
+                }
+                return vec![(*id, now_ms + away_ms)];
+            }
+            Self::Wipe(id, away_ms) => {
+                if let Some(broker) = brokers.get_mut(usize::from(*id)) {
+                    broker.wipe();
                 }
                 return vec![(*id, now_ms + away_ms)];
             }

@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use crate::broker::{Broker, Ended, Replica};
-use crate::client::{Admin, Client, Consumer, Member, Producer, metadata_of, read_all};
+use crate::broker::{Broker, DiskSpeed, Ended, Replica};
+use crate::client::{Admin, Client, Consumer, Member, Mover, Producer, metadata_of, read_all};
 use crate::faults::{self, Fault, Schedule};
 use crate::history::{Counts, Place, Shared, Topic};
 use crate::network::{FIRST_CLIENT, HostId, Net};
@@ -87,16 +87,24 @@ impl Life {
         weir_quorum::quorum::seed_thread(random.draw());
         let delay_max_ms = *random.pick(&[1, 2, 5, 20]);
         let net = Net::new(random.fork(), delay_max_ms);
-        let count = if random.chance(1, 3) { 1 } else { 3 };
+        // With a fourth broker there is somewhere to move partitions to.
+        let count = *random.pick(&[1, 1, 3, 3, 3, 4]);
+        let replicas = count.min(3);
+        let speed = *random.pick(&[
+            DiskSpeed::Usual,
+            DiskSpeed::Usual,
+            DiskSpeed::Usual,
+            DiskSpeed::Slow,
+        ]);
         // Small segments, so that logs have many; groups that form quickly.
         let segment_bytes = *random.pick(&[16_384, 65_536, 1 << 20]);
         let settings = format!(
-            "topics: {{ segment.bytes: {segment_bytes}, default.replication.factor: {count}, min.insync.replicas: {} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
+            "topics: {{ segment.bytes: {segment_bytes}, default.replication.factor: {replicas}, min.insync.replicas: {} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
              offsets_partitions: 4 }}\nshutdown_timeout: 2s\n",
-            if count == 3 { 2 } else { 1 }
+            if count == 1 { 1 } else { 2 }
         );
         let brokers = (0..count)
-            .map(|id| Broker::new(id, count, &settings, &net, random.fork()))
+            .map(|id| Broker::new(id, count, &settings, &net, random.fork(), speed))
             .collect();
         let clients = Node::begin(0);
         let history = Shared::new(net.clone());
@@ -206,7 +214,9 @@ impl Life {
         }
         let admin = Admin::new(self.client(), self.history.clone());
         self.clients.spawn(admin.run());
-        count + 1
+        let mover = Mover::new(self.client(), self.history.clone(), self.places.clone());
+        self.clients.spawn(mover.run());
+        count + 2
     }
 
     /// One millisecond.
@@ -361,11 +371,20 @@ impl Life {
         let end_ms = self.net.now_ms() + HEAL_MS;
         for Place(topic, index) in self.places.clone() {
             loop {
+                let known = self.brokers.first();
+                let holders = known.and_then(|broker| broker.holders(&topic, index));
+                let is_holder = |broker: &&Broker| {
+                    let holders = holders.as_ref();
+                    holders.is_some_and(|holders| holders.contains(&broker.id))
+                };
                 let replicas: Vec<_> = self
                     .brokers
                     .iter()
+                    .filter(is_holder)
                     .map(|broker| broker.replica(&topic, index))
                     .collect();
+                let mut others = self.brokers.iter().filter(|broker| !is_holder(broker));
+                let is_left = others.any(|broker| broker.has(&topic, index));
                 let first = replicas.first().cloned().flatten();
                 let is_whole = |replica: &Option<Replica>| {
                     replica
@@ -373,7 +392,7 @@ impl Life {
                         .is_some_and(|replica| replica.is_in_sync && replica.is_committed)
                         && *replica == first
                 };
-                if replicas.iter().all(is_whole) {
+                if !replicas.is_empty() && !is_left && replicas.iter().all(is_whole) {
                     break;
                 }
                 if self.net.now_ms() >= end_ms {
@@ -393,7 +412,7 @@ impl Life {
                         })
                         .collect();
                     self.history.wrong(format!(
-                        "{topic}-{index}: replicas do not agree in the end: {what:?}"
+                        "{topic}-{index}: replicas of {holders:?} do not agree in the end (left elsewhere: {is_left}): {what:?}"
                     ));
                     return;
                 }

@@ -1,10 +1,12 @@
 //! Who leads and who votes, out of openraft's metrics; and the log's size, which openraft does not watch.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use openraft::RaftMetrics;
 use openraft::error::Fatal;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::errors::reason;
 use crate::ids::NodeId;
@@ -21,6 +23,8 @@ pub struct Status {
     pub term: u64,
     /// Whether that is this node.
     pub is_leader: bool,
+    /// When this node, a leader, sent what a majority last said to have heard. That it changes is not told.
+    pub heard_by_majority: Option<Instant>,
     /// The members.
     pub members: Members,
     /// Set when the node has stopped for good: its disk failed, or it met metadata that it does not understand. The
@@ -56,6 +60,7 @@ pub(super) fn follow(
                 (read(me, &metrics), tidying.next(&metrics))
             };
             sender.send_if_modified(|old| {
+                old.heard_by_majority = status.heard_by_majority;
                 let changed = *old != status;
                 *old = status;
                 changed
@@ -88,12 +93,19 @@ fn read(me: NodeId, metrics: &RaftMetrics<NodeId, Peer>) -> Status {
         leader: metrics.current_leader,
         term: metrics.current_term,
         is_leader: metrics.current_leader == Some(me) && metrics.state.is_leader(),
+        heard_by_majority: heard_by_majority(metrics),
         members: members_of(metrics.membership_config.membership()),
         failed: match &metrics.running_state {
             Ok(()) | Err(Fatal::Stopped) => None,
             Err(fatal) => Some(reason(fatal)),
         },
     }
+}
+
+/// Metrics are read as soon as they are reported, so what they count from is now.
+fn heard_by_majority(metrics: &RaftMetrics<NodeId, Peer>) -> Option<Instant> {
+    let since = Duration::from_millis(metrics.millis_since_quorum_ack?);
+    Instant::now().checked_sub(since)
 }
 
 /// What the log needs.

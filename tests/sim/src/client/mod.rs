@@ -8,6 +8,7 @@
 mod admin;
 mod consumer;
 mod member;
+mod mover;
 mod producer;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use weir_wire::{DecodeError, MessageView, Request};
 pub use admin::{Admin, metadata_of};
 pub use consumer::{Consumer, read_all};
 pub use member::Member;
+pub use mover::Mover;
 pub use producer::Producer;
 
 use crate::broker::KAFKA_PORT;
@@ -76,6 +78,12 @@ impl Client {
     pub async fn pause(&mut self) {
         let ms = self.random.within(20..300);
         tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// How many brokers there are.
+    #[must_use]
+    pub fn brokers(&self) -> i32 {
+        i32::from(self.brokers)
     }
 
     /// Any broker.
