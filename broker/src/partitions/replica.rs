@@ -211,7 +211,10 @@ impl fmt::Debug for Replica {
 }
 
 impl Observer for Replica {
-    fn written(&self, _: Offset) {
+    fn written(&self, end: Offset) {
+        if Mutant::CountReceived.is_active() {
+            self.durable(end);
+        }
         if let State::Leading(leading) = &*self.lock() {
             leading.outlets.iter().for_each(|(_, outlet)| outlet.wake());
         }
