@@ -33,11 +33,13 @@ pub enum Mutant {
     FollowerForgetsProducers = 11,
     /// Any replica that is alive is elected.
     ElectAnybody = 12,
+    /// A leader that may have been deposed says that what it does not have is nowhere.
+    DenyWithoutLease = 13,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -50,6 +52,7 @@ impl Mutant {
         Self::JoinEarly,
         Self::FollowerForgetsProducers,
         Self::ElectAnybody,
+        Self::DenyWithoutLease,
     ];
 
     /// Whether this process has the defect.

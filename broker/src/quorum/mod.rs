@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use weir_log::mutants::Mutant;
 use weir_quorum::configs::Settings;
 use weir_quorum::{
     BrokerEpoch, BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
@@ -188,7 +189,7 @@ impl Metadata {
     /// Whether the controller has confirmed so lately that this broker knows the newest that no other can lead what it leads.
     /// Who has no lease must not deny what another leader may have acknowledged: see [`deny`](Self::deny).
     pub fn holds_lease(&self) -> bool {
-        self.lease.holds()
+        self.lease.holds() || Mutant::DenyWithoutLease.is_active()
     }
 
     /// What a client is told that this broker, a leader or a coordinator as far as it knows, would refuse with `code` for what it

@@ -216,7 +216,10 @@ impl Broker {
         let image = told.running.as_ref()?.broker().metadata.image();
         let metadata = image.partition(topic, index)?;
         let is_settled = metadata.adding.is_empty() && metadata.removing.is_empty();
-        let ids = metadata.replicas.iter().map(|id| HostId::try_from(id.0).ok());
+        let ids = metadata
+            .replicas
+            .iter()
+            .map(|id| HostId::try_from(id.0).ok());
         ids.collect::<Option<Vec<_>>>().filter(|_| is_settled)
     }
 

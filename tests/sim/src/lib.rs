@@ -8,6 +8,7 @@ pub mod broker;
 pub mod client;
 pub mod faults;
 pub mod history;
+pub mod ledger;
 pub mod life;
 pub mod network;
 pub mod node;

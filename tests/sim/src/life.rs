@@ -7,9 +7,13 @@
 use std::fmt;
 
 use crate::broker::{Broker, DiskSpeed, Ended, Replica};
-use crate::client::{Admin, Client, Consumer, Member, Mover, Producer, metadata_of, read_all};
+use crate::client::{
+    Admin, Client, CommittedReader, Consumer, Member, Mover, Producer, Transactor, metadata_of,
+    read_all, read_all_committed,
+};
 use crate::faults::{self, Fault, Schedule};
 use crate::history::{Counts, Place, Shared, Topic};
+use crate::ledger::Ledger;
 use crate::network::{FIRST_CLIENT, HostId, Net};
 use crate::node::Node;
 use crate::random::Random;
@@ -17,6 +21,9 @@ use crate::watch;
 
 /// How long a cluster may take to be back, and clients to finish, once nothing goes wrong any more.
 const HEAL_MS: u64 = 60_000;
+
+/// The topic that is written in transactions.
+const TRANSACTED: &str = "payments";
 
 /// What became of a life.
 #[derive(Clone, Debug)]
@@ -35,6 +42,8 @@ pub struct Verdict {
     pub faults: usize,
     /// What clients did.
     pub counts: Counts,
+    /// Transactions whose commit was acknowledged.
+    pub committed: usize,
     /// Its brokers.
     pub brokers: HostId,
 }
@@ -44,12 +53,13 @@ impl fmt::Display for Verdict {
         let counts = &self.counts;
         write!(
             f,
-            "{} brokers, {:.1} s, {} faults, {} batches acknowledged, {} records, {} generations, {} topics, trace {:016x}",
+            "{} brokers, {:.1} s, {} faults, {} batches acknowledged, {} records, {} transactions, {} generations, {} topics, trace {:016x}",
             self.brokers,
             self.virtual_ms as f64 / 1000.0,
             self.faults,
             counts.acked,
             counts.seen,
+            self.committed,
             counts.generations,
             counts.topics,
             self.hash,
@@ -73,6 +83,9 @@ struct Life {
     clients: Node,
     history: Shared,
     places: Vec<Place>,
+    /// What is written in transactions.
+    transacted: Vec<Place>,
+    ledger: Ledger,
     schedule: Schedule,
     faults: usize,
     /// Brokers to be started, and when.
@@ -116,6 +129,8 @@ impl Life {
             clients,
             history,
             places: Vec::new(),
+            transacted: Vec::new(),
+            ledger: Ledger::default(),
             schedule: Vec::new(),
             faults: 0,
             starts: (0..count).map(|id| (id, 1 + u64::from(id) * 20)).collect(),
@@ -124,7 +139,7 @@ impl Life {
     }
 
     fn run(&mut self) {
-        let topics = [("orders", 3), ("events", 2)];
+        let topics = [("orders", 3), ("events", 2), (TRANSACTED, 2)];
         let mut admin = Admin::new(self.client(), self.history.clone());
         let history = self.history.clone();
         self.clients.spawn(async move {
@@ -140,8 +155,11 @@ impl Life {
             return;
         }
         for (name, partitions) in topics {
-            self.places
-                .extend((0..partitions).map(|partition| Place(name.into(), partition)));
+            let places = match name {
+                TRANSACTED => &mut self.transacted,
+                _ => &mut self.places,
+            };
+            places.extend((0..partitions).map(|partition| Place(name.into(), partition)));
         }
         let clients = self.begin_clients();
         let (now_ms, calm_ms) = (self.net.now_ms(), self.random.within(200..2_000));
@@ -177,10 +195,16 @@ impl Life {
         self.history.begin_final_read();
         let reader = read_all(self.client(), self.history.clone(), self.places.clone());
         self.clients.spawn(reader);
-        if !self.until(HEAL_MS, 1) {
+        let (history, ledger) = (self.history.clone(), self.ledger.clone());
+        let reader = read_all_committed(self.client(), history, ledger, self.transacted.clone());
+        self.clients.spawn(reader);
+        if !self.until(HEAL_MS, 2) {
             return self.history.wrong("not everything can be read".into());
         }
         self.history.judge();
+        for wrong in self.ledger.judge() {
+            self.history.wrong(wrong);
+        }
     }
 
     fn is_wrong(&self) -> bool {
@@ -192,6 +216,14 @@ impl Life {
         self.next_client += 1;
         let brokers = HostId::try_from(self.brokers.len()).unwrap_or(1);
         Client::new(host, &self.net, brokers, self.random.fork())
+    }
+
+    fn all_places(&self) -> Vec<Place> {
+        self.places
+            .iter()
+            .chain(&self.transacted)
+            .cloned()
+            .collect()
     }
 
     fn begin_clients(&mut self) -> usize {
@@ -214,9 +246,19 @@ impl Life {
         }
         let admin = Admin::new(self.client(), self.history.clone());
         self.clients.spawn(admin.run());
-        let mover = Mover::new(self.client(), self.history.clone(), self.places.clone());
+        let mover = Mover::new(self.client(), self.history.clone(), self.all_places());
         self.clients.spawn(mover.run());
-        count + 2
+        for _ in 0..self.random.within(0..3) {
+            let (history, ledger) = (self.history.clone(), self.ledger.clone());
+            let transactor =
+                Transactor::new(self.client(), history, ledger, self.transacted.clone());
+            self.clients.spawn(transactor.run());
+            count += 1;
+        }
+        let (history, ledger) = (self.history.clone(), self.ledger.clone());
+        let reader = CommittedReader::new(self.client(), history, ledger, &self.transacted);
+        self.clients.spawn(reader.run());
+        count + 3
     }
 
     /// One millisecond.
@@ -369,7 +411,7 @@ impl Life {
     /// All replicas of every partition must come to be in sync, and be the same byte for byte.
     fn replicas_agree(&mut self) {
         let end_ms = self.net.now_ms() + HEAL_MS;
-        for Place(topic, index) in self.places.clone() {
+        for Place(topic, index) in self.all_places() {
             loop {
                 let known = self.brokers.first();
                 let holders = known.and_then(|broker| broker.holders(&topic, index));
@@ -433,6 +475,7 @@ impl Life {
             virtual_ms: self.net.now_ms(),
             faults: self.faults,
             counts: self.history.counts(),
+            committed: self.ledger.committed_count(),
             brokers: HostId::try_from(self.brokers.len()).unwrap_or(0),
         }
     }

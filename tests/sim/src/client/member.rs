@@ -12,14 +12,14 @@ use weir_wire::messages::offset_commit_request::{
 use weir_wire::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use weir_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use weir_wire::messages::{
-    ErrorCode, FindCoordinatorRequest, FindCoordinatorResponseView, HeartbeatRequest,
-    HeartbeatResponseView, JoinGroupRequest, JoinGroupResponse, JoinGroupResponseView,
-    LeaveGroupRequest, LeaveGroupResponseView, OffsetCommitRequest, OffsetCommitResponseView,
-    OffsetFetchRequest, OffsetFetchResponseView, SyncGroupRequest, SyncGroupResponseView,
+    ErrorCode, HeartbeatRequest, HeartbeatResponseView, JoinGroupRequest, JoinGroupResponse,
+    JoinGroupResponseView, LeaveGroupRequest, LeaveGroupResponseView, OffsetCommitRequest,
+    OffsetCommitResponseView, OffsetFetchRequest, OffsetFetchResponseView, SyncGroupRequest,
+    SyncGroupResponseView,
 };
 
-use super::Client;
-use super::consumer::{Fetched, fetch};
+use super::fetch::{Fetched, Isolation, fetch};
+use super::{Client, CoordinatorOf};
 use crate::history::{Place, Shared};
 
 const SESSION_MS: i32 = 6_000;
@@ -89,13 +89,18 @@ impl Member {
         let mut rounds = self.client.random.within(3..40);
         loop {
             for (place, position) in &mut positions {
-                if let Fetched::Values(values, next, _) =
-                    fetch(&mut self.client, place, *position, 10).await
-                {
-                    for (offset, value) in values {
+                let fetched = fetch(
+                    &mut self.client,
+                    place,
+                    *position,
+                    10,
+                    Isolation::Uncommitted,
+                );
+                if let Fetched::Values(portion) = fetched.await {
+                    for (offset, value) in portion.values {
                         self.history.seen(place, offset, &value);
                     }
-                    *position = next;
+                    *position = portion.next;
                 }
             }
             self.commit(&positions).await?;
@@ -116,21 +121,9 @@ impl Member {
         if let Some(coordinator) = self.coordinator {
             return Ok(coordinator);
         }
-        let request = FindCoordinatorRequest {
-            coordinator_keys: vec![self.group.clone()],
-            ..FindCoordinatorRequest::default()
-        };
-        let broker = self.client.any_broker();
-        let answer = self.client.ask(broker, 4, &request, |body| {
-            FindCoordinatorResponseView::decode(body, 4).map(|view| view.to_owned())
-        });
-        let mut answer = answer.await.map_err(|_| Lost::Coordinator)?;
-        let found = answer.coordinators.pop().ok_or(Lost::Coordinator)?;
-        if found.error_code != 0 {
-            return Err(Lost::Coordinator);
-        }
-        self.coordinator = Some(found.node_id);
-        Ok(found.node_id)
+        let found = self.client.coordinator(&self.group, CoordinatorOf::Group);
+        self.coordinator = found.await;
+        self.coordinator.ok_or(Lost::Coordinator)
     }
 
     async fn join(&mut self) -> Result<JoinGroupResponse, Lost> {

@@ -3,13 +3,16 @@
 //! A client knows the brokers' addresses, asks for metadata when something is not where it was, and tries again until its
 //! work is done. What it was told goes into the history that all clients share ([`Shared`](crate::history::Shared)), where it is judged.
 //!
-//! Transactional producers and members of share groups will be further files here, with their own kinds of events.
+//! Members of share groups will be a further file here, with events of their own.
 
 mod admin;
+mod committed;
 mod consumer;
+mod fetch;
 mod member;
 mod mover;
 mod producer;
+mod transactor;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -20,14 +23,19 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_wire::frame::encode_request;
 use weir_wire::messages::metadata_request::MetadataRequestTopic;
-use weir_wire::messages::{MetadataRequest, MetadataResponse, MetadataResponseView};
+use weir_wire::messages::{
+    FindCoordinatorRequest, FindCoordinatorResponseView, MetadataRequest, MetadataResponse,
+    MetadataResponseView,
+};
 use weir_wire::{DecodeError, MessageView, Request};
 
 pub use admin::{Admin, metadata_of};
+pub use committed::{CommittedReader, read_all_committed};
 pub use consumer::{Consumer, read_all};
 pub use member::Member;
 pub use mover::Mover;
 pub use producer::Producer;
+pub use transactor::Transactor;
 
 use crate::broker::KAFKA_PORT;
 use crate::network::{HostId, HostNet, Net, SimSocket, host_name};
@@ -39,6 +47,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered;
+
+/// What is coordinated.
+#[derive(Clone, Copy, Debug)]
+#[repr(i8)]
+pub enum CoordinatorOf {
+    /// A group.
+    Group = 0,
+    /// A transactional producer.
+    Transactions = 1,
+}
 
 /// What a client stands on.
 #[derive(Debug)]
@@ -173,6 +191,21 @@ impl Client {
     /// What was known of a partition's leader is not so.
     pub fn forget_leader(&mut self, topic: &str, partition: i32) {
         self.leaders.remove(&(topic.to_owned(), partition));
+    }
+
+    /// Who coordinates a group or a transactional producer, as some broker says.
+    pub async fn coordinator(&mut self, key: &str, of: CoordinatorOf) -> Option<i32> {
+        let request = FindCoordinatorRequest {
+            coordinator_keys: vec![key.to_owned()],
+            key_type: of as i8,
+            ..FindCoordinatorRequest::default()
+        };
+        let broker = self.any_broker();
+        let answer = self.ask(broker, 4, &request, |body| {
+            FindCoordinatorResponseView::decode(body, 4).map(|view| view.to_owned())
+        });
+        let found = answer.await.ok()?.coordinators.pop()?;
+        (found.error_code == 0).then_some(found.node_id)
     }
 
     /// A broker's view of a topic, or of all.

@@ -1,0 +1,148 @@
+//! Fetching once, as consumers of both kinds do.
+
+use std::collections::BTreeSet;
+
+use weir_wire::batch::batches;
+use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use weir_wire::messages::fetch_response::AbortedTransaction;
+use weir_wire::messages::{ErrorCode, FetchRequest, FetchResponseView};
+use weir_wire::{MessageView, RecordsPart};
+
+use super::Client;
+use crate::history::Place;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isolation {
+    /// Everything.
+    Uncommitted,
+    /// What no open or aborted transaction wrote.
+    Committed,
+}
+
+/// What one fetch gave.
+pub(super) enum Fetched {
+    /// Values.
+    Values(Portion),
+    /// The position is no offset of the log.
+    OutOfRange,
+    /// Nothing; try again.
+    Nothing,
+}
+
+/// Values, and where to go on.
+#[derive(Debug, Default)]
+pub(super) struct Portion {
+    /// With their offsets.
+    pub(super) values: Vec<(i64, String)>,
+    /// Where to go on.
+    pub(super) next: i64,
+    /// The high watermark.
+    pub(super) high_watermark: i64,
+    /// Below it all transactions are decided.
+    pub(super) last_stable: i64,
+}
+
+/// Fetches once.
+pub(super) async fn fetch(
+    client: &mut Client,
+    place: &Place,
+    position: i64,
+    max_wait_ms: i32,
+    isolation: Isolation,
+) -> Fetched {
+    let Some(leader) = client.leader(&place.0, place.1).await else {
+        client.pause().await;
+        return Fetched::Nothing;
+    };
+    let request = FetchRequest {
+        max_wait_ms,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        isolation_level: i8::from(isolation == Isolation::Committed),
+        topics: vec![FetchTopic {
+            topic: place.0.to_string(),
+            partitions: vec![FetchPartition {
+                partition: place.1,
+                fetch_offset: position,
+                // Small, so that a log is read in many pieces.
+                partition_max_bytes: 4 << 10,
+                ..FetchPartition::default()
+            }],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    };
+    let answer = client.ask(leader, 12, &request, |body| {
+        FetchResponseView::decode(body, 12).map(|view| view.to_owned())
+    });
+    let data = answer
+        .await
+        .ok()
+        .and_then(|mut answer| answer.responses.pop()?.partitions.pop());
+    let Some(data) = data else {
+        client.forget_leader(&place.0, place.1);
+        return Fetched::Nothing;
+    };
+    if data.error_code == ErrorCode::OffsetOutOfRange.code() {
+        return Fetched::OutOfRange;
+    }
+    if data.error_code != 0 {
+        client.forget_leader(&place.0, place.1);
+        return Fetched::Nothing;
+    }
+    let mut bytes = Vec::new();
+    for part in data.records.iter().flat_map(|records| records.parts()) {
+        if let RecordsPart::Bytes(part) = part {
+            bytes.extend_from_slice(part);
+        }
+    }
+    let aborted = data.aborted_transactions.unwrap_or_default();
+    let (values, next) = values(&bytes, position, aborted);
+    Fetched::Values(Portion {
+        values,
+        next,
+        high_watermark: data.high_watermark,
+        last_stable: data.last_stable_offset,
+    })
+}
+
+/// The values from `position` on that no aborted transaction wrote, and where to go on.
+fn values(
+    bytes: &[u8],
+    position: i64,
+    mut aborted: Vec<AbortedTransaction>,
+) -> (Vec<(i64, String)>, i64) {
+    aborted.sort_by_key(|transaction| std::cmp::Reverse(transaction.first_offset));
+    let mut aborting = BTreeSet::new();
+    let (mut values, mut next) = (Vec::new(), position);
+    for batch in batches(bytes) {
+        // The last batch may be cut off, as clients expect.
+        let Ok(batch) = batch else { break };
+        if batch.check().is_err() {
+            return (vec![(-1, "a batch with a wrong checksum".into())], next);
+        }
+        let header = batch.header();
+        let (last, producer) = (header.last_offset().0, header.producer_id.0);
+        next = next.max(last + 1);
+        while let Some(begun) = aborted.pop_if(|transaction| transaction.first_offset <= last) {
+            aborting.insert(begun.producer_id);
+        }
+        if header.attributes.is_control() {
+            // Whatever it says, the transaction is over.
+            aborting.remove(&producer);
+            continue;
+        }
+        if header.attributes.is_transactional() && aborting.contains(&producer) {
+            continue;
+        }
+        let Ok(records) = batch.records() else { break };
+        for record in records.flatten() {
+            if record.offset.0 >= position {
+                let value = String::from_utf8_lossy(record.value.unwrap_or_default());
+                values.push((record.offset.0, value.into_owned()));
+            }
+        }
+    }
+    (values, next)
+}
