@@ -35,11 +35,15 @@ pub enum Mutant {
     ElectAnybody = 12,
     /// A leader that may have been deposed says that what it does not have is nowhere.
     DenyWithoutLease = 13,
+    /// Readers of what is committed are shown what open transactions wrote.
+    ShowUndecided = 14,
+    /// A transaction's marker that could not be written is not written again.
+    MarkOnce = 15,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -53,6 +57,8 @@ impl Mutant {
         Self::FollowerForgetsProducers,
         Self::ElectAnybody,
         Self::DenyWithoutLease,
+        Self::ShowUndecided,
+        Self::MarkOnce,
     ];
 
     /// Whether this process has the defect.

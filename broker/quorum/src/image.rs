@@ -102,6 +102,7 @@ impl Topic {
             last_known: Vec::new(),
             adding: Vec::new(),
             removing: Vec::new(),
+            unclean: None,
         };
         Self {
             name: name.into(),
@@ -151,6 +152,9 @@ pub struct Partition {
     pub adding: Vec<BrokerId>,
     /// Replicas that go when those have everything; they are among `replicas`.
     pub removing: Vec<BrokerId>,
+    /// The last epoch whose leader was elected at the price of what it lacked: what others have from before it, also what was
+    /// acknowledged, is given up where that leader does not have it.
+    pub unclean: Option<LeaderEpoch>,
 }
 
 impl Partition {
@@ -191,6 +195,7 @@ impl Partition {
             last_known: self.last_known.clone(),
             adding: self.adding.clone(),
             removing: self.removing.clone(),
+            unclean: self.unclean,
         }
     }
 
@@ -205,6 +210,7 @@ impl Partition {
             last_known: state.last_known.clone(),
             adding: state.adding.clone(),
             removing: state.removing.clone(),
+            unclean: state.unclean,
         }
     }
 }

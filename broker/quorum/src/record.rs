@@ -278,6 +278,9 @@ pub struct PartitionState {
     /// Replicas that go when those have everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removing: Vec<BrokerId>,
+    /// The last epoch whose leader was elected at the price of what it lacked; absent: none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclean: Option<LeaderEpoch>,
 }
 
 /// See [`Record::TopicDeleted`].

@@ -50,6 +50,8 @@ pub struct Step<'a> {
     leader: Option<BrokerId>,
     /// Elect anew even if the leader may go on.
     is_election: bool,
+    /// The leader leads at the price of what it lacks.
+    is_unclean: bool,
 }
 
 impl<'a> Step<'a> {
@@ -66,6 +68,7 @@ impl<'a> Step<'a> {
             wiped: Vec::new(),
             leader: before.leader,
             is_election: false,
+            is_unclean: false,
         }
     }
 
@@ -113,6 +116,7 @@ impl<'a> Step<'a> {
         self.isr = vec![leader];
         self.leader = Some(leader);
         self.lost = self.replicas.clone();
+        self.is_unclean = true;
         self
     }
 
@@ -243,14 +247,18 @@ impl<'a> Step<'a> {
         let before = self.before;
         let dropped = before.replicas.iter().any(|id| !self.replicas.contains(id));
         let leads_anew = self.leader != before.leader || dropped;
+        let leader_epoch = match leads_anew {
+            true => before.leader_epoch.next(),
+            false => before.leader_epoch,
+        };
         let next = Partition {
             replicas: self.replicas,
             isr: self.isr,
             leader: self.leader,
-            leader_epoch: if leads_anew {
-                before.leader_epoch.next()
-            } else {
-                before.leader_epoch
+            leader_epoch,
+            unclean: match self.is_unclean {
+                true => Some(leader_epoch),
+                false => before.unclean,
             },
             epoch: before.epoch,
             elr,

@@ -407,7 +407,7 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
 
 /// What this leader would refuse, another may have been waiting for.
 fn refusal(metadata: &Metadata, mut unfit: Unfit) -> Unfit {
-    unfit.error.code = metadata.deny(unfit.error.code, ErrorCode::NotLeaderOrFollower);
+    unfit.error.code = metadata.deny(unfit.error.code);
     unfit
 }
 

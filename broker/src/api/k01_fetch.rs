@@ -385,9 +385,7 @@ impl Fetch {
             let code = if from < reader.log_start() {
                 ErrorCode::OffsetOutOfRange
             } else if readable.is_led {
-                let (code, elsewhere) =
-                    (ErrorCode::OffsetOutOfRange, ErrorCode::NotLeaderOrFollower);
-                broker.metadata.deny(code, elsewhere)
+                broker.metadata.deny(ErrorCode::OffsetOutOfRange)
             } else {
                 // The leader may have it, and it may come here.
                 ErrorCode::OffsetNotAvailable
@@ -399,9 +397,10 @@ impl Fetch {
         // However large it is, one batch is given, or a consumer would stand before it for ever.
         let is_first = look.bytes == 0;
         if from < up_to && (bytes_max > 0 || is_first) {
-            let (records, next) = read_batches(&broker.host, partition, from..up_to, bytes_max, is_first)
-                .await
-                .map_err(ApiError::from)?;
+            let (records, next) =
+                read_batches(&broker.host, partition, from..up_to, bytes_max, is_first)
+                    .await
+                    .map_err(ApiError::from)?;
             if let Some(aborted) = data.aborted_transactions.as_mut() {
                 *aborted = aborted_transactions(&broker.host, partition, from..next)
                     .await

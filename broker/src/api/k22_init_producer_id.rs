@@ -34,7 +34,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         expected,
         fresh: None,
     });
-    let (responder, metadata) = (request.responder(), broker.metadata.clone());
+    let responder = request.responder();
     Ok(Answer::later(async move {
         responder.reply(&match asked.await {
             Ok(producer) => InitProducerIdResponse {
@@ -42,15 +42,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 producer_epoch: producer.epoch.0,
                 ..InitProducerIdResponse::default()
             },
-            Err(error) => {
-                let code = match error {
-                    TransactionError::ProducerFenced if responder.version < FENCED_FROM => {
-                        ErrorCode::InvalidProducerEpoch
-                    }
-                    error => error.code(),
-                };
-                refused(metadata.deny(code, ErrorCode::NotCoordinator))
+            Err(TransactionError::ProducerFenced) if responder.version < FENCED_FROM => {
+                refused(ErrorCode::InvalidProducerEpoch)
             }
+            Err(error) => refused(error.code()),
         })
     }))
 }

@@ -119,9 +119,8 @@ fn add(
         partitions: partitions(topics),
     });
     let mut answers = results(topics, |_, _| ErrorCode::None);
-    let metadata = broker.metadata.clone();
     async move {
-        let code = code_of(&metadata, &asked.await, version);
+        let code = code_of(&asked.await, version);
         fill(&mut answers, |_, _| code);
         answers
     }

@@ -32,7 +32,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             }
         };
         responder.reply(&AddOffsetsToTxnResponse {
-            error_code: code_of(&broker.metadata, &outcome, responder.version).code(),
+            error_code: code_of(&outcome, responder.version).code(),
             ..AddOffsetsToTxnResponse::default()
         })
     }))

@@ -31,14 +31,14 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         },
         fresh: None,
     });
-    let (responder, metadata) = (request.responder(), broker.metadata.clone());
+    let responder = request.responder();
     Ok(Answer::later(async move {
         let outcome = asked.await;
         let (producer_id, producer_epoch) = outcome
             .as_ref()
             .map_or((-1, -1), |producer| (producer.id.0, producer.epoch.0));
         responder.reply(&EndTxnResponse {
-            error_code: code_of(&metadata, &outcome, responder.version).code(),
+            error_code: code_of(&outcome, responder.version).code(),
             producer_id,
             producer_epoch,
             ..EndTxnResponse::default()

@@ -4,8 +4,6 @@ use weir_groups::Producer;
 use weir_groups::transactions::TransactionError;
 use weir_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
-use crate::quorum::Metadata;
-
 /// The first version of AddPartitionsToTxn, AddOffsetsToTxn and EndTxn in which a producer that was replaced is told so in
 /// the word made for it.
 const FENCED_FROM: i16 = 2;
@@ -17,19 +15,13 @@ pub(super) const fn producer(id: i64, epoch: i16) -> Producer {
     }
 }
 
-/// The code of an outcome, as a client of this version knows it. What this broker would refuse, another coordinator may have
-/// granted.
-pub(super) fn code_of<T>(
-    metadata: &Metadata,
-    outcome: &Result<T, TransactionError>,
-    version: i16,
-) -> ErrorCode {
-    let code = match outcome {
+/// The code of an outcome, as a client of this version knows it.
+pub(super) fn code_of<T>(outcome: &Result<T, TransactionError>, version: i16) -> ErrorCode {
+    match outcome {
         Ok(_) => ErrorCode::None,
         Err(TransactionError::ProducerFenced) if version < FENCED_FROM => {
             ErrorCode::InvalidProducerEpoch
         }
         Err(error) => error.code(),
-    };
-    metadata.deny(code, ErrorCode::NotCoordinator)
+    }
 }

@@ -308,6 +308,15 @@ impl Replica {
         Ends { received, synced }
     }
 
+    /// What was committed from there on is no more: its loss was accepted when another was elected.
+    pub(crate) fn give_up_above(&self, end: Offset) {
+        // Within the lock: whoever leads by now has its own watermark.
+        let state = self.lock();
+        if !matches!(&*state, State::Leading(_) | State::Promoting(..)) {
+            self.watermark.lower(end);
+        }
+    }
+
     fn advance(&self, end: Offset) {
         self.watermark.advance(end, self.reader().last_stable(end));
     }

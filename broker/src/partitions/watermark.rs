@@ -1,6 +1,6 @@
 //! One partition's high watermark and last stable offset, and who waits for them.
 //!
-//! Both only grow, and they move together: what ends a transaction is a marker in the log, which counts once the high watermark has
+//! Both only grow but where a loss is accepted ([`Watermark::lower`]), and they move together: what ends a transaction is a marker in the log, which counts once the high watermark has
 //! passed it. Whoever moves it (a lane's thread) wakes acknowledgements in the order of their offsets and readers in the
 //! order in which they came; wakers run after the lock is released, and nothing awaits while it is held. The number of waiters
 //! is bounded by the requests in flight, which each connection bounds.
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
+use weir_log::mutants::Mutant;
 use weir_wire::Offset;
 
 /// Something to be done once the watermark has passed an offset (`true`), or once it is certain that nobody here will see it do
@@ -91,6 +92,9 @@ impl Watermark {
     /// The offset below which all transactions are decided.
     #[must_use]
     pub fn stable(&self) -> Offset {
+        if Mutant::ShowUndecided.is_active() {
+            return self.get();
+        }
         Offset(self.stable.load(Ordering::Acquire))
     }
 
@@ -101,6 +105,13 @@ impl Watermark {
             Isolation::ReadUncommitted => self.get(),
             Isolation::ReadCommitted => self.stable(),
         }
+    }
+
+    /// Moves both down to `end`. Nobody waits for them then: this broker leads no more, and its readers look again.
+    pub(super) fn lower(&self, end: Offset) {
+        let _waiting = self.lock();
+        self.stable.fetch_min(end.0, Ordering::AcqRel);
+        self.value.fetch_min(end.0, Ordering::AcqRel);
     }
 
     /// Moves the watermark up to `end` and the last stable offset up to `stable`, and wakes whoever waited for that. One that

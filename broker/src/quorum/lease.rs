@@ -4,7 +4,7 @@
 //! replicated, so nothing is lost by it. But another may lead by then, and know more. What this broker must not do any more is to
 //! deny: an offset beyond the end of its log, or a sequence that does not follow on what it has, may be what the other leader
 //! has acknowledged. Clients take such an answer for final (a consumer starts over, a producer gives up), so without a lease
-//! they are told to look for the leader and ask again.
+//! they are told to look for the leader and ask again. Coordinators, who answer from memory, prove first that they still lead.
 //!
 //! The lease counts from when a heartbeat was sent that the controller answered, and it ends before the controller fences a broker
 //! that has fallen silent: after half a session. The controller answers only while a majority has heard from it so lately that

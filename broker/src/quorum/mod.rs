@@ -192,21 +192,18 @@ impl Metadata {
         self.lease.holds() || Mutant::DenyWithoutLease.is_active()
     }
 
-    /// What a client is told that this broker, a leader or a coordinator as far as it knows, would refuse with `code` for what it
-    /// lacks. Without a lease another may have it: `elsewhere` makes the client look for the leader and ask again.
-    pub fn deny(&self, code: ErrorCode, elsewhere: ErrorCode) -> ErrorCode {
+    /// What a client is told that this broker, a leader as far as it knows, would refuse with `code` for what it lacks. Without a
+    /// lease another may have it: the client is to look for the leader and ask again.
+    pub fn deny(&self, code: ErrorCode) -> ErrorCode {
         let is_denial = matches!(
             code,
             ErrorCode::OffsetOutOfRange
                 | ErrorCode::OutOfOrderSequenceNumber
                 | ErrorCode::InvalidProducerEpoch
-                | ErrorCode::ProducerFenced
-                | ErrorCode::InvalidProducerIdMapping
                 | ErrorCode::InvalidTxnState
-                | ErrorCode::TransactionCoordinatorFenced
         );
         match is_denial && !self.holds_lease() {
-            true => elsewhere,
+            true => ErrorCode::NotLeaderOrFollower,
             false => code,
         }
     }

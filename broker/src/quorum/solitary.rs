@@ -95,6 +95,15 @@ impl Metadata {
     }
 }
 
+#[cfg(test)]
+impl Metadata {
+    /// The same, for a broker that has not heard from the controller for long.
+    pub(crate) fn without_lease(mut self) -> Self {
+        self.lease = Lease::new(Duration::ZERO);
+        self
+    }
+}
+
 #[async_trait]
 impl Controller for Solitary {
     async fn control(&self, command: Command) -> Result<Reply, ControlError> {

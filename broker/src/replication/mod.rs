@@ -11,6 +11,7 @@ mod read;
 mod ready;
 mod receive;
 mod send;
+mod throttle;
 mod write;
 
 use std::io;
@@ -21,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 use weir_log::PartitionKey;
-use weir_wire::BrokerId;
+use weir_wire::{BrokerId, LeaderEpoch};
 
 pub use links::Links;
+pub(crate) use throttle::LeaderDebt;
 
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// A replica may have caught up.
     pub(crate) in_sync: Notify,
+    /// What was sent to replicas that are throttled.
+    pub(crate) debt: LeaderDebt,
 }
 
 impl std::fmt::Debug for Shared {
@@ -120,6 +124,14 @@ impl Shared {
         let partition = topic.and_then(|topic| topic.partition(key.partition.0));
         partition
             .is_some_and(|partition| partition.isr.contains(&me) || partition.elr.contains(&me))
+    }
+
+    /// The last epoch of a partition whose leader was elected at the price of what it lacked.
+    fn unclean_epoch(&self, key: &PartitionKey) -> Option<LeaderEpoch> {
+        let image = self.metadata.image();
+        let topic = image.topic_by_id(weir_quorum::TopicId(key.topic_id.0))?;
+        let partition = topic.partition(key.partition.0)?;
+        partition.unclean.map(|epoch| LeaderEpoch(epoch.0))
     }
 
     /// A broker does not take connections any more.

@@ -364,6 +364,20 @@ async fn begin_one(
         true => Some(high_watermark.clamp(log_start, end)),
         false => agreed,
     };
+    // What this replica has is from before somebody accepted the loss of what the leader of then did not have.
+    let newest = starts.last().map(|(epoch, _)| *epoch);
+    let unclean = shared.unclean_epoch(&reader.key());
+    let is_given_up = unclean.is_some_and(|unclean| newest.is_none_or(|newest| newest < unclean));
+    let high_watermark = match agreed {
+        _ if !is_given_up => high_watermark,
+        Some(agreed) => high_watermark.min(agreed),
+        None => log_start,
+    };
+    if high_watermark < replica.high_watermark() {
+        let known = replica.high_watermark();
+        warn!(partition = %reader.key(), leader = %from, from = %known, to = %high_watermark, "giving up what was committed: the loss was accepted");
+        replica.give_up_above(high_watermark);
+    }
     match agreed.filter(|_| !is_damaged) {
         Some(agreed) if agreed < high_watermark => {
             let (agreed, high_watermark) = (agreed.0, high_watermark.0);

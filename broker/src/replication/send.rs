@@ -29,6 +29,7 @@ use super::Shared;
 use super::frames::{self, Begin, Channel, Position, ToFollower, ToLeader};
 use super::links::{Feed, Link};
 use super::read;
+use super::throttle::Throttle;
 use super::write::write_all;
 use crate::net::Stream;
 use crate::partitions::Progress;
@@ -70,6 +71,8 @@ struct Sending {
     pause: Duration,
     /// Whether it is among those that wait for their turn.
     is_waiting: bool,
+    /// Its rate allows no more before then.
+    held_until: Option<Instant>,
     /// What the follower was told last.
     told: Option<Position>,
     /// Where what was sent ends, and its bytes, oldest first, until it is confirmed.
@@ -108,8 +111,9 @@ struct State {
     flying_bytes: usize,
     /// Feeds that may have something to send.
     waiting: VecDeque<u32>,
-    /// Feeds that are to be begun, and when.
-    begins: BTreeSet<(Instant, u32)>,
+    /// Feeds that are to be begun, or may have more than their rate allowed, and when.
+    due: BTreeSet<(Instant, u32)>,
+    throttle: Option<Throttle>,
 }
 
 /// A read that is over.
@@ -241,12 +245,13 @@ impl State {
             stage: Stage::New(now),
             pause: BEGIN_MIN,
             is_waiting: false,
+            held_until: None,
             told: None,
             flying: VecDeque::new(),
             feed,
         };
         self.sending.insert(id, sending);
-        self.begins.insert((now, id));
+        self.due.insert((now, id));
     }
 
     /// It may have something to send.
@@ -266,7 +271,7 @@ impl State {
             sending.pause = (sending.pause * 2).min(BEGIN_MAX);
             sending.stage = Stage::New(at);
             sending.told = None;
-            self.begins.insert((at, id));
+            self.due.insert((at, id));
         }
         self.forget_flying(id);
     }
@@ -412,8 +417,8 @@ impl Session<'_> {
                 write_all(writing, bytes).await?;
                 continue;
             }
-            let next_begin = self.lock().begins.first().map(|(at, _)| *at);
-            let wake = [marks_due, next_begin, Some(last_sent + PING_EVERY)];
+            let next_due = self.lock().due.first().map(|(at, _)| *at);
+            let wake = [marks_due, next_due, Some(last_sent + PING_EVERY)];
             let wake = wake.into_iter().flatten().min().unwrap_or(now);
             tokio::select! {
                 () = self.link.ready.pushed() => {}
@@ -437,10 +442,18 @@ impl Session<'_> {
             }
         }
         let now = Instant::now();
-        while let Some((at, id)) = state.begins.first().copied()
+        let throttle = state.throttle.get_or_insert_with(|| {
+            let of = |id: weir_wire::BrokerId| weir_quorum::BrokerId(id.0);
+            Throttle::new(of(self.shared.links.me()), of(self.link.to), now)
+        });
+        throttle.heed(
+            self.shared.metadata.image(),
+            self.shared.metadata.settings(),
+        );
+        while let Some((at, id)) = state.due.first().copied()
             && at <= now
         {
-            state.begins.remove(&(at, id));
+            state.due.remove(&(at, id));
             state.wait(id);
         }
         let mut turns = state.waiting.len();
@@ -510,6 +523,17 @@ impl Session<'_> {
             Stage::Live(_) if is_full => More::Yes,
             Stage::Live(next) => {
                 let reader = feed.replica.reader();
+                let now = Instant::now();
+                if sending.held_until.is_some_and(|until| until > now) {
+                    return More::No;
+                }
+                let throttle = state.throttle.as_mut();
+                sending.held_until = throttle
+                    .and_then(|throttle| throttle.until(reader.key(), &self.shared.debt, now));
+                if let Some(until) = sending.held_until {
+                    state.due.insert((until, id));
+                    return More::No;
+                }
                 match reader.try_read(next, progress.log_end, TURN_BYTES, true) {
                     Err(ReadError::WouldBlock) if reads.len() >= READS_MAX => More::Yes,
                     Err(ReadError::WouldBlock) => {
@@ -551,6 +575,9 @@ impl Session<'_> {
                 sending.told = Some(at);
                 let len = bytes.iter().map(Bytes::len).sum();
                 sending.flying.push_back((next_offset, len));
+                if let Some(throttle) = &mut state.throttle {
+                    throttle.sent(sending.feed.replica.reader().key(), &self.shared.debt, len);
+                }
                 out.batches(sending.channel, at, bytes);
                 state.flies(id);
                 More::Yes

@@ -57,6 +57,20 @@ pub(super) fn batches(
     Ok(out.batches)
 }
 
+/// A record that says nothing. It has no key, so that compaction does not keep it, and readers of internal topics pass over it.
+pub(super) fn nothing(now_ms: i64) -> Result<Batch, BatchError> {
+    let mut batch = BatchBuilder::new();
+    batch.push(&NewRecord {
+        timestamp_ms: now_ms,
+        ..NewRecord::default()
+    })?;
+    Ok(Batch {
+        bytes: batch.build(),
+        origin: Origin::Coordinator,
+        verified: None,
+    })
+}
+
 struct Out {
     batches: Vec<Batch>,
     batch: BatchBuilder,

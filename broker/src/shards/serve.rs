@@ -2,9 +2,11 @@
 //!
 //! Owns the machine, its open calls and its appends. What always holds: records are appended in the order in which
 //! they were emitted; everything emitted while appends are under way gathers into the next batch, so that many calls cost
-//! one sync; an open call whose answer is dropped was answered by that.
+//! one sync; an open call whose answer is dropped was answered by that; and nothing is answered from what another coordinator may
+//! have gone beyond: without a lease ([`Metadata::holds_lease`](crate::quorum::Metadata::holds_lease)) an answer waits for an append that begins after it was found, which
+//! only who still leads gets through.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +43,24 @@ pub(super) enum Ended {
     Failed(String),
 }
 
-type Appending = BoxFuture<'static, (Position, Result<(), AppendError>)>;
+/// What an append came to.
+struct Appended {
+    /// Of the last entry in it.
+    position: Position,
+    outcome: Result<(), AppendError>,
+    /// How many-th append it was.
+    number: u64,
+}
+
+type Appending = BoxFuture<'static, Appended>;
+
+/// An answer that waits for an append.
+struct Held<M: Machine> {
+    answer: oneshot::Sender<M::Response>,
+    response: M::Response,
+    /// An append with a higher number will do.
+    above: u64,
+}
 
 /// A loaded shard.
 pub(super) struct Serving<'s, M: Machine> {
@@ -59,6 +78,9 @@ pub(super) struct Serving<'s, M: Machine> {
     /// Of the last entry emitted.
     position: Position,
     appends: FuturesOrdered<Appending>,
+    appends_so_far: u64,
+    /// In the order in which they were found.
+    held: VecDeque<Held<M>>,
     /// The zero of the machine's clock.
     started: Instant,
 }
@@ -91,6 +113,8 @@ impl<'s, M: Machine> Serving<'s, M> {
             pending_bytes: 0,
             position: Position::default(),
             appends: FuturesOrdered::new(),
+            appends_so_far: 0,
+            held: VecDeque::new(),
             started,
         }
     }
@@ -110,8 +134,11 @@ impl<'s, M: Machine> Serving<'s, M> {
             tokio::select! {
                 biased;
                 () = self.shard.stop.cancelled() => return Ended::Stopped,
-                Some((position, appended)) = self.appends.next() => match appended {
-                    Ok(()) => self.machine.durable(position),
+                Some(appended) = self.appends.next() => match appended.outcome {
+                    Ok(()) => {
+                        self.machine.durable(appended.position);
+                        self.release(appended.number);
+                    }
                     Err(error) => return Ended::Failed(error.to_string()),
                 },
                 call = inbox.recv(), if has_room => match call {
@@ -131,18 +158,21 @@ impl<'s, M: Machine> Serving<'s, M> {
     /// answered; everyone else is let go.
     pub(super) async fn settle(&mut self) {
         let mut is_whole = true;
-        while let Some((position, appended)) = self.appends.next().await {
-            is_whole &= appended.is_ok();
+        while let Some(appended) = self.appends.next().await {
+            is_whole &= appended.outcome.is_ok();
             if is_whole {
-                self.machine.durable(position);
+                self.machine.durable(appended.position);
+                self.release(appended.number);
             }
         }
         self.reply();
+        self.held.clear();
     }
 
     /// Waits until nothing that was handed to the log is under way any more. Everyone is let go; the machine is not asked.
     pub(super) async fn abandon(mut self) {
         self.calls.clear();
+        self.held.clear();
         while self.appends.next().await.is_some() {}
     }
 
@@ -178,7 +208,10 @@ impl<'s, M: Machine> Serving<'s, M> {
         if let Some(error) = self.reply() {
             return Err(error.to_string());
         }
-        if !self.pending.is_empty() && self.appends.len() < APPENDS {
+        let last = self.held.back();
+        let is_to_prove = last.is_some_and(|last| last.above == self.appends_so_far);
+        let has_some = is_to_prove || !self.pending.is_empty();
+        if has_some && self.appends.len() < APPENDS {
             self.append().map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -187,10 +220,20 @@ impl<'s, M: Machine> Serving<'s, M> {
     /// Sends the answers and begins the actions that are due, and takes over the entries to append. Tells when one of those cannot be written.
     fn reply(&mut self) -> Option<EncodeError> {
         let effects = self.machine.take_effects();
+        let is_newest = self.shard.shared.metadata.holds_lease() && self.held.is_empty();
         for reply in effects.replies {
-            if let Some(answer) = self.calls.remove(&reply.call) {
+            let Some(answer) = self.calls.remove(&reply.call) else {
+                continue;
+            };
+            if is_newest {
                 // The client may have gone.
                 let _ = answer.send(reply.response);
+            } else {
+                self.held.push_back(Held {
+                    answer,
+                    response: reply.response,
+                    above: self.appends_so_far,
+                });
             }
         }
         for action in effects.actions {
@@ -202,15 +245,23 @@ impl<'s, M: Machine> Serving<'s, M> {
         effects.broken
     }
 
-    /// Hands everything that waits to the log, in order, and follows what becomes of it.
+    /// Sends the answers that waited for this append: what they were found in was the newest there was.
+    fn release(&mut self, number: u64) {
+        while let Some(held) = self.held.pop_front_if(|held| held.above < number) {
+            let _ = held.answer.send(held.response);
+        }
+    }
+
+    /// Hands everything that waits to the log, in order, and follows what becomes of it. Where nothing waits but answers, a record
+    /// that says nothing: that it gets through is what they wait for.
     fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
         let bytes_max =
             usize::try_from(self.partition.config().max_message_bytes).unwrap_or(usize::MAX);
-        let batches = super::batches::batches(
-            &self.pending,
-            self.shard.shared.host.clock.now_ms(),
-            bytes_max,
-        )?;
+        let now_ms = self.shard.shared.host.clock.now_ms();
+        let batches = match self.pending.is_empty() {
+            true => vec![super::batches::nothing(now_ms)?],
+            false => super::batches::batches(&self.pending, now_ms, bytes_max)?,
+        };
         self.pending.clear();
         self.pending_bytes = 0;
         let epoch = self.shard.epoch;
@@ -224,7 +275,8 @@ impl<'s, M: Machine> Serving<'s, M> {
                 .append_as_and_wait(bytes, epoch, origin, verified)
         });
         let queued: Vec<_> = queued.collect();
-        let position = self.position;
+        self.appends_so_far += 1;
+        let (position, number) = (self.position, self.appends_so_far);
         if Mutant::AnswerBeforeDurable.is_active() {
             self.machine.durable(position);
         }
@@ -234,7 +286,11 @@ impl<'s, M: Machine> Serving<'s, M> {
             for appended in queued {
                 outcome = outcome.and(appended.await.map(|_| ()));
             }
-            (position, outcome)
+            Appended {
+                position,
+                outcome,
+                number,
+            }
         }));
         Ok(())
     }

@@ -41,7 +41,7 @@ use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
-use crate::replication;
+use crate::replication::{self, LeaderDebt};
 use crate::scrub;
 use crate::share::{Share, ShareSettings, StatesService};
 use crate::telemetry::Telemetry;
@@ -318,6 +318,7 @@ pub async fn start_on<N: Network>(
         host: broker.host.clone(),
         metrics: Arc::clone(&broker.metrics),
         in_sync: Notify::new(),
+        debt: LeaderDebt::default(),
     };
     tasks.spawn(replication::run(
         Arc::new(replication),

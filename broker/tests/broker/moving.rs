@@ -1,16 +1,21 @@
 //! Leaders are elected and partitions are moved because somebody asks, in a cluster of three of which one is away.
 
 use weir_broker::start::Running;
-use weir_wire::MessageView;
+use weir_log::PartitionKey;
+use weir_quorum::configs;
 use weir_wire::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
 use weir_wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use weir_wire::messages::elect_leaders_request::TopicPartitions;
+use weir_wire::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use weir_wire::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use weir_wire::messages::*;
+use weir_wire::{MessageView, PartitionIndex, TopicId};
 
-use crate::client::{Client, PATIENCE};
+use crate::client::{Client, PATIENCE, batch, eventually};
 use crate::cluster::cluster_with;
 
 /// Brokers 0 and 1, and a client of the first; broker 2 is away. Nothing is moved but on request.
@@ -43,7 +48,7 @@ async fn create(client: &mut Client, name: &str, replicas: &[i32]) {
     assert_eq!(response.topics[0].error_code, 0, "{response:?}");
 }
 
-async fn elect(client: &mut Client, election_type: i8, topic: &str) -> i16 {
+pub(crate) async fn elect(client: &mut Client, election_type: i8, topic: &str) -> i16 {
     let request = ElectLeadersRequest {
         election_type,
         topic_partitions: Some(vec![TopicPartitions {
@@ -213,4 +218,78 @@ async fn a_broker_that_stops_hands_its_leadership_over_before_it_hangs_up() {
     });
     let image = moved.await.unwrap();
     assert_eq!(image.partition("t", 0).unwrap().leader_epoch, epoch.next());
+}
+
+async fn set_leader_rate(client: &mut Client, bytes_per_second: &str) {
+    const BROKER: i8 = 4;
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: BROKER,
+            resource_name: String::new(),
+            configs: vec![AlterableConfig {
+                name: "leader.replication.throttled.rate".into(),
+                config_operation: 0,
+                value: Some(bytes_per_second.into()),
+            }],
+        }],
+        ..IncrementalAlterConfigsRequest::default()
+    };
+    let body = client.call(1, &request).await;
+    let response = IncrementalAlterConfigsResponseView::decode(&body, 1)
+        .unwrap()
+        .to_owned();
+    assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_heeds_the_rate_and_what_is_in_sync_does_not() {
+    let (brokers, _, _dir) = cluster_with("").await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create(&mut client, "moved", &[0]).await;
+    create(&mut client, "other", &[0, 1, 2]).await;
+    let end_at = |broker: usize, topic: &str| {
+        let broker = brokers[broker].broker();
+        let id = broker.metadata.image().topic(topic)?.id;
+        let key = PartitionKey {
+            topic_id: TopicId(id.0),
+            partition: PartitionIndex(0),
+        };
+        let partition = broker.partitions.get(key).ok()?;
+        Some(partition.reader().log_end().0)
+    };
+    let value = "x".repeat(100_000);
+    for number in 0..30 {
+        let answer = client.produce("moved", 0, batch(&[&value])).await;
+        assert_eq!((answer.error_code, answer.base_offset), (0, number));
+    }
+    set_leader_rate(&mut client, "1").await;
+    eventually("the rate is known", async || {
+        let image = brokers[0].broker().metadata.image();
+        let def = configs::broker_def("leader.replication.throttled.rate").unwrap();
+        let settings = brokers[0].broker().metadata.settings();
+        let effective = configs::effective_broker(&image, settings, None, def);
+        (effective.value() == "1").then_some(())
+    })
+    .await;
+    assert_eq!(reassign(&mut client, "moved", Some(&[0, 1])).await, 0);
+    eventually("the first of it to arrive", async || {
+        end_at(1, "moved").filter(|end| *end > 0)
+    })
+    .await;
+    // What is in sync goes on over the same stream, and however long that takes, of the other there is no more.
+    for number in 0..30 {
+        let answer = client.produce("other", 0, batch(&["x"])).await;
+        assert_eq!((answer.error_code, answer.base_offset), (0, number));
+    }
+    assert!(end_at(1, "moved").unwrap() < 30);
+    assert_eq!(ongoing(&mut client, None).await.len(), 1);
+    set_leader_rate(&mut client, "1000000000").await;
+    eventually("the move to end", async || {
+        ongoing(&mut client, None).await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(end_at(1, "moved"), Some(30));
+    for broker in brokers {
+        broker.stop().await;
+    }
 }

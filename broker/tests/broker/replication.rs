@@ -8,7 +8,9 @@ use weir_broker::partitions::Partition;
 use weir_broker::start::{Running, start};
 use weir_log::PartitionKey;
 use weir_wire::batch::BatchBuilder;
-use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use weir_wire::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
 use weir_wire::messages::{CreateTopicsRequest, CreateTopicsResponseView, ErrorCode};
 use weir_wire::{MessageView, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 
@@ -44,6 +46,32 @@ async fn create_with(client: &mut Client, name: &str, factor: i16, min_in_sync: 
         "{:?}",
         response.topics[0].error_message
     );
+}
+
+/// A topic of one partition on these brokers; acknowledged is what those of them have that are in sync.
+async fn create_on(client: &mut Client, name: &str, replicas: &[i32]) {
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.to_owned(),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments: vec![CreatableReplicaAssignment {
+                partition_index: 0,
+                broker_ids: replicas.to_vec(),
+            }],
+            configs: vec![CreatableTopicConfig {
+                name: "min.insync.replicas".to_owned(),
+                value: Some("1".to_owned()),
+            }],
+        }],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    let body = client.call(7, &request).await;
+    let response = CreateTopicsResponseView::decode(&body, 7)
+        .unwrap()
+        .to_owned();
+    assert_eq!(response.topics[0].error_code, 0, "{response:?}");
 }
 
 fn partition(broker: &Running, topic: &str) -> Option<Arc<Partition>> {
@@ -241,6 +269,61 @@ async fn a_leader_that_has_lost_the_quorum_serves_on_and_denies_nothing() {
     let answer = at_leader.fetch_from("t", 0, 0).await;
     assert_eq!(values(&answer), [(0, "a".into()), (1, "b".into())]);
     alone.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_had_more_gives_it_up_after_a_loss_was_accepted() {
+    let (brokers, configs, _dir) = cluster_with("").await;
+    let mut brokers: Vec<Option<Running>> = brokers.into_iter().map(Some).collect();
+    let votes = |broker: &Running| broker.broker().metadata.voters().len();
+    until("all to vote", || {
+        brokers.iter().flatten().all(|broker| votes(broker) == 3)
+    })
+    .await;
+    let back = async |id: usize| {
+        let config = configs[id].clone();
+        let starting = start(config, Arc::new(|what: &str| eprintln!("fatal: {what}")));
+        tokio::time::timeout(PATIENCE, starting)
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    let mut client = Client::connect(brokers[2].as_ref().unwrap().addresses().kafka).await;
+    create_on(&mut client, "t", &[0, 1]).await;
+    let running: Vec<&Running> = brokers.iter().flatten().collect();
+    assert_eq!(produce(&running, "t", batch(&["a"])).await, 0);
+    until("both to be in sync", || in_sync(running[2], "t") == 2).await;
+    brokers[1].take().unwrap().stop().await;
+    let running: Vec<&Running> = brokers.iter().flatten().collect();
+    until("one to be left", || in_sync(running[1], "t") == 1).await;
+    for number in 1..6 {
+        assert_eq!(
+            produce(&running, "t", batch(&["acknowledged"])).await,
+            number
+        );
+    }
+    brokers[0].take().unwrap().stop().await;
+    brokers[1] = Some(back(1).await);
+    // A person would rather go on without them than wait for broker 0.
+    let elected = async {
+        while crate::moving::elect(&mut client, 1, "t").await != 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, elected).await.unwrap();
+    let running: Vec<&Running> = brokers.iter().flatten().collect();
+    assert_eq!(produce(&running, "t", batch(&["instead"])).await, 1);
+    brokers[0] = Some(back(0).await);
+    let running: Vec<&Running> = brokers.iter().flatten().collect();
+    until("the first to be in sync again", || {
+        in_sync(running[2], "t") == 2
+    })
+    .await;
+    let log = |broker: &Running| bytes(&partition(broker, "t").unwrap());
+    assert_eq!(log(running[0]), log(running[1]));
+    for broker in brokers.into_iter().flatten() {
+        broker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -203,6 +203,7 @@ impl Image {
                             last_known: Vec::new(),
                             adding: Vec::new(),
                             removing: Vec::new(),
+                            unclean: None,
                         })
                     }),
             );

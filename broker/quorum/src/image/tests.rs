@@ -51,6 +51,7 @@ fn partition(topic: u8, index: i32) -> Record {
             last_known: Vec::new(),
             adding: Vec::new(),
             removing: Vec::new(),
+            unclean: None,
         }],
     })
 }

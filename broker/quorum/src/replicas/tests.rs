@@ -23,6 +23,7 @@ fn partition(replicas: &[BrokerId]) -> Partition {
         last_known: Vec::new(),
         adding: Vec::new(),
         removing: Vec::new(),
+        unclean: None,
     }
 }
 
@@ -76,6 +77,19 @@ fn a_replica_that_left_while_enough_were_in_sync_is_never_elected() {
     assert_eq!(none.elr, [B, C]);
     let back = step(&none, &[A], |step| step);
     assert_eq!(back.leader, None);
+}
+
+#[test]
+fn an_epoch_that_began_with_an_accepted_loss_is_remembered() {
+    let first = partition(&[A, B, C]);
+    let none = step(&first, &[], |step| step.gone(A).gone(B).gone(C));
+    let led = step(&none, &[B], |step| step.accept_loss(B));
+    assert_eq!((led.leader, led.unclean), (Some(B), Some(led.leader_epoch)));
+    let next = step(&led, &[B, C], |step| step.in_sync(&[B, C]));
+    let next = step(&next, &[C], |step| step.gone(B));
+    assert_eq!((next.leader, next.unclean), (Some(C), led.unclean));
+    assert!(next.leader_epoch > led.leader_epoch);
+    assert_eq!(Partition::from_state(&next.to_state(0)), next);
 }
 
 #[test]

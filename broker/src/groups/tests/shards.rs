@@ -10,7 +10,8 @@ use weir_groups::{
     CallId, Effects, Generation, GroupError, Machine, MonoMs, Now, OFFSETS_TOPIC, Position,
     Replayed, Reply, StoredError,
 };
-use weir_wire::{LeaderEpoch, PartitionIndex};
+use weir_log::PartitionKey;
+use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
 
 use super::{GROUP, House, PAUSE, TOPIC, join};
 use crate::shards::{Refused, Shards};
@@ -205,4 +206,39 @@ async fn many_commits_at_once_are_all_answered() {
         outcome.unwrap();
     }
     assert!(house.committed().await.is_some());
+}
+
+#[tokio::test]
+async fn without_a_lease_a_coordinator_proves_that_it_leads_before_it_answers() {
+    let mut house = House::new().await;
+    house.commit(7).await.unwrap();
+    // The ends of all shards' logs together.
+    let written = |house: &House| -> i64 {
+        let topic = house.image().topic(OFFSETS_TOPIC).unwrap().clone();
+        let ends = (0..topic.partitions.len()).map(|index| {
+            let key = PartitionKey {
+                topic_id: TopicId(topic.id.0),
+                partition: PartitionIndex(i32::try_from(index).unwrap()),
+            };
+            house.partitions.get(key).unwrap().reader().log_end().0
+        });
+        ends.sum()
+    };
+    let before = written(&house);
+    assert_eq!(house.committed().await, Some(7));
+    assert_eq!(
+        written(&house),
+        before,
+        "with a lease there is nothing to prove"
+    );
+
+    house.metadata = house.metadata.clone().without_lease();
+    house.reload().await;
+    let before = written(&house);
+    assert_eq!(house.committed().await, Some(7));
+    assert!(written(&house) > before);
+    house.commit(8).await.unwrap();
+    // What says nothing is passed over when the log is read again.
+    house.reload().await;
+    assert_eq!(house.committed().await, Some(8));
 }

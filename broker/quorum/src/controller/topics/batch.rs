@@ -352,6 +352,7 @@ impl<'a> Batch<'a> {
                 last_known: Vec::new(),
                 adding: Vec::new(),
                 removing: Vec::new(),
+                unclean: None,
             }
         };
         Record::PartitionsSet(PartitionsSet {
