@@ -328,7 +328,7 @@ fn topics(mut section: Section<'_>) -> Result<TopicDefaults, ConfigError> {
         auto_create: section.or("auto.create.topics.enable", false, truth)?,
         controller: {
             let mut said = BTreeMap::new();
-            for name in CONTROLLER_CONFIGS {
+            for name in CLUSTER_CONFIGS {
                 let checked = |value: &str| check_broker_config(name, value);
                 if let Some(value) = section.optional(name, checked)? {
                     said.insert(name.to_owned(), value);
@@ -342,10 +342,12 @@ fn topics(mut section: Section<'_>) -> Result<TopicDefaults, ConfigError> {
     Ok(defaults)
 }
 
-/// What the controller heeds, by Kafka's names, besides topics' own configurations.
-const CONTROLLER_CONFIGS: [&str; 7] = [
+/// What the controller and leaders heed, by Kafka's names, besides topics' own configurations.
+const CLUSTER_CONFIGS: [&str; 9] = [
     "auto.leader.rebalance.enable",
+    "follower.replication.throttled.rate",
     "leader.imbalance.check.interval.seconds",
+    "leader.replication.throttled.rate",
     "offsets.topic.replication.factor",
     "share.coordinator.state.topic.min.isr",
     "share.coordinator.state.topic.replication.factor",

@@ -67,6 +67,18 @@ pub(super) const TABLE: &[Row] = &[
         Kind::Truth,
     ),
     row(
+        &["follower.replication.throttled.rate"],
+        Section::Topics,
+        "follower.replication.throttled.rate",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
+        &["leader.replication.throttled.rate"],
+        Section::Topics,
+        "leader.replication.throttled.rate",
+        Kind::Number(0, ANY, ""),
+    ),
+    row(
         &["leader.imbalance.check.interval.seconds"],
         Section::Topics,
         "leader.imbalance.check.interval.seconds",

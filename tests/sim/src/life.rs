@@ -109,10 +109,15 @@ impl Life {
             DiskSpeed::Usual,
             DiskSpeed::Slow,
         ]);
+        // So slow that moves take seconds, in which everything else may happen.
+        let throttle = match count {
+            4 => *random.pick(&["", ", leader.replication.throttled.rate: 20000"]),
+            _ => "",
+        };
         // Small segments, so that logs have many; groups that form quickly.
         let segment_bytes = *random.pick(&[16_384, 65_536, 1 << 20]);
         let settings = format!(
-            "topics: {{ segment.bytes: {segment_bytes}, default.replication.factor: {replicas}, min.insync.replicas: {} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
+            "topics: {{ segment.bytes: {segment_bytes}, default.replication.factor: {replicas}, min.insync.replicas: {}{throttle} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
              offsets_partitions: 4 }}\nshutdown_timeout: 2s\n",
             if count == 1 { 1 } else { 2 }
         );
