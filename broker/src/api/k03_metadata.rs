@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_quorum::command::{Command, CreateTopics, NewTopic, Reply as Controlled};
 use weir_quorum::image::{Image, Topic};
-use weir_quorum::{ErrorName, configs};
+use weir_quorum::{BrokerId, ErrorName, TopicId, configs};
 use weir_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -40,6 +40,21 @@ struct Query {
     with_cluster_operations: bool,
 }
 
+impl Query {
+    /// Who leads the topics that are asked for by name or id.
+    fn leaders(&self, image: &Image) -> BTreeSet<BrokerId> {
+        let wanted = self.topics.iter().flatten();
+        let topics = wanted.filter_map(|wanted| match wanted {
+            Wanted::Name(name) => image.topic(name),
+            Wanted::Id(id) => image.topic_by_id(TopicId(*id)),
+        });
+        topics
+            .flat_map(|topic| &topic.partitions)
+            .filter_map(|partition| partition.leader)
+            .collect()
+    }
+}
+
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: MetadataRequestView<'_> = request.decode()?;
     // Version 0 knows no null: there an empty list means all.
@@ -65,7 +80,15 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     // Before version 4 a client could not say that it does not want this.
     let may_create = view.allow_auto_topic_creation || request.version < 4;
     if missing.is_empty() || !may_create || !creates(broker, &image) {
-        return request.answer(&answer(broker, &image, &query, &BTreeSet::new()));
+        let mut leaders = query.leaders(&image).into_iter();
+        if !leaders.any(|leader| broker.metadata.is_in_doubt(leader)) {
+            return request.answer(&answer(broker, &image, &query, &BTreeSet::new()));
+        }
+        let (responder, broker) = (request.responder(), Arc::clone(broker));
+        return Ok(Answer::later(async move {
+            let image = broker.metadata.settled(|image| query.leaders(image)).await;
+            responder.reply(&answer(&broker, &image, &query, &BTreeSet::new()))
+        }));
     }
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
@@ -135,7 +158,8 @@ fn answer(
     query: &Query,
     refused: &BTreeSet<String>,
 ) -> MetadataResponse {
-    let brokers = image.live_brokers().map(|broker| {
+    let known = broker.metadata.known_to_clients(image);
+    let brokers = known.map(|broker| {
         let endpoint = leaders::endpoint(broker);
         MetadataResponseBroker {
             node_id: endpoint.id,

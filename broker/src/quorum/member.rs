@@ -16,6 +16,7 @@ use weir_quorum::identity::{Identity, IdentityError};
 use weir_quorum::quorum::{OpenError, ProposeError, Quorum};
 use weir_quorum::{ClusterId, Command, Incarnation, TopicId};
 
+use super::absences::Absences;
 use super::client::ControllerClient;
 use super::controller::{Asks, Controller, Desk};
 use super::joining;
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) suspicions: Suspicions,
     pub(crate) sizes: OnceLock<Tell>,
     pub(crate) lease: Lease,
+    pub(crate) absences: Absences,
 }
 
 /// Tells how large the replicas of this broker are: partition and bytes.
@@ -180,6 +182,7 @@ impl Member {
                 suspicions,
                 sizes: OnceLock::new(),
                 lease,
+                absences: Absences::default(),
             }),
             storage,
             identity: Mutex::new(identity),
@@ -220,6 +223,7 @@ impl Member {
             controller: Arc::new(ControllerClient(self.shared.clone())),
             suspicions: self.shared.suspicions.clone(),
             lease: self.shared.lease.clone(),
+            absences: self.shared.absences.clone(),
         }
     }
 
@@ -294,6 +298,10 @@ impl Member {
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks
             .spawn(async move { stop.run_until_cancelled(follow_status(shared)).await });
+        let absences = self.shared.absences.clone();
+        let (images, stop) = (self.shared.quorum.watch(), self.stop.clone());
+        self.tasks
+            .spawn(async move { stop.run_until_cancelled(absences.follow(images)).await });
         let suspected = self
             .suspected
             .lock()

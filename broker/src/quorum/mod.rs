@@ -4,6 +4,7 @@
 //! [`Member`] is this broker's part in the quorum, owned by whoever starts the broker: it is opened first (its gRPC
 //! service answers from then on), then started (it forms a cluster or joins one), and in the end shut down.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use weir_log::mutants::Mutant;
 use weir_quorum::configs::Settings;
+use weir_quorum::image::Broker;
 use weir_quorum::{
     BrokerEpoch, BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
 };
 use weir_wire::ErrorCode;
 
+mod absences;
 mod chores;
 mod client;
 mod controller;
@@ -48,6 +51,7 @@ pub struct Metadata {
     controller: Arc<dyn Controller>,
     suspicions: suspicion::Suspicions,
     lease: lease::Lease,
+    absences: absences::Absences,
 }
 
 /// What is known about this broker's place in the quorum, besides the image.
@@ -121,7 +125,30 @@ impl Metadata {
     /// A broker's port has refused a connection, so its process may be gone: the controller looks, and fences it at once if
     /// it is. Returns at once; may be called as often as connecting is tried.
     pub fn suspect(&self, broker: BrokerId) {
+        self.absences.doubt(broker);
         self.suspicions.voice(broker);
+    }
+
+    /// Waits for a moment while one of those who lead, as `leaders` finds in the newest image, may just have gone: until another
+    /// leads, or the moment is over.
+    pub async fn settled(&self, leaders: impl Fn(&Image) -> BTreeSet<BrokerId>) -> Arc<Image> {
+        let is_settled = |image: &Arc<Image>| {
+            let mut leaders = leaders(image).into_iter();
+            !leaders.any(|leader| self.absences.is_in_doubt(leader))
+        };
+        let settled = self.wait_for(absences::DOUBT, is_settled).await;
+        settled.unwrap_or_else(|| self.image())
+    }
+
+    /// Whether a broker may have gone a moment ago, though the controller has not said so.
+    pub fn is_in_doubt(&self, broker: BrokerId) -> bool {
+        self.absences.is_in_doubt(broker)
+    }
+
+    /// The brokers that clients are told of, by id: those that are alive, and those that have gone lately.
+    pub fn known_to_clients<'i>(&self, image: &'i Image) -> impl Iterator<Item = &'i Arc<Broker>> {
+        let brokers = image.brokers();
+        brokers.filter(|broker| !broker.fenced || self.absences.is_lately_gone(broker.id))
     }
 
     /// The broker that leads the quorum, if that is known here and the broker is alive: clients are told only live ones.

@@ -14,6 +14,7 @@ use weir_quorum::{
     BrokerId, ClusterId, Command, ControlError, ErrorName, Image, Incarnation, Reply,
 };
 
+use super::absences::Absences;
 use super::lease::Lease;
 use super::suspicion::Suspicions;
 use super::{Controller, Metadata, State};
@@ -91,6 +92,7 @@ impl Metadata {
             // Nobody is there to be suspected.
             suspicions: Suspicions::new().0,
             lease: Lease::endless(),
+            absences: Absences::default(),
         })
     }
 }

@@ -12,8 +12,11 @@ use super::frames::{self, FrameError};
 /// over a slow link.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// The most that is reserved at once; a buffer grows with the frames.
-const READ_BYTES: usize = 128 << 10;
+/// The least that is asked of the stream at once.
+const READ_MIN: usize = 16 << 10;
+
+/// The most that is reserved on a frame's word: what one mostly has at most, so that it is not moved while it arrives.
+const READ_MAX: usize = 1 << 20;
 
 /// The kind and the rest of the next frame. What was read of it stays in the buffer when this is dropped.
 pub(super) async fn next(
@@ -25,7 +28,7 @@ pub(super) async fn next(
             return Ok(frame);
         }
         // The rest of a large frame goes where it is to be.
-        buffer.reserve(frames::missing(buffer).clamp(READ_BYTES / 8, READ_BYTES.max(buffer.len())));
+        buffer.reserve(frames::missing(buffer).clamp(READ_MIN, READ_MAX.max(buffer.len())));
         if tokio::time::timeout(SILENCE_MAX, reading.read_buf(buffer)).await?? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -128,12 +128,18 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming) -> io::Result
             }
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         // What is said is said in one registration.
-        () = is_over => Err(io::Error::other("this broker has registered anew")),
+        () = is_over => return Err(io::Error::other("this broker has registered anew")),
         ended = session.hear(&mut reading, buffer) => ended,
         ended = session.say(&mut writing) => ended,
+    };
+    // It has let go of the stream, or its process is gone; what fell silent says nothing of itself.
+    let fell_silent = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+    if !ended.as_ref().is_err_and(fell_silent) {
+        shared.metadata_suspect(from);
     }
+    ended
 }
 
 /// The next thing that the leader says.
