@@ -4,17 +4,21 @@
 //! reported are medians. The client is the same for both (`tests/bench/kbench`). Weir runs twice: with `durability: os`,
 //! which promises what Kafka promises, and with its default, `durability: fsync`.
 //!
-//! [`broker`] starts and ends brokers ([`kafka`], [`weir`]), [`load`] runs the client, [`work`] is what is measured under
-//! load and [`lifecycle`] what is measured around it, [`bare`] what the
-//! least is that any broker could need, [`report`] writes the tables. Whatever is started here ends with this
-//! process, however that ends.
+//! [`broker`] starts and ends brokers ([`kafka`], [`weir`]), [`load`] runs the client, [`rows`] says what is measured under
+//! load and [`work`] does it, [`lifecycle`] is what is measured around it, [`failover`] what a client sees when a broker ends, [`bare`]
+//! what the least is that any broker could need, [`flame`] where the time goes, [`report`] writes the tables of [`columns`]. Whatever
+//! is started here ends with this process, however that ends.
 
 mod bare;
 mod broker;
+mod columns;
+mod failover;
+mod flame;
 mod kafka;
 mod lifecycle;
 mod load;
 mod report;
+mod rows;
 mod weir;
 mod work;
 
@@ -22,48 +26,106 @@ pub(crate) use kafka::fetch as kafka_jars;
 
 use crate::{Outcome, binaries, images, paths};
 use broker::{Kind, Programs};
+use flame::Profiler;
 use load::Load;
 use report::Results;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// How often each broker has its turn; medians are reported
-    #[arg(long, default_value_t = 3)]
-    rounds: u32,
-    /// One round with less data, in under six minutes: to see that all works, not for figures
+    /// How often each broker has its turn, 3 times by default; medians are reported. Failover: 10 times
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// One round with less data: to see that all works, not for figures
     #[arg(long)]
     quick: bool,
-    /// Only these rows, such as produce-1K-all-p12,start
+    /// What to measure where no rows are named
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::One, Part::Three, Part::LifeCycle])]
+    parts: Vec<Part>,
+    /// Only these rows, such as produce-1K-all-p12,start; a star at the end stands for anything: replicated-*
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these brokers
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
     brokers: Vec<Kind>,
+    /// A release build of weir-broker to measure; it is built if none is given
+    #[arg(long, env = "WEIR_BROKER_BINARY")]
+    weir: Option<PathBuf>,
+    /// Watch Weir's brokers with perf meanwhile, and draw flame graphs into target/bench/flame: of Weir `os` in three rows, unless
+    /// others are named
+    #[arg(long)]
+    flame: bool,
     /// Put the tables into docs/performance.md
     #[arg(long)]
     write: bool,
 }
 
+/// Parts of the benchmark that one wants alone.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Throughput and latency of one broker
+    One,
+    /// The same of three that replicate
+    Three,
+    /// How long nothing is acknowledged when one of three ends
+    Failover,
+    /// Start, rest, recovery, many partitions
+    LifeCycle,
+}
+
 impl Options {
-    fn wants(&self, row: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == row)
+    fn wants(&self, part: Part, row: &str) -> bool {
+        if self.only.is_empty() {
+            return self.parts.contains(&part);
+        }
+        self.only.iter().any(|only| is_meant(only, row))
+    }
+
+    /// Brokers that are asked for, among those of which this is true.
+    fn kinds(&self, among: impl Fn(Kind) -> bool) -> Vec<Kind> {
+        let kinds = self.brokers.iter().copied();
+        kinds.filter(|kind| among(*kind)).collect()
+    }
+
+    fn rounds(&self) -> u32 {
+        if self.quick || self.flame {
+            1
+        } else {
+            self.rounds.unwrap_or(3)
+        }
+    }
+
+    fn rounds_of_failover(&self) -> u32 {
+        if self.quick {
+            1
+        } else {
+            self.rounds.unwrap_or(10)
+        }
     }
 
     fn check(&self) -> Outcome {
-        let rows = work::rows().map(|row| row.name);
+        let rows = rows::all().map(|row| row.name);
         let rows: Vec<String> = rows
             .chain(bare::ROWS.iter().map(|(name, ..)| (*name).to_owned()))
+            .chain(failover::ROWS.iter().map(|row| row.name.to_owned()))
             .chain(lifecycle::ROWS.iter().map(|(name, _)| (*name).to_owned()))
             .collect();
-        match self.only.iter().find(|only| !rows.contains(only)) {
+        let unknown = |only: &&String| !rows.iter().any(|row| is_meant(only, row));
+        match self.only.iter().find(unknown) {
             Some(unknown) => {
                 Err(format!("no row {unknown:?}; there are:\n  {}", rows.join("\n  ")).into())
             }
             None => Ok(()),
         }
+    }
+}
+
+fn is_meant(only: &str, row: &str) -> bool {
+    match only.strip_suffix('*') {
+        Some(beginning) => row.starts_with(beginning),
+        None => row == only,
     }
 }
 
@@ -74,52 +136,53 @@ fn folder() -> PathBuf {
 
 /// Measures, prints the tables, and fails if anything that was asked of a broker failed.
 pub(crate) fn run(mut options: Options) -> Outcome {
-    options.check()?;
-    if options.quick {
-        options.rounds = 1;
+    if options.flame {
+        if options.only.is_empty() {
+            options.only = rows::WATCHED.map(str::to_owned).to_vec();
+        }
+        options.brokers = if options.brokers == Kind::ALL {
+            vec![Kind::WeirOs]
+        } else {
+            options.kinds(|kind| !kind.is_kafka())
+        };
     }
+    options.check()?;
     let mut results = Results::new(&options)?;
     let programs = prepare(&options, &mut results)?;
-    let load = Load::build()?;
+    let profiler = options.flame.then(Profiler::new).transpose()?;
+    let load = Load::build(profiler)?;
 
-    let rows: Vec<_> = work::rows()
-        .filter(|row| options.wants(&row.name))
-        .collect();
-    for round in 1..=options.rounds {
+    for round in 1..=options.rounds() {
         for (row, _, frame_bytes) in bare::ROWS {
-            if options.wants(row) {
+            if options.wants(Part::One, row) {
                 results.bare(row, bare::seconds_per_gb(frame_bytes, options.quick)?);
             }
         }
         for kind in turns(&options.brokers, round) {
-            let rows: Vec<_> = rows.iter().filter(|row| row.is_for(kind)).collect();
-            if !rows.is_empty() {
-                println!("round {round}, {kind}");
-                work::run(
-                    &rows,
-                    options.quick,
-                    &programs.on_fresh_disk(kind)?,
-                    &load,
-                    &mut results,
-                )?;
+            for brokers in [1, 3] {
+                let rows: Vec<_> = rows::all()
+                    .filter(|row| row.brokers == brokers && row.is_for(kind, &options))
+                    .collect();
+                if !rows.is_empty() {
+                    println!("round {round}, {kind}, brokers: {brokers}");
+                    let brokers = programs.on_fresh_disks(kind, brokers)?;
+                    work::run(&rows, options.quick, &brokers, &load, &mut results)?;
+                }
             }
         }
     }
-    for &kind in options
-        .brokers
-        .iter()
-        .filter(|kind| matches!(kind, Kind::Kafka | Kind::WeirFsync))
-    {
+    for kind in options.kinds(Kind::is_default) {
         lifecycle::run(kind, &options, &programs, &load, &mut results)?;
     }
+    failover::run(&options, &programs, &load, &mut results)?;
     remove(&folder().join("data"))?;
 
-    let report = results.to_string();
+    let report = results.report();
     let file = folder().join("report.md");
-    fs::write(&file, &report)?;
-    println!("\n{report}\nwritten to {}", file.display());
+    fs::write(&file, report.text())?;
+    println!("\n{}\nwritten to {}", report.text(), file.display());
     if options.write {
-        report::insert(&report)?;
+        report.write()?;
     }
     results.verdict()
 }
@@ -132,12 +195,17 @@ fn turns(brokers: &[Kind], round: u32) -> impl Iterator<Item = Kind> {
 
 fn prepare(options: &Options, results: &mut Results) -> Outcome<Programs> {
     let mut programs = Programs::default();
+    let wants_image = options.wants(Part::LifeCycle, lifecycle::IMAGE);
     if options.brokers.iter().any(|kind| kind.is_kafka()) {
         programs.kafka = kafka::fetch()?;
     }
     if options.brokers.iter().any(|kind| !kind.is_kafka()) {
-        programs.weir = binaries::build()?.broker;
-        if options.wants(lifecycle::IMAGE) {
+        programs.weir = match &options.weir {
+            Some(given) => std::path::absolute(given)?,
+            None => binaries::build()?.broker,
+        };
+        // A given binary has no image.
+        if wants_image && options.weir.is_none() {
             results.fact(
                 lifecycle::IMAGE,
                 Kind::WeirFsync,
@@ -145,7 +213,7 @@ fn prepare(options: &Options, results: &mut Results) -> Outcome<Programs> {
             );
         }
     }
-    if options.brokers.contains(&Kind::Kafka) && options.wants(lifecycle::IMAGE) {
+    if options.brokers.contains(&Kind::Kafka) && wants_image {
         let mut jars = 0.0;
         for jar in fs::read_dir(&programs.kafka)? {
             jars += size(&jar?.path())?;
@@ -155,11 +223,11 @@ fn prepare(options: &Options, results: &mut Results) -> Outcome<Programs> {
     Ok(programs)
 }
 
-fn size(file: &std::path::Path) -> Outcome<f64> {
+fn size(file: &Path) -> Outcome<f64> {
     Ok(fs::metadata(file)?.len() as f64 / f64::from(1 << 20))
 }
 
-fn remove(folder: &std::path::Path) -> Outcome {
+fn remove(folder: &Path) -> Outcome {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -21,7 +22,7 @@ var codecs = map[string]kgo.CompressionCodec{
 
 func connect(s settings, more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(s.address),
+		kgo.SeedBrokers(strings.Split(s.address, ",")...),
 		kgo.MetadataMinAge(100 * time.Millisecond),
 	}, more...)...)
 }
@@ -71,6 +72,32 @@ func untilServing(ctx context.Context, admin *kadm.Client, partitions int, names
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
+		}
+	}
+}
+
+// InSync waits until every replica of every partition is in sync, as the cluster's metadata has it.
+func inSync(ctx context.Context, s settings) (answer, error) {
+	client, err := connect(s)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	for {
+		topics, err := admin.ListTopics(ctx, s.topic)
+		if err != nil && !kerr.IsRetriable(err) {
+			return nil, err
+		}
+		complete := len(topics[s.topic].Partitions) > 0
+		for _, partition := range topics[s.topic].Partitions {
+			complete = complete && partition.Leader >= 0 && len(partition.ISR) == len(partition.Replicas)
+		}
+		if complete {
+			return answer{}, nil
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -2,24 +2,23 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// Clock measures a run: time, what the broker and this client burned.
+// Clock measures a run: time, what the brokers and this client burned.
 type clock struct {
 	started time.Time
-	pid     int
-	broker  float64
+	pids    string
+	brokers float64
 	client  float64
 }
 
-func startClock(pid int) clock {
-	cpu, _ := brokerUsage(pid)
-	return clock{started: time.Now(), pid: pid, broker: cpu, client: clientCPU()}
+func startClock(pids string) clock {
+	return clock{started: time.Now(), pids: pids, brokers: brokersUsage(pids).cpu, client: clientCPU()}
 }
 
 func (c clock) stop(records, bytes int64) answer {
@@ -29,18 +28,32 @@ func (c clock) stop(records, bytes int64) answer {
 		result["records"] = records
 		result["mb_s"] = round(float64(bytes) / seconds / 1e6)
 	}
-	if cpu, rss := brokerUsage(c.pid); rss > 0 {
-		result["broker_cpu_s"] = round(cpu - c.broker)
-		result["broker_rss_mib"] = round(rss)
+	if now := brokersUsage(c.pids); now.rss > 0 {
+		result["broker_cpu_s"] = round(now.cpu - c.brokers)
+		result["broker_rss_mib"] = round(now.rss)
+		result["broker_rss_max_mib"] = round(now.largest)
 	}
 	return result
 }
 
-// BrokerUsage is CPU seconds (user and system) and resident MiB, from /proc/PID/stat; nothing without a process.
-func brokerUsage(pid int) (cpu, rssMiB float64) {
+// Usage is CPU seconds (user and system) and resident MiB.
+type usage struct{ cpu, rss, largest float64 }
+
+// BrokersUsage is that of all brokers together, and the memory of the largest; nothing without a process.
+func brokersUsage(pids string) (all usage) {
+	for pid := range strings.SplitSeq(pids, ",") {
+		cpu, rss := processUsage(pid)
+		all.cpu += cpu
+		all.rss += rss
+		all.largest = max(all.largest, rss)
+	}
+	return all
+}
+
+func processUsage(pid string) (cpu, rssMiB float64) {
 	const ticksPerSecond = 100 // USER_HZ of every Linux that Go runs on
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if pid == "" || err != nil {
 		return 0, 0
 	}
 	// The name of the program may hold spaces and ends with the last parenthesis.

@@ -1,18 +1,23 @@
 // Kbench is the client of Weir's benchmarks: one small load generator for every broker that speaks Kafka's protocol, so
 // that what differs between two runs is the broker.
 //
-//	kbench -address HOST:PORT -mode MODE [flags]
+//	kbench -address HOST:PORT[,HOST:PORT...] -mode MODE [flags]
 //
 //	produce     sends -count records as fast as acknowledgements come back
 //	consume     reads -count records from the start of a topic, and checks that each is there once and in order
-//	fan-out     the same, while -readers clients read everything at the topic's end
+//	fan-out     produce, while -groups consumer groups read everything at the topic's end
 //	end-to-end  open loop: sends -rate records a second; each carries the time at which it was due, so that a stall is
 //	            charged to every record that it delayed
+//	beside      the same, says "steady" after -duration and goes on until standard input ends: what was measured before
+//	            and after is told apart
+//	failover    sends -rate records a second to one partition and says "steady BROKER", which is the one whose end is to
+//	            be survived; how long no acknowledgement came, and what became of each record
+//	in-sync     waits until every partition of a topic has as many replicas in sync as it has replicas
 //	create      makes -topics topics and waits until every partition serves
 //	delete      deletes a topic
-//	first       waits until one record in each partition of a topic is acknowledged by a broker that is only starting
+//	first       waits until one record in each partition of a topic is acknowledged by brokers that are only starting
 //
-// It answers with one JSON object on standard output.
+// It answers with one JSON object on standard output, after what it has to say meanwhile.
 package main
 
 import (
@@ -27,11 +32,13 @@ import (
 
 type settings struct {
 	address, mode, topic, compression string
-	pid, topics, partitions, size     int
-	batch, window, clients, readers   int
+	group, victim, sender, pids       string
+	topics, partitions, size          int
+	batch, window, clients, groups    int
 	count                             int64
 	rate                              float64
 	linger, warmup, duration, limit   time.Duration
+	patience                          time.Duration
 }
 
 // Answer is what a run measured, by name.
@@ -42,6 +49,9 @@ var modes = map[string]func(context.Context, settings) (answer, error){
 	"consume":    consume,
 	"fan-out":    fanOut,
 	"end-to-end": endToEnd,
+	"beside":     beside,
+	"failover":   failover,
+	"in-sync":    inSync,
 	"create":     create,
 	"delete":     remove,
 	"first":      first,
@@ -49,7 +59,7 @@ var modes = map[string]func(context.Context, settings) (answer, error){
 
 func main() {
 	var s settings
-	flag.StringVar(&s.address, "address", "127.0.0.1:9092", "the broker's `host:port`")
+	flag.StringVar(&s.address, "address", "127.0.0.1:9092", "the brokers' `host:port`, separated by commas")
 	flag.StringVar(&s.mode, "mode", "produce", "what to do")
 	flag.StringVar(&s.topic, "topic", "kbench", "topic, or with -topics what their names begin with")
 	flag.IntVar(&s.topics, "topics", 0, "how many topics, `topic`-0 and on; 0 for the one topic")
@@ -59,14 +69,18 @@ func main() {
 	flag.StringVar(&s.compression, "compression", "none", "none, lz4, zstd, snappy or gzip")
 	flag.IntVar(&s.batch, "batch", 1_000_000, "`bytes` of a batch at most")
 	flag.IntVar(&s.clients, "clients", 1, "producers, each with connections of its own")
-	flag.IntVar(&s.readers, "readers", 10, "readers of -mode fan-out")
+	flag.IntVar(&s.groups, "groups", 10, "consumer groups of -mode fan-out, with one member each")
+	flag.StringVar(&s.group, "group", "", "the `consumer group` that -mode consume reads as; none by default")
+	flag.StringVar(&s.victim, "victim", "leader", "of -mode failover: a partition's leader, or quorum-leader: one that also leads the metadata's quorum")
+	flag.StringVar(&s.sender, "sender", "", "of -mode failover: `program,argument` that sends in place of this one, as tests/bench/steady.py does")
+	flag.DurationVar(&s.patience, "patience", 0, "of -mode failover: how long a client waits for a broker's answer; 0 for the client's default")
 	flag.IntVar(&s.window, "window", 10_000, "records on their way at most, of all producers")
 	flag.DurationVar(&s.linger, "linger", 0, "how long a batch waits for more records")
 	flag.Float64Var(&s.rate, "rate", 1000, "records a second")
 	flag.DurationVar(&s.warmup, "warmup", 4*time.Second, "not measured")
 	flag.DurationVar(&s.duration, "duration", 15*time.Second, "measured")
 	flag.DurationVar(&s.limit, "limit", 5*time.Minute, "give up after")
-	flag.IntVar(&s.pid, "pid", 0, "process of the broker, to report its CPU seconds and memory")
+	flag.StringVar(&s.pids, "pids", "", "processes of the brokers, separated by commas, to report their CPU seconds and memory")
 	flag.Parse()
 
 	if s.size != 0 {

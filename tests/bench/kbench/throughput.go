@@ -49,7 +49,7 @@ func send(ctx context.Context, s settings) (clock, int64, int64, error) {
 	}
 	var bytes atomic.Int64
 	patterns := payloads(s.size)
-	began := startClock(s.pid)
+	began := startClock(s.pids)
 	var all sync.WaitGroup
 	for first, client := range clients {
 		all.Go(func() {
@@ -70,7 +70,7 @@ func send(ctx context.Context, s settings) (clock, int64, int64, error) {
 	return began, s.count, bytes.Load(), nil
 }
 
-// FanOut measures how long it takes until every reader has every record that was sent meanwhile.
+// FanOut measures how long it takes until every group has every record that was sent meanwhile.
 func fanOut(ctx context.Context, s settings) (answer, error) {
 	through, err := connect(s)
 	if err != nil {
@@ -80,9 +80,14 @@ func fanOut(ctx context.Context, s settings) (answer, error) {
 	if err := ensureTopic(ctx, through, s.topic, s.partitions); err != nil {
 		return nil, err
 	}
-	read := make(chan error, s.readers)
-	for range s.readers {
-		reader, err := readerFromEnd(ctx, s, through)
+	read := make(chan error, s.groups)
+	for i := range s.groups {
+		ready := make(chan struct{})
+		reader, err := member(s, fmt.Sprintf("%s-%d", s.topic, i), func(partitions int) {
+			if partitions == s.partitions {
+				close(ready)
+			}
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -94,17 +99,22 @@ func fanOut(ctx context.Context, s settings) (answer, error) {
 				return count < s.count, nil
 			})
 		}()
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("group %d of %d never had the whole topic: %w", i+1, s.groups, ctx.Err())
+		}
 	}
 	clock, records, bytes, err := send(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	for range s.readers {
+	for range s.groups {
 		if err := <-read; err != nil {
 			return nil, fmt.Errorf("reading: %w", err)
 		}
 	}
-	return clock.stop(records, bytes*int64(s.readers)), nil
+	return clock.stop(records, bytes*int64(s.groups)), nil
 }
 
 func consume(ctx context.Context, s settings) (answer, error) {
@@ -121,7 +131,12 @@ func consume(ctx context.Context, s settings) (answer, error) {
 	for partition := range topics[s.topic].Partitions {
 		start[partition] = kgo.NewOffset().AtStart()
 	}
-	client, err := consumer(s, start)
+	var client *kgo.Client
+	if s.group == "" {
+		client, err = consumer(s, start)
+	} else {
+		client, err = member(s, s.group, func(int) {})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +145,7 @@ func consume(ctx context.Context, s settings) (answer, error) {
 	next := make([]int64, len(start))
 	seen := make([]bool, s.count)
 	var count, bytes int64
-	clock := startClock(s.pid)
+	clock := startClock(s.pids)
 	err = poll(ctx, client, func(r *kgo.Record) (more bool, err error) {
 		if r.Offset != next[r.Partition] {
 			return false, fmt.Errorf("offset %d of partition %d follows %d", r.Offset, r.Partition, next[r.Partition]-1)
@@ -152,13 +167,28 @@ func consume(ctx context.Context, s settings) (answer, error) {
 }
 
 func consumer(s settings, start map[int32]kgo.Offset) (*kgo.Client, error) {
-	return connect(s,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.topic: start}),
+	return reading(s, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.topic: start}))
+}
+
+// Member reads as the only one of its group, from the topic's start when the group is new; it tells how many partitions it gets.
+func member(s settings, group string, assigned func(partitions int)) (*kgo.Client, error) {
+	return reading(s,
+		kgo.ConsumerGroup(group),
+		kgo.ConsumeTopics(s.topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
+			assigned(len(partitions[s.topic]))
+		}),
+	)
+}
+
+func reading(s settings, what ...kgo.Opt) (*kgo.Client, error) {
+	return connect(s, append(what,
 		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.FetchMinBytes(1),
 		kgo.FetchMaxBytes(50<<20),
 		kgo.FetchMaxPartitionBytes(4<<20),
-	)
+	)...)
 }
 
 // Poll hands over records until that says that there are enough, or fails.

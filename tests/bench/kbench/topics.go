@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -27,7 +28,7 @@ func create(ctx context.Context, s settings) (answer, error) {
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	names := topicNames(s)
-	clock := startClock(s.pid)
+	clock := startClock(s.pids)
 	for _, name := range names {
 		if _, err := admin.CreateTopic(ctx, int32(s.partitions), -1, nil, name); err != nil {
 			return nil, err
@@ -42,14 +43,16 @@ func create(ctx context.Context, s settings) (answer, error) {
 // First tries often, so that what it adds to the time that the broker takes is a few milliseconds.
 func first(ctx context.Context, s settings) (answer, error) {
 	const often = 5 * time.Millisecond
-	for {
-		connection, err := net.Dial("tcp", s.address)
-		if err == nil {
-			connection.Close()
-			break
-		}
-		if err := pause(ctx, often); err != nil {
-			return nil, err
+	for address := range strings.SplitSeq(s.address, ",") {
+		for {
+			connection, err := net.Dial("tcp", address)
+			if err == nil {
+				connection.Close()
+				break
+			}
+			if err := pause(ctx, often); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for {

@@ -1,9 +1,10 @@
-//! One broker process at a time: started on a directory, stopped or killed by its id.
+//! The brokers of one cluster at a time: started on directories of their own, stopped, killed or frozen by their ids.
 //!
-//! The kernel kills it when this process ends (`setpriv --pdeathsig`), so that Ctrl-C leaves nothing behind.
+//! The kernel kills them when this process ends (`setpriv --pdeathsig`), so that Ctrl-C leaves nothing behind.
 
 use super::{folder, kafka, remove, weir};
 use crate::{Outcome, process};
+use rustix::fs::{Advice, fadvise};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt;
 use std::fs::{self, File};
@@ -32,6 +33,11 @@ impl Kind {
     pub(super) fn is_kafka(self) -> bool {
         matches!(self, Self::Kafka | Self::KafkaFlush)
     }
+
+    /// Whether it is what a person gets who sets nothing.
+    pub(super) fn is_default(self) -> bool {
+        matches!(self, Self::Kafka | Self::WeirFsync)
+    }
 }
 
 impl fmt::Display for Kind {
@@ -55,114 +61,187 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Prepares a broker that has never run.
-    pub(super) fn on_fresh_disk(&self, kind: Kind) -> Outcome<Installed> {
+    /// Prepares so many brokers that have never run; those of one cluster are numbered from 0.
+    pub(super) fn on_fresh_disks(&self, kind: Kind, brokers: usize) -> Outcome<Installed> {
         let home = folder().join("data").join(kind.to_string());
         remove(&home)?;
-        fs::create_dir_all(&home)?;
-        let [port, second, third] = free_ports()?;
-        let command = match kind {
-            Kind::Kafka => kafka::install(&self.kafka, &home, port, second, "")?,
-            Kind::KafkaFlush => {
-                let sync = "log.flush.interval.messages=1\n";
-                kafka::install(&self.kafka, &home, port, second, sync)?
-            }
-            Kind::WeirOs => weir::install(&self.weir, &home, "os", [port, second, third])?,
-            Kind::WeirFsync => weir::install(&self.weir, &home, "fsync", [port, second, third])?,
-        };
+        let ports = free_ports(brokers)?;
+        let mut nodes = Vec::new();
+        if !kind.is_kafka() {
+            weir::certify(&self.weir, &home, brokers)?;
+        }
+        for node in 0..brokers {
+            let own = home.join(node.to_string());
+            fs::create_dir_all(&own)?;
+            nodes.push(match kind {
+                Kind::Kafka => kafka::install(&self.kafka, &own, &ports, node, "")?,
+                Kind::KafkaFlush => {
+                    let sync = "log.flush.interval.messages=1\n";
+                    kafka::install(&self.kafka, &own, &ports, node, sync)?
+                }
+                Kind::WeirOs => weir::install(&self.weir, &home, "os", &ports, node)?,
+                Kind::WeirFsync => weir::install(&self.weir, &home, "fsync", &ports, node)?,
+            });
+        }
         settle();
+        let addresses = ports
+            .iter()
+            .map(|ports| format!("127.0.0.1:{}", ports.kafka));
         Ok(Installed {
             kind,
-            command,
-            address: format!("127.0.0.1:{port}"),
+            address: addresses.collect::<Vec<_>>().join(","),
+            home,
+            nodes,
         })
     }
 }
 
-/// A broker with a directory of its own, which may be started again and again.
+/// Brokers with directories of their own, which may be started again and again.
 pub(super) struct Installed {
-    /// Which one.
+    /// Which ones.
     pub(super) kind: Kind,
-    /// Where clients connect.
+    /// Where clients connect, separated by commas.
     pub(super) address: String,
-    command: Vec<String>,
+    home: PathBuf,
+    /// The command of each.
+    nodes: Vec<Vec<String>>,
 }
 
 impl Installed {
-    /// Starts the process, and does not wait until it serves.
+    /// Starts the processes, and does not wait until they serve.
     pub(super) fn start(&self) -> Outcome<Running> {
+        let children = (0..self.nodes.len()).map(|node| self.start_one(node));
+        Ok(Running {
+            children: children.collect::<Outcome<_>>()?,
+        })
+    }
+
+    fn start_one(&self, node: usize) -> Outcome<Child> {
         let logs = folder().join("logs");
         fs::create_dir_all(&logs)?;
-        let log = File::create(logs.join(format!("{}.log", self.kind)))?;
-        let child = mortal(&self.command[0])
-            .args(&self.command[1..])
+        let log = File::create(logs.join(format!("{}-{node}.log", self.kind)))?;
+        let command = &self.nodes[node];
+        Ok(mortal(&command[0])
+            .args(&command[1..])
             .stdout(log.try_clone()?)
             .stderr(log)
-            .spawn()?;
-        Ok(Running { child })
+            .spawn()?)
+    }
+
+    /// Has the kernel drop what it caches of these brokers' files, once it is written: the next reader reads from the disk.
+    pub(super) fn forget_cached(&self) -> Outcome {
+        settle();
+        let mut folders = vec![self.home.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                } else if let Ok(file) = File::open(entry.path()) {
+                    // A file may be gone by now.
+                    fadvise(&file, 0, None, Advice::DontNeed)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-/// A broker's process.
+/// Brokers' processes, in the order of their ids.
 pub(super) struct Running {
-    child: Child,
+    children: Vec<Child>,
 }
 
 impl Running {
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+    /// Of all processes, separated by commas.
+    pub(super) fn pids(&self) -> String {
+        let pids = self.children.iter().map(|child| child.id().to_string());
+        pids.collect::<Vec<_>>().join(",")
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Asks them to stop and waits until they have.
     pub(super) fn stop(mut self) -> Outcome<Duration> {
         // Kafka with 10,000 partitions takes some of it.
         const PATIENCE: Duration = Duration::from_secs(90);
         let asked = Instant::now();
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
-        while self.child.try_wait()?.is_none() {
-            if asked.elapsed() > PATIENCE {
-                return Err(format!("a broker did not stop within {PATIENCE:?}").into());
+        for child in &self.children {
+            kill_process(Pid::from_child(child), Signal::TERM)?;
+        }
+        for child in &mut self.children {
+            while child.try_wait()?.is_none() {
+                if asked.elapsed() > PATIENCE {
+                    return Err(format!("a broker did not stop within {PATIENCE:?}").into());
+                }
+                std::thread::sleep(Duration::from_millis(5));
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(asked.elapsed())
     }
 
-    /// `kill -9`.
+    /// `kill -9` of all.
     pub(super) fn kill(mut self) -> Outcome {
-        self.child.kill()?;
-        self.child.wait()?;
+        for child in &mut self.children {
+            child.kill()?;
+            child.wait()?;
+        }
         Ok(())
     }
 
-    /// Resident memory in MiB.
-    pub(super) fn resident_mib(&self) -> Outcome<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
-        Ok(kib.ok_or("a broker's process has no memory")? / 1024.0)
+    /// `kill -9` of one.
+    pub(super) fn kill_one(&mut self, node: usize) -> Outcome {
+        self.children[node].kill()?;
+        self.children[node].wait()?;
+        Ok(())
     }
 
-    /// CPU seconds so far, user and system.
+    /// Sends one a signal.
+    pub(super) fn signal(&self, node: usize, signal: Signal) -> Outcome {
+        Ok(kill_process(Pid::from_child(&self.children[node]), signal)?)
+    }
+
+    /// Starts one again that was killed.
+    pub(super) fn start_again(&mut self, brokers: &Installed, node: usize) -> Outcome {
+        self.children[node] = brokers.start_one(node)?;
+        Ok(())
+    }
+
+    /// Resident memory of all, in MiB.
+    pub(super) fn resident_mib(&self) -> Outcome<f64> {
+        let mut all = 0.0;
+        for child in &self.children {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
+            all += kib.ok_or("a broker's process has no memory")? / 1024.0;
+        }
+        Ok(all)
+    }
+
+    /// CPU seconds of all so far, user and system.
     pub(super) fn cpu_seconds(&self) -> Outcome<f64> {
         // USER_HZ of Linux's interface to programs, whatever the kernel ticks with.
         const TICKS_PER_SECOND: f64 = 100.0;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // The program's name may hold spaces and ends with the last parenthesis.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        Ok(ticks
-            .filter_map(|ticks| ticks.parse::<f64>().ok())
-            .sum::<f64>()
-            / TICKS_PER_SECOND)
+        let mut all = 0.0;
+        for child in &self.children {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+            // The program's name may hold spaces and ends with the last parenthesis.
+            let fields = stat.rsplit(')').next().unwrap_or_default();
+            let ticks = fields.split_whitespace().skip(11).take(2);
+            all += ticks
+                .filter_map(|ticks| ticks.parse::<f64>().ok())
+                .sum::<f64>();
+        }
+        Ok(all / TICKS_PER_SECOND)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Only after an error: both fail harmlessly when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Only after an error: both fail harmlessly when they have ended already.
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -180,14 +259,35 @@ pub(super) fn settle() {
     rustix::fs::sync();
 }
 
-fn free_ports() -> Outcome<[u16; 3]> {
-    let mut ports = [0; 3];
-    // Held until all are known, so that they differ.
-    let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
+/// Where one broker listens.
+#[derive(Clone, Copy)]
+pub(super) struct Ports {
+    /// For clients.
+    pub(super) kafka: u16,
+    /// For other brokers: Kafka's controller, Weir's quorum and replication.
+    pub(super) internal: u16,
+    /// For metrics.
+    pub(super) http: u16,
+}
+
+/// Below those that the kernel gives to clients: a client that looks for a killed broker might be given its port and speak to
+/// itself.
+fn free_ports(brokers: usize) -> Outcome<Vec<Ports>> {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    // Two runs at the same time begin at different places.
+    let begin = (std::process::id() % u32::from(COUNT)) as u16;
+    let mut free = (0..COUNT)
+        .map(|step| FIRST + (begin + step) % COUNT)
+        .filter(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let mut next = || free.next().ok_or("no free ports");
+    let mut all = Vec::new();
+    for _ in 0..brokers {
+        all.push(Ports {
+            kafka: next()?,
+            internal: next()?,
+            http: next()?,
+        });
     }
-    Ok(ports)
+    Ok(all)
 }

@@ -1,6 +1,6 @@
-//! Apache Kafka: its jars from Maven Central, and one node that is broker and controller.
+//! Apache Kafka: its jars from Maven Central, and nodes that are broker and controller.
 
-use super::broker::mortal;
+use super::broker::{Ports, mortal};
 use crate::{Outcome, maven, paths, process};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,18 +32,26 @@ pub(crate) fn fetch() -> Outcome<PathBuf> {
     maven::jars(&format!("kafka-{VERSION}"), &sources().join("pom.xml"))
 }
 
-/// Formats a directory and returns the command that starts a broker on it; `more` are further settings.
+/// Formats a node's directory and returns the command that starts it; `more` are further settings.
 pub(super) fn install(
     jars: &Path,
     home: &Path,
-    port: u16,
-    controller_port: u16,
+    ports: &[Ports],
+    node: usize,
     more: &str,
 ) -> Outcome<Vec<String>> {
+    let voters = ports.iter().enumerate();
+    let voters = voters.map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.internal));
+    // What its documentation recommends for three, and all that one can have.
+    let (replicas, in_sync) = if ports.len() == 1 { (1, 1) } else { (3, 2) };
     let properties = home.join("server.properties");
     let filled = fs::read_to_string(sources().join("server.properties"))?
-        .replace("{port}", &port.to_string())
-        .replace("{controller_port}", &controller_port.to_string())
+        .replace("{id}", &node.to_string())
+        .replace("{port}", &ports[node].kafka.to_string())
+        .replace("{controller_port}", &ports[node].internal.to_string())
+        .replace("{voters}", &voters.collect::<Vec<_>>().join(","))
+        .replace("{replicas}", &replicas.to_string())
+        .replace("{in_sync}", &in_sync.to_string())
         .replace("{log_dir}", &home.join("log").display().to_string());
     fs::write(&properties, filled + more)?;
     let properties = properties.display().to_string();

@@ -1,9 +1,9 @@
 //! What is measured around the load: starting, resting, coming back after `kill -9`, many partitions.
 
-use super::Options;
 use super::broker::{Kind, Programs, settle};
-use super::load::{Load, words};
+use super::load::Load;
 use super::report::Results;
+use super::{Options, Part};
 use crate::Outcome;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -93,7 +93,7 @@ pub(super) fn run(
     results: &mut Results,
 ) -> Outcome {
     let extent = Extent::of(options);
-    let parts: [(&str, Part); 3] = [
+    let parts: [(&str, Measure); 3] = [
         ("start", starting),
         ("killed", killed),
         ("partitions", many_partitions),
@@ -101,7 +101,7 @@ pub(super) fn run(
     for (prefix, part) in parts {
         let wanted = ROWS.iter().any(|(name, _)| {
             let idle = prefix == "start" && name.starts_with("idle");
-            (idle || name.starts_with(prefix)) && options.wants(name)
+            (idle || name.starts_with(prefix)) && options.wants(Part::LifeCycle, name)
         });
         if wanted {
             println!("life cycle, {kind}: {prefix}");
@@ -113,7 +113,7 @@ pub(super) fn run(
     Ok(())
 }
 
-type Part = fn(Kind, &Extent, &Programs, &Load, &mut Results) -> Outcome;
+type Measure = fn(Kind, &Extent, &Programs, &Load, &mut Results) -> Outcome;
 
 fn starting(
     kind: Kind,
@@ -124,7 +124,7 @@ fn starting(
 ) -> Outcome {
     const TOPIC: &str = "first";
     for _ in 0..extent.starts {
-        let broker = programs.on_fresh_disk(kind)?;
+        let broker = programs.on_fresh_disks(kind, 1)?;
         let started = Instant::now();
         let running = broker.start()?;
         load.first(&broker, TOPIC, 1)?;
@@ -136,7 +136,7 @@ fn starting(
         results.fact("start-again", kind, started.elapsed().as_secs_f64());
         running.stop()?;
     }
-    let broker = programs.on_fresh_disk(kind)?;
+    let broker = programs.on_fresh_disks(kind, 1)?;
     let running = broker.start()?;
     load.first(&broker, TOPIC, 1)?;
     // What starting leaves to do is not idling.
@@ -159,14 +159,12 @@ fn killed(
 ) -> Outcome {
     const TOPIC: &str = "killed";
     let fill = |records: u32| {
-        words(&format!(
-            "-mode produce -topic {TOPIC} -partitions 4 -size 1000 -count {records}"
-        ))
+        format!("-mode produce -topic {TOPIC} -partitions 4 -size 1000 -count {records}")
     };
-    let broker = programs.on_fresh_disk(kind)?;
+    let broker = programs.on_fresh_disks(kind, 1)?;
     let running = broker.start()?;
     load.first(&broker, TOPIC, 4)?;
-    load.run(&broker, 0, &fill(extent.killed_gb * 1_000_000))?;
+    load.run(&broker, &fill(extent.killed_gb * 1_000_000))?;
     let mut client = load.spawn(&broker, &fill(10_000_000))?;
     sleep(Duration::from_millis(500));
     running.kill()?;
@@ -194,23 +192,17 @@ fn many_partitions(
         "-topic many -topics {} -partitions {PARTITIONS}",
         extent.topics
     );
-    let broker = programs.on_fresh_disk(kind)?;
+    let broker = programs.on_fresh_disks(kind, 1)?;
     let running = broker.start()?;
     load.first(&broker, "first", 1)?;
-    let answer = load.run(
-        &broker,
-        running.pid(),
-        &words(&format!("-mode create {many}")),
-    )?;
+    let answer = load.run(&broker, &format!("-mode create {many}"))?;
     results.fact(
         "partitions",
         kind,
         answer.number("seconds").unwrap_or(f64::NAN),
     );
-    let produce = words(&format!(
-        "-mode produce {many} -size 1024 -count 500000 -linger 20ms"
-    ));
-    let answer = load.run(&broker, running.pid(), &produce)?;
+    let produce = format!("-mode produce {many} -size 1024 -count 500000 -linger 20ms");
+    let answer = load.run(&broker, &produce)?;
     results.fact(
         "partitions-produce",
         kind,

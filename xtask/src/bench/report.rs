@@ -1,11 +1,15 @@
-//! The tables: medians over the rounds, in Markdown.
+//! What was measured, and the tables made of it: medians over the rounds, in Markdown, one section for each part of
+//! `docs/performance.md`.
 
 use super::broker::Kind;
+use super::columns::{self, Column};
+use super::flame::Profile;
 use super::load::Answer;
-use super::{Options, bare, kafka, lifecycle, work};
+use super::rows::{self, Row};
+use super::{Options, bare, failover, kafka, lifecycle};
 use crate::{Outcome, paths, process};
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::fs;
 
 /// Everything that was measured.
@@ -17,33 +21,42 @@ pub(super) struct Results {
     facts: BTreeMap<(&'static str, Kind), Vec<f64>>,
     /// CPU seconds for each GB of the bare loop.
     bare: BTreeMap<&'static str, Vec<f64>>,
+    profiles: Vec<(Kind, Profile)>,
     failures: Vec<String>,
 }
 
 impl Results {
     pub(super) fn new(options: &Options) -> Outcome<Self> {
         Ok(Self {
-            brokers: options.brokers.clone(),
+            brokers: options.kinds(|_| true),
             heading: heading(options)?,
             lifecycle: lifecycle::described(options),
             answers: BTreeMap::new(),
             facts: BTreeMap::new(),
             bare: BTreeMap::new(),
+            profiles: Vec::new(),
             failures: Vec::new(),
         })
     }
 
     pub(super) fn measured(&mut self, row: &str, kind: Kind, answer: Answer) {
-        let shown = [
+        const SHOWN: [&str; 14] = [
             "mb_s",
+            "rate",
             "p50_ms",
             "p99_ms",
             "p999_ms",
+            "before_acknowledged_p99_ms",
+            "during_acknowledged_p99_ms",
+            "late_mb_s",
+            "gap_ms",
+            "lost",
+            "doubled",
             "broker_cpu_s",
             "client_cpu_s",
             "broker_rss_mib",
         ];
-        let shown = shown
+        let shown = SHOWN
             .iter()
             .filter_map(|name| Some(format!("{name} {}", answer.number(name)?)));
         println!("  {row:<26} {}", shown.collect::<Vec<_>>().join("  "));
@@ -63,6 +76,11 @@ impl Results {
         self.bare.entry(row).or_default().push(seconds_per_gb);
     }
 
+    pub(super) fn profiled(&mut self, kind: Kind, profile: Profile) {
+        println!("  {:<26} {}", profile.row, profile.picture.display());
+        self.profiles.push((kind, profile));
+    }
+
     pub(super) fn failed(&mut self, row: &str, kind: Kind, error: &dyn std::error::Error) {
         println!("  {row:<26} FAILED: {error}");
         self.failures.push(format!("{kind}, {row}: {error}"));
@@ -77,182 +95,214 @@ impl Results {
         }
     }
 
-    fn bare_loop(&self, out: &mut impl Write) -> fmt::Result {
-        if self.bare.is_empty() {
-            return Ok(());
-        }
-        let column = Column {
-            title: "CPU s/GB",
-            digits: 2,
-            spread: true,
-            value: |_| None,
+    /// All sections of which something was measured.
+    pub(super) fn report(&self) -> Report {
+        use rows::Kind::{
+            CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Produce, SmallBatches,
         };
-        write!(
-            out,
-            "\nA bare loop that reads frames from a socket and writes them to a file:\n\n| | {} |\n|---|---|",
-            column.title
-        )?;
-        for (row, what, _) in bare::ROWS {
-            if let Some(values) = self.bare.get(row) {
-                write!(out, "\n| {what} | {} |", column.cell(values.clone()))?;
-            }
+        let single = |wanted: fn(&Row) -> bool| names(|row| row.brokers == 1 && wanted(row));
+        let three = |wanted: fn(&Row) -> bool| names(|row| row.brokers == 3 && wanted(row));
+        let throughput = single(|row| matches!(row.load, Produce(..) | Consume(_) | FanOut(_)));
+        let mut busy = self.table(&throughput, &columns::BUSY);
+        if !busy.is_empty() {
+            busy.insert_str(
+                0,
+                "\nCores that the broker and the client used meanwhile:\n",
+            );
         }
-        writeln!(out)
+        let failover: Vec<String> = failover::ROWS
+            .iter()
+            .map(|row| row.name.to_owned())
+            .collect();
+        let mut failures = String::new();
+        for failure in &self.failures {
+            let _ = writeln!(failures, "\nFailed: {failure}");
+        }
+        let sections = [
+            Section {
+                name: "throughput",
+                title: "Throughput",
+                about: "Medians of the rounds (least to greatest). A GB is 10⁹ bytes of records before compression.".into(),
+                body: self.table(&throughput, &columns::THROUGHPUT) + &self.bare_loop() + &busy,
+            },
+            Section {
+                name: "small-batches",
+                title: "Many producers of small batches",
+                about: "16 producers, 64 partitions, batches of at most 4 KiB: where a broker that syncs before it acknowledges is held up by \
+                        the disk. Kafka stands here twice: as it comes, without a sync, and with one for each batch.".into(),
+                body: self.table(
+                    &single(|row| matches!(row.load, SmallBatches)),
+                    &columns::THROUGHPUT,
+                ),
+            },
+            Section {
+                name: "end-to-end",
+                title: "End to end",
+                about: "From the time a record was due to be sent until the reader has it; at 1,000/s one partition, at 10,000/s twelve.".into(),
+                body: self.table(
+                    &single(|row| matches!(row.load, EndToEnd { .. })),
+                    &columns::LATENCY,
+                ),
+            },
+            Section {
+                name: "catch-up",
+                title: "Beside a late group",
+                about: "A producer of 1,000/s before and while a group reads gigabytes of another topic from the disk, as fast as it can: how \
+                        late acknowledgements were, and records at a reader that keeps up.".into(),
+                body: self.table(
+                    &single(|row| matches!(row.load, CatchUp { .. })),
+                    &columns::CATCH_UP,
+                ),
+            },
+            Section {
+                name: "three-brokers",
+                title: "Three brokers",
+                about: "Three brokers on the one machine, replication factor 3, acks=all, at least 2 in sync. Weir's brokers speak mutual TLS with each \
+                        other, as they always do; Kafka's speak plaintext. At half of the maximum, the rate is half of what these brokers took \
+                        just before.".into(),
+                body: self.table(
+                    &three(|row| matches!(row.load, Produce(..))),
+                    &columns::REPLICATED_THROUGHPUT,
+                ) + &self.table(
+                    &three(|row| matches!(row.load, EndToEnd { .. } | HalfOfMaximum)),
+                    &columns::REPLICATED_LATENCY,
+                ),
+            },
+            Section {
+                name: "failover",
+                title: "Failover",
+                about: "The longest time without an acknowledgement that an idempotent producer of 2,000/s sees when the leader of its partition is killed, or \
+                        frozen for 15 s (SIGSTOP), and what became of its records, all rounds together. Clients have their defaults, but that those of a frozen \
+                        leader wait 1 s for an answer: as they come, franz-go waits 20 s and librdkafka a minute for a broker that is silent, \
+                        whoever leads by then.".into(),
+                body: self.table(&failover, &columns::FAILOVER),
+            },
+            Section {
+                name: "life-cycle",
+                title: "Life cycle",
+                about: self.lifecycle.clone(),
+                body: self.facts(),
+            },
+            Section {
+                name: "flame",
+                title: "Where the time goes",
+                about: "CPU time of the brokers' processes while a row runs, sampled by perf. What stands under its own name is what a function does itself; \
+                        what it causes includes what it calls. Functions that the compiler put into others are counted as those.".into(),
+                body: self.profiles(),
+            },
+        ];
+        Report {
+            heading: self.heading.clone(),
+            sections: sections
+                .into_iter()
+                .filter(|section| !section.body.is_empty())
+                .collect(),
+            failures,
+        }
     }
 
-    fn table(&self, out: &mut impl Write, rows: &[String], columns: &[Column]) -> fmt::Result {
+    fn bare_loop(&self) -> String {
+        if self.bare.is_empty() {
+            return String::new();
+        }
+        let mut out = format!(
+            "\nA bare loop that reads frames from a socket and writes them to a file:\n\n| | {} |\n|---|---|\n",
+            columns::BARE.title
+        );
+        for (row, what, _) in bare::ROWS {
+            if let Some(values) = self.bare.get(row) {
+                let _ = writeln!(out, "| {what} | {} |", columns::BARE.cell(values.clone()));
+            }
+        }
+        out
+    }
+
+    /// Nothing if no row of it was measured.
+    fn table(&self, rows: &[String], columns: &[Column]) -> String {
         let rows: Vec<_> = rows
             .iter()
             .filter(|row| self.answers.keys().any(|(measured, _)| measured == *row))
             .collect();
         if rows.is_empty() {
-            return Ok(());
+            return String::new();
         }
         let took_part = |kind: &&Kind| {
             rows.iter()
                 .any(|row| self.answers.contains_key(&((*row).clone(), **kind)))
         };
         let brokers: Vec<Kind> = self.brokers.iter().filter(took_part).copied().collect();
-        write!(out, "\n| |")?;
+        let mut out = String::from("\n| |");
         for column in columns {
             for kind in &brokers {
-                write!(out, " {}, {} |", column.title, title(*kind))?;
+                let _ = write!(out, " {}, {} |", column.title, title(*kind));
             }
         }
-        write!(
+        let _ = writeln!(
             out,
             "\n|---|{}",
             "---|".repeat(columns.len() * brokers.len())
-        )?;
+        );
         for row in rows {
-            write!(out, "\n| {row} |")?;
+            let _ = write!(out, "| {row} |");
             for column in columns {
                 for kind in &brokers {
-                    let answers = self
-                        .answers
-                        .get(&(row.clone(), *kind))
-                        .map(Vec::as_slice)
-                        .unwrap_or_default();
-                    let values = answers.iter().filter_map(column.value).collect();
-                    write!(out, " {} |", column.cell(values))?;
+                    let answers = self.answers.get(&(row.clone(), *kind));
+                    let answers = answers.map(Vec::as_slice).unwrap_or_default();
+                    let _ = write!(out, " {} |", column.of_answers(answers));
                 }
             }
+            out.push('\n');
         }
-        writeln!(out)
+        out
     }
-}
 
-/// A figure, shown once for each broker.
-struct Column {
-    title: &'static str,
-    digits: usize,
-    /// Whether the least and the greatest value stand beside the median.
-    spread: bool,
-    value: fn(&Answer) -> Option<f64>,
-}
-
-impl Column {
-    fn cell(&self, mut values: Vec<f64>) -> String {
-        values.sort_by(f64::total_cmp);
-        let digits = self.digits;
-        match (values.first(), values.last()) {
-            (Some(least), Some(greatest)) if self.spread && values.len() > 1 => {
-                format!(
-                    "{:.digits$} ({least:.digits$}–{greatest:.digits$})",
-                    median(&values)
-                )
+    fn facts(&self) -> String {
+        let brokers = self.brokers.iter().filter(|kind| kind.is_default());
+        let brokers: Vec<_> = brokers.copied().collect();
+        let mut out = String::new();
+        for (row, what) in lifecycle::ROWS {
+            let values = brokers.iter().map(|kind| self.facts.get(&(row, *kind)));
+            let values: Vec<_> = values.collect();
+            if values.iter().all(Option::is_none) {
+                continue;
             }
-            (Some(_), _) => format!("{:.digits$}", median(&values)),
-            _ => "–".to_owned(),
+            if out.is_empty() {
+                out += "\n| |";
+                for kind in &brokers {
+                    let _ = write!(out, " {} |", title(*kind));
+                }
+                let _ = writeln!(out, "\n|---|{}", "---|".repeat(brokers.len()));
+            }
+            let _ = write!(out, "| {what} |");
+            for values in values {
+                let values = values.cloned().unwrap_or_default();
+                let _ = write!(out, " {} |", columns::FACT.cell(values));
+            }
+            out.push('\n');
         }
+        out
+    }
+
+    fn profiles(&self) -> String {
+        let profiles = self.profiles.iter();
+        profiles
+            .map(|(kind, profile)| {
+                format!(
+                    "\n#### {}, {}\n\n{}",
+                    profile.row,
+                    title(*kind),
+                    profile.summary
+                )
+            })
+            .collect()
     }
 }
 
-/// Of sorted values, at least one.
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        (sorted[middle - 1] + sorted[middle]) / 2.0
-    }
-}
-
-const THROUGHPUT: [Column; 3] = [
-    Column {
-        title: "MB/s",
-        digits: 0,
-        spread: true,
-        value: |answer| answer.number("mb_s"),
-    },
-    Column {
-        title: "CPU s/GB",
-        digits: 2,
-        spread: false,
-        value: seconds_per_gb,
-    },
-    Column {
-        title: "memory MiB",
-        digits: 0,
-        spread: false,
-        value: |answer| answer.number("broker_rss_mib"),
-    },
-];
-
-const LATENCY: [Column; 4] = [
-    Column {
-        title: "p50 ms",
-        digits: 2,
-        spread: false,
-        value: |answer| answer.number("p50_ms"),
-    },
-    Column {
-        title: "p99 ms",
-        digits: 2,
-        spread: true,
-        value: |answer| answer.number("p99_ms"),
-    },
-    Column {
-        title: "p99.9 ms",
-        digits: 1,
-        spread: false,
-        value: |answer| answer.number("p999_ms"),
-    },
-    Column {
-        title: "cores",
-        digits: 2,
-        spread: false,
-        value: broker_cores,
-    },
-];
-
-const BUSY: [Column; 2] = [
-    Column {
-        title: "broker",
-        digits: 2,
-        spread: false,
-        value: broker_cores,
-    },
-    Column {
-        title: "client",
-        digits: 2,
-        spread: false,
-        value: client_cores,
-    },
-];
-
-fn seconds_per_gb(answer: &Answer) -> Option<f64> {
-    Some(
-        answer.number("broker_cpu_s")? / (answer.number("mb_s")? * answer.number("seconds")? / 1e3),
-    )
-}
-
-fn broker_cores(answer: &Answer) -> Option<f64> {
-    Some(answer.number("broker_cpu_s")? / answer.number("seconds")?)
-}
-
-fn client_cores(answer: &Answer) -> Option<f64> {
-    Some(answer.number("client_cpu_s")? / answer.number("seconds")?)
+fn names(wanted: impl Fn(&Row) -> bool) -> Vec<String> {
+    rows::all()
+        .filter(|row| wanted(row))
+        .map(|row| row.name)
+        .collect()
 }
 
 fn title(kind: Kind) -> &'static str {
@@ -264,72 +314,62 @@ fn title(kind: Kind) -> &'static str {
     }
 }
 
-impl fmt::Display for Results {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.heading)?;
-        let rows: Vec<String> = work::rows().map(|row| row.name).collect();
-        let (latency, rows): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row.starts_with("e2e"));
-        let (synced, throughput): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row == work::SMALL_BATCHES);
-        writeln!(
-            f,
-            "\n### Throughput\n\nMedians of the rounds (least to greatest). A GB is 10⁹ bytes of records before compression."
-        )?;
-        self.table(f, &throughput, &THROUGHPUT)?;
-        self.bare_loop(f)?;
-        writeln!(f, "\nCores that the broker and the client used meanwhile:")?;
-        self.table(f, &throughput, &BUSY)?;
-        writeln!(
-            f,
-            "\n### Many producers of small batches\n\n16 producers, 64 partitions, batches of at most 4 KiB: where a broker that syncs before it acknowledges \
-             is held up by the disk. Kafka stands here twice: as it comes, without a sync, and with one for each batch."
-        )?;
-        self.table(f, &synced, &THROUGHPUT)?;
-        writeln!(
-            f,
-            "\n### End to end\n\nFrom the time a record was due to be sent until the reader has it; at 1,000/s one partition, at 10,000/s twelve."
-        )?;
-        self.table(f, &latency, &LATENCY)?;
-        let brokers: Vec<_> = self
-            .brokers
-            .iter()
-            .filter(|kind| matches!(kind, Kind::Kafka | Kind::WeirFsync))
-            .collect();
-        writeln!(f, "\n### Life cycle\n\n{}\n", self.lifecycle)?;
-        write!(f, "| |")?;
-        for kind in &brokers {
-            write!(f, " {} |", title(**kind))?;
+/// The tables, ready to be shown.
+pub(super) struct Report {
+    heading: String,
+    sections: Vec<Section>,
+    failures: String,
+}
+
+/// One part of `docs/performance.md`.
+struct Section {
+    /// In the marks around it.
+    name: &'static str,
+    title: &'static str,
+    about: String,
+    /// Tables; nothing was measured if there are none.
+    body: String,
+}
+
+impl Report {
+    /// All of it as one text.
+    pub(super) fn text(&self) -> String {
+        let mut out = format!("{}\n", self.heading);
+        for section in &self.sections {
+            let Section {
+                title, about, body, ..
+            } = section;
+            let _ = write!(out, "\n### {title}\n\n{about}\n{body}");
         }
-        write!(f, "\n|---|{}", "---|".repeat(brokers.len()))?;
-        let column = Column {
-            title: "",
-            digits: 2,
-            spread: false,
-            value: |_| None,
-        };
-        for (row, what) in lifecycle::ROWS {
-            if !brokers
-                .iter()
-                .any(|kind| self.facts.contains_key(&(row, **kind)))
-            {
-                continue;
-            }
-            write!(f, "\n| {what} |")?;
-            for kind in &brokers {
-                let values = self.facts.get(&(row, **kind)).cloned().unwrap_or_default();
-                write!(f, " {} |", column.cell(values))?;
-            }
+        out + &self.failures
+    }
+
+    /// Puts each section between its marks in `docs/performance.md`; what was not measured stays as it is there.
+    pub(super) fn write(&self) -> Outcome {
+        let file = paths::root().join("docs/performance.md");
+        let mut text = fs::read_to_string(&file)?;
+        for section in &self.sections {
+            let Section {
+                name,
+                title,
+                about,
+                body,
+            } = section;
+            let begin = format!("<!-- cargo xtask bench, {name}: begin -->");
+            let end = format!("<!-- cargo xtask bench, {name}: end -->");
+            let missing = || format!("{} lacks the mark {begin} or {end}", file.display());
+            let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
+            let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
+            let heading = &self.heading;
+            text =
+                format!("{before}{begin}\n### {title}\n\n{about}\n\n{heading}\n{body}{end}{after}");
         }
-        writeln!(f)?;
-        for failure in &self.failures {
-            writeln!(f, "\nFailed: {failure}")?;
-        }
+        fs::write(&file, text)?;
         Ok(())
     }
 }
 
-/// The date, the command, and the machine without its name.
+/// The command, the date, and the machine without its name.
 fn heading(options: &Options) -> Outcome<String> {
     let date = process::output(process::command("date").args(["-u", "+%Y-%m-%d"]))?;
     let memory = fs::read_to_string("/proc/meminfo")?;
@@ -348,40 +388,35 @@ fn heading(options: &Options) -> Outcome<String> {
     let disk = disk.lines().last().unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg")?;
     let java = process::output(process::command("java").arg("--version"))?;
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let virtual_machine = fs::read_to_string("/proc/cpuinfo")
+        .is_ok_and(|cpu| cpu.contains(" hypervisor"))
+        .then_some(" (virtual machine)");
     Ok(format!(
-        "`cargo xtask {}` on {date}: {} cores, {:.0} GiB of memory, Linux {} (virtual machine: {}), {disk}; Apache Kafka {} on {}; {} \
-         {}; load average before the run {}. Broker and client share the cores.",
-        arguments.join(" "),
+        "`cargo xtask {}` on {date}: {} cores, {:.0} GiB of memory, Linux {}{}, {disk}; Apache Kafka {} on {}; rounds: {}, of failover {}; \
+         load average before the run {}.",
+        command(),
         std::thread::available_parallelism()?,
         memory / f64::from(1 << 20),
         kernel.join("."),
-        if is_virtual() { "yes" } else { "no" },
+        virtual_machine.unwrap_or_default(),
         kafka::VERSION,
         java.lines().next().unwrap_or_default(),
-        options.rounds,
-        if options.rounds == 1 {
-            "round"
-        } else {
-            "rounds"
-        },
+        options.rounds(),
+        options.rounds_of_failover(),
         load.split_whitespace().next().unwrap_or_default(),
     ))
 }
 
-fn is_virtual() -> bool {
-    fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpu| cpu.contains(" hypervisor"))
-}
-
-/// Replaces what is between the two marks in `docs/performance.md`.
-pub(super) fn insert(report: &str) -> Outcome {
-    const BEGIN: &str = "<!-- cargo xtask bench: begin -->";
-    const END: &str = "<!-- cargo xtask bench: end -->";
-    let file = paths::root().join("docs/performance.md");
-    let text = fs::read_to_string(&file)?;
-    let missing = || format!("{} lacks the mark {BEGIN} or {END}", file.display());
-    let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    fs::write(&file, format!("{before}{BEGIN}\n{report}{END}{after}"))?;
-    Ok(())
+/// What was asked for, without where things lie on this machine.
+fn command() -> String {
+    let mut words = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(word) = arguments.next() {
+        if word == "--weir" {
+            arguments.next();
+        } else if !word.starts_with("--weir=") {
+            words.push(word);
+        }
+    }
+    words.join(" ")
 }

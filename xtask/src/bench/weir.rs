@@ -1,29 +1,61 @@
-//! Weir: one broker with its defaults, but for where it listens and what `durability` promises.
+//! Weir: one broker or three, with their defaults, but for where they listen and what `durability` promises.
 
-use crate::Outcome;
+use super::broker::Ports;
+use crate::{Outcome, process};
 use std::fs;
 use std::path::Path;
 
-/// Writes the configuration and returns the command that starts a broker with it.
+/// Makes the certificates with which the brokers of a cluster prove to each other who they are; one that is alone makes its own.
+pub(super) fn certify(program: &Path, home: &Path, brokers: usize) -> Outcome {
+    if brokers > 1 {
+        process::output(
+            process::command(program)
+                .args(["certificates", "--cluster", "bench", "--dir"])
+                .arg(home.join("tls"))
+                .args(["--brokers", &brokers.to_string()]),
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes the configuration of one of a cluster's brokers and returns the command that starts it; `home` is the cluster's.
 pub(super) fn install(
     program: &Path,
     home: &Path,
     durability: &str,
-    [kafka, quorum, http]: [u16; 3],
+    ports: &[Ports],
+    id: usize,
 ) -> Outcome<Vec<String>> {
-    let file = home.join("broker.yaml");
-    let data = home.join("data");
+    let own = home.join(id.to_string());
+    let (mut tls, mut peers) = (String::new(), String::new());
+    if ports.len() > 1 {
+        let files = home.join("tls").display().to_string();
+        tls = format!(
+            ", tls: {{ ca: {files}/ca.crt, certificate: {files}/broker-{id}.crt, key: {files}/broker-{id}.key }}"
+        );
+        let all = ports
+            .iter()
+            .map(|peer| format!("\"127.0.0.1:{}\"", peer.internal));
+        peers = format!("peers: [{}]\n", all.collect::<Vec<_>>().join(", "));
+    }
+    let file = own.join("broker.yaml");
     fs::write(
         &file,
         format!(
-            "cluster: {{ name: bench, brokers: 1 }}\n\
+            "cluster: {{ name: bench, brokers: {} }}\n\
+             broker: {{ id: {id} }}\n\
              data_dir: {}\n\
              listeners:\n\
-             \x20 kafka: {{ bind: \"127.0.0.1:{kafka}\" }}\n\
-             \x20 quorum: {{ bind: \"127.0.0.1:{quorum}\" }}\n\
-             \x20 http: {{ bind: \"127.0.0.1:{http}\" }}\n\
+             \x20 kafka: {{ bind: \"127.0.0.1:{}\" }}\n\
+             \x20 quorum: {{ bind: \"127.0.0.1:{}\"{tls} }}\n\
+             \x20 http: {{ bind: \"127.0.0.1:{}\" }}\n\
+             {peers}\
              topics: {{ durability: {durability} }}\n",
-            data.display()
+            ports.len(),
+            own.join("data").display(),
+            ports[id].kafka,
+            ports[id].internal,
+            ports[id].http,
         ),
     )?;
     Ok(vec![
