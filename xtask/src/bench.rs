@@ -6,7 +6,7 @@
 //!
 //! [`broker`] starts and ends brokers ([`kafka`], [`weir`]), [`load`] runs the client, [`rows`] says what is measured under
 //! load and [`work`] does it, [`lifecycle`] is what is measured around it, [`failover`] what a client sees when a broker ends, [`bare`]
-//! what the least is that any broker could need, [`flame`] where the time goes, [`report`] writes the tables of [`columns`]. Whatever
+//! what the least is that any broker could need, [`flame`] where the time goes, [`results`] keeps it, and [`report`] writes the tables of [`columns`]. Whatever
 //! is started here ends with this process, however that ends.
 
 mod bare;
@@ -18,6 +18,7 @@ mod kafka;
 mod lifecycle;
 mod load;
 mod report;
+mod results;
 mod rows;
 mod weir;
 mod work;
@@ -28,7 +29,8 @@ use crate::{Outcome, binaries, images, paths};
 use broker::{Kind, Programs};
 use flame::Profiler;
 use load::Load;
-use report::Results;
+use report::Report;
+use results::Results;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -147,7 +149,8 @@ pub(crate) fn run(mut options: Options) -> Outcome {
         };
     }
     options.check()?;
-    let mut results = Results::new(&options)?;
+    let heading = report::heading(&options)?;
+    let mut results = Results::default();
     let programs = prepare(&options, &mut results)?;
     let profiler = options.flame.then(Profiler::new).transpose()?;
     let load = Load::build(profiler)?;
@@ -177,7 +180,7 @@ pub(crate) fn run(mut options: Options) -> Outcome {
     failover::run(&options, &programs, &load, &mut results)?;
     remove(&folder().join("data"))?;
 
-    let report = results.report();
+    let report = Report::of(&results, &options, heading);
     let file = folder().join("report.md");
     fs::write(&file, report.text())?;
     println!("\n{}\nwritten to {}", report.text(), file.display());

@@ -5,7 +5,7 @@
 
 use super::broker::{Installed, Kind, Programs, Running};
 use super::load::{Answer, Load};
-use super::report::Results;
+use super::results::Results;
 use super::{Options, Part, turns};
 use crate::{Outcome, clients, paths};
 use rustix::process::Signal;

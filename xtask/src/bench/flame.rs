@@ -15,9 +15,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Samples a second of each thread that runs. Not a divisor of a second's usual fractions, so that nothing that happens
-/// every so often is hit always or never.
-const FREQUENCY: &str = "499";
+/// Samples a second of each thread that runs; a prime, so that nothing that happens every so often is hit always or never.
+const FREQUENCY: &str = "997";
 
 /// Bytes of each sample's stack that are kept: asynchronous calls nest deeply.
 const STACK_BYTES: u32 = 16 << 10;

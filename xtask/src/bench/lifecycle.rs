@@ -2,7 +2,7 @@
 
 use super::broker::{Kind, Programs, settle};
 use super::load::Load;
-use super::report::Results;
+use super::results::Results;
 use super::{Options, Part};
 use crate::Outcome;
 use std::thread::sleep;

@@ -1,102 +1,26 @@
-//! What was measured, and the tables made of it: medians over the rounds, in Markdown, one section for each part of
-//! `docs/performance.md`.
+//! The tables: medians over the rounds, in Markdown, one section for each part of `docs/performance.md`.
 
 use super::broker::Kind;
 use super::columns::{self, Column};
-use super::flame::Profile;
-use super::load::Answer;
+use super::results::Results;
 use super::rows::{self, Row};
 use super::{Options, bare, failover, kafka, lifecycle};
 use crate::{Outcome, paths, process};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 
-/// Everything that was measured.
-pub(super) struct Results {
+/// The section that comes of watching.
+const FLAME: &str = "flame";
+
+/// Makes tables.
+struct Tables<'a> {
+    results: &'a Results,
+    /// In the order of the columns.
     brokers: Vec<Kind>,
-    heading: String,
-    lifecycle: String,
-    answers: BTreeMap<(String, Kind), Vec<Answer>>,
-    facts: BTreeMap<(&'static str, Kind), Vec<f64>>,
-    /// CPU seconds for each GB of the bare loop.
-    bare: BTreeMap<&'static str, Vec<f64>>,
-    profiles: Vec<(Kind, Profile)>,
-    failures: Vec<String>,
 }
 
-impl Results {
-    pub(super) fn new(options: &Options) -> Outcome<Self> {
-        Ok(Self {
-            brokers: options.kinds(|_| true),
-            heading: heading(options)?,
-            lifecycle: lifecycle::described(options),
-            answers: BTreeMap::new(),
-            facts: BTreeMap::new(),
-            bare: BTreeMap::new(),
-            profiles: Vec::new(),
-            failures: Vec::new(),
-        })
-    }
-
-    pub(super) fn measured(&mut self, row: &str, kind: Kind, answer: Answer) {
-        const SHOWN: [&str; 14] = [
-            "mb_s",
-            "rate",
-            "p50_ms",
-            "p99_ms",
-            "p999_ms",
-            "before_acknowledged_p99_ms",
-            "during_acknowledged_p99_ms",
-            "late_mb_s",
-            "gap_ms",
-            "lost",
-            "doubled",
-            "broker_cpu_s",
-            "client_cpu_s",
-            "broker_rss_mib",
-        ];
-        let shown = SHOWN
-            .iter()
-            .filter_map(|name| Some(format!("{name} {}", answer.number(name)?)));
-        println!("  {row:<26} {}", shown.collect::<Vec<_>>().join("  "));
-        self.answers
-            .entry((row.to_owned(), kind))
-            .or_default()
-            .push(answer);
-    }
-
-    pub(super) fn fact(&mut self, row: &'static str, kind: Kind, value: f64) {
-        println!("  {row:<26} {value:.3}");
-        self.facts.entry((row, kind)).or_default().push(value);
-    }
-
-    pub(super) fn bare(&mut self, row: &'static str, seconds_per_gb: f64) {
-        println!("  {row:<26} {seconds_per_gb:.3} s/GB");
-        self.bare.entry(row).or_default().push(seconds_per_gb);
-    }
-
-    pub(super) fn profiled(&mut self, kind: Kind, profile: Profile) {
-        println!("  {:<26} {}", profile.row, profile.picture.display());
-        self.profiles.push((kind, profile));
-    }
-
-    pub(super) fn failed(&mut self, row: &str, kind: Kind, error: &dyn std::error::Error) {
-        println!("  {row:<26} FAILED: {error}");
-        self.failures.push(format!("{kind}, {row}: {error}"));
-    }
-
-    /// An error if anything failed.
-    pub(super) fn verdict(&self) -> Outcome {
-        if self.failures.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("what failed:\n{}", self.failures.join("\n")).into())
-        }
-    }
-
-    /// All sections of which something was measured.
-    pub(super) fn report(&self) -> Report {
+impl Tables<'_> {
+    fn sections(&self, options: &Options) -> [Section; 8] {
         use rows::Kind::{
             CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Produce, SmallBatches,
         };
@@ -114,11 +38,7 @@ impl Results {
             .iter()
             .map(|row| row.name.to_owned())
             .collect();
-        let mut failures = String::new();
-        for failure in &self.failures {
-            let _ = writeln!(failures, "\nFailed: {failure}");
-        }
-        let sections = [
+        [
             Section {
                 name: "throughput",
                 title: "Throughput",
@@ -180,29 +100,21 @@ impl Results {
             Section {
                 name: "life-cycle",
                 title: "Life cycle",
-                about: self.lifecycle.clone(),
+                about: lifecycle::described(options),
                 body: self.facts(),
             },
             Section {
-                name: "flame",
+                name: FLAME,
                 title: "Where the time goes",
                 about: "CPU time of the brokers' processes while a row runs, sampled by perf. What stands under its own name is what a function does itself; \
                         what it causes includes what it calls. Functions that the compiler put into others are counted as those.".into(),
                 body: self.profiles(),
             },
-        ];
-        Report {
-            heading: self.heading.clone(),
-            sections: sections
-                .into_iter()
-                .filter(|section| !section.body.is_empty())
-                .collect(),
-            failures,
-        }
+        ]
     }
 
     fn bare_loop(&self) -> String {
-        if self.bare.is_empty() {
+        if self.results.bare.is_empty() {
             return String::new();
         }
         let mut out = format!(
@@ -210,7 +122,7 @@ impl Results {
             columns::BARE.title
         );
         for (row, what, _) in bare::ROWS {
-            if let Some(values) = self.bare.get(row) {
+            if let Some(values) = self.results.bare.get(row) {
                 let _ = writeln!(out, "| {what} | {} |", columns::BARE.cell(values.clone()));
             }
         }
@@ -221,14 +133,19 @@ impl Results {
     fn table(&self, rows: &[String], columns: &[Column]) -> String {
         let rows: Vec<_> = rows
             .iter()
-            .filter(|row| self.answers.keys().any(|(measured, _)| measured == *row))
+            .filter(|row| {
+                self.results
+                    .answers
+                    .keys()
+                    .any(|(measured, _)| measured == *row)
+            })
             .collect();
         if rows.is_empty() {
             return String::new();
         }
         let took_part = |kind: &&Kind| {
             rows.iter()
-                .any(|row| self.answers.contains_key(&((*row).clone(), **kind)))
+                .any(|row| self.results.answers.contains_key(&((*row).clone(), **kind)))
         };
         let brokers: Vec<Kind> = self.brokers.iter().filter(took_part).copied().collect();
         let mut out = String::from("\n| |");
@@ -246,7 +163,7 @@ impl Results {
             let _ = write!(out, "| {row} |");
             for column in columns {
                 for kind in &brokers {
-                    let answers = self.answers.get(&(row.clone(), *kind));
+                    let answers = self.results.answers.get(&(row.clone(), *kind));
                     let answers = answers.map(Vec::as_slice).unwrap_or_default();
                     let _ = write!(out, " {} |", column.of_answers(answers));
                 }
@@ -261,7 +178,9 @@ impl Results {
         let brokers: Vec<_> = brokers.copied().collect();
         let mut out = String::new();
         for (row, what) in lifecycle::ROWS {
-            let values = brokers.iter().map(|kind| self.facts.get(&(row, *kind)));
+            let values = brokers
+                .iter()
+                .map(|kind| self.results.facts.get(&(row, *kind)));
             let values: Vec<_> = values.collect();
             if values.iter().all(Option::is_none) {
                 continue;
@@ -284,7 +203,7 @@ impl Results {
     }
 
     fn profiles(&self) -> String {
-        let profiles = self.profiles.iter();
+        let profiles = self.results.profiles.iter();
         profiles
             .map(|(kind, profile)| {
                 format!(
@@ -332,6 +251,26 @@ struct Section {
 }
 
 impl Report {
+    /// All sections of which something was measured. What brokers reach while they are watched is no figure.
+    pub(super) fn of(results: &Results, options: &Options, heading: String) -> Self {
+        let tables = Tables {
+            results,
+            brokers: options.kinds(|_| true),
+        };
+        let sections = tables.sections(options).into_iter();
+        let sections = sections
+            .filter(|section| !section.body.is_empty())
+            .filter(|section| (section.name == FLAME) == options.flame);
+        let failures = results.failures.iter();
+        Self {
+            heading,
+            sections: sections.collect(),
+            failures: failures
+                .map(|failure| format!("\nFailed: {failure}\n"))
+                .collect(),
+        }
+    }
+
     /// All of it as one text.
     pub(super) fn text(&self) -> String {
         let mut out = format!("{}\n", self.heading);
@@ -369,8 +308,8 @@ impl Report {
     }
 }
 
-/// The command, the date, and the machine without its name.
-fn heading(options: &Options) -> Outcome<String> {
+/// The command, the date, and the machine without its name; to be asked before anything runs.
+pub(super) fn heading(options: &Options) -> Outcome<String> {
     let date = process::output(process::command("date").args(["-u", "+%Y-%m-%d"]))?;
     let memory = fs::read_to_string("/proc/meminfo")?;
     let memory = memory

@@ -2,7 +2,7 @@
 
 use super::broker::{Installed, Running, settle};
 use super::load::{Answer, Load};
-use super::report::Results;
+use super::results::Results;
 use super::rows::{Kind, ONE_KIB, Row, SIZES};
 use crate::Outcome;
 
