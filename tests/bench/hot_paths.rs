@@ -3,14 +3,17 @@
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use weir_log::storage_os::OsStorage;
 use weir_log::{
     Append, DataDir, Durability, LaneCore, Lanes, LanesConfig, LogConfig, Observer, OpenPartition,
     Origin, PartitionHandle, PartitionKey, PartitionMeta, SystemClock,
 };
+use weir_tls::{Role, Tls, directory};
 use weir_wire::batch::{BatchBuilder, NewRecord, only_batch};
 use weir_wire::frame::{RequestFrame, encode_request, encode_response};
 use weir_wire::messages::fetch_response::{FetchableTopicResponse, PartitionData};
@@ -210,12 +213,51 @@ fn fetch_assembly(c: &mut Criterion) {
     });
 }
 
+/// What mutual TLS costs between two brokers, both ends of it, with nothing between them but memory.
+fn between_brokers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("between_brokers");
+    let dir = tempfile::tempdir().expect("a directory");
+    let brokers = [Role::Broker(0), Role::Broker(1)];
+    directory::ensure(dir.path(), "bench", &brokers, SystemTime::now()).expect("certificates");
+    let [leader, follower] =
+        brokers.map(|role| Tls::from_files(directory::files(dir.path(), role)).expect("they open"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    // Takes the largest of them whole, so that one side after the other has its turn.
+    let (near, far) = duplex(2 << 20);
+    let (mut sending, mut receiving) = runtime.block_on(async {
+        let (sending, receiving) =
+            tokio::join!(leader.connect(near, Some(1)), follower.accept(far));
+        (sending.expect("taken"), receiving.expect("a peer").0)
+    });
+    for bytes in BATCH_BYTES {
+        let sent = vec![b'w'; bytes];
+        let mut received = vec![0; bytes];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::from_parameter(bytes), |b| {
+            b.iter(|| {
+                runtime.block_on(async {
+                    sending.write_all(&sent).await.expect("it is sent");
+                    sending.flush().await.expect("it is sent");
+                    receiving
+                        .read_exact(&mut received)
+                        .await
+                        .expect("it is there");
+                });
+            });
+        });
+    }
+}
+
 criterion_group!(
     hot_paths,
     append,
     batch_check,
     frame_parse,
     index_lookup,
-    fetch_assembly
+    fetch_assembly,
+    between_brokers
 );
 criterion_main!(hot_paths);
