@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -31,7 +32,7 @@ const LATENCY_SECONDS: [f64; 16] = [
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each is documented by its help text in `new`")]
 pub struct Metrics {
-    registry: Registry,
+    registry: Described,
     pub connections: IntGauge,
     pub connections_opened: IntCounter,
     pub connections_refused: IntCounter,
@@ -47,6 +48,8 @@ pub struct Metrics {
     pub partition_leaders: IntGauge,
     pub offline_partitions: IntGauge,
     pub under_replicated_partitions: IntGauge,
+    pub under_min_in_sync_partitions: IntGauge,
+    pub moving_partitions: IntGauge,
     pub damaged_partitions: IntGauge,
     pub log_bytes: IntGauge,
     pub compaction_passes: IntGauge,
@@ -115,7 +118,7 @@ impl TopicMetrics {
 impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
+        let registry = Described::default();
         let r = &registry;
         let durations = register(
             r,
@@ -236,6 +239,16 @@ impl Metrics {
                 r,
                 "weir_under_replicated_partitions",
                 "Partitions that this broker leads with fewer in-sync replicas than replicas.",
+            )?,
+            under_min_in_sync_partitions: gauge(
+                r,
+                "weir_under_min_in_sync_partitions",
+                "Partitions that this broker leads with fewer in-sync replicas than a write with acks=all takes.",
+            )?,
+            moving_partitions: gauge(
+                r,
+                "weir_moving_partitions",
+                "Partitions that this broker leads and whose replicas are being moved.",
             )?,
             damaged_partitions: gauge(
                 r,
@@ -363,39 +376,79 @@ impl Metrics {
     /// Everything, in Prometheus' text format.
     pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&self.registry.registry.gather(), &mut text)?;
         Ok(text)
     }
 
-    /// The names and help texts of all metrics, for what is generated from them.
+    /// Every metric there is, also those that have no value yet: for what is generated from them.
     #[must_use]
-    pub fn descriptions(&self) -> Vec<(String, String)> {
-        let families = self.registry.gather();
-        families
-            .iter()
-            .map(|family| (family.name().to_owned(), family.help().to_owned()))
-            .collect()
+    pub fn descriptions(&self) -> Vec<Description> {
+        let described = self.registry.metrics.lock();
+        described.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a metric is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Labels whose values vary.
+    pub labels: Vec<String>,
+    /// What it tells.
+    pub help: String,
+}
+
+/// A registry that can tell what is in it: the one below leaves out what has no value yet.
+#[derive(Debug, Default)]
+struct Described {
+    registry: Registry,
+    metrics: Mutex<Vec<Description>>,
+}
+
+impl Described {
+    fn register<C: Collector + Clone + 'static>(
+        &self,
+        metric: &C,
+    ) -> Result<(), prometheus::Error> {
+        let family = metric.collect();
+        let kind = match family.first().map(MetricFamily::get_field_type) {
+            Some(MetricType::HISTOGRAM) => "histogram",
+            Some(MetricType::COUNTER) => "counter",
+            _ => "gauge",
+        };
+        let described = metric.desc().into_iter().map(|desc| Description {
+            name: desc.fq_name.clone(),
+            kind,
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        });
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.extend(described);
+        self.registry.register(Box::new(metric.clone()))
     }
 }
 
 fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
+    registry: &Described,
     metric: C,
 ) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
+    registry.register(&metric)?;
     Ok(metric)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+fn gauge(registry: &Described, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     register(registry, IntGauge::new(name, help)?)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+fn counter(registry: &Described, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
     register(registry, IntCounter::new(name, help)?)
 }
 
 fn counters(
-    registry: &Registry,
+    registry: &Described,
     name: &str,
     help: &str,
     label: &str,
@@ -405,3 +458,6 @@ fn counters(
         IntCounterVec::new(Opts::new(name, help), &[label])?,
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,28 @@
 //! Cluster and topics as the operator sees them, from the image and from what this broker knows of itself.
 
+use std::collections::BTreeMap;
+
 use weir_proto::admin::v1 as proto;
+use weir_quorum::BrokerId;
 use weir_quorum::configs::in_sync_min;
 use weir_quorum::image::{Image, Topic};
 
 use crate::Broker;
+
+/// How many partitions are named of those that a broker is needed by.
+const NEEDED_NAMED: usize = 3;
 
 /// The cluster. What lies on disks is known of the answering broker only, and 0 for the others.
 pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
     let image = broker.metadata.image();
     let me = broker.metadata.broker_id();
     let space = broker.disk_space().await;
+    let mut needed = needed(broker, &image);
     let brokers = image.brokers().map(|known| {
         let is_me = known.id == me;
         let own = |value: u64| if is_me { value } else { 0 };
         let held = Held::by(&image, known.id);
+        let (needed_partitions, needed) = needed.remove(&known.id).unwrap_or_default();
         proto::Broker {
             id: known.id.0,
             incarnation: known.incarnation.to_string(),
@@ -38,6 +46,8 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             outgoing: count(held.outgoing),
             out_of_sync: count(held.out_of_sync),
             stopping: known.stopping,
+            needed_partitions: Some(count(needed_partitions)),
+            needed,
         }
     });
     proto::DescribeClusterResponse {
@@ -63,7 +73,31 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
                 .filter(|(_, _, partition)| partition.is_reassigning())
                 .count(),
         ),
+        answering_broker: Some(me.0),
     }
+}
+
+/// For each broker, how many partitions would fall below their minimum without it while others of their replicas catch up, and the first of
+/// them. A partition that is whole and has no replica to spare is not among them: waiting would help nobody.
+fn needed(broker: &Broker, image: &Image) -> BTreeMap<BrokerId, (usize, Vec<String>)> {
+    let mut needed: BTreeMap<BrokerId, (usize, Vec<String>)> = BTreeMap::new();
+    for topic in image.topics() {
+        let minimum = in_sync_min(image, broker.metadata.settings(), topic);
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let is_whole = partition.isr.len() >= partition.replicas.len();
+            if is_whole || partition.isr.len() > minimum {
+                continue;
+            }
+            for id in &partition.isr {
+                let (count, named) = needed.entry(*id).or_default();
+                *count += 1;
+                if named.len() < NEEDED_NAMED {
+                    named.push(format!("{}-{index}", topic.name));
+                }
+            }
+        }
+    }
+    needed
 }
 
 /// What a broker holds.
@@ -133,6 +167,10 @@ fn topic(broker: &Broker, image: &Image, topic: &Topic) -> proto::Topic {
                 .count(),
         )
     };
+    let replication_factor = topic.partitions.iter();
+    let replication_factor = replication_factor
+        .map(|partition| partition.target().count())
+        .max();
     let moving = topic.partitions.iter();
     let moving = moving
         .filter(|partition| partition.is_reassigning())
@@ -141,7 +179,7 @@ fn topic(broker: &Broker, image: &Image, topic: &Topic) -> proto::Topic {
         name: topic.name.to_string(),
         id: topic.id.to_string(),
         partitions: count(topic.partitions.len()),
-        replication_factor: count(topic.replication_factor()),
+        replication_factor: count(replication_factor.unwrap_or(0)),
         config: topic.config.clone().into_iter().collect(),
         internal: topic.is_internal(),
         offline_partitions: count(offline),

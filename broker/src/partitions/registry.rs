@@ -11,7 +11,7 @@ use weir_log::{
     RecoveryReport,
 };
 use weir_quorum::Image;
-use weir_quorum::configs::{Durability, Settings, TopicConfig};
+use weir_quorum::configs::{Durability, Settings, TopicConfig, in_sync_min};
 use weir_quorum::image::Topic;
 use weir_replication::{Known, Promise};
 use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
@@ -594,10 +594,19 @@ impl Partitions {
 
     fn count(&self, image: &Image) {
         let led = image.partitions_led_by(self.me);
-        let (mut leaders, mut under_replicated) = (0, 0);
-        for (_, _, partition) in led {
+        let (mut leaders, mut under_replicated, mut under_minimum, mut moving) = (0, 0, 0, 0);
+        let mut minimum: Option<(weir_quorum::TopicId, usize)> = None;
+        for (topic, _, partition) in led {
             leaders += 1;
             under_replicated += i64::from(partition.isr.len() < partition.replicas.len());
+            moving += i64::from(partition.is_reassigning());
+            // Partitions come topic by topic.
+            let least = match minimum {
+                Some((of, least)) if of == topic.id => least,
+                _ => in_sync_min(image, &self.settings, topic),
+            };
+            minimum = Some((topic.id, least));
+            under_minimum += i64::from(partition.isr.len() < least);
         }
         let offline = image
             .partitions()
@@ -607,6 +616,8 @@ impl Partitions {
         self.metrics
             .under_replicated_partitions
             .set(under_replicated);
+        self.metrics.under_min_in_sync_partitions.set(under_minimum);
+        self.metrics.moving_partitions.set(moving);
         self.metrics
             .offline_partitions
             .set(i64::try_from(offline).unwrap_or(i64::MAX));

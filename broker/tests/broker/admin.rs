@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use tonic::transport::Channel;
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
-use weir_tls::Role;
+use weir_tls::{Role, Tls, directory};
 
-use crate::client::TestBroker;
+use crate::client::{TestBroker, channel, eventually};
+use crate::cluster::cluster_with;
 
 async fn admin(broker: &TestBroker) -> AdminClient<Channel> {
     AdminClient::new(broker.channel(Role::Operator))
@@ -42,7 +43,9 @@ async fn the_cluster_and_its_one_broker_are_described() {
         (cluster.controller_id, &cluster.voters[..]),
         (Some(0), &[0][..])
     );
+    assert_eq!(cluster.answering_broker, Some(0));
     let described = &cluster.brokers[0];
+    assert_eq!(described.needed_partitions, Some(0), "{described:?}");
     assert!(described.alive && described.disk_total_bytes > 0);
     assert_eq!(
         described.address,
@@ -206,6 +209,46 @@ async fn brokers_are_cordoned_emptied_and_let_go_of_each_alone() {
         admin.rebalance(request).await.unwrap().into_inner().error,
         None
     );
+}
+
+#[tokio::test]
+async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
+    let (mut brokers, _, dir) = cluster_with("").await;
+    let tls = Tls::from_files(directory::files(&dir.path().join("tls"), Role::Operator)).unwrap();
+    let mut admin = AdminClient::new(channel(brokers[0].addresses().quorum, tls));
+    let topic = |name: &str, replicas| proto::NewTopic {
+        name: name.into(),
+        partitions: Some(1),
+        replication_factor: Some(replicas),
+        ..proto::NewTopic::default()
+    };
+    let request = proto::CreateTopicsRequest {
+        topics: vec![topic("three", 3), topic("one", 1)],
+        validate_only: false,
+    };
+    admin.create_topics(request).await.unwrap();
+    let needed = async |admin: &mut AdminClient<Channel>| {
+        let described = admin.describe_cluster(proto::DescribeClusterRequest {});
+        let brokers = described.await.unwrap().into_inner().brokers.into_iter();
+        let needed = brokers.map(|broker| (broker.needed_partitions, broker.needed));
+        needed.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        needed(&mut admin).await,
+        vec![(Some(0), vec![]); 3],
+        "all are whole"
+    );
+    brokers.pop().unwrap().stop().await;
+    // Two of three replicas are the minimum: neither of them can be spared before the third is back.
+    let by_both = (Some(1), vec!["three-0".to_owned()]);
+    let expected = [by_both.clone(), by_both, (Some(0), vec![])];
+    eventually("both are needed", async || {
+        (needed(&mut admin).await == expected).then_some(())
+    })
+    .await;
+    for broker in brokers {
+        broker.stop().await;
+    }
 }
 
 #[tokio::test]

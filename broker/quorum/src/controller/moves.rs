@@ -59,12 +59,12 @@ pub(super) fn drain(view: &View<'_>, id: BrokerId) -> Result<Decision, ControlEr
             cordoned: true,
         }));
     }
-    if !broker.draining {
-        records.push(Record::BrokerDraining(BrokerDraining {
-            id,
-            draining: true,
-        }));
-    }
+    // Also when it is draining already: an answer then tells that the quorum has agreed on it now, so whoever asks and reads what the
+    // broker holds after it reads nothing older. That is the proof that a broker may go.
+    records.push(Record::BrokerDraining(BrokerDraining {
+        id,
+        draining: true,
+    }));
     Ok(Decision::new(records, Reply::Done))
 }
 

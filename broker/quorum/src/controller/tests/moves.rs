@@ -113,6 +113,15 @@ fn a_broker_is_emptied_some_partitions_at_a_time_and_gets_nothing_new() {
 }
 
 #[test]
+fn a_drain_that_is_asked_for_again_is_agreed_on_again() {
+    let mut world = World::of(3);
+    world.ask(Command::Drain { id: BrokerId(1) }).unwrap();
+    let before = world.image.revision();
+    world.ask(Command::Drain { id: BrokerId(1) }).unwrap();
+    assert!(world.image.revision() > before);
+}
+
+#[test]
 fn a_drain_survives_a_new_registration_and_a_snapshot() {
     let mut world = World::of(4);
     world.create(vec![topic("t", 8, 2)]);
