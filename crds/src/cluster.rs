@@ -142,6 +142,7 @@ fn three_replicas() -> i32 {
 /// The volume of each broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.autoGrow) || !isQuantity(self.size) || !isQuantity(self.autoGrow.maximum) || quantity(self.autoGrow.maximum).compareTo(quantity(self.size)) >= 0").message("storage.autoGrow.maximum is below storage.size: write a larger one"))]
 #[x_kube(validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("storage.storageClassName cannot change, because volumes cannot move between classes: create a new Cluster and move the data"))]
 pub struct Storage {
     /// Size of each broker's volume, such as `10Gi`. May grow, never shrink. Volumes grow with it where their StorageClass allows expansion.
@@ -153,6 +154,47 @@ pub struct Storage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
+
+    /// What becomes of the volumes of brokers that leave when `replicas` is lowered.
+    #[serde(default)]
+    pub on_scale_down: OnScaleDown,
+
+    /// Volumes that grow by themselves when they fill up. Unset, they only grow with `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_grow: Option<AutoGrow>,
+}
+
+/// What becomes of the volumes of brokers that leave when `replicas` is lowered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnScaleDown {
+    /// They stay; a broker that comes back under its number has its volume again.
+    #[default]
+    Retain,
+    /// They are deleted once their broker has been emptied and forgotten.
+    Delete,
+}
+
+/// Volumes that grow by themselves when they fill up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoGrow {
+    /// A volume grows when this many percent of it are used.
+    // Below 50 a volume would grow that is half empty; above 95 a busy broker may fill the rest before it has grown.
+    #[serde(default = "eighty_percent")]
+    #[schemars(range(min = 50, max = 95))]
+    pub threshold_percent: i32,
+
+    /// By how much it grows each time, such as `10Gi`.
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("storage.autoGrow.step must be a positive quantity, for example 10Gi"))]
+    pub step: StorageSize,
+
+    /// It never asks for more than this.
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("storage.autoGrow.maximum must be a positive quantity, for example 500Gi"))]
+    pub maximum: StorageSize,
+}
+
+fn eighty_percent() -> i32 {
+    80
 }
 
 /// Where brokers find out which rack or zone they are in.
@@ -261,6 +303,13 @@ pub struct BrokersSummary {
     /// Partitions that have no leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline_partitions: Option<i64>,
+    /// Partitions whose replicas are being moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving_partitions: Option<i64>,
+    /// Brokers that are being emptied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub draining: Vec<i32>,
 }
 
 /// What the operator is about to do, and what holds it up. The lists are cut off at their bounds.
@@ -300,7 +349,7 @@ pub struct PlannedStep {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockedStep {
-    /// The gate that said no, such as `ScaleDownBlocked`.
+    /// The gate that said no, such as `ScaleDownReplicationFactor`.
     #[schemars(length(max = 64))]
     pub gate: String,
     /// What it holds up.

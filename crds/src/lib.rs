@@ -27,8 +27,8 @@ mod shared;
 mod topic;
 
 pub use cluster::{
-    BlockedStep, BrokersSummary, Cluster, ClusterSpec, ClusterStatus, ImagePullPolicy,
-    MAX_CLUSTER_NAME, PlanSummary, PlannedStep, Rack, Storage,
+    AutoGrow, BlockedStep, BrokersSummary, Cluster, ClusterSpec, ClusterStatus, ImagePullPolicy,
+    MAX_CLUSTER_NAME, OnScaleDown, PlanSummary, PlannedStep, Rack, Storage,
 };
 pub use consumer_group::{
     ConsumerGroup, ConsumerGroupSpec, ConsumerGroupStatus, Lag, LagObjective, MAX_TOPICS_IN_STATUS,
@@ -38,7 +38,7 @@ pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};
 pub use schema::crds;
 pub use shared::{ClusterRef, ConfigValue, SecretRef};
-pub use topic::{DeletionPolicy, Topic, TopicSpec, TopicStatus};
+pub use topic::{DeletionPolicy, DriftPolicy, Topic, TopicSpec, TopicStatus};
 
 /// The API group of every kind of Weir's.
 pub const GROUP: &str = "weir.dev";

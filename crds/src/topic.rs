@@ -86,7 +86,7 @@ pub struct TopicSpec {
     #[schemars(range(min = 1, max = 10_000))]
     pub partitions: Option<i32>,
 
-    /// Number of replicas of each partition. Unset, the cluster's default.
+    /// Number of replicas of each partition. Unset, the cluster's default at creation. When it changes, replicas come and go some at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub replication_factor: Option<i32>,
@@ -97,9 +97,23 @@ pub struct TopicSpec {
     #[x_kube(validation = Rule::new("self.all(k, k.size() <= 128)").message("a key of config is longer than 128 characters: Kafka has no configuration of such a name"))]
     pub config: BTreeMap<String, ConfigValue>,
 
+    /// What is done when the topic is changed behind this resource's back. A change of this resource itself is always carried out.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
+
     /// What happens to the topic's data when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+/// What is done when the topic is changed behind the resource's back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DriftPolicy {
+    /// It is changed back.
+    #[default]
+    Repair,
+    /// The condition `Drifted` says what differs, and nothing is changed.
+    Report,
 }
 
 impl Topic {
@@ -137,6 +151,10 @@ pub struct TopicStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+
+    /// The last generation of the spec that the topic was seen to be as. What differs from it later was changed by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_generation: Option<i64>,
 
     /// Name of the topic as Kafka clients see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -88,7 +88,7 @@ fn defaults_are_those_that_the_schema_says() {
     let admitted = admit(&topic, None).unwrap();
     assert_eq!(
         admitted["spec"],
-        serde_json::json!({"clusterRef": {"name": "shop"}, "deletionPolicy": "Retain"})
+        serde_json::json!({"clusterRef": {"name": "shop"}, "deletionPolicy": "Retain", "driftPolicy": "Repair"})
     );
 
     let cluster = serde_json::json!({
@@ -98,7 +98,7 @@ fn defaults_are_those_that_the_schema_says() {
     let admitted = admit(&cluster, None).unwrap();
     assert_eq!(
         admitted["spec"],
-        serde_json::json!({"replicas": 3, "paused": false, "storage": {"size": "1Gi"}})
+        serde_json::json!({"replicas": 3, "paused": false, "storage": {"size": "1Gi", "onScaleDown": "Retain"}})
     );
 }
 
