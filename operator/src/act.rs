@@ -1,8 +1,13 @@
-//! Carries out the brokers' part of what was decided for Topics, the same in Kubernetes and on this machine.
+//! Carries out the brokers' part of what was decided, the same in Kubernetes and on this machine: for Topics here, for the brokers
+//! themselves in [`on_brokers`].
 //!
-//! Has no decisions of its own: steps become three batched calls, and answers go back to the resources that asked.
+//! Has no decisions of its own: steps for Topics become three batched calls, and answers go back to the resources that asked.
+
+mod brokers;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use brokers::on_brokers;
 
 use crate::admin::{Admin, NewTopic, Outcomes, TopicChange, Unreachable};
 use crate::decide::topic::Step;
@@ -47,12 +52,14 @@ pub async fn on_topics(admin: &mut Admin, steps: &[Step]) -> Result<Acted, Unrea
                 resource,
                 topic,
                 grow,
+                replicas,
                 set_config,
             } => {
                 owners.insert(topic, resource);
                 changes.push(TopicChange {
                     name: topic.clone(),
                     partitions: grow.map(|(_, to)| to),
+                    replication_factor: replicas.map(|(_, to)| to),
                     set_config: set_config.clone(),
                 });
             }
@@ -120,6 +127,7 @@ mod tests {
             resource: Key::new("shop", topic),
             topic: topic.to_owned(),
             grow: None,
+            replicas: None,
             set_config: BTreeMap::from([("cleanup.policy".to_owned(), "x".to_owned())]),
         };
         let look = |partitions: u32| {

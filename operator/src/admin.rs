@@ -13,7 +13,9 @@ use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Pems, Tls};
 
-use crate::world::{BrokerId, BrokerSeen, GroupSeen, Look, PartitionLag, Refusal, TopicSeen};
+use crate::world::{
+    BrokerId, BrokerSeen, Disk, GroupSeen, Look, Needed, PartitionLag, Refusal, TopicSeen,
+};
 
 mod connector;
 
@@ -54,12 +56,17 @@ pub struct TopicChange {
     pub name: String,
     /// The new number of partitions, when it grows.
     pub partitions: Option<u32>,
+    /// The new number of replicas of each, when it changes.
+    pub replication_factor: Option<u32>,
     /// Keys to set.
     pub set_config: BTreeMap<String, String>,
 }
 
 /// What became of each topic of a call.
 pub type Outcomes = BTreeMap<String, Result<(), Refusal>>;
+
+/// What became of each broker of a call.
+pub type BrokerOutcomes = BTreeMap<BrokerId, Result<(), Refusal>>;
 
 /// How the brokers of a cluster are reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,7 +133,108 @@ impl Admin {
                 .into_iter()
                 .map(|topic| (topic.name.clone(), topic_seen(topic)))
                 .collect(),
+            feature_level: cluster.feature_level,
+            rebalancing: cluster.rebalancing,
+            moving_partitions: cluster.moving_partitions,
         })
+    }
+
+    /// The address of the broker that answered last.
+    #[must_use]
+    pub fn answering(&self) -> Option<&str> {
+        self.answered.as_ref().map(|(address, _)| address.as_str())
+    }
+
+    /// Asks every broker for the disk that its data lies on, which only it knows. Those that do not answer are left out.
+    pub async fn disks(&self) -> BTreeMap<BrokerId, Disk> {
+        let Some(Ok(tls)) = &self.credentials else {
+            return BTreeMap::new();
+        };
+        let describe = async |mut client: AdminClient<Channel>, request| {
+            client.describe_cluster(request).await
+        };
+        let asked = self.addresses.iter().map(|address| async {
+            let request = proto::DescribeClusterRequest {};
+            let (_, answer) = ask(tls, address, request, &describe).await.ok()?;
+            let own = answer.answering_broker?;
+            let broker = answer.brokers.iter().find(|broker| broker.id == own)?;
+            let disk = Disk {
+                total_bytes: broker.disk_total_bytes,
+                available_bytes: broker.disk_available_bytes,
+            };
+            Some((broker_id(own)?, disk))
+        });
+        let disks = futures::future::join_all(asked).await;
+        disks.into_iter().flatten().collect()
+    }
+
+    /// Has brokers emptied. The answer also says that the controller has agreed on it now: what is read from the same broker after it is no older.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn drain(&mut self, brokers: &[BrokerId]) -> Result<BrokerOutcomes, Unreachable> {
+        let request = proto::DrainRequest {
+            brokers: numbers(brokers),
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.drain(request).await
+            })
+            .await?;
+        Ok(broker_results(answer))
+    }
+
+    /// Has brokers get new replicas again, and keep what they still have.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn cancel_drain(
+        &mut self,
+        brokers: &[BrokerId],
+    ) -> Result<BrokerOutcomes, Unreachable> {
+        let request = proto::CordonRequest {
+            brokers: numbers(brokers),
+            cordoned: false,
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.cordon(request).await
+            })
+            .await?;
+        Ok(broker_results(answer))
+    }
+
+    /// Has brokers forgotten that are gone.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn unregister(
+        &mut self,
+        brokers: &[BrokerId],
+    ) -> Result<BrokerOutcomes, Unreachable> {
+        let request = proto::UnregisterBrokersRequest {
+            brokers: numbers(brokers),
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.unregister_brokers(request).await
+            })
+            .await?;
+        Ok(broker_results(answer))
+    }
+
+    /// Has replicas spread evenly over the brokers.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn rebalance(&mut self) -> Result<Result<(), Refusal>, Unreachable> {
+        let request = proto::RebalanceRequest { active: true };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.rebalance(request).await
+            })
+            .await?;
+        Ok(answer.error.map_or(Ok(()), |error| Err(refusal(error))))
     }
 
     /// Asks for groups by their ids; one that could not be described comes with the reason.
@@ -197,7 +305,7 @@ impl Admin {
                     partitions: change.partitions,
                     set_config: change.set_config.clone().into_iter().collect(),
                     unset_config: Vec::new(),
-                    replication_factor: None,
+                    replication_factor: change.replication_factor,
                 })
                 .collect();
             let request = proto::AlterTopicsRequest {
@@ -340,12 +448,32 @@ fn broker_id(id: i32) -> Option<BrokerId> {
     u32::try_from(id).ok().map(BrokerId)
 }
 
+fn numbers(brokers: &[BrokerId]) -> Vec<i32> {
+    let number = |broker: &BrokerId| i32::try_from(broker.0).ok();
+    brokers.iter().filter_map(number).collect()
+}
+
+fn broker_results(answer: proto::BrokerResultsResponse) -> BrokerOutcomes {
+    let results = answer.results.into_iter().filter_map(|result| {
+        let outcome = result.error.map_or(Ok(()), |error| Err(refusal(error)));
+        Some((broker_id(result.broker)?, outcome))
+    });
+    results.collect()
+}
+
 fn broker_seen(broker: proto::Broker) -> BrokerSeen {
     BrokerSeen {
         alive: broker.alive,
         version: broker.version,
         replicas: broker.replicas,
         leaders: broker.leaders,
+        incarnation: broker.incarnation,
+        cordoned: broker.cordoned,
+        draining: broker.draining,
+        needed: broker.needed_partitions.map(|partitions| Needed {
+            partitions,
+            named: broker.needed,
+        }),
     }
 }
 
@@ -354,6 +482,8 @@ fn topic_seen(topic: proto::Topic) -> TopicSeen {
         id: topic.id,
         partitions: topic.partitions,
         replication_factor: topic.replication_factor,
+        wanted_replication_factor: topic.wanted_replication_factor,
+        moving_partitions: topic.moving_partitions,
         config: topic.config.into_iter().collect(),
         internal: topic.internal,
         offline_partitions: topic.offline_partitions,
@@ -374,6 +504,7 @@ fn group_seen(group: proto::Group) -> Result<GroupSeen, Refusal> {
             .map(|lag| PartitionLag {
                 topic: lag.topic,
                 partition: lag.partition,
+                committed_offset: lag.committed_offset,
                 records: lag.lag,
                 age_ms: lag.lag_ms,
             })

@@ -18,4 +18,5 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod validate;
+pub mod watching;
 pub mod world;

@@ -27,6 +27,9 @@ pub const TOPIC_FINALIZER: &str = "weir.dev/topic";
 /// On a Topic that is being deleted: let it go now and leave the broker's topic where it is.
 pub const RELEASE_ANNOTATION: &str = "weir.dev/release";
 
+/// On the claim of a broker that has been emptied and is about to go: delete it once the broker is gone (`storage.onScaleDown: Delete`).
+pub const RELEASED_ANNOTATION: &str = "weir.dev/released";
+
 /// Kafka's listener.
 pub const KAFKA_PORT: u16 = 9092;
 /// Brokers among themselves, and the operator's `Admin`.
@@ -137,6 +140,19 @@ pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     );
     labels.insert(CLUSTER_LABEL.to_owned(), cluster.to_owned());
     labels
+}
+
+/// Annotations by which a Prometheus without its operator finds a broker's metrics.
+#[must_use]
+pub fn scraped() -> BTreeMap<String, String> {
+    [
+        ("prometheus.io/scrape", "true".to_owned()),
+        ("prometheus.io/port", HTTP_PORT.to_string()),
+        ("prometheus.io/path", "/metrics".to_owned()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
 }
 
 /// A selector as `kubectl -l` and `status.selector` take it.

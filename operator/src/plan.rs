@@ -135,7 +135,11 @@ async fn observe_all(
         wanted.status = stored.status;
     }
     let mut observed = observe::cluster(client, key).await?;
-    observed.world.look = Admin::new(observed.way).look().await.ok();
+    let mut admin = Admin::new(observed.way);
+    observed.world.look = admin.look().await.ok();
+    if wanted.spec.storage.auto_grow.is_some() {
+        observed.world.disks = admin.disks().await;
+    }
     Ok((wanted, observed.world))
 }
 
@@ -143,24 +147,7 @@ fn print_cluster(out: &mut impl Write, cluster: &Cluster, world: &World) -> Resu
     writeln!(out, "\nCluster {}", cluster.key)?;
     let decision = cluster::decide(cluster, world)?;
     for step in &decision.plan.steps {
-        match step {
-            Step::Issue { due } => writeln!(out, "  make certificates: {}", names_of(due))?,
-            Step::Apply { child, change } if change == "missing" => {
-                writeln!(out, "  create {}", child.title())?
-            }
-            Step::Apply { child, change } => {
-                writeln!(out, "  change {} ({change})", child.title())?
-            }
-            Step::GrowVolume {
-                claim, from, to, ..
-            } => writeln!(
-                out,
-                "  grow PersistentVolumeClaim {claim} from {from} to {to}"
-            )?,
-            Step::RestartBroker { broker, why } => {
-                writeln!(out, "  restart broker {broker} ({why})")?
-            }
-        }
+        writeln!(out, "  {}", cluster_sentence(step))?;
     }
     for blocked in &decision.plan.blocked {
         writeln!(out, "  blocked by {}: {}", blocked.gate, blocked.message)?;
@@ -239,8 +226,11 @@ async fn print_topics(
                     refused.push(blocked.message.clone());
                     writeln!(out, "  blocked by {}: {}", blocked.gate, blocked.message)?;
                 }
-                None if steps.is_empty() => writeln!(out, "  nothing to do")?,
-                None => {}
+                None => match plan.drifted.get(&topic.key) {
+                    Some(drift) => writeln!(out, "  drifted: {drift}")?,
+                    None if steps.is_empty() => writeln!(out, "  nothing to do")?,
+                    None => {}
+                },
             }
         }
     }
@@ -263,7 +253,47 @@ pub fn names_of(due: &[weir_tls::Due]) -> String {
     names.join(", ")
 }
 
-/// A step in words.
+/// A step for a Cluster in words.
+#[must_use]
+pub fn cluster_sentence(step: &Step) -> String {
+    match step {
+        Step::Issue { due } => format!("make certificates: {}", names_of(due)),
+        Step::Apply { child, change } if change == "missing" => {
+            format!("create {}", child.title())
+        }
+        Step::Apply { child, change } => format!("change {} ({change})", child.title()),
+        Step::GrowVolume {
+            claim, from, to, ..
+        } => format!("grow PersistentVolumeClaim {claim} from {from} to {to}"),
+        Step::CancelDrain { brokers } => format!("keep {} after all", numbers_of(brokers)),
+        Step::Drain { brokers } => format!("empty {}", numbers_of(brokers)),
+        Step::Rebalance { over } => format!("spread replicas over {over} brokers"),
+        Step::ProveEmpty { brokers } => {
+            format!("prove that nothing is left on {}", numbers_of(brokers))
+        }
+        Step::Unregister { brokers } => format!("forget {}", numbers_of(brokers)),
+        Step::MarkVolume { claim, .. } => {
+            format!("mark PersistentVolumeClaim {claim} to be deleted once its broker is gone")
+        }
+        Step::KeepVolume { claim, .. } => format!("keep PersistentVolumeClaim {claim} after all"),
+        Step::DeleteVolume { claim, .. } => format!("delete PersistentVolumeClaim {claim}"),
+        Step::RestartBroker { broker, why } => format!("restart broker {broker} ({why})"),
+    }
+}
+
+/// Brokers in words.
+#[must_use]
+pub fn numbers_of(brokers: &[crate::world::BrokerId]) -> String {
+    let numbers: Vec<String> = brokers.iter().map(ToString::to_string).collect();
+    let what = if numbers.len() == 1 {
+        "broker"
+    } else {
+        "brokers"
+    };
+    format!("{what} {}", numbers.join(", "))
+}
+
+/// A step for a Topic in words.
 #[must_use]
 pub fn sentence(step: &topic::Step) -> String {
     let set = |config: &std::collections::BTreeMap<String, String>| {
@@ -302,14 +332,17 @@ pub fn sentence(step: &topic::Step) -> String {
         topic::Step::Alter {
             topic,
             grow,
+            replicas,
             set_config,
             ..
         } => {
             let grown =
                 grow.map(|(from, to)| format!("grow topic {topic} from {from} to {to} partitions"));
+            let replicated = replicas
+                .map(|(from, to)| format!("change topic {topic} from {from} to {to} replicas"));
             let configured = (!set_config.is_empty())
                 .then(|| format!("set {} on topic {topic}", set(set_config)));
-            [grown, configured]
+            [grown, replicated, configured]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<String>>()

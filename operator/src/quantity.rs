@@ -3,6 +3,8 @@
 //! The rules are those of `k8s.io/apimachinery/pkg/api/resource`: an optional sign, a decimal number, and a suffix: decimal
 //! (`n u m k M G T P E`), binary (`Ki Mi Gi Ti Pi Ei`) or an exponent.
 
+use std::fmt;
+
 /// Digits kept after the point: nano is the smallest unit that Kubernetes knows.
 const NANO: i128 = 1_000_000_000;
 
@@ -41,6 +43,12 @@ impl Quantity {
         Some(Self(if negative { -nanos } else { nanos }))
     }
 
+    /// The sum; `None` when it is larger than an amount can be.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
     /// More than nothing.
     #[must_use]
     pub fn is_positive(self) -> bool {
@@ -51,6 +59,26 @@ impl Quantity {
     #[must_use]
     pub fn units(self) -> i128 {
         self.0 / NANO
+    }
+}
+
+/// In whole units, with the largest binary suffix that loses nothing.
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = self.units();
+        let suffixes = [
+            (60, "Ei"),
+            (50, "Pi"),
+            (40, "Ti"),
+            (30, "Gi"),
+            (20, "Mi"),
+            (10, "Ki"),
+        ];
+        let fits = |shift: u32| units != 0 && units % (1_i128 << shift) == 0;
+        match suffixes.into_iter().find(|(shift, _)| fits(*shift)) {
+            Some((shift, suffix)) => write!(f, "{}{suffix}", units >> shift),
+            None => write!(f, "{units}"),
+        }
     }
 }
 
@@ -126,6 +154,22 @@ mod tests {
         ] {
             assert_eq!(Quantity::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_amount_is_written_in_the_largest_unit_that_loses_nothing() {
+        for (text, expected) in [
+            ("10240Mi", "10Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("10G", "9765625Ki"),
+            ("1001", "1001"),
+            ("0", "0"),
+        ] {
+            let written = Quantity::parse(text).map(|quantity| quantity.to_string());
+            assert_eq!(written.as_deref(), Some(expected));
+        }
+        let sum = Quantity::parse("10Gi").and_then(|ten| ten.plus(Quantity::parse("512Mi")?));
+        assert_eq!(sum, Quantity::parse("10752Mi"));
     }
 
     #[test]

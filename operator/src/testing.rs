@@ -14,7 +14,7 @@ use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects::{self, Existing};
 use crate::validate::{Cluster, Defaults};
-use crate::world::{BrokerId, BrokerSeen, Look, Process};
+use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Needed, Process};
 
 /// A Cluster of three brokers, as the API server has it.
 pub(crate) fn resource() -> weir_crds::Cluster {
@@ -88,6 +88,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
                     requested: cluster.storage.size.clone(),
                     capacity: cluster.storage.size.clone(),
                     notes: Vec::new(),
+                    released: false,
                 };
                 (broker, claim)
             })
@@ -114,6 +115,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
                         BrokerSeen {
                             alive: true,
                             version: "0.1.0".into(),
+                            needed: Some(Needed::default()),
                             ..BrokerSeen::default()
                         },
                     )
@@ -121,7 +123,11 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
                 .collect(),
             voters: brokers().take(3).collect(),
             topics: BTreeMap::new(),
+            feature_level: MOVES_LEVEL,
+            rebalancing: false,
+            moving_partitions: 0,
         }),
+        disks: BTreeMap::new(),
         now_s: made_at_s(),
     }
 }

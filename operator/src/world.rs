@@ -66,6 +66,27 @@ pub struct Look {
     pub voters: Vec<BrokerId>,
     /// All topics, internal ones included.
     pub topics: BTreeMap<String, TopicSeen>,
+    /// The finalised feature level.
+    pub feature_level: u32,
+    /// Replicas are being spread evenly over the brokers.
+    pub rebalancing: bool,
+    /// Partitions whose replicas are being moved, for whatever reason.
+    pub moving_partitions: u32,
+}
+
+/// Moving replicas by themselves, and with it draining and spreading, is something that brokers do from this feature level on.
+pub const MOVES_LEVEL: u32 = 2;
+
+impl Look {
+    /// Whether a broker holds nothing that the cluster would miss, and will get nothing: it is being drained, has no replica left, and does
+    /// not vote. One that is not registered was never given anything, or has been forgotten after it was empty.
+    #[must_use]
+    pub fn is_empty(&self, broker: BrokerId) -> bool {
+        let is_drained = |seen: &BrokerSeen| {
+            seen.draining && seen.replicas == 0 && !self.voters.contains(&broker)
+        };
+        self.brokers.get(&broker).is_none_or(is_drained)
+    }
 }
 
 /// A registered broker.
@@ -79,6 +100,33 @@ pub struct BrokerSeen {
     pub replicas: u32,
     /// Partitions that it leads.
     pub leaders: u32,
+    /// The disk that it is registered with: a new disk is a new incarnation.
+    pub incarnation: String,
+    /// It gets no new replicas.
+    pub cordoned: bool,
+    /// It is being emptied.
+    pub draining: bool,
+    /// Partitions that cannot spare it now, though they could once their other replicas have caught up; `None` when the brokers are too old
+    /// to say.
+    pub needed: Option<Needed>,
+}
+
+/// Partitions that would fall below their minimum without a broker.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needed {
+    /// How many.
+    pub partitions: u32,
+    /// The first of them, as `topic-partition`.
+    pub named: Vec<String>,
+}
+
+/// The file system that a broker's data lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Disk {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What can still be written.
+    pub available_bytes: u64,
 }
 
 /// A topic as the brokers have it.
@@ -88,8 +136,12 @@ pub struct TopicSeen {
     pub id: String,
     /// Number of partitions.
     pub partitions: u32,
-    /// Replicas of each partition.
+    /// The most replicas that a partition has or is getting.
     pub replication_factor: u32,
+    /// The number that they are to have, while that is being changed.
+    pub wanted_replication_factor: Option<u32>,
+    /// Partitions whose replicas are being moved.
+    pub moving_partitions: u32,
     /// What differs from the cluster's defaults.
     pub config: BTreeMap<String, String>,
     /// The brokers' own, such as `__consumer_offsets`.
@@ -118,6 +170,8 @@ pub struct PartitionLag {
     pub topic: String,
     /// The partition.
     pub partition: i32,
+    /// The next offset that the group will read.
+    pub committed_offset: i64,
     /// Records yet to be read.
     pub records: i64,
     /// Age of the oldest of them in milliseconds; 0 when there is none.

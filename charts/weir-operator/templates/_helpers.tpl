@@ -61,10 +61,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
-# Volumes grow with spec.storage.size. Nothing deletes them.
+# Volumes grow with spec.storage.size, and go with brokers that left where spec.storage.onScaleDown is Delete.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, patch]
+  verbs: [get, list, patch, delete]
 # Certificates of the brokers and the operator. By name only: Secrets are neither listed nor watched.
 - apiGroups: [""]
   resources: [secrets]

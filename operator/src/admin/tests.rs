@@ -20,6 +20,7 @@ use weir_tls::{Held, Role, Seen, Tls};
 use super::{Admin, Way, proto};
 use crate::act::{self, Acted};
 use crate::decide::certificates::members;
+use crate::decide::cluster::Step as ClusterStep;
 use crate::decide::topic::Step;
 use crate::testing::certificates;
 use crate::world::{BrokerId, Key, Refusal};
@@ -381,4 +382,44 @@ async fn nobody_is_asked_before_there_is_a_certificate() {
     });
     let error = admin.look().await.unwrap_err().to_string();
     assert!(error.contains("no certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_decided_for_brokers_is_one_call_each_and_emptiness_is_asked_for_before_it_is_looked_at()
+ {
+    let broker = Broker::default();
+    let mut admin = Admin::new(way(vec![start(broker.clone()).await]));
+    let brokers = vec![BrokerId(3), BrokerId(4)];
+    for step in [
+        ClusterStep::Drain {
+            brokers: brokers.clone(),
+        },
+        ClusterStep::CancelDrain {
+            brokers: brokers.clone(),
+        },
+        ClusterStep::Rebalance { over: 5 },
+        ClusterStep::Unregister {
+            brokers: brokers.clone(),
+        },
+        // Neither is registered, so neither holds anything.
+        ClusterStep::ProveEmpty { brokers },
+    ] {
+        assert_eq!(act::on_brokers(&mut admin, &step).await, Ok(()));
+    }
+    assert_eq!(
+        *broker.calls.lock().unwrap(),
+        [
+            "drain [3, 4]",
+            "cordon [3, 4] false",
+            "rebalance true",
+            "unregister [3, 4]",
+            "drain [3, 4]",
+            "cluster",
+            "topics []",
+        ]
+    );
+    // Broker 1 is registered, and nobody drains it.
+    let brokers = vec![BrokerId(1)];
+    let refused = act::on_brokers(&mut admin, &ClusterStep::ProveEmpty { brokers }).await;
+    assert!(refused.unwrap_err().contains("broker 1 is not removed"));
 }

@@ -27,6 +27,14 @@ pub fn due(cluster: &Cluster, brokers: u32, held: &Held, now_s: i64) -> Result<V
     Ok(weir_tls::due(&members(brokers), &seen, now_s))
 }
 
+/// When the first of a cluster's certificates ends, in seconds since 1970.
+#[must_use]
+pub fn first_end_s(cluster: &Cluster, held: &Held) -> Option<i64> {
+    let seen = held.seen(&cluster.key.name).ok()?;
+    let all = seen.authority.iter().chain(seen.leaves.values());
+    all.map(|life| life.until).min()
+}
+
 fn unusable(cluster: &Cluster, error: &TlsError) -> Blocked {
     let secret = names::authority_secret(&cluster.key.name);
     Blocked {

@@ -1,4 +1,4 @@
-//! What is done for one Cluster in Kubernetes: its objects first, then at most one restart.
+//! What is done for one Cluster in Kubernetes: its volumes first, then its objects, then at most one restart.
 //!
 //! The size comes from [`scale`], volumes from [`volumes`], the restart from [`roll`], differences of objects from [`drift`]. A paused cluster is only looked at.
 
@@ -13,7 +13,7 @@ use crate::decide::{Plan, certificates, drift, roll, scale};
 use crate::names;
 use crate::objects::{self, BuildError, Child, Existing};
 use crate::validate::Cluster;
-use crate::world::{BrokerId, Look, Process};
+use crate::world::{BrokerId, Disk, Look, Process};
 
 /// What was observed of one cluster.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,6 +26,8 @@ pub struct World {
     pub processes: BTreeMap<BrokerId, Process>,
     /// What the brokers say, if one answered.
     pub look: Option<Look>,
+    /// What each broker says of its disk; asked only where somebody wants to know.
+    pub disks: BTreeMap<BrokerId, Disk>,
     /// When that was, in seconds since 1970: certificates end.
     pub now_s: i64,
 }
@@ -61,6 +63,52 @@ pub enum Step {
         from: String,
         /// What it is to ask for.
         to: String,
+    },
+    /// Have brokers that are being drained stay after all.
+    CancelDrain {
+        /// Whose drain is called off.
+        brokers: Vec<BrokerId>,
+    },
+    /// Have brokers emptied: they get no new replicas, and those that they have go to others.
+    Drain {
+        /// Which.
+        brokers: Vec<BrokerId>,
+    },
+    /// Have replicas spread evenly.
+    Rebalance {
+        /// Over how many brokers.
+        over: u32,
+    },
+    /// Have the controller confirm that brokers are drained and empty, now. Nothing after this is done when it does not.
+    ProveEmpty {
+        /// Which; the set loses them next.
+        brokers: Vec<BrokerId>,
+    },
+    /// Remember that a volume is to be deleted once its broker, which has been emptied, is gone.
+    MarkVolume {
+        /// Whose.
+        broker: BrokerId,
+        /// The claim.
+        claim: String,
+    },
+    /// Forget that.
+    KeepVolume {
+        /// Whose.
+        broker: BrokerId,
+        /// The claim.
+        claim: String,
+    },
+    /// Have the brokers forget some that are gone.
+    Unregister {
+        /// Which.
+        brokers: Vec<BrokerId>,
+    },
+    /// Delete the volume of a broker that is gone.
+    DeleteVolume {
+        /// Whose.
+        broker: BrokerId,
+        /// The claim.
+        claim: String,
     },
     /// Make certificates, and put them where they belong.
     Issue {
@@ -99,39 +147,48 @@ pub struct Decision {
 /// # Errors
 /// When an object cannot be written, which is a defect.
 pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> {
-    let existing = world.existing(cluster);
-    let size = scale::size(cluster.replicas, existing.replicas, world.look.as_ref());
+    let mut existing = world.existing(cluster);
+    let scale = scale::scale(&scale::Case {
+        wanted: cluster.replicas,
+        set: existing.replicas,
+        balanced: existing.balanced,
+        processes: &world.processes,
+        look: world.look.as_ref(),
+    });
+    let released = volumes::release(cluster, existing.replicas, scale.brokers, world);
     // First: a volume that is full may be what keeps the rest from coming about.
-    let (steps, growing) = volumes::grow(&cluster.storage, size.brokers, &world.claims);
+    let (steps, growing) =
+        volumes::grow(&cluster.storage, scale.brokers, &world.claims, &world.disks);
     let mut plan = Plan {
         steps,
-        blocked: size.blocked.into_iter().collect(),
+        blocked: scale.blocked,
     };
     plan.blocked.extend(growing);
     plan.blocked.extend(rack_waits(cluster));
     let held = world.certificates(&cluster.key.name);
     let mut children = Vec::new();
-    match certificates::due(cluster, size.brokers, &held, world.now_s) {
+    match certificates::due(cluster, scale.brokers, &held, world.now_s) {
         Ok(due) if due.is_empty() => children.extend(objects::secrets(cluster, &held)?),
         // All of the Secrets come of that.
         Ok(due) => plan.steps.push(Step::Issue { due }),
         Err(blocked) => plan.blocked.push(blocked),
     }
-    children.extend(objects::desired(cluster, size.brokers, &existing)?);
-    for child in children {
-        let change = match world.object(&child.resource.kind, &child.name) {
-            None => Some("missing".to_owned()),
-            Some(observed) => drift::first_difference(&child.content, observed),
-        };
-        if let Some(change) = change {
-            plan.steps.push(Step::Apply {
-                change: told(&child, change),
-                child: Box::new(child),
-            });
-        }
-    }
     let hash = objects::pod_hash(cluster, existing.image(cluster));
-    let roll = roll::next(size.brokers, &hash, &world.processes, world.look.as_ref());
+    existing.balanced = Some(scale.balanced);
+    children.extend(objects::desired(cluster, scale.brokers, &existing)?);
+    let (sets, others): (Vec<Child>, Vec<Child>) = children
+        .into_iter()
+        .partition(|child| child.resource.kind == "StatefulSet");
+    plan.steps
+        .extend(others.into_iter().filter_map(|child| change(world, child)));
+    // The set loses brokers only after what has to be known before that, and remembers only what has been asked.
+    plan.steps.extend(released.marks);
+    plan.steps.extend(scale.before);
+    plan.steps
+        .extend(sets.into_iter().filter_map(|child| change(world, child)));
+    plan.steps.extend(scale.after);
+    plan.steps.extend(released.deletions);
+    let roll = roll::next(scale.brokers, &hash, &world.processes, world.look.as_ref());
     if let Some(broker) = roll.restart {
         let why = format!(
             "{} of {} brokers run what is no longer wanted",
@@ -156,8 +213,20 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     }
     Ok(Decision {
         plan,
-        brokers: size.brokers,
+        brokers: scale.brokers,
         outdated: roll.outdated,
+    })
+}
+
+/// What has to be done for an object to be as it should be.
+fn change(world: &World, child: Child) -> Option<Step> {
+    let change = match world.object(&child.resource.kind, &child.name) {
+        None => "missing".to_owned(),
+        Some(observed) => drift::first_difference(&child.content, observed)?,
+    };
+    Some(Step::Apply {
+        change: told(&child, change),
+        child: Box::new(child),
     })
 }
 

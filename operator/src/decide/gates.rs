@@ -3,7 +3,7 @@
 //! A gate is a named predicate. The name of the first one that says no becomes the reason of a condition, so names never change
 //! their meaning; the message says what is and what would remove the block.
 
-use crate::decide::{roll, scale, topic};
+use crate::decide::{roll, scale, topic, volumes};
 
 /// Something wanted that is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +34,29 @@ pub fn first_no<F>(gates: &[Gate<F>], ask: impl Fn(&F) -> Option<String>) -> Opt
     })
 }
 
-type AsksScale = fn(&scale::Case) -> Option<String>;
+type AsksScale = fn(&scale::Case<'_>) -> Option<String>;
 type AsksRoll = fn(&roll::Case<'_>) -> Option<String>;
 type AsksTopic = fn(&topic::Case<'_>) -> Option<String>;
 
-/// Changing the number of brokers.
-pub const SCALE: &[Gate<AsksScale>] = &[Gate {
-    name: "ScaleDownBlocked",
-    blocks: scale::removes_brokers,
-}];
+/// Removing brokers.
+pub const SCALE: &[Gate<AsksScale>] = &[
+    Gate {
+        name: "ScaleDownBrokersNotSeen",
+        blocks: scale::not_seen,
+    },
+    Gate {
+        name: "ScaleDownFeatureLevel",
+        blocks: scale::level_too_low,
+    },
+    Gate {
+        name: "ScaleDownReplicationFactor",
+        blocks: scale::too_many_replicas,
+    },
+    Gate {
+        name: "ScaleDownBrokersMissing",
+        blocks: scale::some_are_missing,
+    },
+];
 
 /// Restarting a broker that serves.
 pub const ROLL: &[Gate<AsksRoll>] = &[
@@ -59,10 +73,26 @@ pub const ROLL: &[Gate<AsksRoll>] = &[
         blocks: roll::quorum_at_risk,
     },
     Gate {
-        name: "PartitionWouldGoOffline",
-        blocks: roll::partition_would_go_offline,
+        name: "PartitionWouldFallBelowMinimum",
+        blocks: roll::partition_would_fall_below_minimum,
     },
 ];
+
+/// Names of all gates that may hold something of a cluster.
+pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
+    let scale = SCALE.iter().map(|gate| gate.name);
+    let roll = ROLL.iter().map(|gate| gate.name);
+    scale.chain(roll).chain([
+        scale::DRAINING,
+        scale::SPREAD_WAITS,
+        volumes::PENDING,
+        volumes::RESIZING,
+        volumes::AT_MAXIMUM,
+        "CertificatesUnusable",
+        "RackNotSupported",
+        "Paused",
+    ])
+}
 
 /// Carrying out a `Topic`.
 pub const TOPIC: &[Gate<AsksTopic>] = &[
@@ -87,11 +117,11 @@ pub const TOPIC: &[Gate<AsksTopic>] = &[
         blocks: topic::shrinks,
     },
     Gate {
-        name: "ReplicationFactorChangeRefused",
-        blocks: topic::changes_replication_factor,
-    },
-    Gate {
         name: "ReplicationFactorAboveBrokers",
         blocks: topic::more_replicas_than_brokers,
+    },
+    Gate {
+        name: "FeatureLevelTooLow",
+        blocks: topic::level_too_low,
     },
 ];

@@ -118,6 +118,7 @@ mod tests {
 
     fn seen() -> GroupSeen {
         let lag = |topic: &str, partition, records, age_ms| PartitionLag {
+            committed_offset: 0,
             topic: topic.into(),
             partition,
             records,

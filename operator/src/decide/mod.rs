@@ -3,7 +3,7 @@
 //! Nothing here has a client, a clock or an `async fn`: validated resources and an observed world go in, a [`Plan`] comes out. The
 //! same plan is executed by the operator and by local mode, printed by `weir-operator plan`, and checked by property tests.
 //!
-//! What always holds: a converged world plans nothing; no plan removes a broker, shrinks a topic, or deletes data that a `Topic` with
+//! What always holds: a converged world plans nothing; no plan removes a broker that holds data, shrinks a topic, or deletes data that a `Topic` with
 //! `deletionPolicy: Delete` did not own; the order in which resources are given does not matter.
 
 pub mod certificates;
@@ -16,6 +16,8 @@ pub mod group;
 mod properties;
 pub mod roll;
 pub mod scale;
+#[cfg(test)]
+mod simulation;
 pub mod topic;
 pub mod volumes;
 

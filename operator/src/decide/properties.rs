@@ -1,20 +1,16 @@
-//! Properties of the decisions over simulated worlds: small models of the StatefulSet controller and of brokers carry out what was
-//! decided, with random beginnings, until nothing is left to do.
+//! Properties of what is decided for Topics: a small model of the brokers carries it out, with random beginnings, until nothing is left to
+//! do. Those of Clusters are in [`super::simulation`].
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::cluster::{self, World, decide};
 use super::topic::{self, ClusterView, Step, TopicsPlan};
-use crate::names;
-use crate::objects::{self, Existing};
-use crate::testing;
-use crate::validate::{Cluster, Deletion, Topic};
-use crate::world::{BrokerId, BrokerSeen, Key, Look, Process, TopicSeen};
+use crate::validate::{Deletion, Drift, Topic};
+use crate::world::{BrokerId, BrokerSeen, Key, Look, MOVES_LEVEL, TopicSeen};
 
-/// Enough passes for any world of these sizes: each broker restarts once, and each object is applied once.
+/// Enough passes for any world of these sizes.
 const PASSES_MAX: usize = 64;
 
 fn brokers_topics(look: &mut Look, plan: &TopicsPlan) {
@@ -41,6 +37,7 @@ fn brokers_topics(look: &mut Look, plan: &TopicsPlan) {
             Step::Alter {
                 topic,
                 grow,
+                replicas,
                 set_config,
                 ..
             } => {
@@ -52,6 +49,13 @@ fn brokers_topics(look: &mut Look, plan: &TopicsPlan) {
                     );
                     seen.partitions = *to;
                 }
+                if let Some((_, to)) = replicas {
+                    assert!(
+                        seen.wanted_replication_factor != Some(*to),
+                        "{topic} is asked twice"
+                    );
+                    seen.wanted_replication_factor = Some(*to);
+                }
                 seen.config.extend(set_config.clone());
             }
             Step::Delete { topic, .. } => {
@@ -59,6 +63,16 @@ fn brokers_topics(look: &mut Look, plan: &TopicsPlan) {
             }
             Step::TakeFinalizer { .. } | Step::ReleaseFinalizer { .. } => {}
         }
+    }
+}
+
+/// What the brokers do by themselves.
+fn replicate(look: &mut Look) {
+    for topic in look.topics.values_mut() {
+        topic.replication_factor = topic
+            .wanted_replication_factor
+            .take()
+            .unwrap_or(topic.replication_factor);
     }
 }
 
@@ -87,7 +101,7 @@ fn config() -> impl Strategy<Value = BTreeMap<String, String>> {
 prop_compose! {
     fn any_topic(at: usize)(
         name in "[a-d]", created_s in 0_i64..3, partitions in prop::option::of(1_u32..6), factor in prop::option::of(1_u32..5),
-        config in config(), delete in any::<bool>(), deleting in prop::bool::weighted(0.2), finalizer in any::<bool>(), release in any::<bool>(),
+        config in config(), report in any::<bool>(), applied in any::<bool>(), delete in any::<bool>(), deleting in prop::bool::weighted(0.2), finalizer in any::<bool>(), release in any::<bool>(),
     ) -> Topic {
         Topic {
             key: Key::new("shop", format!("resource-{at}")),
@@ -95,6 +109,8 @@ prop_compose! {
             created_s, name, partitions,
             replication_factor: factor,
             config,
+            drift: if report { Drift::Report } else { Drift::Repair },
+            applied,
             deletion: if delete { Deletion::Delete } else { Deletion::Retain },
             deleting, finalizer, release,
         }
@@ -136,6 +152,7 @@ fn look() -> impl Strategy<Value = Look> {
             })
             .collect(),
         topics,
+        feature_level: MOVES_LEVEL,
         ..Look::default()
     })
 }
@@ -148,8 +165,13 @@ proptest! {
         let mut passes = 0;
         loop {
             let plan = topic::plan(ClusterView::Seen { paused: false, look: &seen }, &topics);
-            if plan.steps.is_empty() {
+            let changing = seen.topics.values().any(|topic| topic.wanted_replication_factor.is_some());
+            if plan.steps.is_empty() && !changing {
                 break;
+            }
+            // Asked once more while replicas are on their way, nothing is asked for twice.
+            if passes % 2 == 1 {
+                replicate(&mut seen);
             }
             brokers_topics(&mut seen, &plan);
             api_server(&mut topics, &plan);
@@ -164,10 +186,24 @@ proptest! {
         }
         // Whatever stays is as asked, or its gate is named.
         let plan = topic::plan(ClusterView::Seen { paused: false, look: &seen }, &topics);
-        for topic in topics.iter().filter(|topic| !topic.deleting && !plan.blocked.contains_key(&topic.key)) {
+        let is_told = |topic: &Topic| plan.blocked.contains_key(&topic.key) || plan.drifted.contains_key(&topic.key);
+        for topic in topics.iter().filter(|topic| !topic.deleting && !is_told(topic)) {
             let now = &seen.topics[&topic.name];
+            prop_assert!(topic.replication_factor.is_none_or(|wanted| wanted == now.replication_factor));
             prop_assert!(topic.partitions.is_none_or(|wanted| wanted == now.partitions));
             prop_assert!(topic.config.iter().all(|(key, value)| now.config.get(key) == Some(value)));
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_changed_is_only_told_where_that_is_the_policy(mut topics in topics(), seen in look()) {
+        for topic in &mut topics {
+            (topic.drift, topic.applied, topic.deleting, topic.finalizer) = (Drift::Report, true, false, topic.deletion == Deletion::Delete);
+        }
+        let plan = topic::plan(ClusterView::Seen { paused: false, look: &seen }, &topics);
+        prop_assert_eq!(&plan.steps, &vec![]);
+        for topic in &topics {
+            prop_assert!(!plan.blocked.contains_key(&topic.key) || plan.blocked[&topic.key].gate == "Conflict");
         }
     }
 
@@ -184,139 +220,4 @@ proptest! {
             prop_assert!(plan.steps.iter().all(|step| matches!(step, Step::ReleaseFinalizer { .. })), "{:?}", plan);
         }
     }
-
-    #[test]
-    fn a_cluster_converges_one_restart_at_a_time_and_never_shrinks(
-        wanted in 1_u32..6, present in 0_u32..6, ready in prop::collection::vec(any::<bool>(), 6), old in prop::collection::vec(any::<bool>(), 6),
-    ) {
-        let cluster = Cluster { replicas: wanted, ..testing::cluster() };
-        let mut world = begin(&cluster, present, &ready, &old);
-        let all_were_ready = present >= wanted && ready.iter().take(present as usize).all(|ready| *ready);
-        let mut passes = 0;
-        loop {
-            let decision = decide(&cluster, &world).unwrap();
-            prop_assert!(decision.brokers >= present, "{} of {present} brokers", decision.brokers);
-            let restarts = decision.plan.steps.iter().filter(|step| matches!(step, cluster::Step::RestartBroker { .. })).count();
-            prop_assert!(restarts <= 1);
-            carry_out(&cluster, &mut world, &decision);
-            let unready = world.processes.values().filter(|process| !process.ready).count();
-            prop_assert!(!all_were_ready || unready <= 1, "{unready} brokers are away");
-            if decision.plan.steps.is_empty() && unready == 0 {
-                let gates: Vec<&str> = decision.plan.blocked.iter().map(|blocked| blocked.gate).collect();
-                prop_assert_eq!(gates, if wanted < present { vec!["ScaleDownBlocked"] } else { vec![] });
-                break;
-            }
-            kubelet(&mut world);
-            passes += 1;
-            prop_assert!(passes < PASSES_MAX, "still {:?}", decision.plan);
-        }
-    }
-}
-
-fn begin(cluster: &Cluster, present: u32, ready: &[bool], old: &[bool]) -> World {
-    if present == 0 {
-        return World {
-            now_s: testing::made_at_s(),
-            ..World::default()
-        };
-    }
-    let there = Cluster {
-        replicas: present,
-        ..cluster.clone()
-    };
-    let mut world = testing::converged(&there);
-    for (at, process) in world.processes.values_mut().enumerate() {
-        process.ready = ready[at];
-        if old[at] {
-            process.hash = Some("old".to_owned());
-        }
-    }
-    see(&mut world);
-    world
-}
-
-/// The StatefulSet controller (parallel, on delete) and the API server.
-fn carry_out(cluster: &Cluster, world: &mut World, decision: &cluster::Decision) {
-    for step in &decision.plan.steps {
-        match step {
-            cluster::Step::Issue { due } => {
-                let mut held = world.certificates(&cluster.key.name);
-                held.issue(&cluster.key.name, due, testing::made_at())
-                    .unwrap();
-                for child in objects::secrets(cluster, &held).unwrap() {
-                    let at = (child.resource.kind, child.name);
-                    world.objects.insert(at, child.content);
-                }
-            }
-            cluster::Step::Apply { child, .. } => {
-                world.objects.insert(
-                    (child.resource.kind.clone(), child.name.clone()),
-                    child.content.clone(),
-                );
-            }
-            cluster::Step::GrowVolume { broker, to, .. } => {
-                let claim = world.claims.get_mut(broker).unwrap();
-                (claim.requested, claim.capacity) = (to.clone(), to.clone());
-            }
-            cluster::Step::RestartBroker { broker, .. } => {
-                world.processes.remove(broker);
-            }
-        }
-    }
-    let set = world
-        .objects
-        .get(&("StatefulSet".to_owned(), names::brokers(&cluster.key.name)));
-    let replicas = Existing::of(set).replicas.unwrap_or(0);
-    let hash = objects::pod_hash(cluster, world.existing(cluster).image(cluster));
-    for broker in (0..replicas).map(BrokerId) {
-        world.processes.entry(broker).or_insert_with(|| Process {
-            hash: Some(hash.clone()),
-            ready: false,
-            leaving: false,
-        });
-    }
-    see(world);
-}
-
-/// Pods become ready, and brokers register.
-fn kubelet(world: &mut World) {
-    world
-        .processes
-        .values_mut()
-        .for_each(|process| process.ready = true);
-    see(world);
-}
-
-fn see(world: &mut World) {
-    let ready: Vec<BrokerId> = world
-        .processes
-        .iter()
-        .filter(|(_, process)| process.ready)
-        .map(|(broker, _)| *broker)
-        .collect();
-    let known = world
-        .look
-        .as_ref()
-        .map(|look| look.brokers.keys().copied().collect::<Vec<_>>())
-        .unwrap_or_default();
-    world.look = (!ready.is_empty()).then(|| Look {
-        brokers: known
-            .into_iter()
-            .chain(ready.clone())
-            .map(|broker| {
-                (
-                    broker,
-                    BrokerSeen {
-                        alive: ready.contains(&broker),
-                        ..BrokerSeen::default()
-                    },
-                )
-            })
-            .collect(),
-        voters: (0..3)
-            .map(BrokerId)
-            .filter(|voter| world.processes.contains_key(voter))
-            .collect(),
-        ..Look::default()
-    });
 }

@@ -2,11 +2,15 @@
 //!
 //! A broker is outdated when the hash that its process was started with is not the wanted one. Outdated brokers are restarted one at a
 //! time, and one that serves only when every gate of [`gates::ROLL`] lets it: all others ready, a fresh look at the cluster, the quorum keeps its
-//! majority, and no partition that has other replicas is short of them. A partition with a single replica is away while its broker
-//! restarts; that is what a replication factor of 1 says, and it blocks nothing.
+//! majority, and no partition falls below its minimum that would not if its other replicas were waited for. A partition that is whole and has
+//! no replica to spare (one in all, or as many as its minimum) waits for the restart; that is what its settings say, and it blocks nothing.
+//!
+//! Those that vote in the quorum come after those that do not, and its leader last. Of those before the leader, one that a gate holds does not
+//! hold the others.
 //!
 //! A broker that serves nothing (not ready, and not alive as far as the others know) is restarted without asking: waiting for a broken
-//! cluster to be healthy before replacing what broke it would wait for ever.
+//! cluster to be healthy before replacing what broke it would wait for ever. One that is being emptied and will go is left as it is, unless
+//! it serves nothing.
 
 use std::collections::BTreeMap;
 
@@ -45,10 +49,15 @@ pub fn next(
     processes: &BTreeMap<BrokerId, Process>,
     look: Option<&Look>,
 ) -> Roll {
+    let goes = |broker: &BrokerId| {
+        let seen = look.and_then(|look| look.brokers.get(broker));
+        seen.is_some_and(|seen| seen.draining) && !serves_nothing(*broker, processes, look)
+    };
     let outdated: Vec<BrokerId> = processes
         .iter()
         .filter(|(_, process)| !process.leaving && process.hash.as_deref() != Some(hash))
         .map(|(broker, _)| *broker)
+        .filter(|broker| !goes(broker))
         .collect();
     if outdated.is_empty() {
         return Roll::default();
@@ -60,10 +69,7 @@ pub fn next(
     {
         let blocked = Blocked {
             gate: "BrokersNotReady",
-            message: format!(
-                "broker {leaving} is being restarted; {} to go",
-                list(&outdated)
-            ),
+            message: format!("broker {leaving} is stopping; {} to go", list(&outdated)),
         };
         return Roll {
             restart: None,
@@ -73,48 +79,56 @@ pub fn next(
     }
     let mut candidates = outdated.clone();
     candidates.sort_by_key(|broker| restart_order(*broker, processes, look));
-    let Some(broker) = candidates.first().copied() else {
-        return Roll::default();
-    };
-    if serves_nothing(broker, processes, look) {
-        return Roll {
-            restart: Some(broker),
-            outdated,
-            blocked: None,
+    let mut first_no = None;
+    for broker in candidates {
+        let is_last = look.is_some_and(|look| look.controller == Some(broker));
+        if is_last && first_no.is_some() {
+            break;
+        }
+        let case = Case {
+            broker,
+            size,
+            processes,
+            look,
         };
+        let blocked = if serves_nothing(broker, processes, look) {
+            None
+        } else {
+            gates::first_no(gates::ROLL, |gate| gate(&case))
+        };
+        match blocked {
+            None => {
+                return Roll {
+                    restart: Some(broker),
+                    outdated,
+                    blocked: None,
+                };
+            }
+            Some(blocked) => first_no = first_no.or(Some(blocked)),
+        }
     }
-    let case = Case {
-        broker,
-        size,
-        processes,
-        look,
-    };
-    match gates::first_no(gates::ROLL, |gate| gate(&case)) {
-        None => Roll {
-            restart: Some(broker),
-            outdated,
-            blocked: None,
-        },
-        Some(blocked) => Roll {
-            restart: None,
-            outdated,
-            blocked: Some(blocked),
-        },
+    Roll {
+        restart: None,
+        outdated,
+        blocked: first_no,
     }
 }
 
-/// Brokers that serve nothing first, then those that are not ready, the controller last, and otherwise from the highest id down.
+/// Brokers that serve nothing first, then those that are not ready, voters after the others, the controller last, and otherwise from the
+/// highest id down.
 fn restart_order(
     broker: BrokerId,
     processes: &BTreeMap<BrokerId, Process>,
     look: Option<&Look>,
-) -> (bool, bool, bool, std::cmp::Reverse<BrokerId>) {
+) -> (bool, bool, bool, bool, std::cmp::Reverse<BrokerId>) {
     let ready = processes.get(&broker).is_some_and(|process| process.ready);
+    let votes = look.is_some_and(|look| look.voters.contains(&broker));
     let controller = look.is_some_and(|look| look.controller == Some(broker));
     (
         !serves_nothing(broker, processes, look),
         ready,
         controller,
+        votes,
         std::cmp::Reverse(broker),
     )
 }
@@ -176,11 +190,32 @@ pub(super) fn quorum_at_risk(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// Gate: a partition with several replicas already misses some of them.
-pub(super) fn partition_would_go_offline(case: &Case<'_>) -> Option<String> {
+/// Gate: partitions would have fewer in-sync replicas than their minimum, and will be able to spare this broker later.
+pub(super) fn partition_would_fall_below_minimum(case: &Case<'_>) -> Option<String> {
+    let look = case.look?;
+    let Some(needed) = &look.brokers.get(&case.broker)?.needed else {
+        return some_are_short(case.broker, look);
+    };
+    let more = if needed.named.len() < needed.partitions as usize {
+        " …"
+    } else {
+        ""
+    };
+    (needed.partitions > 0).then(|| {
+        format!(
+            "broker {} waits to be restarted: without it {} partitions would fall below their minimum of in-sync replicas while others of their \
+             replicas catch up: {}{more}",
+            case.broker,
+            needed.partitions,
+            needed.named.join(", "),
+        )
+    })
+}
+
+/// The same of brokers of an older version, which do not say what a broker is needed for: all have to be whole.
+fn some_are_short(broker: BrokerId, look: &Look) -> Option<String> {
     /// How many topics a message names.
     const NAMED: usize = 3;
-    let look = case.look?;
     let short: Vec<&str> = look
         .topics
         .iter()
@@ -189,8 +224,7 @@ pub(super) fn partition_would_go_offline(case: &Case<'_>) -> Option<String> {
         .collect();
     (!short.is_empty()).then(|| {
         format!(
-            "broker {} waits to be restarted until every partition has its replicas in sync; {} topics have not: {}{}",
-            case.broker,
+            "broker {broker} waits to be restarted until every partition has its replicas in sync; {} topics have not: {}{}",
             short.len(),
             short[..short.len().min(NAMED)].join(", "),
             if short.len() > NAMED { " …" } else { "" },

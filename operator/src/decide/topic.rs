@@ -2,14 +2,17 @@
 //!
 //! All Topics of a cluster are decided together, so that brokers are asked once, not once for each. A field that is absent is left
 //! as it is, on the brokers and in the resource; a configuration key that the resource does not name belongs to somebody else. Partitions are
-//! added and never removed. Of two resources for one topic the older wins.
+//! added and never removed; the number of replicas the brokers change, some at a time. Of two resources for one topic the older wins.
+//!
+//! What differs from a resource that was carried out before has been changed by somebody else. That is drift, and `driftPolicy` says what
+//! becomes of it; a change of the resource itself is carried out whatever it says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::config_value::is_stored_as;
 use crate::decide::gates::{self, Blocked};
-use crate::validate::{Deletion, Topic};
-use crate::world::{Key, Look, TopicSeen};
+use crate::validate::{Deletion, Drift, Topic};
+use crate::world::{Key, Look, MOVES_LEVEL, TopicSeen};
 
 /// The cluster that Topics and groups refer to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,14 +72,16 @@ pub enum Step {
         /// Only what the resource names.
         config: BTreeMap<String, String>,
     },
-    /// Add partitions, set configuration, or both.
+    /// Add partitions, change the number of replicas, set configuration, or several of these.
     Alter {
         /// The resource that asks for it.
         resource: Key,
         /// The topic.
         topic: String,
-        /// From how many to how many.
+        /// From how many partitions to how many.
         grow: Option<(u32, u32)>,
+        /// From how many replicas to how many.
+        replicas: Option<(u32, u32)>,
         /// What differs from the resource.
         set_config: BTreeMap<String, String>,
     },
@@ -115,6 +120,8 @@ pub struct TopicsPlan {
     pub steps: Vec<Step>,
     /// For each resource what its gate said, if one did.
     pub blocked: BTreeMap<Key, Blocked>,
+    /// For each resource whose policy is to report it, what somebody else changed.
+    pub drifted: BTreeMap<Key, String>,
 }
 
 /// One resource before the gates.
@@ -216,8 +223,14 @@ fn keep(case: &Case<'_>, plan: &mut TopicsPlan) {
             resource: resource.clone(),
         });
     }
+    let reports = topic.drift == Drift::Report && topic.applied;
     if let Some(blocked) = gates::first_no(gates::TOPIC, |gate| gate(case)) {
-        plan.blocked.insert(resource, blocked);
+        // What the topic is now was not asked for, so that it cannot be changed back is no refusal.
+        if reports && OF_THE_TOPIC.contains(&blocked.gate) {
+            plan.drifted.insert(resource, blocked.message);
+        } else {
+            plan.blocked.insert(resource, blocked);
+        }
         return;
     }
     if topic.deletion == Deletion::Delete && !topic.finalizer {
@@ -225,38 +238,93 @@ fn keep(case: &Case<'_>, plan: &mut TopicsPlan) {
             resource: resource.clone(),
         });
     }
-    match case.seen {
-        None => plan.steps.push(Step::Create {
+    let Some(step) = step(topic, case.seen) else {
+        return;
+    };
+    if reports {
+        plan.drifted.insert(resource, drift(&step, case.seen));
+    } else {
+        plan.steps.push(step);
+    }
+}
+
+/// Gates that say that a topic cannot become what its resource wants.
+const OF_THE_TOPIC: [&str; 3] = [
+    "PartitionsShrinkRefused",
+    "ReplicationFactorAboveBrokers",
+    "FeatureLevelTooLow",
+];
+
+/// What makes the topic what the resource says; `None` when it is.
+fn step(topic: &Topic, seen: Option<&TopicSeen>) -> Option<Step> {
+    let resource = topic.key.clone();
+    let Some(seen) = seen else {
+        return Some(Step::Create {
             resource,
             topic: topic.name.clone(),
             partitions: topic.partitions,
             replication_factor: topic.replication_factor,
             config: topic.config.clone(),
-        }),
-        Some(seen) => {
-            let grow = topic
-                .partitions
-                .filter(|wanted| *wanted > seen.partitions)
-                .map(|wanted| (seen.partitions, wanted));
-            let set_config: BTreeMap<String, String> = topic
-                .config
-                .iter()
-                .filter(|(key, value)| {
-                    let stored = seen.config.get(*key);
-                    !stored.is_some_and(|stored| is_stored_as(value, stored))
-                })
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect();
-            if grow.is_some() || !set_config.is_empty() {
-                plan.steps.push(Step::Alter {
-                    resource,
-                    topic: topic.name.clone(),
-                    grow,
-                    set_config,
-                });
-            }
-        }
-    }
+        });
+    };
+    let grow = topic
+        .partitions
+        .filter(|wanted| *wanted > seen.partitions)
+        .map(|wanted| (seen.partitions, wanted));
+    let replicas = new_replicas(topic, seen).map(|wanted| (seen.replication_factor, wanted));
+    let set_config: BTreeMap<String, String> = topic
+        .config
+        .iter()
+        .filter(|(key, value)| {
+            let stored = seen.config.get(*key);
+            !stored.is_some_and(|stored| is_stored_as(value, stored))
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    (grow.is_some() || replicas.is_some() || !set_config.is_empty()).then(|| Step::Alter {
+        resource,
+        topic: topic.name.clone(),
+        grow,
+        replicas,
+        set_config,
+    })
+}
+
+/// The number of replicas to ask for: not one that is on its way already.
+fn new_replicas(topic: &Topic, seen: &TopicSeen) -> Option<u32> {
+    let coming = seen
+        .wanted_replication_factor
+        .unwrap_or(seen.replication_factor);
+    topic.replication_factor.filter(|wanted| *wanted != coming)
+}
+
+/// What differs from the resource, in a sentence.
+fn drift(step: &Step, seen: Option<&TopicSeen>) -> String {
+    let Step::Alter {
+        grow,
+        replicas,
+        set_config,
+        ..
+    } = step
+    else {
+        return "the topic is gone".to_owned();
+    };
+    let partitions = grow.map(|(is, wanted)| format!("{is} partitions in place of {wanted}"));
+    let replicas = replicas.map(|(is, wanted)| format!("{is} replicas in place of {wanted}"));
+    let config = set_config.iter().map(|(key, wanted)| {
+        let is = seen.and_then(|seen| seen.config.get(key));
+        let is = is.map_or("the cluster's default", String::as_str);
+        format!("{key} is {is} in place of {wanted}")
+    });
+    let all: Vec<String> = partitions
+        .into_iter()
+        .chain(replicas)
+        .chain(config)
+        .collect();
+    format!(
+        "{}. Somebody else changed it, and spec.driftPolicy is Report: nothing was changed back",
+        all.join(", ")
+    )
 }
 
 /// Gate: there is no such cluster.
@@ -310,25 +378,42 @@ pub(super) fn shrinks(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// Gate: the number of replicas of an existing topic would change.
-pub(super) fn changes_replication_factor(case: &Case<'_>) -> Option<String> {
-    let (wanted, seen) = (case.topic.replication_factor?, case.seen?);
-    (wanted != seen.replication_factor).then(|| {
+/// Gate: more replicas are asked for than there are brokers that take some.
+pub(super) fn more_replicas_than_brokers(case: &Case<'_>) -> Option<String> {
+    let look = case.cluster.look()?;
+    let wanted = match case.seen {
+        Some(seen) => new_replicas(case.topic, seen)?,
+        None => case.topic.replication_factor?,
+    };
+    let all = look.brokers.len();
+    let takers = look
+        .brokers
+        .values()
+        .filter(|broker| !broker.cordoned)
+        .count();
+    let leaving = if takers < all {
+        format!(", of which {} are on their way out", all - takers)
+    } else {
+        String::new()
+    };
+    (all > 0 && wanted as usize > takers).then(|| {
         format!(
-            "spec.replicationFactor is {wanted}, but the topic has {} and this version cannot move replicas. Set it to {}, or leave it out",
-            seen.replication_factor, seen.replication_factor
+            "spec.replicationFactor is {wanted}, but Cluster \"{}\" has {all} brokers{leaving}: set it to {takers} or less, or raise the Cluster's \
+             spec.replicas",
+            case.topic.cluster.name
         )
     })
 }
 
-/// Gate: a new topic asks for more replicas than there are brokers.
-pub(super) fn more_replicas_than_brokers(case: &Case<'_>) -> Option<String> {
-    let (wanted, look) = (case.topic.replication_factor?, case.cluster.look()?);
-    let brokers = look.brokers.len();
-    (case.seen.is_none() && brokers > 0 && wanted as usize > brokers).then(|| {
+/// Gate: the brokers cannot change the number of replicas by themselves yet.
+pub(super) fn level_too_low(case: &Case<'_>) -> Option<String> {
+    let (look, seen) = (case.cluster.look()?, case.seen?);
+    let wanted = new_replicas(case.topic, seen)?;
+    (look.feature_level < MOVES_LEVEL).then(|| {
         format!(
-            "spec.replicationFactor is {wanted}, but Cluster \"{}\" has {brokers} brokers: set it to {brokers} or less, or raise the Cluster's spec.replicas",
-            case.topic.cluster.name
+            "spec.replicationFactor is {wanted}, but the topic has {} and Cluster \"{}\" uses feature level {}; replicas are added and removed from \
+             {MOVES_LEVEL} on. Upgrade the brokers, or set it back",
+            seen.replication_factor, case.topic.cluster.name, look.feature_level
         )
     })
 }

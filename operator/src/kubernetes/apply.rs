@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
 use serde::Serialize;
@@ -54,6 +54,45 @@ pub(super) async fn claim_size(
     };
     api.patch(claim, &ours, &Patch::Merge(body)).await?;
     Ok(())
+}
+
+/// Sets or removes the mark on a claim that it is to be deleted once its broker is gone.
+pub(super) async fn claim_mark(
+    client: &Client,
+    namespace: &str,
+    claim: &str,
+    is_released: bool,
+) -> Result<(), kube::Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let value = is_released.then_some("true");
+    let body = json!({"metadata": {"annotations": {names::RELEASED_ANNOTATION: value}}});
+    let ours = PatchParams {
+        field_manager: Some(names::FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch(claim, &ours, &Patch::Merge(body)).await?;
+    Ok(())
+}
+
+/// Deletes the very claim that was observed. One that is gone, or another by now, is left alone.
+pub(super) async fn delete_claim(
+    client: &Client,
+    namespace: &str,
+    claim: &str,
+    uid: Option<String>,
+) -> Result<(), kube::Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let only_this = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid,
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(claim, &only_this).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Creates an object of a cluster that must not be there yet.

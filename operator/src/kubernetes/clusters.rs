@@ -15,8 +15,9 @@ use super::apply;
 use super::context::Context;
 use super::observe::{self, Observed};
 use super::queue::Next;
+use crate::act;
 use crate::decide::cluster::{Decision, Step, decide};
-use crate::decide::volumes;
+use crate::decide::{certificates, gates, scale, volumes};
 use crate::names;
 use crate::objects;
 use crate::plan;
@@ -47,7 +48,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     let result = pass(&context, &key).await;
                     context
                         .metrics
-                        .pass("cluster", began.elapsed(), result.is_ok());
+                        .pass("cluster", &key, began.elapsed(), is_well(&result));
                     result.unwrap_or_else(|error| {
                         tracing::warn!(cluster = %key, %error, "a pass over a cluster failed");
                         Next::Failed
@@ -57,6 +58,11 @@ pub(super) async fn work(context: &Arc<Context>) {
             || context.metrics.panicked("cluster"),
         )
         .await;
+}
+
+/// Whether a pass did all that it was to do.
+fn is_well(result: &Result<Next, PassError>) -> bool {
+    matches!(result, Ok(Next::WhenAdded | Next::After(_)))
 }
 
 /// Why a pass stopped.
@@ -72,7 +78,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     let api: Api<weir_crds::Cluster> = Api::namespaced(context.client.clone(), &key.namespace);
     let Some(resource) = api.get_opt(&key.name).await? else {
         context.close(key);
-        context.metrics.blocked(key, &gate_names(), &[]);
+        context.metrics.forget_cluster(key, &gate_names());
         return Ok(Next::WhenAdded);
     };
     if resource.metadata.deletion_timestamp.is_some() {
@@ -93,6 +99,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         }
     };
     let unseen = look(context, key, &mut observed).await;
+    look_at_disks(context, key, &cluster, &mut observed).await;
     let mut decision = decide(&cluster, &observed.world)?;
     let failed = if cluster.paused {
         None
@@ -112,7 +119,13 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         failed: failed.clone(),
         unseen,
     };
-    let now_ready = report(context, &resource, &outcome).await?;
+    let (is_ready, now_ready) = report(context, &resource, &outcome).await?;
+    let world = &observed.world;
+    context
+        .metrics
+        .cluster(key, is_ready, decision.brokers, world.look.as_ref());
+    let first_end = certificates::first_end_s(&cluster, &world.certificates(&key.name));
+    context.metrics.certificates(key, first_end);
     if now_ready {
         context.topics.add(key.clone());
         context.groups.add(key.clone());
@@ -145,6 +158,16 @@ async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<S
     }
 }
 
+/// Asks each broker for its disk, if what is done depends on it.
+async fn look_at_disks(context: &Context, key: &Key, cluster: &Cluster, observed: &mut Observed) {
+    if cluster.storage.auto_grow.is_none() || observed.world.look.is_none() {
+        return;
+    }
+    let door = context.door(key, observed.way.clone()).await;
+    let disks = door.lock().await.1.disks().await;
+    observed.world.disks = disks;
+}
+
 fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
     let world = &observed.world;
     let ready = world
@@ -156,7 +179,16 @@ fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
         look.brokers.values().filter(|broker| broker.alive).count()
     });
     let size = decision.brokers as usize;
-    decision.plan.steps.is_empty() && decision.outdated.is_empty() && ready >= size && alive >= size
+    let mut blocked = decision.plan.blocked.iter();
+    let is_moving = blocked.any(|blocked| matches!(blocked.gate, scale::DRAINING | scale::SPREAD_WAITS))
+        || world.look.as_ref().is_some_and(|look| look.rebalancing)
+        // One that has been removed is about to be forgotten.
+        || world.look.as_ref().is_some_and(|look| look.brokers.len() > size);
+    decision.plan.steps.is_empty()
+        && decision.outdated.is_empty()
+        && !is_moving
+        && ready >= size
+        && alive >= size
 }
 
 fn is_resizing(decision: &Decision) -> bool {
@@ -230,6 +262,43 @@ async fn act(
         match step {
             // Taken before, since what is refused there stops nothing here.
             Step::GrowVolume { .. } => {}
+            Step::CancelDrain { .. }
+            | Step::Drain { .. }
+            | Step::Rebalance { .. }
+            | Step::ProveEmpty { .. }
+            | Step::Unregister { .. } => {
+                let sentence = plan::cluster_sentence(step);
+                ask_brokers(context, key, observed, step).await?;
+                tracing::info!(cluster = %key, step = sentence, "asked of the brokers");
+                context
+                    .tell(&about, EventType::Normal, "Scale", scaling(step), sentence)
+                    .await;
+            }
+            Step::MarkVolume { claim, .. } | Step::KeepVolume { claim, .. } => {
+                let is_released = matches!(step, Step::MarkVolume { .. });
+                apply::claim_mark(&context.client, &key.namespace, claim, is_released)
+                    .await
+                    .map_err(|error| {
+                        format!(
+                            "PersistentVolumeClaim {claim} could not be marked: {}",
+                            apply::plain(&error)
+                        )
+                    })?;
+            }
+            Step::DeleteVolume { broker, claim } => {
+                let uid = observed.claim_uids.get(broker).cloned();
+                delete_volume(context, key, claim, uid)
+                    .await
+                    .map_err(|error| {
+                        format!("PersistentVolumeClaim {claim} could not be deleted: {error}")
+                    })?;
+                tracing::info!(cluster = %key, claim, "deleted the volume of a broker that is gone");
+                let note =
+                    format!("PersistentVolumeClaim {claim}: spec.storage.onScaleDown is Delete");
+                context
+                    .tell(&about, EventType::Normal, "Scale", "DeletedVolume", note)
+                    .await;
+            }
             Step::Issue { due } => {
                 let names = plan::names_of(due);
                 issue(context, cluster, observed, due)
@@ -242,6 +311,11 @@ async fn act(
                     .await;
             }
             Step::Apply { child, change } => {
+                if child.resource.kind == "StatefulSet" {
+                    // It may lose brokers.
+                    let held = context.lease.still_held().await;
+                    held.map_err(|lost| lost.to_string())?;
+                }
                 apply::child(&context.client, &key.namespace, child)
                     .await
                     .map_err(|error| {
@@ -283,6 +357,43 @@ async fn act(
         }
     }
     Ok(())
+}
+
+/// What was asked of the brokers, as an event's reason.
+fn scaling(step: &Step) -> &'static str {
+    match step {
+        Step::CancelDrain { .. } => "DrainCancelled",
+        Step::Drain { .. } => "Draining",
+        Step::Rebalance { .. } => "Rebalancing",
+        Step::ProveEmpty { .. } => "ProvenEmpty",
+        _ => "Unregistered",
+    }
+}
+
+async fn ask_brokers(
+    context: &Context,
+    key: &Key,
+    observed: &Observed,
+    step: &Step,
+) -> Result<(), String> {
+    let held = context.lease.still_held().await;
+    held.map_err(|lost| lost.to_string())?;
+    let door = context.door(key, observed.way.clone()).await;
+    let mut open = door.lock().await;
+    act::on_brokers(&mut open.1, step).await
+}
+
+/// Deletes the very claim that was observed, if this process still leads.
+async fn delete_volume(
+    context: &Context,
+    key: &Key,
+    claim: &str,
+    uid: Option<String>,
+) -> Result<(), String> {
+    let held = context.lease.still_held().await;
+    held.map_err(|lost| lost.to_string())?;
+    let deleted = apply::delete_claim(&context.client, &key.namespace, claim, uid).await;
+    deleted.map_err(|error| apply::plain(&error))
 }
 
 /// Makes certificates, and writes all Secrets as they are then. An authority is only made where there is none, if this process still leads.
@@ -345,12 +456,12 @@ async fn restart(
     }
 }
 
-/// Writes status if it changed, tells what is new in it, and returns whether the cluster has just become ready.
+/// Writes status if it changed, tells what is new in it, and returns whether the cluster is ready, and whether it has just become so.
 async fn report(
     context: &Context,
     resource: &weir_crds::Cluster,
     outcome: &Outcome<'_>,
-) -> Result<bool, kube::Error> {
+) -> Result<(bool, bool), kube::Error> {
     let previous = resource.status.clone().unwrap_or_default();
     let status = status::cluster::status(
         &previous,
@@ -358,8 +469,9 @@ async fn report(
         outcome,
         Timestamp::now(),
     );
+    let is_ready = status::holds(&status.conditions, "Ready") == Some(true);
     if status == previous {
-        return Ok(false);
+        return Ok((is_ready, false));
     }
     let key = Key::new(
         resource.namespace().unwrap_or_default(),
@@ -390,21 +502,10 @@ async fn report(
             )
             .await;
     }
-    Ok(ready.is_some())
+    Ok((is_ready, ready.is_some()))
 }
 
 /// Every gate that may hold something of a cluster.
 fn gate_names() -> Vec<&'static str> {
-    let scale = crate::decide::gates::SCALE.iter().map(|gate| gate.name);
-    let roll = crate::decide::gates::ROLL.iter().map(|gate| gate.name);
-    scale
-        .chain(roll)
-        .chain([
-            volumes::PENDING,
-            volumes::RESIZING,
-            "CertificatesUnusable",
-            "RackNotSupported",
-            "Paused",
-        ])
-        .collect()
+    gates::of_a_cluster().collect()
 }

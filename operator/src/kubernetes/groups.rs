@@ -38,7 +38,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                 let result = pass(&context, &key).await;
                 context
                     .metrics
-                    .pass("groups", began.elapsed(), result.is_ok());
+                    .pass("groups", &key, began.elapsed(), result.is_ok());
                 result.unwrap_or_else(|error| {
                     tracing::warn!(cluster = %key, error = apply::plain(&error), "a pass over groups failed");
                     Next::Failed
@@ -58,6 +58,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         .map(|resource| (Arc::clone(&resource), Group::validate(&resource)))
         .collect();
     if judged.is_empty() {
+        context.metrics.groups(cluster, &[]);
         return Ok(Next::WhenAdded);
     }
     let found = context
@@ -76,6 +77,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     } else {
         Ok(Answers::new())
     };
+    let mut reports = Vec::new();
     for (resource, verdict) in &judged {
         let report;
         let outcome = match (verdict, &answers) {
@@ -85,6 +87,8 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
             (Ok(group), Ok(answers)) => match answers.get(&group.id) {
                 Some(Ok(seen)) => {
                     report = group::report(group, seen);
+                    let committed = seen.lag.iter().map(|lag| lag.committed_offset.max(0));
+                    reports.push((resource.name_any(), report.clone(), committed.sum()));
                     Outcome::Seen(group, &report)
                 }
                 Some(Err(refusal)) => Outcome::Refused(group, refusal),
@@ -92,6 +96,10 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
             },
         };
         write(context, resource, &outcome).await?;
+    }
+    // Of groups that could not be asked for, what was last seen stays.
+    if answers.is_ok() {
+        context.metrics.groups(cluster, &reports);
     }
     let all_seen = answers.is_ok_and(|answers| answers.values().all(Result::is_ok));
     Ok(Next::After(match (found, all_seen) {

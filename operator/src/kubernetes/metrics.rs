@@ -1,21 +1,48 @@
-//! The operator's own metrics.
+//! The operator's own metrics. Those of a cluster or a group are there for as long as it is.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
 use crate::decide::Blocked;
-use crate::world::Key;
+use crate::decide::group::Report;
+use crate::watching::Metric;
+use crate::world::{Key, Look};
+
+/// Labels of what is said of a cluster.
+const CLUSTER: [&str; 2] = ["namespace", "cluster"];
+/// Labels of what is said of a ConsumerGroup.
+const GROUP: [&str; 3] = ["namespace", "cluster", "group"];
 
 /// Counters and gauges, all registered.
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
+    described: Vec<Metric>,
     passes: IntCounterVec,
     seconds: HistogramVec,
+    failing: IntGaugeVec,
     leading: IntGauge,
     topic_changes: IntCounterVec,
+    drift_repaired: IntCounterVec,
     blocked: IntGaugeVec,
+    ready: IntGaugeVec,
+    brokers_wanted: IntGaugeVec,
+    moving_partitions: IntGaugeVec,
+    draining_brokers: IntGaugeVec,
+    certificates_expire: IntGaugeVec,
+    lag_records: IntGaugeVec,
+    lag_seconds: IntGaugeVec,
+    committed: IntGaugeVec,
+    members: IntGaugeVec,
+    objective_breached: IntGaugeVec,
+    /// Groups that have values, by their cluster.
+    groups: Mutex<BTreeMap<Key, BTreeSet<String>>>,
 }
 
 impl Default for Metrics {
@@ -26,68 +53,193 @@ impl Default for Metrics {
     }
 }
 
+/// A registry that remembers what is in it.
+#[derive(Default)]
+struct Describing {
+    registry: Registry,
+    described: Vec<Metric>,
+}
+
+impl Describing {
+    fn register<C: Collector + Clone + 'static>(
+        &mut self,
+        metric: C,
+    ) -> Result<C, prometheus::Error> {
+        let family = metric.collect();
+        let kind = match family.first().map(MetricFamily::get_field_type) {
+            Some(MetricType::HISTOGRAM) => "histogram",
+            Some(MetricType::COUNTER) => "counter",
+            _ => "gauge",
+        };
+        self.described
+            .extend(metric.desc().into_iter().map(|desc| Metric {
+                name: desc.fq_name.clone(),
+                kind: kind.to_owned(),
+                labels: desc.variable_labels.clone(),
+                help: desc.help.clone(),
+            }));
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+}
+
 impl Metrics {
     fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let passes = IntCounterVec::new(
-            Opts::new(
-                "weir_operator_reconciles_total",
-                "Passes over clusters, topics and groups.",
-            ),
+        let mut all = Describing::default();
+        let passes = all.counters(
+            "weir_operator_reconciles_total",
+            "Passes over clusters, topics and groups.",
             &["kind", "result"],
         )?;
-        let seconds = HistogramVec::new(
+        let seconds = all.register(HistogramVec::new(
             HistogramOpts::new(
                 "weir_operator_reconcile_duration_seconds",
                 "Time that a pass took.",
             )
             .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0]),
             &["kind"],
+        )?)?;
+        let failing = all.gauges(
+            "weir_operator_failed_reconciles",
+            "Passes over a cluster, its topics or its groups that failed one after the other; 0 after one that succeeded.",
+            &["kind", "namespace", "cluster"],
         )?;
-        let leading = IntGauge::new(
+        let leading = all.register(IntGauge::new(
             "weir_operator_leader",
             "1 while this process holds the lease.",
-        )?;
-        let topic_changes = IntCounterVec::new(
-            Opts::new(
-                "weir_operator_topic_changes_total",
-                "Topics created, grown, configured and deleted.",
-            ),
+        )?)?;
+        let topic_changes = all.counters(
+            "weir_operator_topic_changes_total",
+            "Topics created, grown, replicated, configured and deleted.",
             &["change"],
         )?;
-        let blocked = IntGaugeVec::new(
-            Opts::new(
-                "weir_operator_blocked",
-                "1 for each gate that holds a step of a cluster.",
-            ),
+        let drift_repaired = all.counters(
+            "weir_operator_drift_repaired_total",
+            "Resources of which something was changed back that somebody else had changed.",
+            &["kind"],
+        )?;
+        let blocked = all.gauges(
+            "weir_operator_blocked",
+            "1 for each gate that holds a step of a cluster.",
             &["namespace", "cluster", "gate"],
         )?;
-        registry.register(Box::new(passes.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
-        registry.register(Box::new(leading.clone()))?;
-        registry.register(Box::new(topic_changes.clone()))?;
-        registry.register(Box::new(blocked.clone()))?;
+        let ready = all.gauges(
+            "weir_operator_cluster_ready",
+            "1 while a Cluster's condition Ready is True, 0 otherwise.",
+            &CLUSTER,
+        )?;
+        let brokers_wanted = all.gauges(
+            "weir_operator_brokers_wanted",
+            "Brokers that a cluster is to run now.",
+            &CLUSTER,
+        )?;
+        let moving_partitions = all.gauges(
+            "weir_operator_moving_partitions",
+            "Partitions of a cluster whose replicas are being moved.",
+            &CLUSTER,
+        )?;
+        let draining_brokers = all.gauges(
+            "weir_operator_draining_brokers",
+            "Brokers of a cluster that are being emptied.",
+            &CLUSTER,
+        )?;
+        let certificates_expire = all.gauges(
+            "weir_operator_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a cluster ends, in seconds since 1970.",
+            &CLUSTER,
+        )?;
+        let lag_records = all.gauges(
+            "weir_operator_group_lag_records",
+            "Records that the group of a ConsumerGroup has yet to read.",
+            &GROUP,
+        )?;
+        let lag_seconds = all.gauges(
+            "weir_operator_group_lag_seconds",
+            "Age of the oldest record that the group of a ConsumerGroup has yet to read; 0 when there is none.",
+            &GROUP,
+        )?;
+        let committed = all.gauges(
+            "weir_operator_group_committed_offsets",
+            "Sum of the offsets that the group of a ConsumerGroup has committed: it stands still when the group does.",
+            &GROUP,
+        )?;
+        let members = all.gauges(
+            "weir_operator_group_members",
+            "Members of the group of a ConsumerGroup.",
+            &GROUP,
+        )?;
+        let objective_breached = all.gauges(
+            "weir_operator_group_lag_objective_breached",
+            "1 while a group is further behind than its ConsumerGroup's lagObjective allows, 0 otherwise; absent without one.",
+            &GROUP,
+        )?;
         Ok(Self {
-            registry,
+            registry: all.registry,
+            described: all.described,
             passes,
             seconds,
+            failing,
             leading,
             topic_changes,
+            drift_repaired,
             blocked,
+            ready,
+            brokers_wanted,
+            moving_partitions,
+            draining_brokers,
+            certificates_expire,
+            lag_records,
+            lag_seconds,
+            committed,
+            members,
+            objective_breached,
+            groups: Mutex::default(),
         })
+    }
+
+    /// What each metric is, for what is generated from them.
+    pub(crate) fn described(&self) -> &[Metric] {
+        &self.described
     }
 
     pub(super) fn leading(&self, leads: bool) {
         self.leading.set(i64::from(leads));
     }
 
-    pub(super) fn pass(&self, kind: &str, took: std::time::Duration, succeeded: bool) {
+    /// A pass over one cluster's part came to its end.
+    pub(super) fn pass(&self, kind: &str, of: &Key, took: std::time::Duration, succeeded: bool) {
         self.passes
             .with_label_values(&[kind, if succeeded { "success" } else { "error" }])
             .inc();
         self.seconds
             .with_label_values(&[kind])
             .observe(took.as_secs_f64());
+        let failing = self
+            .failing
+            .with_label_values(&[kind, &of.namespace, &of.name]);
+        if succeeded {
+            failing.set(0);
+        } else {
+            failing.inc();
+        }
     }
 
     /// A pass that did not come to its end.
@@ -97,6 +249,10 @@ impl Metrics {
 
     pub(super) fn topic_change(&self, change: &str) {
         self.topic_changes.with_label_values(&[change]).inc();
+    }
+
+    pub(super) fn drift_repaired(&self, kind: &str) {
+        self.drift_repaired.with_label_values(&[kind]).inc();
     }
 
     /// The gates that hold something of a cluster now; all others of it are open.
@@ -109,6 +265,87 @@ impl Metrics {
                 // Absent when it has never been set, which is as good.
                 let _ = self.blocked.remove_label_values(&labels);
             }
+        }
+    }
+
+    /// How a cluster stands.
+    pub(super) fn cluster(&self, cluster: &Key, ready: bool, brokers: u32, look: Option<&Look>) {
+        let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
+        self.ready.with_label_values(&labels).set(i64::from(ready));
+        self.brokers_wanted
+            .with_label_values(&labels)
+            .set(brokers.into());
+        let Some(look) = look else { return };
+        self.moving_partitions
+            .with_label_values(&labels)
+            .set(look.moving_partitions.into());
+        let draining = look.brokers.values().filter(|broker| broker.draining);
+        self.draining_brokers
+            .with_label_values(&labels)
+            .set(i64::try_from(draining.count()).unwrap_or(i64::MAX));
+    }
+
+    /// When the first certificate of a cluster ends.
+    pub(super) fn certificates(&self, cluster: &Key, expire_s: Option<i64>) {
+        let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
+        if let Some(at) = expire_s {
+            self.certificates_expire.with_label_values(&labels).set(at);
+        }
+    }
+
+    /// A cluster is gone.
+    pub(super) fn forget_cluster(&self, cluster: &Key, gates: &[&'static str]) {
+        self.blocked(cluster, gates, &[]);
+        let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
+        for gauges in [
+            &self.ready,
+            &self.brokers_wanted,
+            &self.moving_partitions,
+            &self.draining_brokers,
+            &self.certificates_expire,
+        ] {
+            let _ = gauges.remove_label_values(&labels);
+        }
+        for kind in ["cluster", "topics", "groups"] {
+            let _ = self
+                .failing
+                .remove_label_values(&[kind, labels[0], labels[1]]);
+        }
+    }
+
+    /// The groups of a cluster as they are now, by the names of their resources, each with the sum of its committed offsets. All others of
+    /// it are gone.
+    pub(super) fn groups(&self, cluster: &Key, seen: &[(String, Report, i64)]) {
+        let labels = |group| [cluster.namespace.as_str(), cluster.name.as_str(), group];
+        for (name, report, committed) in seen {
+            let labels = labels(name.as_str());
+            let set = |gauges: &IntGaugeVec, value| gauges.with_label_values(&labels).set(value);
+            set(&self.lag_records, report.lag.records);
+            set(&self.lag_seconds, report.lag.seconds);
+            set(&self.committed, *committed);
+            set(&self.members, report.members.into());
+            match &report.objective {
+                Some((met, _)) => set(&self.objective_breached, i64::from(!met)),
+                None => drop(self.objective_breached.remove_label_values(&labels)),
+            }
+        }
+        let now: BTreeSet<String> = seen.iter().map(|(name, ..)| name.clone()).collect();
+        let mut known = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.insert(cluster.clone(), now).unwrap_or_default();
+        let now = known.entry(cluster.clone()).or_default();
+        for gone in before.difference(now) {
+            for gauges in [
+                &self.lag_records,
+                &self.lag_seconds,
+                &self.committed,
+                &self.members,
+                &self.objective_breached,
+            ] {
+                let _ = gauges.remove_label_values(&labels(gone.as_str()));
+            }
+        }
+        if now.is_empty() {
+            known.remove(cluster);
         }
     }
 

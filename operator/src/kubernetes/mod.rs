@@ -12,7 +12,7 @@ mod context;
 mod groups;
 mod http;
 mod lease;
-mod metrics;
+pub(crate) mod metrics;
 pub mod observe;
 mod queue;
 mod topics;

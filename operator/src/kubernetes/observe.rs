@@ -28,6 +28,8 @@ pub struct Observed {
     pub way: Way,
     /// Each broker's pod, to be replaced by its uid and no other.
     pub pods: BTreeMap<BrokerId, Pod>,
+    /// The uid of each broker's claim, to be deleted by it and no other.
+    pub claim_uids: BTreeMap<BrokerId, String>,
 }
 
 /// Reads a cluster's objects, claims and pods.
@@ -61,6 +63,9 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
             .and_then(|pod| pod.strip_prefix('-'))
             .and_then(|pod| ordinal(pod, &key.name));
         if let Some(broker) = broker {
+            if let Some(uid) = claim.uid() {
+                observed.claim_uids.insert(broker, uid);
+            }
             observed.world.claims.insert(broker, volume(name, claim));
         }
     }
@@ -148,6 +153,7 @@ fn volume(name: String, claim: PersistentVolumeClaim) -> Claim {
         let amount = amounts.and_then(|mut amounts| amounts.remove("storage"));
         amount.map(|amount| amount.0).unwrap_or_default()
     };
+    let released = claim.annotations().contains_key(names::RELEASED_ANNOTATION);
     let resources = claim.spec.and_then(|spec| spec.resources);
     let status = claim.status.unwrap_or_default();
     let notes = status.conditions.into_iter().flatten().map(|condition| {
@@ -160,6 +166,7 @@ fn volume(name: String, claim: PersistentVolumeClaim) -> Claim {
         requested: storage(resources.and_then(|resources| resources.requests)),
         notes: notes.collect(),
         capacity: storage(status.capacity),
+        released,
     }
 }
 

@@ -29,7 +29,7 @@ const CONCURRENCY: usize = 4;
 const DRIFT: Duration = Duration::from_secs(60);
 /// What was changed is looked at once more, since another broker may answer from older metadata.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Brokers that did not answer are asked again this soon.
+/// Brokers that did not answer are asked again this soon; and how far replicas are that come and go.
 const UNSEEN: Duration = Duration::from_secs(5);
 /// Writes to the API server at a time, so that a thousand topics do not wait for each other and the server is not flooded.
 const WRITES: usize = 16;
@@ -45,7 +45,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                 let result = pass(&context, &key).await;
                 context
                     .metrics
-                    .pass("topics", began.elapsed(), result.is_ok());
+                    .pass("topics", &key, began.elapsed(), result.is_ok());
                 result.unwrap_or_else(|error| {
                     tracing::warn!(cluster = %key, error = apply::plain(&error), "a pass over topics failed");
                     Next::Failed
@@ -136,7 +136,11 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         unseen.as_deref(),
     )
     .await?;
-    Ok(if unseen.is_some() {
+    let is_replicating = |topic: &Topic| {
+        let seen = seen.as_ref().and_then(|look| look.topics.get(&topic.name));
+        seen.is_some_and(|seen| seen.wanted_replication_factor.is_some())
+    };
+    Ok(if unseen.is_some() || topics.iter().any(is_replicating) {
         Next::After(UNSEEN)
     } else if acted.changed.is_empty() {
         // What the brokers refuse is asked again with the rest, or when somebody changes it.
@@ -248,6 +252,9 @@ async fn report(
             .and_then(|topic| look?.topics.get(&topic.name));
         let outcome = match &judged.verdict {
             Err(invalid) => Outcome::Invalid(invalid),
+            Ok(topic) if plan.drifted.contains_key(&key) => {
+                Outcome::Drifted(topic, plan.drifted.get(&key).map_or("", String::as_str))
+            }
             Ok(topic) => match (
                 plan.blocked.get(&key),
                 acted.refused.get(&key),
@@ -260,7 +267,12 @@ async fn report(
                 (None, None, None, Some(_)) if !is_as_wanted(topic, look) => {
                     Outcome::Changed(topic)
                 }
-                (None, None, None, _) => Outcome::AsWanted(topic),
+                (None, None, None, _) => match seen {
+                    Some(seen) if seen.wanted_replication_factor.is_some() => {
+                        Outcome::Replicating(topic, seen)
+                    }
+                    _ => Outcome::AsWanted(topic),
+                },
             },
         };
         let step = acted
@@ -311,6 +323,9 @@ async fn report_one(
     let about = resource.object_ref(&());
     if let Some((change, note)) = step.and_then(described) {
         context.metrics.topic_change(change);
+        if previously_applied(resource) {
+            context.metrics.drift_repaired("Topic");
+        }
         tracing::info!(topic = %key, note, "changed");
         context
             .tell(&about, EventType::Normal, change, change, note)
@@ -330,18 +345,31 @@ async fn report_one(
     if status == previous {
         return Ok(());
     }
-    if let Some(stalled) = status::newly(&previous.conditions, &status.conditions, "Stalled") {
-        context
-            .tell(
-                &about,
-                EventType::Warning,
-                "Reconcile",
-                &stalled.reason,
-                stalled.message.clone(),
-            )
-            .await;
+    for kind in ["Stalled", "Drifted"] {
+        if let Some(holds) = status::newly(&previous.conditions, &status.conditions, kind) {
+            context
+                .tell(
+                    &about,
+                    EventType::Warning,
+                    "Reconcile",
+                    &holds.reason,
+                    holds.message.clone(),
+                )
+                .await;
+        }
     }
     apply::status::<weir_crds::Topic, _>(&context.client, key, &status).await
+}
+
+/// Whether the topic was seen to be as this generation of its resource says before.
+fn previously_applied(resource: &weir_crds::Topic) -> bool {
+    let applied = resource
+        .status
+        .as_ref()
+        .and_then(|status| status.applied_generation);
+    applied.is_some()
+        && applied == resource.metadata.generation
+        && resource.metadata.deletion_timestamp.is_none()
 }
 
 /// What was changed, as a metric's label and an event's reason, and as a sentence.
@@ -355,6 +383,14 @@ fn described(step: &Step) -> Option<(&'static str, String)> {
         } => Some((
             "Grown",
             format!("topic {topic} was grown from {from} to {to} partitions"),
+        )),
+        Step::Alter {
+            topic,
+            replicas: Some((from, to)),
+            ..
+        } => Some((
+            "Replicated",
+            format!("topic {topic} is changed from {from} to {to} replicas"),
         )),
         Step::Alter {
             topic, set_config, ..

@@ -322,6 +322,34 @@ impl Brokers {
         self.start(cluster, id, hash)
     }
 
+    /// Stops the brokers that are not among the first `size`.
+    pub(super) async fn stop_beyond<W: Write + Send>(
+        &mut self,
+        size: u32,
+        say: &mut Say<'_, W>,
+    ) -> Result<(), LocalError> {
+        let beyond: Vec<BrokerId> = self
+            .running
+            .keys()
+            .copied()
+            .filter(|broker| broker.0 >= size)
+            .collect();
+        for id in beyond {
+            say.line(&format!(
+                "Stopping broker {id} of cluster {}: it has been emptied.",
+                self.name
+            ))?;
+            if let Some(mut broker) = self.running.remove(&id)
+                && !broker.stop().await
+            {
+                say.line(&format!("Broker {id} did not stop in time and was killed."))?;
+            }
+            self.directory.forget_process(id);
+            self.waiting.remove(&id);
+        }
+        Ok(())
+    }
+
     /// Stops all brokers at the same time; returns what there is to say of it.
     pub(super) async fn stop(&mut self) -> Vec<String> {
         let name = self.name.clone();

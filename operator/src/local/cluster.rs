@@ -16,10 +16,13 @@ use super::brokers::{self, Brokers};
 use super::say::Say;
 use super::topics::Topics;
 use super::{LocalError, Options, proof};
+use crate::act;
 use crate::admin::{Admin, Way};
+use crate::decide::cluster::Step;
 use crate::decide::{roll, scale};
 use crate::manifests::Manifests;
 use crate::objects;
+use crate::plan;
 use crate::validate::{Cluster, Defaults};
 use crate::world::{BrokerId, Look};
 
@@ -121,16 +124,36 @@ impl LocalCluster {
         self.brokers.find_ready(say).await?;
         self.find_out().await?;
 
-        let present = self.brokers.directory().brokers();
+        let (present, balanced) = self.brokers.directory().size();
         let wanted = if cluster.paused {
             present.unwrap_or(0)
         } else {
             cluster.replicas
         };
-        let size = scale::size(wanted, present, self.look.as_ref());
+        let mut size = scale::scale(&scale::Case {
+            wanted,
+            set: present,
+            balanced,
+            processes: &self.brokers.processes(),
+            look: self.look.as_ref(),
+        });
+        if !cluster.paused && !self.ask(&size.before, say).await? {
+            // As it was, until the brokers agree.
+            size.brokers = size.brokers.max(present.unwrap_or(0));
+            size.balanced = balanced.unwrap_or(size.balanced);
+        }
         if self.brokers.certify(size.brokers, say)? {
             // Called with the new one from now on.
             self.admin = (0, Admin::default());
+        }
+        if (Some(size.brokers), Some(size.balanced)) != (present, balanced) {
+            self.brokers
+                .directory()
+                .keep_size(size.brokers, size.balanced)?;
+        }
+        self.brokers.stop_beyond(size.brokers, say).await?;
+        if !cluster.paused && self.ask(&size.after, say).await? {
+            self.release(&cluster, &size.after, say)?;
         }
         self.brokers.configure(&cluster, size.brokers)?;
         let hash = objects::pod_hash(&cluster, "");
@@ -143,7 +166,12 @@ impl LocalCluster {
             &self.brokers.processes(),
             self.look.as_ref(),
         );
-        let mut blocked = size.blocked;
+        let is_scaling = size
+            .blocked
+            .iter()
+            .any(|blocked| matches!(blocked.gate, scale::DRAINING | scale::SPREAD_WAITS))
+            || size.brokers != cluster.replicas && size.blocked.is_empty();
+        let mut blocked = size.blocked.into_iter().next();
         if cluster.paused {
             say.standing(
                 &about,
@@ -183,7 +211,45 @@ impl LocalCluster {
         if !busy && !self.proven {
             self.prove(say).await?;
         }
-        Ok(busy || !roll.outdated.is_empty() || !self.proven)
+        Ok(busy || is_scaling || !roll.outdated.is_empty() || !self.proven)
+    }
+
+    /// Asks the brokers what was decided. `false` when one of it was not done; then nothing that depends on it may be.
+    async fn ask<W: Write + Send>(
+        &mut self,
+        steps: &[Step],
+        say: &mut Say<'_, W>,
+    ) -> Result<bool, LocalError> {
+        for step in steps {
+            if let Err(error) = act::on_brokers(&mut self.admin.1, step).await {
+                tracing::debug!(%error, cluster = self.name, "not done");
+                return Ok(false);
+            }
+            say.line(&format!("Done: {}.", plan::cluster_sentence(step)))?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes the data of brokers that have just been forgotten, if that is wanted.
+    fn release<W: Write>(
+        &self,
+        cluster: &Cluster,
+        steps: &[Step],
+        say: &mut Say<'_, W>,
+    ) -> Result<(), LocalError> {
+        let forgotten = steps.iter().filter_map(|step| match step {
+            Step::Unregister { brokers } => Some(brokers),
+            _ => None,
+        });
+        for broker in forgotten.flatten() {
+            if cluster.storage.deletes_on_scale_down {
+                self.brokers.directory().delete_data(*broker)?;
+                say.line(&format!(
+                    "The data of broker {broker} is deleted (spec.storage.onScaleDown)."
+                ))?;
+            }
+        }
+        Ok(())
     }
 
     fn in_time(&self) -> Result<(), LocalError> {
@@ -200,7 +266,7 @@ impl LocalCluster {
 
     /// Asks the brokers what there is, once one is ready.
     async fn find_out(&mut self) -> Result<(), LocalError> {
-        let size = self.brokers.directory().brokers().unwrap_or(0);
+        let size = self.brokers.directory().size().0.unwrap_or(0);
         if self.admin.0 != size {
             let addresses: Result<Vec<String>, LocalError> = (0..size)
                 .map(|id| {

@@ -1,5 +1,5 @@
 //! A cluster's directory: `broker-N/` (data), `broker-N.yaml` (configuration), `broker-N.log`, `broker-N.pid`, `tls/` (certificates),
-//! `cluster-id` and `lock`.
+//! `cluster-id`, `size` (how many brokers are to run, and over how many replicas were last spread) and `lock`.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -49,8 +49,33 @@ impl Directory {
         self.path.join(format!("broker-{broker}.{extension}"))
     }
 
+    /// How many brokers run, and over how many replicas were last spread; the first is counted from their data when it was never
+    /// written down.
+    pub(super) fn size(&self) -> (Option<u32>, Option<u32>) {
+        let text = fs::read_to_string(self.path.join("size")).unwrap_or_default();
+        let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
+        let (size, balanced) = (numbers.next().flatten(), numbers.next().flatten());
+        (size.or_else(|| self.with_data()), balanced)
+    }
+
+    /// Remembers both.
+    pub(super) fn keep_size(&self, brokers: u32, balanced: u32) -> Result<(), LocalError> {
+        self.write(&self.path.join("size"), &format!("{brokers} {balanced}\n"))
+    }
+
+    /// Deletes the data of a broker that is gone.
+    pub(super) fn delete_data(&self, broker: BrokerId) -> Result<(), LocalError> {
+        let data = self.data(broker);
+        match fs::remove_dir_all(&data) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(LocalError::Files(data, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How many brokers have data here.
-    pub(super) fn brokers(&self) -> Option<u32> {
+    fn with_data(&self) -> Option<u32> {
         let ids = fs::read_dir(&self.path).ok()?.filter_map(|entry| {
             let entry = entry.ok()?;
             let name = entry.file_name();

@@ -44,6 +44,11 @@ impl Topics {
                     topic.key.name, blocked.gate, blocked.message
                 )
             });
+            let drifted = plan
+                .drifted
+                .get(&topic.key)
+                .map(|drift| format!("Topic {} was changed: {drift}.", topic.key.name));
+            let sentence = sentence.or(drifted);
             say.standing(&format!("gate of topic {}", topic.key), sentence.as_deref())?;
         }
         let busy = match act::on_topics(admin, &plan.steps).await {

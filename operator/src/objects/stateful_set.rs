@@ -43,11 +43,16 @@ const KEYS_MODE: i32 = 0o440;
 /// The default image that a cluster was created with, so that a newer operator's default does not restart it.
 const DEFAULT_IMAGE_ANNOTATION: &str = "weir.dev/default-image";
 
+/// The number of brokers that replicas were last asked to be spread over.
+const BALANCED_ANNOTATION: &str = "weir.dev/balanced";
+
 /// What there is already and has to stay.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Existing {
     /// Size of the set.
     pub replicas: Option<u32>,
+    /// The number of brokers that replicas were last asked to be spread over.
+    pub balanced: Option<u32>,
     default_image: Option<String>,
     claims: Option<Vec<PersistentVolumeClaim>>,
 }
@@ -60,12 +65,12 @@ impl Existing {
         else {
             return Self::default();
         };
-        let default_image = set
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|annotations| annotations.get(DEFAULT_IMAGE_ANNOTATION))
-            .cloned();
+        let annotation = |name: &str| {
+            let annotations = set.metadata.annotations.as_ref()?;
+            annotations.get(name).cloned()
+        };
+        let default_image = annotation(DEFAULT_IMAGE_ANNOTATION);
+        let balanced = annotation(BALANCED_ANNOTATION).and_then(|number| number.parse().ok());
         let spec = set.spec.unwrap_or_default();
         let mut claims = spec.volume_claim_templates;
         for claim in claims.iter_mut().flatten() {
@@ -75,6 +80,7 @@ impl Existing {
             replicas: spec
                 .replicas
                 .and_then(|replicas| u32::try_from(replicas).ok()),
+            balanced,
             default_image,
             claims,
         }
@@ -94,12 +100,12 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
     let name = &cluster.key.name;
     let image = existing.image(cluster);
     let mut meta = metadata::named(cluster, names::brokers(name));
+    let balanced = existing.balanced.unwrap_or(brokers);
+    let mut annotations = BTreeMap::from([(BALANCED_ANNOTATION.to_owned(), balanced.to_string())]);
     if matches!(cluster.image, Image::Default(_)) {
-        meta.annotations = Some(BTreeMap::from([(
-            DEFAULT_IMAGE_ANNOTATION.to_owned(),
-            image.to_owned(),
-        )]));
+        annotations.insert(DEFAULT_IMAGE_ANNOTATION.to_owned(), image.to_owned());
     }
+    meta.annotations = Some(annotations);
     StatefulSet {
         metadata: meta,
         spec: Some(StatefulSetSpec {
@@ -136,7 +142,8 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
 fn template(cluster: &Cluster, image: &str) -> PodTemplateSpec {
     let mut labels = cluster.pod.labels.clone();
     labels.extend(names::labels(&cluster.key.name));
-    let mut annotations = cluster.pod.annotations.clone();
+    let mut annotations = names::scraped();
+    annotations.extend(cluster.pod.annotations.clone());
     annotations.insert(
         names::POD_HASH_ANNOTATION.to_owned(),
         pod_hash(cluster, image),

@@ -6,7 +6,7 @@ use weir_crds::{BlockedStep, BrokersSummary, ClusterStatus, PlanSummary, Planned
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
-use crate::decide::volumes;
+use crate::decide::{gates, scale, volumes};
 use crate::names;
 use crate::plan;
 use crate::validate::{Cluster, Invalid};
@@ -18,19 +18,32 @@ const LISTED_MAX: usize = 32;
 const LISTED_MESSAGE_MAX: usize = 1024;
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 4] = [
+const NEEDS_A_PERSON: [&str; 6] = [
     "CertificatesUnusable",
-    "ScaleDownBlocked",
+    "ScaleDownFeatureLevel",
+    "ScaleDownReplicationFactor",
     volumes::PENDING,
+    volumes::AT_MAXIMUM,
     "RackNotSupported",
 ];
 
+/// Gates of something that goes on by itself, none of which holds a restart.
+const UNDER_WAY: [&str; 3] = [volumes::RESIZING, scale::DRAINING, scale::SPREAD_WAITS];
+
 /// Conditions of their own, each with the gates that make it true.
 const OF_GATES: [(&str, &[&str]); 3] = [
-    ("ScaleDownBlocked", &["ScaleDownBlocked"]),
+    (
+        "ScaleDownBlocked",
+        &[
+            "ScaleDownBrokersNotSeen",
+            "ScaleDownFeatureLevel",
+            "ScaleDownReplicationFactor",
+            "ScaleDownBrokersMissing",
+        ],
+    ),
     (
         "StorageResizePending",
-        &[volumes::PENDING, volumes::RESIZING],
+        &[volumes::PENDING, volumes::RESIZING, volumes::AT_MAXIMUM],
     ),
     ("Paused", &["Paused"]),
 ];
@@ -210,13 +223,14 @@ fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Want
     if plan.blocked.iter().any(|blocked| blocked.gate == "Paused") {
         return Wanted::new("Reconciling", false, "Paused", "spec.paused is true");
     }
-    let resizing = plan
+    let goes_on = plan
         .blocked
         .iter()
-        .find(|blocked| blocked.gate == volumes::RESIZING);
-    let rolling = plan.blocked.iter().find(|blocked| {
-        !NEEDS_A_PERSON.contains(&blocked.gate) && blocked.gate != volumes::RESIZING
-    });
+        .find(|blocked| UNDER_WAY.contains(&blocked.gate));
+    let rolling = plan
+        .blocked
+        .iter()
+        .find(|blocked| gates::ROLL.iter().any(|gate| gate.name == blocked.gate));
     let (ready, size) = (ready_count(world), decision.brokers as usize);
     if !decision.outdated.is_empty() {
         let message = rolling.map_or_else(
@@ -230,6 +244,9 @@ fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Want
             message,
         );
     }
+    if let Some(goes_on) = goes_on {
+        return Wanted::new("Reconciling", true, goes_on.gate, goes_on.message.clone());
+    }
     if !plan.steps.is_empty() {
         return Wanted::new(
             "Reconciling",
@@ -238,15 +255,23 @@ fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Want
             format!("{} steps are being taken", plan.steps.len()),
         );
     }
-    if let Some(resizing) = resizing {
-        return Wanted::new("Reconciling", true, resizing.gate, resizing.message.clone());
-    }
     if ready < size {
         return Wanted::new(
             "Reconciling",
             true,
             "BrokersStarting",
             format!("{ready} of {size} brokers are ready"),
+        );
+    }
+    if let Some(look) = world.look.as_ref().filter(|look| look.rebalancing) {
+        return Wanted::new(
+            "Reconciling",
+            true,
+            "Rebalancing",
+            format!(
+                "replicas are being spread over the brokers; {} partitions are on their way",
+                look.moving_partitions
+            ),
         );
     }
     Wanted::new("Reconciling", false, "Converged", "")
@@ -305,7 +330,19 @@ fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: 
                 .map(|topic| i64::from(topic.offline_partitions))
                 .sum(),
         ),
+        moving_partitions: Some(i64::from(look.moving_partitions)),
+        draining: draining(look),
     });
+}
+
+fn draining(look: &Look) -> Vec<i32> {
+    /// As many as the schema admits.
+    const MAX: usize = 100;
+    let brokers = look.brokers.iter().filter(|(_, seen)| seen.draining);
+    brokers
+        .filter_map(|(broker, _)| i32::try_from(broker.0).ok())
+        .take(MAX)
+        .collect()
 }
 
 fn count(number: usize) -> i32 {
@@ -345,18 +382,39 @@ fn planned(step: &Step) -> PlannedStep {
         Step::RestartBroker { broker, why } => {
             ("RestartBroker", format!("broker {broker}"), why.clone())
         }
+        Step::CancelDrain { brokers } => ("CancelDrain", plan::numbers_of(brokers), String::new()),
+        Step::Drain { brokers } => ("Drain", plan::numbers_of(brokers), String::new()),
+        Step::Rebalance { over } => (
+            "Rebalance",
+            format!("{over} brokers"),
+            "replicas are spread over all of them".to_owned(),
+        ),
+        Step::ProveEmpty { brokers } => ("ProveEmpty", plan::numbers_of(brokers), String::new()),
+        Step::Unregister { brokers } => ("Unregister", plan::numbers_of(brokers), String::new()),
+        Step::MarkVolume { claim, .. } => volume("MarkVolume", claim),
+        Step::KeepVolume { claim, .. } => volume("KeepVolume", claim),
+        Step::DeleteVolume { claim, .. } => volume("DeleteVolume", claim),
     };
     PlannedStep {
         action: action.to_owned(),
         target: Some(truncated(target, 256)),
-        message: Some(truncated(message, LISTED_MESSAGE_MAX)),
+        message: Some(message)
+            .filter(|message| !message.is_empty())
+            .map(|message| truncated(message, LISTED_MESSAGE_MAX)),
     }
+}
+
+fn volume(action: &'static str, claim: &str) -> (&'static str, String, String) {
+    let target = format!("PersistentVolumeClaim {claim}");
+    (action, target, String::new())
 }
 
 fn blocked(blocked: &Blocked) -> BlockedStep {
     let step = match blocked.gate {
-        "ScaleDownBlocked" => "remove brokers",
-        volumes::PENDING | volumes::RESIZING => "resize volumes",
+        gate if gate.starts_with("ScaleDown") => "remove brokers",
+        scale::DRAINING => "remove brokers",
+        scale::SPREAD_WAITS => "spread replicas",
+        volumes::PENDING | volumes::RESIZING | volumes::AT_MAXIMUM => "resize volumes",
         "RackNotSupported" => "place replicas by rack",
         "CertificatesUnusable" => "make certificates",
         "Paused" => "all steps",

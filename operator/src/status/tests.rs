@@ -132,12 +132,14 @@ fn a_blocked_scale_down_is_a_condition_and_the_cluster_stays_ready() {
         replicas: 2,
         ..cluster()
     };
-    let status = of(
-        &ClusterStatus::default(),
-        &smaller,
-        &converged(&cluster()),
-        at(1),
-    );
+    let mut world = converged(&cluster());
+    let wide = crate::world::TopicSeen {
+        replication_factor: 3,
+        ..Default::default()
+    };
+    let topics = &mut world.look.as_mut().unwrap().topics;
+    topics.insert("orders".into(), wide);
+    let status = of(&ClusterStatus::default(), &smaller, &world, at(1));
     for (kind, expected) in [
         ("Ready", true),
         ("ScaleDownBlocked", true),
@@ -149,7 +151,36 @@ fn a_blocked_scale_down_is_a_condition_and_the_cluster_stays_ready() {
     let blocked = status.plan.unwrap().blocked;
     assert_eq!(
         (blocked[0].gate.as_str(), blocked[0].step.as_str()),
-        ("ScaleDownBlocked", "remove brokers")
+        ("ScaleDownReplicationFactor", "remove brokers")
+    );
+}
+
+#[test]
+fn brokers_that_are_emptied_are_in_the_status_with_what_they_still_hold() {
+    let smaller = Cluster {
+        replicas: 2,
+        ..cluster()
+    };
+    let mut world = converged(&cluster());
+    let look = world.look.as_mut().unwrap();
+    look.moving_partitions = 5;
+    let broker = look.brokers.get_mut(&BrokerId(2)).unwrap();
+    (broker.draining, broker.replicas) = (true, 7);
+    let status = of(&ClusterStatus::default(), &smaller, &world, at(1));
+    let reconciling = find(&status, "Reconciling");
+    assert_eq!(reconciling.reason, "Draining");
+    assert!(reconciling.message.contains("broker 2 holds 7 replicas"));
+    for (kind, expected) in [
+        ("Ready", true),
+        ("ScaleDownBlocked", false),
+        ("Stalled", false),
+    ] {
+        assert_eq!(holds(&status.conditions, kind), Some(expected), "{kind}");
+    }
+    let brokers = status.brokers.unwrap();
+    assert_eq!(
+        (brokers.draining, brokers.moving_partitions),
+        (vec![2], Some(5))
     );
 }
 

@@ -21,6 +21,10 @@ pub enum Outcome<'a> {
     Unreachable(&'a Topic, &'a str),
     /// Steps were taken; what they made has not been seen yet.
     Changed(&'a Topic),
+    /// Replicas come and go; how many partitions are on their way the topic says.
+    Replicating(&'a Topic, &'a TopicSeen),
+    /// Somebody else changed it, and that is only to be told.
+    Drifted(&'a Topic, &'a str),
     /// The topic is as it should be.
     AsWanted(&'a Topic),
 }
@@ -46,9 +50,14 @@ pub fn status(
         | Outcome::Refused(topic, _)
         | Outcome::Unreachable(topic, _)
         | Outcome::Changed(topic)
+        | Outcome::Replicating(topic, _)
+        | Outcome::Drifted(topic, _)
         | Outcome::AsWanted(topic) => {
             status.topic_name = Some(topic.name.clone());
         }
+    }
+    if matches!(outcome, Outcome::AsWanted(_)) {
+        status.applied_generation = generation;
     }
     status.observed_generation = generation;
     status.conditions = conditions(&previous.conditions, generation, now, wanted(outcome));
@@ -85,10 +94,28 @@ fn wanted(outcome: &Outcome<'_>) -> Vec<Wanted> {
             "Applying",
             "the brokers carry out the change".to_owned(),
         ),
+        Outcome::Replicating(_, seen) => waiting(
+            Is::False,
+            "ChangingReplicas",
+            format!(
+                "each partition is to have {} replicas; {} of {} partitions are on their way now",
+                seen.wanted_replication_factor
+                    .unwrap_or(seen.replication_factor),
+                seen.moving_partitions,
+                seen.partitions
+            ),
+        ),
+        Outcome::Drifted(_, drift) => vec![
+            Wanted::new("Ready", false, "Drifted", *drift),
+            Wanted::new("Reconciling", false, "Drifted", ""),
+            Wanted::new("Stalled", false, "NothingStalls", ""),
+            Wanted::new("Drifted", true, "ChangedBySomebodyElse", *drift),
+        ],
         Outcome::AsWanted(_) => vec![
             Wanted::new("Ready", true, "AsWanted", "the topic is as its spec says"),
             Wanted::new("Reconciling", false, "Converged", ""),
             Wanted::new("Stalled", false, "NothingStalls", ""),
+            Wanted::new("Drifted", false, "AsWanted", ""),
         ],
     }
 }

@@ -36,6 +36,23 @@ pub struct Storage {
     pub amount: Quantity,
     /// `None`: Kubernetes' default class.
     pub class: Option<String>,
+    /// Volumes of brokers that left are deleted.
+    pub deletes_on_scale_down: bool,
+    /// How it grows by itself.
+    pub auto_grow: Option<AutoGrow>,
+}
+
+/// How volumes grow by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoGrow {
+    /// From this share on that is used.
+    pub threshold_percent: u32,
+    /// By so much.
+    pub step: Quantity,
+    /// Up to this.
+    pub maximum: Quantity,
+    /// The same as written.
+    pub maximum_text: String,
 }
 
 /// A cluster that somebody wants.
@@ -104,6 +121,8 @@ impl Cluster {
                 size: spec.storage.size.0.clone(),
                 amount: positive("spec.storage.size", &spec.storage.size.0)?,
                 class: spec.storage.storage_class_name.clone(),
+                deletes_on_scale_down: spec.storage.on_scale_down == weir_crds::OnScaleDown::Delete,
+                auto_grow: auto_grow(&spec.storage)?,
             },
             resources,
             settings: Settings::read(
@@ -151,6 +170,31 @@ fn positive(field: &str, text: &str) -> Result<Quantity, Invalid> {
                 "Write one such as 10Gi or 500m",
             )
         })
+}
+
+fn auto_grow(storage: &weir_crds::Storage) -> Result<Option<AutoGrow>, Invalid> {
+    let Some(policy) = &storage.auto_grow else {
+        return Ok(None);
+    };
+    let (size, maximum) = (&storage.size.0, &policy.maximum.0);
+    let field = "spec.storage.autoGrow.maximum";
+    let policy = AutoGrow {
+        threshold_percent: at_least_one(
+            "spec.storage.autoGrow.thresholdPercent",
+            policy.threshold_percent,
+        )?,
+        step: positive("spec.storage.autoGrow.step", &policy.step.0)?,
+        maximum: positive(field, maximum)?,
+        maximum_text: maximum.clone(),
+    };
+    if policy.maximum < positive("spec.storage.size", size)? {
+        return Err(Invalid::new(
+            field,
+            format!("{maximum} is below spec.storage.size, {size}"),
+            "Write a larger one",
+        ));
+    }
+    Ok(Some(policy))
 }
 
 fn check_resources(

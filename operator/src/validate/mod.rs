@@ -7,9 +7,9 @@ mod cluster;
 mod group;
 mod topic;
 
-pub use cluster::{Cluster, Defaults, Image, Storage};
+pub use cluster::{AutoGrow, Cluster, Defaults, Image, Storage};
 pub use group::{Group, Objective};
-pub use topic::{Deletion, Topic};
+pub use topic::{Deletion, Drift, Topic};
 
 /// A resource that cannot be acted on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

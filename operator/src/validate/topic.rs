@@ -27,6 +27,15 @@ pub enum Deletion {
     Delete,
 }
 
+/// What happens to changes that somebody else made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drift {
+    /// They are changed back.
+    Repair,
+    /// They are only told.
+    Report,
+}
+
 /// A topic that somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
@@ -44,6 +53,10 @@ pub struct Topic {
     pub replication_factor: Option<u32>,
     /// Keys that are kept as they are here; all others are left alone.
     pub config: BTreeMap<String, String>,
+    /// What somebody else's changes lead to.
+    pub drift: Drift,
+    /// The topic has been seen to be as this generation of the resource says: what differs now was changed by somebody else.
+    pub applied: bool,
     /// What deleting the resource does.
     pub deletion: Deletion,
     /// The resource is being deleted.
@@ -91,6 +104,14 @@ impl Topic {
                 .iter()
                 .map(|(key, value)| (key.clone(), value.as_str().to_owned()))
                 .collect(),
+            drift: match spec.drift_policy {
+                weir_crds::DriftPolicy::Repair => Drift::Repair,
+                weir_crds::DriftPolicy::Report => Drift::Report,
+            },
+            applied: resource.status.as_ref().is_some_and(|status| {
+                status.applied_generation.is_some()
+                    && status.applied_generation == resource.metadata.generation
+            }),
             deletion: match spec.deletion_policy {
                 weir_crds::DeletionPolicy::Delete if has_name => Deletion::Delete,
                 weir_crds::DeletionPolicy::Delete | weir_crds::DeletionPolicy::Retain => {

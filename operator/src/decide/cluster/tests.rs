@@ -14,7 +14,7 @@ use crate::world::BrokerId;
 fn applied(decision: &Decision) -> Vec<String> {
     let title = |step: &Step| match step {
         Step::Apply { child, change } => Some(format!("{}: {change}", child.title())),
-        Step::Issue { .. } | Step::GrowVolume { .. } | Step::RestartBroker { .. } => None,
+        _ => None,
     };
     decision.plan.steps.iter().filter_map(title).collect()
 }
@@ -170,18 +170,76 @@ fn what_somebody_changed_by_hand_is_changed_back() {
     );
 }
 
-#[test]
-fn fewer_replicas_leave_the_set_as_it_is_with_the_gate_that_says_so() {
-    let smaller = Cluster {
+/// A cluster of three, of which the last is drained.
+fn drained(replicas: u32) -> World {
+    let mut world = converged(&cluster());
+    let look = world.look.as_mut().unwrap();
+    look.voters = vec![BrokerId(0)];
+    let broker = look.brokers.get_mut(&BrokerId(2)).unwrap();
+    (broker.draining, broker.replicas) = (true, replicas);
+    world
+}
+
+fn smaller() -> Cluster {
+    Cluster {
         replicas: 2,
         ..cluster()
+    }
+}
+
+#[test]
+fn fewer_replicas_drain_and_leave_the_set_as_it_is_until_the_last_replica_has_gone() {
+    let decision = decide(&smaller(), &converged(&cluster())).unwrap();
+    let drain = Step::Drain {
+        brokers: vec![BrokerId(2)],
     };
-    let decision = decide(&smaller, &converged(&cluster())).unwrap();
+    assert_eq!(decision.plan.steps, [drain]);
+    assert_eq!((gates(&decision), decision.brokers), (vec!["Draining"], 3));
+    let decision = decide(&smaller(), &drained(1)).unwrap();
+    assert_eq!(decision.plan.steps, []);
+    assert_eq!((gates(&decision), decision.brokers), (vec!["Draining"], 3));
+}
+
+#[test]
+fn the_set_loses_a_broker_right_after_the_proof_that_it_is_empty() {
+    let mut wanted = smaller();
+    wanted.storage.deletes_on_scale_down = true;
+    let decision = decide(&wanted, &drained(0)).unwrap();
+    let steps: Vec<String> = decision
+        .plan
+        .steps
+        .iter()
+        .map(crate::plan::cluster_sentence)
+        .collect();
+    let last: Vec<&str> = steps[steps.len() - 3..]
+        .iter()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        last,
+        [
+            "mark PersistentVolumeClaim data-shop-broker-2 to be deleted once its broker is gone",
+            "prove that nothing is left on broker 2",
+            "change StatefulSet shop-broker (spec.replicas: 3 → 2)",
+        ]
+    );
+}
+
+#[test]
+fn fewer_replicas_than_a_topic_has_change_nothing_and_the_gate_says_so() {
+    let mut world = converged(&cluster());
+    let topic = crate::world::TopicSeen {
+        replication_factor: 3,
+        ..Default::default()
+    };
+    let topics = &mut world.look.as_mut().unwrap().topics;
+    topics.insert("orders".into(), topic);
+    let decision = decide(&smaller(), &world).unwrap();
+    assert_eq!(decision.plan.steps, []);
     assert_eq!(
         (gates(&decision), decision.brokers),
-        (vec!["ScaleDownBlocked"], 3)
+        (vec!["ScaleDownReplicationFactor"], 3)
     );
-    assert_eq!(applied(&decision), Vec::<String>::new());
 }
 
 #[test]
@@ -293,7 +351,7 @@ fn paused_says_what_waits() {
     };
     assert_eq!(
         gates(&decide(&paused, &converged(&cluster())).unwrap()),
-        ["Paused"]
+        ["Paused", "SpreadWaits"]
     );
     let idle = Cluster {
         paused: true,

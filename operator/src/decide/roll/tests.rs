@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::{Roll, next};
-use crate::world::{BrokerId, BrokerSeen, Look, Process, TopicSeen};
+use crate::world::{BrokerId, BrokerSeen, Look, Needed, Process, TopicSeen};
 
 const OLD: &str = "old";
 const NEW: &str = "new";
@@ -67,6 +67,68 @@ fn brokers_are_restarted_one_at_a_time_and_the_controller_last() {
     assert_eq!(next(3, NEW, &world, Some(&look)), Roll::default());
 }
 
+/// A cluster in which partitions cannot spare these brokers.
+fn needed(brokers: &[u32]) -> Look {
+    let mut look = look(&[true; 3]);
+    for (id, broker) in &mut look.brokers {
+        let named = brokers.contains(&id.0);
+        broker.needed = Some(Needed {
+            partitions: if named { 5 } else { 0 },
+            named: if named {
+                vec!["orders-0".into()]
+            } else {
+                vec![]
+            },
+        });
+    }
+    look
+}
+
+#[test]
+fn a_blocked_roll_names_the_partition_and_restarts_another_broker_that_can_be_spared() {
+    let all = processes(&[(OLD, true), (OLD, true), (OLD, true)]);
+    let roll = next(3, NEW, &all, Some(&needed(&[1])));
+    assert_eq!(roll.restart, Some(BrokerId(0)));
+    // The quorum's leader is not restarted before the others.
+    let roll = next(3, NEW, &all, Some(&needed(&[0, 1])));
+    assert_eq!(roll.restart, None);
+    let message = roll
+        .blocked
+        .map(|blocked| blocked.message)
+        .unwrap_or_default();
+    for part in ["broker 1 waits", "5 partitions", "orders-0 …"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn brokers_that_vote_are_restarted_after_those_that_do_not() {
+    let mut world = processes(&[(OLD, true); 5]);
+    let mut look = look(&[true; 5]);
+    look.controller = Some(BrokerId(1));
+    look.voters = vec![BrokerId(0), BrokerId(1), BrokerId(4)];
+    for expected in [3, 2, 4, 0, 1] {
+        let roll = next(5, NEW, &world, Some(&look));
+        assert_eq!(roll.restart, Some(BrokerId(expected)));
+        world.insert(BrokerId(expected), process(NEW, true));
+    }
+}
+
+#[test]
+fn a_broker_that_is_being_emptied_is_not_restarted_unless_it_is_broken() {
+    let mut look = look(&[true; 3]);
+    if let Some(broker) = look.brokers.get_mut(&BrokerId(1)) {
+        broker.draining = true;
+    }
+    let states = |ready| processes(&[(NEW, true), (OLD, ready), (NEW, true)]);
+    assert_eq!(next(3, NEW, &states(true), Some(&look)), Roll::default());
+    if let Some(broker) = look.brokers.get_mut(&BrokerId(1)) {
+        broker.alive = false;
+    }
+    let roll = next(3, NEW, &states(false), Some(&look));
+    assert_eq!(roll.restart, Some(BrokerId(1)));
+}
+
 #[test]
 fn a_serving_broker_waits_for_the_gates() {
     let all = [(OLD, true), (OLD, true), (NEW, true)];
@@ -93,7 +155,12 @@ fn a_serving_broker_waits_for_the_gates() {
         ),
         (&all[..], None, "BrokersNotSeen"),
         (&all[..], Some(look(&[true, true, false])), "QuorumAtRisk"),
-        (&all[..], Some(short), "PartitionWouldGoOffline"),
+        (&all[..], Some(short), "PartitionWouldFallBelowMinimum"),
+        (
+            &all[..],
+            Some(needed(&[1, 0])),
+            "PartitionWouldFallBelowMinimum",
+        ),
     ] {
         let roll = next(3, NEW, &processes(states), look.as_ref());
         assert_eq!((roll.restart, gate(&roll)), (None, Some(expected)));

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::{ClusterView, Step, TopicsPlan, plan};
-use crate::validate::{Deletion, Topic};
-use crate::world::{BrokerId, BrokerSeen, Key, Look, TopicSeen};
+use crate::validate::{Deletion, Drift, Topic};
+use crate::world::{BrokerId, BrokerSeen, Key, Look, MOVES_LEVEL, TopicSeen};
 
 fn topic(name: &str) -> Topic {
     Topic {
@@ -13,6 +13,8 @@ fn topic(name: &str) -> Topic {
         partitions: None,
         replication_factor: None,
         config: BTreeMap::new(),
+        drift: Drift::Repair,
+        applied: false,
         deletion: Deletion::Retain,
         deleting: false,
         finalizer: false,
@@ -54,6 +56,7 @@ fn look(topics: &[Has<'_>]) -> Look {
                 ((*name).to_owned(), seen)
             })
             .collect(),
+        feature_level: MOVES_LEVEL,
         ..Look::default()
     }
 }
@@ -137,6 +140,7 @@ fn drift_is_repaired_and_partitions_grow_in_one_step() {
         resource: wanted.key.clone(),
         topic: "orders".into(),
         grow: Some((7, 9)),
+        replicas: None,
         set_config: config(&[("retention.ms", "5")]),
     };
     assert_eq!(against(&there, &[wanted]).steps, [altered]);
@@ -155,10 +159,10 @@ fn gates_say_no_before_anything_is_done() {
         ),
         (
             Topic {
-                replication_factor: Some(3),
+                replication_factor: Some(4),
                 ..topic("orders")
             },
-            "ReplicationFactorChangeRefused",
+            "ReplicationFactorAboveBrokers",
         ),
         (
             Topic {
@@ -374,4 +378,107 @@ fn a_finalizer_never_holds_a_namespace_when_there_is_no_cluster_to_clean_up_in()
             .as_slice(),
         [Step::ReleaseFinalizer { .. }]
     ));
+}
+
+/// A topic of one replica, of which another number is on its way.
+fn replicating(wanted: Option<u32>) -> Look {
+    let mut look = look(&[("orders", 7, &[])]);
+    if let Some(topic) = look.topics.get_mut("orders") {
+        topic.wanted_replication_factor = wanted;
+    }
+    look
+}
+
+#[test]
+fn another_number_of_replicas_is_asked_for_once() {
+    let wanted = Topic {
+        replication_factor: Some(3),
+        ..topic("orders")
+    };
+    let altered = Step::Alter {
+        resource: wanted.key.clone(),
+        topic: "orders".into(),
+        grow: None,
+        replicas: Some((1, 3)),
+        set_config: BTreeMap::new(),
+    };
+    let one = std::slice::from_ref(&wanted);
+    let expected = std::slice::from_ref(&altered);
+    assert_eq!(against(&replicating(None), one).steps, expected);
+    assert_eq!(against(&replicating(Some(3)), one), TopicsPlan::default());
+    // Half-way another one.
+    assert_eq!(against(&replicating(Some(2)), one).steps, [altered]);
+}
+
+#[test]
+fn brokers_on_their_way_out_count_for_no_replica_and_old_ones_move_none() {
+    let wanted = [Topic {
+        replication_factor: Some(3),
+        ..topic("orders")
+    }];
+    let mut leaving = replicating(None);
+    if let Some(broker) = leaving.brokers.get_mut(&BrokerId(2)) {
+        broker.cordoned = true;
+    }
+    let plan = against(&leaving, &wanted);
+    let blocked = &plan.blocked[&wanted[0].key];
+    assert_eq!(blocked.gate, "ReplicationFactorAboveBrokers");
+    assert!(
+        blocked
+            .message
+            .contains("3 brokers, of which 1 are on their way out"),
+        "{blocked:?}"
+    );
+    assert!(
+        blocked.message.contains("set it to 2 or less"),
+        "{blocked:?}"
+    );
+    let mut old = replicating(None);
+    old.feature_level = 1;
+    assert_eq!(
+        gate(&against(&old, &wanted), "orders"),
+        Some("FeatureLevelTooLow")
+    );
+}
+
+fn reported(applied: bool) -> Topic {
+    Topic {
+        drift: Drift::Report,
+        applied,
+        partitions: Some(6),
+        config: config(&[("retention.ms", "5")]),
+        ..topic("orders")
+    }
+}
+
+#[test]
+fn what_somebody_else_changed_is_told_and_left_as_it_is_where_that_is_the_policy() {
+    let wanted = reported(true);
+    for (there, expected) in [
+        (
+            look(&[("orders", 6, &[("retention.ms", "9")])]),
+            "retention.ms is 9 in place of 5",
+        ),
+        (
+            look(&[("orders", 6, &[])]),
+            "retention.ms is the cluster's default in place of 5",
+        ),
+        (
+            look(&[("orders", 7, &[("retention.ms", "5")])]),
+            "the topic has 7",
+        ),
+        (look(&[]), "the topic is gone"),
+    ] {
+        let plan = against(&there, std::slice::from_ref(&wanted));
+        assert_eq!((&plan.steps, plan.blocked.len()), (&vec![], 0));
+        let drift = &plan.drifted[&wanted.key];
+        assert!(drift.contains(expected), "{drift}");
+    }
+}
+
+#[test]
+fn a_change_of_the_resource_itself_is_carried_out_whatever_the_policy_is() {
+    let there = look(&[("orders", 3, &[])]);
+    let plan = against(&there, &[reported(false)]);
+    assert_eq!((plan.steps.len(), plan.drifted.len()), (1, 0));
 }

@@ -1,0 +1,315 @@
+use std::collections::BTreeMap;
+
+use super::{Case, DRAINING, SPREAD_WAITS, Scale, scale};
+use crate::decide::cluster::Step;
+use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Process, TopicSeen};
+
+/// A cluster of so many brokers that holds replicas, and in which all is well.
+struct World {
+    set: Option<u32>,
+    balanced: Option<u32>,
+    processes: BTreeMap<BrokerId, Process>,
+    look: Option<Look>,
+}
+
+fn process() -> Process {
+    Process {
+        hash: None,
+        ready: true,
+        leaving: false,
+    }
+}
+
+fn world(brokers: u32) -> World {
+    let seen = BrokerSeen {
+        alive: true,
+        replicas: 9,
+        ..BrokerSeen::default()
+    };
+    let ids = || (0..brokers).map(BrokerId);
+    World {
+        set: Some(brokers),
+        balanced: Some(brokers),
+        processes: ids().map(|id| (id, process())).collect(),
+        look: Some(Look {
+            controller: Some(BrokerId(0)),
+            brokers: ids().map(|id| (id, seen.clone())).collect(),
+            voters: ids().take(3).collect(),
+            feature_level: MOVES_LEVEL,
+            ..Look::default()
+        }),
+    }
+}
+
+impl World {
+    fn to(&self, wanted: u32) -> Scale {
+        scale(&Case {
+            wanted,
+            set: self.set,
+            balanced: self.balanced,
+            processes: &self.processes,
+            look: self.look.as_ref(),
+        })
+    }
+
+    fn look(&mut self) -> &mut Look {
+        self.look.get_or_insert_default()
+    }
+
+    fn broker(&mut self, id: u32) -> &mut BrokerSeen {
+        self.look().brokers.entry(BrokerId(id)).or_default()
+    }
+
+    /// A broker's drain, with so many replicas left.
+    fn drains(&mut self, id: u32, replicas: u32) {
+        let broker = self.broker(id);
+        (broker.draining, broker.cordoned, broker.replicas) = (true, true, replicas);
+        self.look().voters.retain(|voter| voter.0 != id);
+    }
+}
+
+fn ids(brokers: &[u32]) -> Vec<BrokerId> {
+    brokers.iter().copied().map(BrokerId).collect()
+}
+
+fn gate(scale: &Scale) -> Option<&'static str> {
+    scale.blocked.first().map(|blocked| blocked.gate)
+}
+
+#[test]
+fn a_cluster_that_is_as_asked_asks_for_nothing() {
+    let expected = Scale {
+        brokers: 3,
+        balanced: 3,
+        ..Scale::default()
+    };
+    assert_eq!(world(3).to(3), expected);
+}
+
+#[test]
+fn a_cluster_grows_at_once_and_its_replicas_are_spread_once_when_the_new_brokers_are_there() {
+    let mut world = world(3);
+    let scale = world.to(4);
+    assert_eq!((scale.brokers, gate(&scale)), (4, Some(SPREAD_WAITS)));
+    world.set = Some(4);
+    world.processes.insert(BrokerId(3), process());
+    assert_eq!(gate(&world.to(4)), Some(SPREAD_WAITS), "not registered");
+    world.broker(3).alive = true;
+    let scale = world.to(4);
+    assert_eq!(scale.before, [Step::Rebalance { over: 4 }]);
+    assert_eq!((scale.balanced, gate(&scale)), (4, None));
+    world.balanced = Some(scale.balanced);
+    assert_eq!(world.to(4).before, []);
+}
+
+#[test]
+fn a_new_cluster_has_nothing_to_spread() {
+    let world = World {
+        set: None,
+        balanced: None,
+        processes: BTreeMap::new(),
+        look: None,
+    };
+    let scale = world.to(3);
+    assert_eq!((scale.brokers, scale.balanced, gate(&scale)), (3, 3, None));
+}
+
+#[test]
+fn brokers_that_go_are_drained_proven_empty_stopped_and_forgotten_in_this_order() {
+    let mut world = world(5);
+    let scale = world.to(3);
+    let drain = Step::Drain {
+        brokers: ids(&[3, 4]),
+    };
+    assert_eq!((scale.brokers, scale.before), (5, vec![drain]));
+    world.drains(3, 4);
+    world.drains(4, 0);
+    // The highest goes alone when only it is empty.
+    let scale = world.to(3);
+    let prove = |broker| {
+        vec![Step::ProveEmpty {
+            brokers: ids(&[broker]),
+        }]
+    };
+    assert_eq!((scale.brokers, &scale.before), (4, &prove(4)));
+    assert_eq!((gate(&scale), scale.after), (Some(DRAINING), vec![]));
+    assert!(
+        scale.blocked[0]
+            .message
+            .contains("broker 3 holds 4 replicas")
+    );
+
+    world.set = Some(4);
+    assert_eq!(world.to(3).after, [], "it still runs");
+    world.processes.remove(&BrokerId(4));
+    world.broker(4).alive = false;
+    let forget = |brokers: &[u32]| {
+        vec![Step::Unregister {
+            brokers: ids(brokers),
+        }]
+    };
+    assert_eq!(world.to(3).after, forget(&[4]));
+    assert_eq!(world.to(3).brokers, 4, "what is empty does not come back");
+    world.look().brokers.remove(&BrokerId(4));
+    world.drains(3, 0);
+    let scale = world.to(3);
+    assert_eq!((scale.brokers, scale.before), (3, prove(3)));
+    world.set = Some(3);
+    world.processes.remove(&BrokerId(3));
+    world.broker(3).alive = false;
+    let scale = world.to(3);
+    assert_eq!((scale.brokers, scale.balanced), (3, 3));
+    assert_eq!((scale.after, scale.blocked), (forget(&[3]), vec![]));
+}
+
+#[test]
+fn one_that_is_empty_below_one_that_is_not_stays() {
+    let mut world = world(5);
+    world.drains(3, 0);
+    world.drains(4, 1);
+    let scale = world.to(3);
+    assert_eq!((scale.brokers, scale.before), (5, vec![]));
+}
+
+#[test]
+fn a_broker_that_votes_or_is_not_drained_is_not_removed_however_empty() {
+    let mut world = world(4);
+    world.broker(3).replicas = 0;
+    assert_eq!(world.to(3).brokers, 4, "nobody drains it");
+    world.drains(3, 0);
+    world.look().voters.push(BrokerId(3));
+    let scale = world.to(3);
+    assert_eq!((scale.brokers, scale.before), (4, vec![]));
+    assert!(scale.blocked[0].message.contains("and votes"));
+}
+
+#[test]
+fn changing_ones_mind_keeps_whoever_is_still_there() {
+    let mut world = world(5);
+    world.drains(3, 4);
+    world.drains(4, 0);
+    let keep = |brokers: &[u32]| Step::CancelDrain {
+        brokers: ids(brokers),
+    };
+    assert_eq!(world.to(5).before, [keep(&[3, 4])]);
+    let scale = world.to(4);
+    assert_eq!(scale.before[0], keep(&[3]));
+    assert_eq!((scale.brokers, scale.before.len()), (4, 2));
+    // The set has lost one already: it comes back, and takes its share again.
+    world.set = Some(4);
+    world.balanced = Some(4);
+    let scale = world.to(5);
+    assert_eq!((scale.brokers, gate(&scale)), (5, Some(SPREAD_WAITS)));
+}
+
+#[test]
+fn a_broker_that_never_came_up_goes_without_having_been_registered() {
+    let mut world = world(3);
+    world.set = Some(4);
+    let starting = Process {
+        ready: false,
+        ..process()
+    };
+    world.processes.insert(BrokerId(3), starting);
+    assert_eq!(world.to(3).brokers, 3);
+    // Ready, and in no look yet: it may hold something by now.
+    world.processes.insert(BrokerId(3), process());
+    let scale = world.to(3);
+    assert_eq!((scale.brokers, gate(&scale)), (4, Some(DRAINING)));
+}
+
+#[test]
+fn a_set_that_was_scaled_by_hand_is_no_proof() {
+    let mut world = world(3);
+    world.set = Some(2);
+    world.processes.remove(&BrokerId(2));
+    assert_eq!(world.to(3).brokers, 3);
+    let scale = world.to(2);
+    assert_eq!((scale.brokers, scale.after), (3, vec![]));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_the_numbers_and_nothing_happens() {
+    let topic = |factor, wanted| TopicSeen {
+        replication_factor: factor,
+        wanted_replication_factor: wanted,
+        ..TopicSeen::default()
+    };
+    type Change = fn(&mut World);
+    let cases: [(Change, &str, &[&str]); 6] = [
+        (
+            |world| world.look = None,
+            "ScaleDownBrokersNotSeen",
+            &["no broker has answered"],
+        ),
+        (
+            |world| world.look().controller = None,
+            "ScaleDownBrokersNotSeen",
+            &["no controller"],
+        ),
+        (
+            |world| world.look().feature_level = 1,
+            "ScaleDownFeatureLevel",
+            &["feature level 2", "uses 1"],
+        ),
+        (
+            |world| {
+                drop(
+                    world
+                        .look()
+                        .topics
+                        .insert("wide".into(), TopicSeen::default()),
+                )
+            },
+            "ScaleDownReplicationFactor",
+            &["spec.replicas is 3", "1 topics", "wide (5)", "5 or more"],
+        ),
+        (
+            |world| {
+                drop(
+                    world
+                        .look()
+                        .topics
+                        .insert("grows".into(), TopicSeen::default()),
+                )
+            },
+            "ScaleDownReplicationFactor",
+            &["grows (4)"],
+        ),
+        (
+            |world| world.broker(1).alive = false,
+            "ScaleDownBrokersMissing",
+            &["2 of 3 are alive", "broker 1"],
+        ),
+    ];
+    for (change, expected, parts) in cases {
+        let mut world = world(5);
+        change(&mut world);
+        let wide = [("wide", topic(5, None)), ("grows", topic(2, Some(4)))];
+        for (name, seen) in wide {
+            if let Some(topic) = world
+                .look
+                .as_mut()
+                .and_then(|look| look.topics.get_mut(name))
+            {
+                *topic = seen;
+            }
+        }
+        let scale = world.to(3);
+        assert_eq!((scale.brokers, gate(&scale)), (5, Some(expected)));
+        assert_eq!((&scale.before, &scale.after), (&vec![], &vec![]));
+        for part in parts {
+            let message = &scale.blocked[0].message;
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_drain_that_a_gate_holds_is_neither_called_off_nor_completed() {
+    let mut world = world(4);
+    world.drains(3, 0);
+    world.broker(1).alive = false;
+    let scale = world.to(3);
+    assert_eq!((scale.brokers, scale.before), (4, vec![]));
+}

@@ -1,0 +1,173 @@
+//! Properties of what is decided for a Cluster over a simulated world: small models of the API server, the StatefulSet controller, the
+//! kubelets and the brokers, with a person who changes the spec, pods that die, brokers that cannot be reached, looks that are old, and an
+//! operator that is killed between any two of its writes.
+//!
+//! What is checked at each write is in [`world`]; what has to have come about when things calm down is here.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod brokers;
+mod world;
+
+use proptest::prelude::*;
+
+use super::cluster::decide;
+use super::gates;
+use world::World;
+
+/// The most brokers that anybody asks for.
+const BROKERS_MAX: u32 = 6;
+
+/// Rounds after which a world that is left alone has to have settled: a roll and a scale of six brokers, one move of data at a time.
+const ROUNDS_MAX: usize = 400;
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+enum Event {
+    /// The operator looks, decides and acts; what the brokers say may be some looks old, and it may be killed after some writes.
+    Pass {
+        age: usize,
+        killed_after: Option<usize>,
+    },
+    /// The StatefulSet controller catches up.
+    Controller,
+    /// One pod becomes ready, and those that are leaving are gone.
+    Kubelet,
+    /// The brokers move some of their data.
+    Brokers(usize),
+    /// A pod's process dies.
+    Crash(u32),
+    /// The person asks for another number of brokers.
+    Scale(u32),
+    /// The person asks for another image; brokers do not start with the last one.
+    Image(usize),
+    /// The person changes their mind about volumes.
+    Volumes(bool),
+    /// Somebody scales the StatefulSet.
+    ByHand(u32),
+    /// Somebody makes a topic.
+    Topic(usize, usize),
+    /// The brokers can be reached, or not.
+    Network(bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let pass = (0_usize..3, prop::option::weighted(0.3, 0_usize..4))
+        .prop_map(|(age, killed_after)| Event::Pass { age, killed_after });
+    prop_oneof![
+        12 => pass,
+        6 => Just(Event::Controller),
+        8 => Just(Event::Kubelet),
+        8 => (1_usize..8).prop_map(Event::Brokers),
+        1 => (0..BROKERS_MAX).prop_map(Event::Crash),
+        2 => (1..=BROKERS_MAX).prop_map(Event::Scale),
+        1 => (0_usize..3).prop_map(Event::Image),
+        1 => any::<bool>().prop_map(Event::Volumes),
+        1 => (0..=BROKERS_MAX).prop_map(Event::ByHand),
+        1 => (1_usize..6, 1_usize..4).prop_map(|(partitions, replicas)| Event::Topic(partitions, replicas)),
+        1 => any::<bool>().prop_map(Event::Network),
+    ]
+}
+
+fn happens(world: &mut World, event: &Event) {
+    match event {
+        Event::Pass { age, killed_after } => drop(world.pass(*age, *killed_after)),
+        Event::Controller => world.controller(),
+        Event::Kubelet => world.kubelet(),
+        Event::Brokers(moves) => (0..*moves).for_each(|_| drop(world.brokers.act())),
+        Event::Crash(broker) => world.crash(*broker),
+        Event::Scale(replicas) => world.spec.replicas = *replicas,
+        Event::Image(image) => world.want_image(*image),
+        Event::Volumes(deletes) => world.spec.storage.deletes_on_scale_down = *deletes,
+        Event::ByHand(replicas) => world.scale_by_hand(*replicas),
+        Event::Topic(partitions, replicas) => world.brokers.create(*partitions, *replicas),
+        Event::Network(reachable) => world.reachable = *reachable,
+    }
+}
+
+/// Lets everything go on until the operator has nothing to do and nothing changes by itself any more.
+fn settle(world: &mut World) {
+    for _ in 0..ROUNDS_MAX {
+        let before = world.fingerprint();
+        world.controller();
+        for _ in 0..BROKERS_MAX {
+            world.kubelet();
+        }
+        let moved = world.brokers.act();
+        let writes = world.pass(0, None);
+        if writes == 0 && !moved && world.fingerprint() == before {
+            return;
+        }
+    }
+    panic!("never at rest: {:?}", world.plan(0));
+}
+
+/// Each life is some dozen decisions, of which one takes milliseconds unoptimised; `PROPTEST_CASES` asks for more of them.
+fn lives() -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    let config = ProptestConfig::default();
+    ProptestConfig {
+        cases: if asked { config.cases } else { 24 },
+        ..config
+    }
+}
+
+proptest! {
+    #![proptest_config(lives())]
+
+    #[test]
+    fn whatever_happens_a_cluster_comes_to_what_was_asked_or_names_its_block_and_loses_nothing_on_the_way(
+        begin in 1..=BROKERS_MAX, deletes in any::<bool>(), topics in prop::collection::vec((1_usize..6, 1_usize..4), 0..3),
+        events in prop::collection::vec(event(), 0..60),
+    ) {
+        let mut world = World::of(begin);
+        world.spec.storage.deletes_on_scale_down = deletes;
+        for (partitions, replicas) in topics {
+            world.brokers.create(partitions, replicas);
+        }
+        for event in &events {
+            happens(&mut world, event);
+        }
+        world.reachable = true;
+        world.want_image(0);
+        settle(&mut world);
+
+        let decision = world.plan(0);
+        prop_assert!(decision.plan.steps.is_empty(), "a world at rest plans {:?}", decision.plan.steps);
+        let blocked: Vec<&str> = decision.plan.blocked.iter().map(|blocked| blocked.gate).collect();
+        let refused = gates::SCALE.iter().any(|gate| blocked == [gate.name]);
+        prop_assert!(blocked.is_empty() || refused, "{:?}", decision.plan.blocked);
+        let present = world.pods_ready();
+        if refused {
+            prop_assert!(present > world.spec.replicas);
+        } else {
+            prop_assert_eq!(present, world.spec.replicas);
+            prop_assert!(!world.brokers.anyone_drains(), "nobody is left half drained");
+            prop_assert!(world.brokers.is_even(), "replicas are spread");
+        }
+        prop_assert!(world.all_run("image-0"), "everybody runs what is wanted");
+        prop_assert!(world.brokers.all_whole());
+    }
+
+    #[test]
+    fn the_same_world_is_decided_on_alike(begin in 1..=BROKERS_MAX, events in prop::collection::vec(event(), 0..30)) {
+        let mut world = World::of(begin);
+        events.iter().for_each(|event| happens(&mut world, event));
+        let seen = world.observed(0);
+        prop_assert_eq!(decide(&world.spec, &seen).unwrap(), decide(&world.spec, &seen).unwrap());
+    }
+}
+
+#[test]
+fn three_become_five_and_three_again_and_the_replicas_follow() {
+    let mut world = World::of(3);
+    world.brokers.create(12, 2);
+    world.spec.replicas = 5;
+    settle(&mut world);
+    assert_eq!(world.pods_ready(), 5);
+    assert!(world.brokers.holds(4) > 0, "the new ones have their share");
+    world.spec.replicas = 3;
+    world.spec.storage.deletes_on_scale_down = true;
+    settle(&mut world);
+    assert_eq!((world.pods_ready(), world.claims()), (3, 3));
+    assert!(world.brokers.all_whole());
+}

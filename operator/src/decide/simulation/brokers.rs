@@ -1,0 +1,369 @@
+//! Brokers, as far as the operator's decisions depend on them: who is registered, alive and drained, who votes, and which replicas lie where.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Needed, TopicSeen};
+
+/// A write with acks=all waits for so many, where a partition has as many.
+const IN_SYNC_MIN: usize = 2;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Registration {
+    alive: bool,
+    draining: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Partition {
+    topic: usize,
+    replicas: Vec<BrokerId>,
+    in_sync: BTreeSet<BrokerId>,
+    /// A move under way: from whom to whom.
+    moves: Option<(BrokerId, BrokerId)>,
+}
+
+impl Partition {
+    fn minimum(&self) -> usize {
+        IN_SYNC_MIN.min(self.replicas.len() - usize::from(self.moves.is_some()))
+    }
+
+    /// Whether it would miss a broker that it could spare later.
+    fn needs(&self, broker: BrokerId) -> bool {
+        self.in_sync.contains(&broker)
+            && self.in_sync.len() <= self.minimum()
+            && self.in_sync.len() < self.replicas.len()
+    }
+}
+
+/// The brokers' own truth.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Brokers {
+    registered: BTreeMap<BrokerId, Registration>,
+    voters: BTreeSet<BrokerId>,
+    partitions: Vec<Partition>,
+    topics: usize,
+    rebalancing: bool,
+}
+
+impl Brokers {
+    /// A broker's process serves.
+    pub(super) fn join(&mut self, broker: BrokerId) {
+        self.registered.entry(broker).or_default().alive = true;
+        if self.voters.is_empty() {
+            self.voters.insert(broker);
+        }
+    }
+
+    /// A broker's process is gone.
+    pub(super) fn leave(&mut self, broker: BrokerId) {
+        if let Some(registration) = self.registered.get_mut(&broker) {
+            registration.alive = false;
+        }
+        for partition in &mut self.partitions {
+            // The last one stays the one that has everything.
+            if partition.in_sync.len() > 1 {
+                partition.in_sync.remove(&broker);
+            }
+        }
+    }
+
+    fn is_alive(&self, broker: BrokerId) -> bool {
+        self.registered
+            .get(&broker)
+            .is_some_and(|broker| broker.alive)
+    }
+
+    pub(super) fn controller(&self) -> Option<BrokerId> {
+        let alive = self.voters.iter().filter(|voter| self.is_alive(**voter));
+        let is_majority = alive.clone().count() * 2 > self.voters.len();
+        alive.min().copied().filter(|_| is_majority)
+    }
+
+    fn draining(&self, broker: BrokerId) -> bool {
+        self.registered
+            .get(&broker)
+            .is_some_and(|broker| broker.draining)
+    }
+
+    fn takers(&self) -> Vec<BrokerId> {
+        let takers = self
+            .registered
+            .iter()
+            .filter(|(_, broker)| broker.alive && !broker.draining);
+        takers.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn holds(&self, broker: u32) -> usize {
+        let on = |partition: &&Partition| partition.replicas.contains(&BrokerId(broker));
+        self.partitions.iter().filter(on).count()
+    }
+
+    pub(super) fn is_voter(&self, broker: BrokerId) -> bool {
+        self.voters.contains(&broker)
+    }
+
+    pub(super) fn is_registered(&self, broker: BrokerId) -> bool {
+        self.registered.contains_key(&broker)
+    }
+
+    /// A topic, if there are brokers for it.
+    pub(super) fn create(&mut self, partitions: usize, replicas: usize) {
+        let takers = self.takers();
+        if self.controller().is_none() || takers.len() < replicas {
+            return;
+        }
+        for _ in 0..partitions {
+            let mut order = takers.clone();
+            order.sort_by_key(|broker| (self.holds(broker.0), *broker));
+            let replicas = order[..replicas].to_vec();
+            self.partitions.push(Partition {
+                topic: self.topics,
+                in_sync: replicas.iter().copied().collect(),
+                replicas,
+                moves: None,
+            });
+        }
+        self.topics += 1;
+    }
+
+    pub(super) fn drain(&mut self, brokers: &[BrokerId], draining: bool) -> Result<(), String> {
+        self.controller().ok_or("no controller")?;
+        for broker in brokers {
+            if let Some(registration) = self.registered.get_mut(broker) {
+                registration.draining = draining;
+            }
+            // What was leaving stays.
+            let leaves = |partition: &&mut Partition| {
+                !draining && partition.moves.is_some_and(|(from, _)| from == *broker)
+            };
+            for partition in self.partitions.iter_mut().filter(leaves) {
+                if let Some((_, to)) = partition.moves.take() {
+                    partition.replicas.retain(|replica| *replica != to);
+                    partition.in_sync.remove(&to);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rebalance(&mut self) -> Result<(), String> {
+        self.controller().ok_or("no controller")?;
+        self.rebalancing = true;
+        Ok(())
+    }
+
+    pub(super) fn unregister(&mut self, brokers: &[BrokerId]) -> Result<(), String> {
+        self.controller().ok_or("no controller")?;
+        for broker in brokers {
+            if self.is_alive(*broker) || self.holds(broker.0) > 0 || self.is_voter(*broker) {
+                return Err(format!("broker {broker} is in use"));
+            }
+            self.registered.remove(broker);
+        }
+        Ok(())
+    }
+
+    /// The next thing that the brokers do by themselves; `false` when there is none.
+    pub(super) fn act(&mut self) -> bool {
+        self.controller().is_some()
+            && (self.vote() || self.catch_up() || self.finish() || self.begin() || self.spread())
+    }
+
+    fn vote(&mut self) -> bool {
+        let stays = |broker: &BrokerId| self.is_alive(*broker) && !self.draining(*broker);
+        let first: Vec<BrokerId> = (0..3).map(BrokerId).collect();
+        let leaves = self.voters.iter().any(|voter| self.draining(*voter));
+        let wanted: BTreeSet<BrokerId> = if first.iter().all(stays) {
+            first.into_iter().collect()
+        } else if leaves {
+            let now = self.voters.iter().copied().filter(stays);
+            let others = self
+                .takers()
+                .into_iter()
+                .filter(|id| !self.voters.contains(id));
+            let order: Vec<BrokerId> = now.chain(others).take(3).collect();
+            match order.len() {
+                0 => return false,
+                3 => order.into_iter().collect(),
+                _ => [order[0]].into(),
+            }
+        } else {
+            return false;
+        };
+        let changes = wanted != self.voters;
+        self.voters = wanted;
+        changes
+    }
+
+    fn catch_up(&mut self) -> bool {
+        let alive: BTreeSet<BrokerId> = self
+            .registered
+            .iter()
+            .filter(|(_, broker)| broker.alive)
+            .map(|(id, _)| *id)
+            .collect();
+        for partition in &mut self.partitions {
+            let leads = partition
+                .in_sync
+                .iter()
+                .any(|replica| alive.contains(replica));
+            let behind = partition.replicas.iter().find(|replica| {
+                leads && alive.contains(replica) && !partition.in_sync.contains(replica)
+            });
+            if let Some(replica) = behind.copied() {
+                partition.in_sync.insert(replica);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn finish(&mut self) -> bool {
+        for partition in &mut self.partitions {
+            if let Some((from, to)) = partition.moves
+                && partition.in_sync.contains(&to)
+            {
+                partition.replicas.retain(|replica| *replica != from);
+                partition.in_sync.remove(&from);
+                partition.moves = None;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn begin(&mut self) -> bool {
+        let takers = self.takers();
+        for at in 0..self.partitions.len() {
+            let partition = &self.partitions[at];
+            let leaving = partition
+                .replicas
+                .iter()
+                .copied()
+                .find(|id| self.draining(*id));
+            let (Some(from), None) = (leaving, partition.moves) else {
+                continue;
+            };
+            let to = takers.iter().filter(|id| !partition.replicas.contains(id));
+            if let Some(to) = to.copied().min_by_key(|id| (self.holds(id.0), *id)) {
+                self.start(at, from, to);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn spread(&mut self) -> bool {
+        if !self.rebalancing {
+            return false;
+        }
+        if let Some((at, from, to)) = self.uneven() {
+            self.start(at, from, to);
+        } else {
+            self.rebalancing = false;
+        }
+        true
+    }
+
+    /// A replica that should move from a broker that holds more to one that holds at least two less.
+    fn uneven(&self) -> Option<(usize, BrokerId, BrokerId)> {
+        let takers = self.takers();
+        for to in &takers {
+            for from in &takers {
+                if self.holds(from.0) < self.holds(to.0) + 2 {
+                    continue;
+                }
+                let moves = self.partitions.iter().position(|partition| {
+                    partition.moves.is_none()
+                        && partition.replicas.contains(from)
+                        && !partition.replicas.contains(to)
+                });
+                if let Some(at) = moves {
+                    return Some((at, *from, *to));
+                }
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, at: usize, from: BrokerId, to: BrokerId) {
+        self.partitions[at].replicas.push(to);
+        self.partitions[at].moves = Some((from, to));
+    }
+
+    pub(super) fn anyone_drains(&self) -> bool {
+        self.registered.values().any(|broker| broker.draining)
+    }
+
+    /// Whether no new broker was left without its share.
+    pub(super) fn is_even(&self) -> bool {
+        let all: usize = self
+            .partitions
+            .iter()
+            .map(|partition| partition.replicas.len())
+            .sum();
+        let enough = all >= 2 * self.registered.len();
+        !enough
+            || self
+                .registered
+                .keys()
+                .all(|broker| self.holds(broker.0) > 0)
+    }
+
+    pub(super) fn all_whole(&self) -> bool {
+        let is_whole = |partition: &Partition| {
+            partition.in_sync.len() == partition.replicas.len()
+                && partition.replicas.iter().all(|id| self.is_registered(*id))
+        };
+        self.partitions.iter().all(is_whole)
+    }
+
+    /// Partitions that would be below their minimum without a broker though others of their replicas catch up.
+    pub(super) fn needing(&self, broker: BrokerId) -> usize {
+        self.partitions
+            .iter()
+            .filter(|partition| partition.needs(broker))
+            .count()
+    }
+
+    pub(super) fn look(&self) -> Look {
+        let seen = |(id, broker): (&BrokerId, &Registration)| {
+            let partitions = u32::try_from(self.needing(*id)).unwrap();
+            let seen = BrokerSeen {
+                alive: broker.alive,
+                replicas: u32::try_from(self.holds(id.0)).unwrap(),
+                cordoned: broker.draining,
+                draining: broker.draining,
+                needed: Some(Needed {
+                    partitions,
+                    named: Vec::new(),
+                }),
+                ..BrokerSeen::default()
+            };
+            (*id, seen)
+        };
+        let mut topics: BTreeMap<String, TopicSeen> = BTreeMap::new();
+        for partition in &self.partitions {
+            let topic = topics.entry(format!("t{}", partition.topic)).or_default();
+            topic.partitions += 1;
+            let replicas = partition.replicas.len() - usize::from(partition.moves.is_some());
+            topic.replication_factor = topic
+                .replication_factor
+                .max(u32::try_from(replicas).unwrap());
+        }
+        let moving = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.moves.is_some());
+        Look {
+            cluster_id: "id".into(),
+            controller: self.controller(),
+            brokers: self.registered.iter().map(seen).collect(),
+            voters: self.voters.iter().copied().collect(),
+            topics,
+            feature_level: MOVES_LEVEL,
+            rebalancing: self.rebalancing,
+            moving_partitions: u32::try_from(moving.count()).unwrap(),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The alerts.
+//!
+//! Each is about one cluster (labels `namespace` and `cluster`, which the scrape configuration gives to the brokers' metrics), says what it means
+//! for clients, and has a page of the same name in `docs/runbooks/`. What is wrong for longer than a restart takes is critical when clients
+//! notice it, and a warning when they will.
+
+/// How soon somebody has to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// At once: clients notice.
+    Critical,
+    /// Today: clients will.
+    Warning,
+}
+
+impl Severity {
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// One alert.
+#[derive(Debug, Clone, Copy)]
+pub struct Alert {
+    /// Begins with `Weir`; its page is `docs/runbooks/<name>.md`.
+    pub name: &'static str,
+    /// How soon somebody has to look.
+    pub severity: Severity,
+    /// True while something is wrong.
+    pub expression: &'static str,
+    /// How long it has to be.
+    pub lasts: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// What is wrong, and what it means for clients.
+    pub description: &'static str,
+}
+
+const fn alert(
+    name: &'static str,
+    severity: Severity,
+    lasts: &'static str,
+    expression: &'static str,
+    summary: &'static str,
+    description: &'static str,
+) -> Alert {
+    Alert {
+        name,
+        severity,
+        expression,
+        lasts,
+        summary,
+        description,
+    }
+}
+
+use Severity::{Critical, Warning};
+
+/// Alerts about brokers and their data.
+pub const CLUSTER: &[Alert] = &[
+    alert(
+        "WeirOfflinePartitions",
+        Critical,
+        "1m",
+        "max by (namespace, cluster) (weir_offline_partitions) > 0",
+        "Partitions of {{ $labels.cluster }} have no leader",
+        "{{ $value }} partitions of cluster {{ $labels.namespace }}/{{ $labels.cluster }} have no leader: they can be neither written nor read.",
+    ),
+    alert(
+        "WeirUnderMinIsr",
+        Critical,
+        "2m",
+        "sum by (namespace, cluster) (weir_under_min_in_sync_partitions) > 0",
+        "Partitions of {{ $labels.cluster }} take no writes",
+        "{{ $value }} partitions of cluster {{ $labels.namespace }}/{{ $labels.cluster }} have fewer in-sync replicas than min.insync.replicas: writes with acks=all are refused.",
+    ),
+    alert(
+        "WeirUnderReplicated",
+        Warning,
+        "15m",
+        "sum by (namespace, cluster) (weir_under_replicated_partitions) > 0",
+        "Partitions of {{ $labels.cluster }} lack replicas",
+        "{{ $value }} partitions of cluster {{ $labels.namespace }}/{{ $labels.cluster }} have had fewer in-sync replicas than replicas for 15 minutes: the next failure may stop writes.",
+    ),
+    alert(
+        "WeirBrokerDown",
+        Critical,
+        "3m",
+        "max by (namespace, cluster) (weir_operator_brokers_wanted) - on (namespace, cluster) max by (namespace, cluster) (weir_live_brokers) > 0 or max by (namespace, cluster) (weir_operator_brokers_wanted) unless on (namespace, cluster) weir_live_brokers",
+        "{{ $value }} brokers of {{ $labels.cluster }} are down",
+        "{{ $value }} brokers of cluster {{ $labels.namespace }}/{{ $labels.cluster }} that should run are not alive as the others see it.",
+    ),
+    alert(
+        "WeirNoController",
+        Critical,
+        "1m",
+        "max by (namespace, cluster) (weir_controller) == 0",
+        "{{ $labels.cluster }} has no controller",
+        "No broker of cluster {{ $labels.namespace }}/{{ $labels.cluster }} is the controller: a majority of the quorum's voters is missing. What has a leader goes on; nothing is elected, created or changed.",
+    ),
+    alert(
+        "WeirDiskFillingUp",
+        Warning,
+        "15m",
+        "weir_disk_available_bytes / weir_disk_bytes < 0.25 and predict_linear(weir_disk_available_bytes[6h], 86400) < 0",
+        "The disk of {{ $labels.pod }} will be full within a day",
+        "{{ $value | humanizePercentage }} of the disk of broker {{ $labels.pod }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} are left, and at the rate of the last six hours they are gone within a day.",
+    ),
+    alert(
+        "WeirDiskAlmostFull",
+        Critical,
+        "5m",
+        "weir_disk_available_bytes / weir_disk_bytes < 0.05",
+        "The disk of {{ $labels.pod }} is almost full",
+        "{{ $value | humanizePercentage }} of the disk of broker {{ $labels.pod }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} are left. A broker whose disk is full takes no writes.",
+    ),
+    alert(
+        "WeirDamagedPartitions",
+        Critical,
+        "1m",
+        "weir_damaged_partitions > 0",
+        "{{ $labels.pod }} has damaged partitions",
+        "{{ $value }} partitions on broker {{ $labels.pod }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} have lost bytes that were durable, or cannot be opened. Where there are other replicas they are fetched again.",
+    ),
+    alert(
+        "WeirCompactionStopped",
+        Warning,
+        "30m",
+        "weir_uncleanable_partitions > 0",
+        "{{ $labels.pod }} leaves partitions uncompacted",
+        "{{ $value }} compacted partitions on broker {{ $labels.pod }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} are left alone by compaction because it met damage: they grow.",
+    ),
+    alert(
+        "WeirProduceSlow",
+        Warning,
+        "15m",
+        "histogram_quantile(0.99, sum by (namespace, cluster, le) (rate(weir_request_duration_seconds_bucket{api=\"Produce\"}[5m]))) > 1",
+        "Writes to {{ $labels.cluster }} are slow",
+        "One in a hundred Produce requests to cluster {{ $labels.namespace }}/{{ $labels.cluster }} has taken more than a second for 15 minutes.",
+    ),
+];
+
+/// Alerts about consumer groups that have a ConsumerGroup resource.
+pub const GROUPS: &[Alert] = &[
+    alert(
+        "WeirGroupLagObjectiveBreached",
+        Warning,
+        "5m",
+        "max by (namespace, cluster, group) (weir_operator_group_lag_objective_breached) == 1",
+        "{{ $labels.group }} is further behind than its objective allows",
+        "The group of ConsumerGroup {{ $labels.namespace }}/{{ $labels.group }} has been further behind than its spec.lagObjective allows for 5 minutes.",
+    ),
+    alert(
+        "WeirGroupStalled",
+        Warning,
+        "5m",
+        "max by (namespace, cluster, group) (weir_operator_group_lag_records) > 0 and max by (namespace, cluster, group) (changes(weir_operator_group_committed_offsets[15m])) == 0",
+        "{{ $labels.group }} does not move",
+        "The group of ConsumerGroup {{ $labels.namespace }}/{{ $labels.group }} has {{ $value }} records to read and has committed nothing for 15 minutes.",
+    ),
+];
+
+/// Alerts about what the operator does, or cannot.
+pub const OPERATOR: &[Alert] = &[
+    alert(
+        "WeirOperatorDown",
+        Critical,
+        "5m",
+        "max(weir_operator_leader) == 0 or absent(weir_operator_leader)",
+        "No operator works",
+        "No process of the operator holds the lease. Clusters go on as they are; nothing that is changed in their resources happens, and no broker that is lost is replaced.",
+    ),
+    alert(
+        "WeirClusterNotReady",
+        Warning,
+        "15m",
+        "max by (namespace, cluster) (weir_operator_cluster_ready) == 0",
+        "{{ $labels.cluster }} is not Ready",
+        "The condition Ready of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not been True for 15 minutes; its message says why.",
+    ),
+    alert(
+        "WeirReconcileStuck",
+        Warning,
+        "15m",
+        "max by (namespace, cluster, kind) (weir_operator_failed_reconciles) > 0",
+        "Work on {{ $labels.cluster }} fails",
+        "{{ $value }} passes over {{ $labels.kind }} of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} have failed one after the other for 15 minutes.",
+    ),
+    alert(
+        "WeirScaleDownBlocked",
+        Warning,
+        "15m",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"ScaleDown.*\"}) == 1",
+        "{{ $labels.cluster }} cannot be scaled down",
+        "Cluster {{ $labels.namespace }}/{{ $labels.cluster }} is to have fewer brokers, and {{ $labels.gate }} says no. Nothing was removed.",
+    ),
+    alert(
+        "WeirRollBlocked",
+        Warning,
+        "30m",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"BrokersNotReady|BrokersNotSeen|QuorumAtRisk|PartitionWouldFallBelowMinimum\"}) == 1",
+        "Brokers of {{ $labels.cluster }} wait to be restarted",
+        "Brokers of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} run what is no longer wanted, and {{ $labels.gate }} has held their restart for 30 minutes.",
+    ),
+    alert(
+        "WeirStorageStuck",
+        Warning,
+        "30m",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"StorageResizePending|StorageAtMaximum\"}) == 1",
+        "Volumes of {{ $labels.cluster }} cannot grow",
+        "Volumes of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} should be larger, and {{ $labels.gate }} holds them.",
+    ),
+    alert(
+        "WeirReassignmentStuck",
+        Warning,
+        "30m",
+        "max by (namespace, cluster) (weir_operator_moving_partitions) > 0 and max by (namespace, cluster) (changes(weir_operator_moving_partitions[30m])) == 0",
+        "Replicas of {{ $labels.cluster }} do not arrive",
+        "{{ $value }} partitions of cluster {{ $labels.namespace }}/{{ $labels.cluster }} are being moved, and that number has not changed for 30 minutes.",
+    ),
+    alert(
+        "WeirCertificateExpiring",
+        Warning,
+        "1h",
+        "min by (namespace, cluster) (weir_operator_certificate_expiry_timestamp_seconds) - time() < 2592000",
+        "A certificate of {{ $labels.cluster }} ends soon",
+        "A certificate of cluster {{ $labels.namespace }}/{{ $labels.cluster }} ends within 30 days. It should have been renewed months ago: brokers will not speak to each other after that.",
+    ),
+];
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = &'static Alert> {
+    CLUSTER.iter().chain(GROUPS).chain(OPERATOR)
+}

@@ -1,0 +1,130 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Metric, alerts, cases, dashboards, expressions, of_the_brokers, of_the_operator};
+use crate::decide::gates;
+
+/// Labels that the scrape configuration gives.
+const OF_THE_SCRAPE: [&str; 3] = ["namespace", "cluster", "pod"];
+
+fn metrics() -> BTreeMap<String, Metric> {
+    let all = of_the_brokers().into_iter().chain(of_the_operator());
+    all.map(|metric| (metric.name.clone(), metric)).collect()
+}
+
+/// Fails when an expression names a metric that does not exist, or chooses by a label that it does not have.
+fn exists(metrics: &BTreeMap<String, Metric>, place: &str, expression: &str) {
+    let is_histogram = |name: &str| {
+        metrics
+            .get(name)
+            .is_some_and(|metric| metric.kind == "histogram")
+    };
+    for selector in expressions::selectors(expression) {
+        let family = expressions::family(selector.metric, is_histogram);
+        let metric = metrics.get(family);
+        let metric = metric.unwrap_or_else(|| panic!("{place} names {family}, which no metric is"));
+        for label in selector.labels {
+            let has = metric.labels.iter().any(|known| known == label);
+            assert!(
+                has || OF_THE_SCRAPE.contains(&label) || label == "le",
+                "{place}: {family} has no label {label}"
+            );
+        }
+    }
+}
+
+#[test]
+fn alerts_dashboards_and_their_tests_name_metrics_that_exist() {
+    let metrics = metrics();
+    assert!(metrics.len() > 50, "both tables are read");
+    for alert in alerts::all() {
+        exists(&metrics, alert.name, alert.expression);
+        assert!(
+            !expressions::selectors(alert.expression).is_empty(),
+            "{}",
+            alert.name
+        );
+    }
+    for case in cases::CASES {
+        for (series, _) in case.wrong.iter().chain(case.well) {
+            exists(&metrics, case.alert, series);
+        }
+    }
+    for dashboard in dashboards::ALL {
+        for expression in dashboard.expressions() {
+            exists(&metrics, dashboard.name, expression);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "which no metric is")]
+fn a_metric_that_does_not_exist_is_found_out() {
+    exists(&metrics(), "a test", "sum(weir_no_such_metric) > 0");
+}
+
+#[test]
+fn every_alert_is_tried_and_every_case_is_of_an_alert() {
+    let alerts: BTreeSet<&str> = alerts::all().map(|alert| alert.name).collect();
+    let tried: BTreeSet<&str> = cases::CASES.iter().map(|case| case.alert).collect();
+    assert_eq!(alerts, tried);
+    assert_eq!(cases::all().count(), cases::CASES.len());
+}
+
+fn runbooks() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks")
+}
+
+#[test]
+fn every_alert_has_a_page_that_says_what_it_means_and_what_to_do() {
+    let mut pages: BTreeSet<String> = fs::read_dir(runbooks())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.remove("README.md");
+    for alert in alerts::all() {
+        let page = format!("{}.md", alert.name);
+        let text = fs::read_to_string(runbooks().join(&page)).unwrap_or_default();
+        for part in [
+            &format!("# {}\n", alert.name),
+            "## What it means\n",
+            "## What to do\n",
+        ] {
+            assert!(text.contains(part), "{page} lacks {part:?}");
+        }
+        pages.remove(&page);
+    }
+    assert_eq!(pages, BTreeSet::new(), "pages of no alert");
+}
+
+#[test]
+fn every_gate_has_its_place_in_the_runbooks() {
+    let text = fs::read_to_string(runbooks().join("README.md")).unwrap();
+    for gate in gates::of_a_cluster() {
+        assert!(
+            text.contains(&format!("\n### {gate}\n")),
+            "no place for {gate}"
+        );
+    }
+}
+
+#[test]
+fn alerts_by_gates_name_gates_that_exist() {
+    let known: BTreeSet<&str> = gates::of_a_cluster().collect();
+    for alert in alerts::all() {
+        let Some((_, rest)) = alert.expression.split_once("gate=~\"") else {
+            continue;
+        };
+        let (pattern, _) = rest.split_once('"').unwrap();
+        for gate in pattern.split('|') {
+            let exists = match gate.strip_suffix(".*") {
+                Some(prefix) => known.iter().any(|known| known.starts_with(prefix)),
+                None => known.contains(gate),
+            };
+            assert!(exists, "{}: {gate}", alert.name);
+        }
+    }
+}
