@@ -10,6 +10,7 @@ mod install;
 mod leader;
 mod operator;
 mod refusals;
+mod scaling;
 mod shell;
 mod stage;
 mod watching;

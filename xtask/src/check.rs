@@ -1,7 +1,7 @@
 //! What needs no running: formatting, lints, documentation, and that generated files are what would be generated.
 
 use crate::process::{cargo, run as go};
-use crate::{Outcome, table, test::Tally, wire};
+use crate::{Outcome, promtool, table, test::Tally, wire};
 use std::process::Command;
 
 /// All of it, stopping at the first thing that is not as it should be.
@@ -17,6 +17,8 @@ pub(crate) fn stage(_filter: &str, tally: &mut Tally) -> Outcome {
     }
     println!("-- the tables of clients are what the suites are expected to say");
     tally.count(table::run(true))?;
+    println!("-- alerts fire when they should");
+    tally.count(promtool::run())?;
     println!("-- the Kafka codec is what its definitions say");
     tally.count(wire::run(true))
 }
@@ -69,11 +71,26 @@ fn checks() -> Vec<(&'static str, Command)> {
         "--",
         "--check",
     ]);
+    let mut watching = cargo("run");
+    watching.args([
+        "--quiet",
+        "--locked",
+        "-p",
+        "weir-operator",
+        "--bin",
+        "watchgen",
+        "--",
+        "--check",
+    ]);
     vec![
         ("formatting", format),
         ("lints", lints),
         ("lints of the stories", stories),
         ("documentation", documentation),
         ("manifests are what the Rust types say", manifests),
+        (
+            "alerts, dashboards and metrics are what the Rust says",
+            watching,
+        ),
     ]
 }

@@ -20,6 +20,7 @@ mod maven;
 mod paths;
 mod prerequisites;
 mod process;
+mod promtool;
 mod sim;
 mod table;
 mod test;
