@@ -70,10 +70,16 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn happens(world: &mut World, event: &Event) {
     match event {
-        Event::Pass { age, killed_after } => drop(world.pass(*age, *killed_after)),
+        Event::Pass { age, killed_after } => {
+            world.pass(*age, *killed_after);
+        }
         Event::Controller => world.controller(),
         Event::Kubelet => world.kubelet(),
-        Event::Brokers(moves) => (0..*moves).for_each(|_| drop(world.brokers.act())),
+        Event::Brokers(moves) => {
+            for _ in 0..*moves {
+                world.brokers.act();
+            }
+        }
         Event::Crash(broker) => world.crash(*broker),
         Event::Scale(replicas) => world.spec.replicas = *replicas,
         Event::Image(image) => world.want_image(*image),
