@@ -371,6 +371,29 @@ fn a_full_disk_refuses_appends_and_serves_them_again_when_there_is_space() {
 }
 
 #[test]
+fn what_follows_a_batch_that_there_was_no_room_for_is_refused_for_want_of_room_too() {
+    let storage = SimStorage::new();
+    let mut rig = Rig::over(Arc::new(storage.clone()), "/data".as_ref(), 2_000).unwrap();
+    let (opened, _) = rig.open(&LogConfig::default());
+    rig.append(&opened.handle, &batch_of(9, 0, 0, 1)).unwrap();
+    storage.set_capacity(2_000);
+    for sequence in [1, 2] {
+        assert!(matches!(
+            rig.append(&opened.handle, &batch_of(9, 0, sequence, 1)),
+            Err(AppendError::NoSpace { .. })
+        ));
+    }
+    storage.set_capacity(1 << 30);
+    rig.append(&opened.handle, &batch_of(9, 0, 1, 1)).unwrap();
+    // From here on a gap is a gap.
+    assert!(matches!(
+        rig.append(&opened.handle, &batch_of(9, 0, 3, 1)),
+        Err(AppendError::Sequence(SequenceError::OutOfOrder { .. }))
+    ));
+    rig.append(&opened.handle, &batch_of(9, 0, 2, 1)).unwrap();
+}
+
+#[test]
 fn a_full_disk_does_not_stop_retention_which_makes_room_again() {
     let storage = SimStorage::new();
     let mut rig = Rig::over(Arc::new(storage.clone()), "/data".as_ref(), 2_000).unwrap();

@@ -10,7 +10,7 @@ use super::super::{Append, Appended, Ends, Observer, Replicate};
 use crate::clean::{CleanJob, Cleaner};
 use crate::config::{Durability, LogConfig};
 use crate::dir::{DataDir, PartitionKey};
-use crate::error::{AppendError, Fatal};
+use crate::error::{AppendError, Fatal, SequenceError};
 use crate::log::{
     PartitionLog, RetentionJob, SnapshotJob, SyncWork, TruncationFailed, WriteFailed,
 };
@@ -55,6 +55,8 @@ pub(super) struct Partition {
     log: PartitionLog,
     observer: Arc<dyn Observer>,
     waiting: Vec<Waiting>,
+    /// Why the last write that was tried was refused, if it was: for want of room.
+    refused: Option<AppendError>,
     /// The log's end as the observer knows it.
     told_end: Offset,
     /// Since when something is written that a background sync has not been asked for.
@@ -73,6 +75,7 @@ impl Partition {
             log,
             observer,
             waiting: Vec::new(),
+            refused: None,
             unsynced_since_ms: None,
             sync_running: false,
             snapshot_running: false,
@@ -114,7 +117,23 @@ impl Partition {
         let decided = self
             .log
             .stage(batch, leader_epoch, origin, verified, now_ms);
-        self.waiting.push(Waiting::Append(done, decided));
+        self.waiting
+            .push(Waiting::Append(done, self.or_for_want_of_room(decided)));
+    }
+
+    /// A batch that seems to leave some out may only follow one that there was no room for. It is refused for the same reason, which
+    /// tells its producer to send both again; that its sequence is wrong would make librdkafka begin a new epoch and send twice what
+    /// other partitions have not acknowledged yet.
+    fn or_for_want_of_room(
+        &self,
+        decided: Result<Appended, AppendError>,
+    ) -> Result<Appended, AppendError> {
+        match (&decided, &self.refused) {
+            (Err(AppendError::Sequence(SequenceError::OutOfOrder { .. })), Some(refused)) => {
+                Err(refused.clone())
+            }
+            _ => decided,
+        }
     }
 
     pub(super) fn stage_replica(&mut self, replicate: Replicate, now_ms: i64) {
@@ -141,6 +160,9 @@ impl Partition {
             self.unsynced_since_ms.get_or_insert(now_ms);
         }
         self.report_appended(refused.as_ref());
+        if wanted_bytes > 0 {
+            self.refused = refused;
+        }
         if self.durability() != Durability::Fsync || Mutant::AcknowledgeBeforeSync.is_active() {
             self.meet_promise();
         }
