@@ -417,7 +417,8 @@ impl Fetch {
         Ok(data)
     }
 
-    fn refused(&self, index: i32, NotLed { error, leader }: NotLed) -> PartitionData {
+    fn refused(&self, index: i32, not_led: NotLed) -> PartitionData {
+        let NotLed { error, leader } = not_led.of_fetch();
         let leader = leader.filter(|_| self.version >= LEADER_FROM);
         let current_leader = leader
             .map(|(leader_id, leader_epoch)| LeaderIdAndEpoch {

@@ -12,6 +12,7 @@ use weir_wire::messages::share_fetch_response::{
 use weir_wire::messages::{ShareFetchRequestView, ShareFetchResponse};
 use weir_wire::{PartitionIndex, TopicId};
 
+use super::leaders::NotLed;
 use super::share::{Said, member_of, said};
 use super::{Answer, Refused, Request, leaders};
 use crate::Broker;
@@ -135,7 +136,7 @@ fn partition(answer: PartitionAnswer, led_elsewhere: &mut Vec<i32>) -> Partition
         records: answer.records,
         ..PartitionData::default()
     };
-    if let Some(not_led) = answer.error {
+    if let Some(not_led) = answer.error.map(NotLed::of_fetch) {
         if let Some((leader_id, leader_epoch)) = not_led.leader {
             led_elsewhere.push(leader_id);
             data.current_leader = LeaderIdAndEpoch {

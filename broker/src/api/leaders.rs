@@ -40,6 +40,18 @@ pub struct NotLed {
     pub leader: Option<(i32, i32)>,
 }
 
+impl NotLed {
+    /// As a fetch says it. Kafka's Java consumers look up the leader and come again on NOT_LEADER_OR_FOLLOWER, and end with an exception
+    /// on LEADER_NOT_AVAILABLE, which no fetch of Kafka's says.
+    #[must_use]
+    pub fn of_fetch(mut self) -> Self {
+        if self.error.code == ErrorCode::LeaderNotAvailable {
+            self.error.code = ErrorCode::NotLeaderOrFollower;
+        }
+        self
+    }
+}
+
 impl From<ApiError> for NotLed {
     fn from(error: ApiError) -> Self {
         Self {
@@ -222,5 +234,21 @@ pub(super) fn endpoint(broker: &weir_quorum::image::Broker) -> Endpoint {
         host: broker.kafka.host.clone(),
         port: i32::from(broker.kafka.port),
         rack: broker.rack.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_fetch_says_that_no_leader_is_available() {
+        let not_yet = NotLed::from(ApiError::from(PartitionError::NotYet));
+        assert_eq!(
+            not_yet.of_fetch().error.code,
+            ErrorCode::NotLeaderOrFollower
+        );
+        let full = NotLed::from(ErrorCode::KafkaStorageError).of_fetch();
+        assert_eq!(full.error.code, ErrorCode::KafkaStorageError);
     }
 }

@@ -40,7 +40,7 @@ async fn all(client: &mut Client) -> Vec<(i64, String)> {
     loop {
         let data = eventually("the partition is open", async || {
             let data = client.fetch_from("t", 0, at).await;
-            (data.error_code != weir_wire::messages::ErrorCode::LeaderNotAvailable.code())
+            (data.error_code != weir_wire::messages::ErrorCode::NotLeaderOrFollower.code())
                 .then_some(data)
         })
         .await;

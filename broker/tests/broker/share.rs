@@ -100,7 +100,7 @@ impl Member {
     async fn take(&mut self) -> Vec<Range> {
         eventually("there is something to take", async || {
             let data = self.fetch(500, &[]).await;
-            if data.error_code == ErrorCode::LeaderNotAvailable.code() {
+            if data.error_code == ErrorCode::NotLeaderOrFollower.code() {
                 return None;
             }
             assert_eq!(data.error_code, 0, "{:?}", data.error_message);
