@@ -9,7 +9,8 @@ Writes what each member sees, one event a line:
     MEMBER committing|committed|uncommitted PARTITION:OFFSET...
 
 `committing` comes before the request and `committed` or `uncommitted` (it may have happened or not) after it. On
-standard input, `stop` ends it in good order and `crash` at once, as kill -9 would.
+standard input, `join` brings another member, `leave` lets the one go that is there longest, `stop` ends it in good order
+and `crash` at once, as kill -9 would.
 """
 
 import os
@@ -36,6 +37,10 @@ class Member(threading.Thread):
         super().__init__()
         self.number = number
         self.pending, self.uncommitted = {}, 0  # next offset of each partition, messages since the last commit
+        self.leaving = threading.Event()
+        own = dict(properties)
+        if own.get("group.protocol") != "consumer":  # there the broker decides
+            own.setdefault("session.timeout.ms", 6000)  # the shortest that is allowed by default: others take over sooner
         self.consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -43,10 +48,9 @@ class Member(threading.Thread):
                 "client.id": f"member-{number}",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
-                "session.timeout.ms": 6000,  # the shortest that brokers allow by default: others take over sooner
                 "log_level": 2,  # brokers come and go here: that connections fail is no news
                 "check.crcs": True,
-                **properties,
+                **own,
             }
         )
 
@@ -83,7 +87,7 @@ class Member(threading.Thread):
             on_revoke=self.revoked,
             on_lost=self.lost,
         )
-        while not stopping.is_set():
+        while not (stopping.is_set() or self.leaving.is_set()):
             message = self.consumer.poll(0.2)
             if message is None:
                 with turn:
@@ -105,17 +109,31 @@ class Member(threading.Thread):
 
 def obey():
     for line in sys.stdin:
-        if line.strip() == "crash":
+        order = line.strip()
+        if order == "crash":
             os._exit(9)
-        if line.strip() == "stop":
+        if order == "stop":
             break
+        if order == "join":
+            join()
+        if order == "leave":
+            there = [thread for thread in threads if not thread.leaving.is_set()]
+            there[0].leaving.set()
     stopping.set()
 
 
-threads = [Member(number) for number in range(int(members))]
-for thread in threads:
-    thread.start()
+threads = []
+
+
+def join():
+    threads.append(Member(len(threads)))
+    threads[-1].start()
+
+
+for _ in range(int(members)):
+    join()
 threading.Thread(target=obey, daemon=True).start()
+stopping.wait()
 for thread in threads:
     thread.join()
 say(b"stopped", flush=True)

@@ -3,8 +3,9 @@
     producer.py BOOTSTRAP TOPIC FLIGHTS [PROPERTY=VALUE...]
 
 Message N has the key of line N of FLIGHTS and the value `N VALUE`; after the last line it begins again with the first.
-On standard input, `more COUNT` lets it send so many more, and `stop` ends it when all that was sent is acknowledged.
-Writes `N PARTITION OFFSET` for each acknowledgement and `sent COUNT` in the end. A message that fails ends it with
+On standard input, `more COUNT` lets it send so many more, `rate COUNT` so many each second from then on, and `stop` ends it
+when all that was sent is acknowledged.
+Writes `N PARTITION OFFSET` for each acknowledgement (offset -1 where nobody was told) and `sent COUNT` in the end. A message that fails ends it with
 status 1.
 """
 
@@ -12,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import time
 
 from confluent_kafka import Producer
 
@@ -32,7 +34,9 @@ def acknowledged(number):
         if error is not None:
             print(f"message {number} failed: {error}", file=sys.stderr, flush=True)
             os._exit(1)
-        out.write(f"{number} {message.partition()} {message.offset()}\n")
+        # Nobody is told the offset of a message whose answer was lost, when a later one's says that it arrived.
+        offset = -1 if message.offset() is None else message.offset()
+        out.write(f"{number} {message.partition()} {offset}\n")
 
     return tell
 
@@ -53,7 +57,8 @@ producer = Producer(
 )
 with open(flights, "rb") as file:
     lines = [line.rstrip(b"\n").split(b"\t", 1) for line in file]
-sent = allowed = 0
+sent = allowed = rate = 0
+since = time.monotonic()
 while True:
     try:
         order = orders.get_nowait()
@@ -61,15 +66,21 @@ while True:
         order = None
     if order == ["stop"]:
         break
-    if order:
+    if order and order[0] == "more":
         allowed += int(order[1])
-    if sent < allowed and len(producer) < IN_FLIGHT:
+    elif order and order[0] == "rate":
+        rate, since = int(order[1]), time.monotonic()
+    now = time.monotonic()
+    if rate:
+        # At most a second's worth of what could not be sent while brokers were away is made up for.
+        allowed, since = min(allowed + rate * (now - since), sent + rate), now
+    if sent + 1 <= allowed and len(producer) < IN_FLIGHT:
         key, value = lines[sent % len(lines)]
         producer.produce(topic, key=key, value=b"%d %s" % (sent, value), on_delivery=acknowledged(sent))
         sent += 1
         producer.poll(0)
     else:
-        producer.poll(0.05)
+        producer.poll(0.01 if rate else 0.05)
         out.flush()
 while producer.flush(1.0) > 0:
     out.flush()

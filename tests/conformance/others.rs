@@ -5,6 +5,7 @@ use std::process::Command;
 
 use weir_tests::broker::Broker;
 use weir_tests::given;
+use weir_tests::programs;
 use weir_tests::suite;
 
 fn folder(name: &str) -> PathBuf {
@@ -47,12 +48,6 @@ fn kafkajs_is_content() {
 fn sarama_is_content() {
     let broker = Broker::start("");
     let built = tempfile::tempdir().expect("a temporary folder");
-    let program = built.path().join("sarama");
-    let mut go = Command::new("go");
-    go.current_dir(folder("sarama"))
-        .args(["build", "-o"])
-        .arg(&program)
-        .arg(".");
-    assert!(go.status().is_ok_and(|status| status.success()), "go build");
+    let program = programs::go("conformance/sarama", built.path());
     suite::scenarios("sarama", Command::new(program).arg(broker.address()));
 }

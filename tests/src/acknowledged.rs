@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long it may go without an acknowledgement: longer than any broker takes to come back.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -17,8 +17,6 @@ pub struct Producer {
     child: Child,
     lines: Receiver<Vec<u8>>,
     acknowledged: BTreeMap<usize, (i32, i64)>,
-    /// The longest time between two acknowledgements that was waited for.
-    silence: Duration,
 }
 
 impl Producer {
@@ -35,13 +33,7 @@ impl Producer {
             child,
             lines,
             acknowledged: BTreeMap::new(),
-            silence: Duration::ZERO,
         }
-    }
-
-    /// The longest time between two acknowledgements since this was last asked.
-    pub fn longest_silence(&mut self) -> Duration {
-        std::mem::take(&mut self.silence)
     }
 
     /// Lets it send so many more messages.
@@ -108,12 +100,8 @@ impl Producer {
     }
 
     fn next(&mut self) -> Option<usize> {
-        let began = Instant::now();
         match self.lines.recv_timeout(SILENCE_MAX) {
-            Ok(line) => {
-                self.silence = self.silence.max(began.elapsed());
-                self.take(&line)
-            }
+            Ok(line) => self.take(&line),
             Err(RecvTimeoutError::Timeout) => {
                 panic!(
                     "no acknowledgement for {} s after {} of them",

@@ -1,10 +1,12 @@
 //! Where clients run: on this machine, or in a pod beside the brokers. Which one makes no difference to a story.
 
+use crate::cluster::network::command_within;
 use crate::flights::Message;
 use crate::given;
-use crate::log::{self, Log};
+use crate::log::{self, Log, Sparse};
 use crate::wait;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -14,11 +16,28 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 /// Far above what DNS takes to learn of a pod.
 const NAMES_KNOWN: Duration = Duration::from_secs(60);
 
+/// The time that ListOffsets takes for a partition's beginning.
+const EARLIEST: i64 = -2;
+
+/// What metadata says of a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Partition {
+    /// The broker that leads it, if one does.
+    pub leader: Option<usize>,
+    /// How many replicas are in sync.
+    pub in_sync: usize,
+}
+
 /// A place that has kcat and Python with confluent-kafka.
 #[derive(Clone, Debug)]
 pub enum Clients {
     /// This machine.
     Here,
+    /// A network namespace of this machine.
+    Network {
+        /// Its name.
+        namespace: String,
+    },
     /// A pod of the image `weir-test-clients`.
     Pod {
         /// Its namespace.
@@ -33,7 +52,7 @@ impl Clients {
     #[must_use]
     pub fn kcat(&self) -> Command {
         match self {
-            Self::Here => Command::new("kcat"),
+            Self::Here | Self::Network { .. } => self.place(Command::new("kcat")),
             Self::Pod { .. } => self.inside(&["kcat"]),
         }
     }
@@ -46,10 +65,10 @@ impl Clients {
     pub fn script(&self, name: &str) -> Command {
         let file = format!("{SCRIPTS}/{name}");
         match self {
-            Self::Here => {
+            Self::Here | Self::Network { .. } => {
                 let mut python = Command::new(given::python());
                 python.arg("-u").arg(file);
-                python
+                self.place(python)
             }
             Self::Pod { .. } => {
                 let source = std::fs::read_to_string(&file)
@@ -63,8 +82,21 @@ impl Clients {
     #[must_use]
     pub fn flights(&self) -> String {
         match self {
-            Self::Here => given::flights().display().to_string(),
+            Self::Here | Self::Network { .. } => given::flights().display().to_string(),
             Self::Pod { .. } => "/flights.tsv".to_owned(),
+        }
+    }
+
+    /// A program of this machine, run in this place.
+    ///
+    /// # Panics
+    /// When this place is a pod, which has other programs.
+    #[must_use]
+    pub fn place(&self, command: Command) -> Command {
+        match self {
+            Self::Here => command,
+            Self::Network { namespace } => command_within(namespace, &command),
+            Self::Pod { .. } => panic!("a pod does not have the programs of this machine"),
         }
     }
 
@@ -108,6 +140,37 @@ impl Clients {
         log::read(&read.stdout).unwrap_or_else(|wrong| panic!("{topic}: {wrong}"))
     }
 
+    /// Reads what committed readers see of a topic, which may leave offsets out.
+    ///
+    /// # Panics
+    /// When kcat fails.
+    #[must_use]
+    pub fn read_committed(&self, bootstrap: &str, topic: &str) -> Sparse {
+        let read = self.try_read(bootstrap, topic);
+        assert!(
+            read.status.success(),
+            "kcat cannot read {topic}: {}",
+            String::from_utf8_lossy(&read.stderr)
+        );
+        log::read_sparse(&read.stdout).unwrap_or_else(|wrong| panic!("{topic}: {wrong}"))
+    }
+
+    /// Holds what committed readers see of a topic against the log that it is a copy of, once all of it may be seen: the marks of
+    /// the last transactions may still be on their way.
+    ///
+    /// # Panics
+    /// When it is no copy.
+    pub fn holds_copy(&self, bootstrap: &str, topic: &str, original: &Log) {
+        let wanted: usize = original.values().map(Vec::len).sum();
+        let mut copy = Sparse::new();
+        let _ = wait::poll(NAMES_KNOWN, || {
+            copy = self.read_committed(bootstrap, topic);
+            let copied: usize = copy.values().map(BTreeMap::len).sum();
+            (copied >= wanted).then_some(())
+        });
+        log::is_copy(&copy, original);
+    }
+
     fn try_read(&self, bootstrap: &str, topic: &str) -> Output {
         self.kcat()
             .args([
@@ -121,6 +184,8 @@ impl Clients {
                 "-o",
                 "beginning",
             ])
+            .args(["-X", "isolation.level=read_committed"])
+            .args(["-X", "isolation.level=read_committed"])
             .args(["-X", "check.crcs=true", "-f", "%p %o %k\\t%s\\n"])
             .stdin(Stdio::null())
             .output()
@@ -130,6 +195,13 @@ impl Clients {
     /// How many partitions of a topic have a leader, as metadata tells it; none while nobody answers or it is not there.
     #[must_use]
     pub fn partitions(&self, bootstrap: &str, topic: &str) -> usize {
+        let all = self.describe(bootstrap, topic);
+        all.iter().filter(|one| one.leader.is_some()).count()
+    }
+
+    /// A topic's partitions, as metadata tells of them; none while nobody answers or it is not there.
+    #[must_use]
+    pub fn describe(&self, bootstrap: &str, topic: &str) -> Vec<Partition> {
         let mut kcat = self.kcat();
         kcat.args([
             "-L",
@@ -144,15 +216,36 @@ impl Clients {
             "log_level=2",
         ]);
         let Ok(answer) = kcat.stdin(Stdio::null()).output() else {
-            return 0;
+            return Vec::new();
         };
         let answer: Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
         let partitions = answer["topics"][0]["partitions"].as_array();
-        let leaders = partitions
-            .into_iter()
-            .flatten()
-            .filter(|one| one["leader"].as_i64().is_some_and(|id| id >= 0));
-        leaders.count()
+        let described = partitions.into_iter().flatten().map(|one| Partition {
+            leader: one["leader"]
+                .as_u64()
+                .and_then(|id| usize::try_from(id).ok()),
+            in_sync: one["isrs"].as_array().map_or(0, Vec::len),
+        });
+        described.collect()
+    }
+
+    /// Where each partition of a topic begins; those that nobody tells of are left out.
+    #[must_use]
+    pub fn starts(&self, bootstrap: &str, topic: &str, partitions: usize) -> Vec<i64> {
+        let mut kcat = self.kcat();
+        kcat.args(["-Q", "-b", bootstrap, "-X", "log_level=2"]);
+        for partition in 0..partitions {
+            kcat.args(["-t", &format!("{topic}:{partition}:{EARLIEST}")]);
+        }
+        let Ok(answer) = kcat.stdin(Stdio::null()).output() else {
+            return Vec::new();
+        };
+        // `TOPIC [PARTITION] offset OFFSET`
+        let said = String::from_utf8_lossy(&answer.stdout).into_owned();
+        let offsets = said
+            .lines()
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok());
+        offsets.collect()
     }
 
     /// How many brokers metadata lists.

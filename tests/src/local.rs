@@ -84,21 +84,13 @@ impl Local {
     /// # Panics
     /// When they are not there.
     pub fn kill(&self, processes: &[u32]) {
-        self.signal("KILL", processes);
-    }
-
-    /// Sends these processes a signal, by its name.
-    ///
-    /// # Panics
-    /// When they are not there.
-    pub fn signal(&self, signal: &str, processes: &[u32]) {
-        let sent = Command::new("kill")
-            .args(["-s", signal])
+        let killed = Command::new("kill")
+            .arg("-9")
             .args(processes.iter().map(u32::to_string))
             .status();
         assert!(
-            sent.is_ok_and(|status| status.success()),
-            "kill -s {signal} {processes:?}"
+            killed.is_ok_and(|status| status.success()),
+            "kill -9 {processes:?}"
         );
     }
 

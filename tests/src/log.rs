@@ -1,6 +1,7 @@
 //! What a topic's log holds, read back from its beginning, and how it compares with what was sent.
 
 use crate::flights::Message;
+use crate::numbered;
 use std::collections::{BTreeMap, HashMap};
 
 /// A topic's log: the messages of each partition, the first at offset 0.
@@ -30,12 +31,15 @@ pub fn read(lines: &[u8]) -> Result<Log, String> {
     Ok(log)
 }
 
-/// Holds what was acknowledged, each message by its number, against the log.
+/// Holds what was acknowledged, each message by its number, against the log; those with offset -1 were acknowledged without one.
 ///
 /// # Panics
 /// When something is not where it was acknowledged.
 pub fn holds_acknowledged(log: &Log, acknowledged: &BTreeMap<usize, (i32, i64)>) {
     for (number, (partition, offset)) in acknowledged {
+        if *offset == -1 {
+            continue;
+        }
         let position = usize::try_from(*offset).expect("offsets are positive");
         let held = log
             .get(partition)
@@ -55,24 +59,110 @@ pub fn holds_acknowledged(log: &Log, acknowledged: &BTreeMap<usize, (i32, i64)>)
 /// # Panics
 /// When a message is not there exactly once, or one is there that nobody sent.
 pub fn holds_each_once(log: &Log, flights: &[Message], sent: usize) {
+    holds_each_of(log, sent, |number| numbered::flight(flights, number));
+}
+
+/// Holds all that somebody has sent, so many messages, each known by its number, against the log.
+///
+/// # Panics
+/// As there.
+pub fn holds_each_of(log: &Log, sent: usize, message: impl Fn(usize) -> Message) {
     let mut times: BTreeMap<&[u8], u32> = BTreeMap::new();
     log.values()
         .flatten()
         .for_each(|message| *times.entry(&message.value).or_default() += 1);
     for number in 0..sent {
-        let value = [
-            number.to_string().as_bytes(),
-            b" ",
-            &flights[number % flights.len()].value,
-        ]
-        .concat();
         assert_eq!(
-            times.remove(value.as_slice()),
+            times.remove(message(number).value.as_slice()),
             Some(1),
             "times that message {number} is in the log"
         );
     }
     assert!(times.is_empty(), "messages that nobody sent: {times:?}");
+}
+
+/// Checks that each partition holds one producer's messages in the order in which they were sent.
+///
+/// # Panics
+/// When it does not.
+pub fn holds_in_order(log: &Log) {
+    for (partition, messages) in log {
+        let mut last = None;
+        for message in messages {
+            let number = numbered::number_of(message);
+            assert!(
+                number.is_some() && number > last,
+                "partition {partition}: message {number:?} comes after {last:?}"
+            );
+            last = number;
+        }
+    }
+}
+
+/// A topic's log whose offsets need not follow one another: transactions have marks there, compaction and retention took some.
+pub type Sparse = BTreeMap<i32, BTreeMap<i64, Message>>;
+
+/// Reads lines as [`read`] does, in which offsets may be left out.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub fn read_sparse(lines: &[u8]) -> Result<Sparse, String> {
+    let mut log = Sparse::new();
+    for line in lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let (partition, offset, message) = record(line)
+            .ok_or_else(|| format!("not a record: {:?}", String::from_utf8_lossy(line)))?;
+        let partition_log = log.entry(partition).or_default();
+        if let Some((last, _)) = partition_log.last_key_value()
+            && *last >= offset
+        {
+            return Err(format!(
+                "partition {partition}: offset {offset} after {last}"
+            ));
+        }
+        partition_log.insert(offset, message);
+    }
+    Ok(log)
+}
+
+/// Checks that a log is a copy of another: the same messages in each partition, in the same order.
+///
+/// # Panics
+/// When it is not.
+pub fn is_copy(copy: &Sparse, original: &Log) {
+    for (partition, messages) in original {
+        let empty = BTreeMap::new();
+        let mut copied = copy.get(partition).unwrap_or(&empty).iter();
+        for (position, message) in messages.iter().enumerate() {
+            let (offset, there) = copied.next().unwrap_or_else(|| {
+                panic!(
+                    "partition {partition}: {position} are copied of {}",
+                    messages.len()
+                )
+            });
+            assert!(
+                there == message,
+                "partition {partition}: message {position} is {:?}, and its copy at offset {offset} is {:?}",
+                text(&message.value),
+                text(&there.value)
+            );
+        }
+        let more = copied
+            .next()
+            .map(|(offset, message)| (offset, text(&message.value)));
+        assert!(
+            more.is_none(),
+            "partition {partition}: more copies than {} messages: {more:?}",
+            messages.len()
+        );
+    }
+    assert!(
+        copy.keys()
+            .all(|partition| original.contains_key(partition)),
+        "copies in partitions that have nothing"
+    );
 }
 
 fn record(line: &[u8]) -> Option<(i32, i64, Message)> {
@@ -180,6 +270,31 @@ mod tests {
         ] {
             assert!(holds_exactly(&log(wrong), &sent).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_that_lacks_one_has_one_twice_or_out_of_order_is_found() {
+        let original = log("0 0 a\t1\n0 1 a\t2\n3 0 b\t3\n");
+        let judge = |lines: &str| {
+            let copy = read_sparse(lines.as_bytes()).expect("a log");
+            std::panic::catch_unwind(|| is_copy(&copy, &original)).is_ok()
+        };
+        assert!(judge("0 0 a\t1\n0 2 a\t2\n3 5 b\t3\n"));
+        assert!(!judge("0 0 a\t1\n3 5 b\t3\n"));
+        assert!(!judge("0 0 a\t1\n0 2 a\t2\n0 3 a\t2\n3 5 b\t3\n"));
+        assert!(!judge("0 0 a\t2\n0 2 a\t1\n3 5 b\t3\n"));
+        assert!(!judge("0 0 a\t1\n0 2 a\t2\n3 5 b\t3\n4 0 b\t3\n"));
+    }
+
+    #[test]
+    fn messages_out_of_order_are_found() {
+        let judge = |lines: &str| {
+            let log = log(lines);
+            std::panic::catch_unwind(|| holds_in_order(&log)).is_ok()
+        };
+        assert!(judge("0 0 a\t1 x\n0 1 a\t7 x\n1 0 b\t2 x\n"));
+        assert!(!judge("0 0 a\t7 x\n0 1 a\t1 x\n1 0 b\t2 x\n"));
+        assert!(!judge("0 0 a\t7 x\n0 1 a\t7 x\n"));
     }
 
     #[test]

@@ -85,7 +85,10 @@ pub fn flights_flow(
 }
 
 /// Checks that what the group saw is the log, byte for byte.
-fn saw_the_log(history: &History, log: &Log) {
+///
+/// # Panics
+/// When it saw something else.
+pub fn saw_the_log(history: &History, log: &Log) {
     let held: usize = log.values().map(Vec::len).sum();
     assert_eq!(
         history.seen().len(),

@@ -10,17 +10,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// # Panics
 /// When `limit` passes first, with what was waited for.
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
+    poll(limit, look).unwrap_or_else(|| panic!("waited {} s in vain: {what}", limit.as_secs()))
+}
+
+/// Looks until `look` finds something, and says whether it did before `limit`.
+pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
-            return found;
+            return Some(found);
         }
-        assert!(
-            start.elapsed() < limit,
-            "waited {} s in vain: {what}",
-            limit.as_secs()
-        );
+        if start.elapsed() >= limit {
+            return None;
+        }
         sleep(LOOK_EVERY);
     }
 }

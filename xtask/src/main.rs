@@ -22,6 +22,7 @@ mod prerequisites;
 mod process;
 mod promtool;
 mod sim;
+mod soak;
 mod table;
 mod test;
 mod wire;
@@ -92,6 +93,8 @@ enum Task {
         #[arg(long, default_value = "")]
         filter: String,
     },
+    /// A week in an hour: every kind of client at once, while brokers are killed; then each fault for a minute
+    Soak(soak::Options),
     /// Write the tables of clients in docs/compatibility.md
     ConformanceTable {
         /// Write nothing; fail when they are stale
@@ -135,6 +138,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Test { only, filter, .. } => test::run(&only, &filter),
+        Task::Soak(options) => soak::run(&options),
         Task::ConformanceTable { check } => table::run(check),
         Task::KubeBuild => kube::build().map(|dir| println!("{}", dir.display())),
         Task::KubeUp => Cluster::chosen()

@@ -5,7 +5,7 @@
 use crate::{Outcome, paths, process};
 
 /// Debian packages and what needs them.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     (
         "containerd",
         "the nodes of the test cluster run pods with it",
@@ -15,10 +15,17 @@ const PACKAGES: [(&str, &str); 11] = [
         "containernetworking-plugins",
         "pods get their network from it",
     ),
-    ("iptables", "kube-proxy"),
+    (
+        "iptables",
+        "kube-proxy, and links that the tests of faults cut",
+    ),
     ("conntrack", "kube-proxy"),
     ("socat", "kubectl port-forward"),
-    ("iproute2", "the test cluster's network"),
+    (
+        "iproute2",
+        "the test cluster's network, and that of the tests of faults",
+    ),
+    ("e2fsprogs", "small disks, which the tests of faults fill"),
     ("procps", "the test cluster's scripts"),
     ("g++", "libFuzzer, which drives the fuzz targets"),
     ("busybox-static", "the shell of the pods that tests use"),

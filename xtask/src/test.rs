@@ -5,7 +5,7 @@
 
 use crate::process::{cargo, command, lines, run as go};
 use crate::{
-    Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites, sim,
+    Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites, sim, soak,
 };
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ struct Stage {
     run: fn(filter: &str, tally: &mut Tally) -> Outcome,
 }
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     Stage {
         name: "machine",
         what: "what the tests need is here, or is installed",
@@ -62,9 +62,15 @@ const STAGES: [Stage; 9] = [
     },
     Stage {
         name: "faults",
-        what: "brokers killed and stopped under load",
+        what: "brokers killed, frozen, cut off, filled up and wiped under load of three clients",
         budget_minutes: 3,
         run: faults,
+    },
+    Stage {
+        name: "soak",
+        what: "everything that clients do at once, while brokers are killed; `make soak` does it for an hour",
+        budget_minutes: 3,
+        run: soak::stage,
     },
     Stage {
         name: "kube",
@@ -94,7 +100,7 @@ impl Tally {
     }
 
     /// Runs tests of Rust and counts what they report; a run that fails without reporting a failed test counts as one.
-    fn tests(&mut self, command: &mut Command) -> Outcome {
+    pub(crate) fn tests(&mut self, command: &mut Command) -> Outcome {
         let failed_before = self.failed;
         let outcome = lines(command, |line| {
             if let Some(result) = line.strip_prefix("test result: ") {
@@ -224,12 +230,17 @@ fn conformance(filter: &str, tally: &mut Tally) -> Outcome {
 }
 
 fn faults(filter: &str, tally: &mut Tally) -> Outcome {
+    tally.tests(&mut on_brokers("faults", filter)?)
+}
+
+/// Stories of real brokers, to which the test does things, with the clients of `tests/clients`.
+pub(crate) fn on_brokers(name: &str, filter: &str) -> Outcome<Command> {
     let built = binaries::build()?;
-    let mut tests = stories("faults", filter)?;
+    let mut tests = stories(name, filter)?;
     tests
         .env("WEIR_BROKER_BINARY", built.broker)
-        .env("WEIR_OPERATOR_BINARY", built.operator);
-    tally.tests(&mut tests)
+        .env("WEIR_KAFKA_JARS", bench::kafka_jars()?);
+    Ok(tests)
 }
 
 fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
