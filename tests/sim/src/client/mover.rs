@@ -75,9 +75,7 @@ impl Mover {
                 partitions: vec![ReassignablePartition {
                     partition_index: place.1,
                     replicas,
-                    ..ReassignablePartition::default()
                 }],
-                ..ReassignableTopic::default()
             }],
             ..AlterPartitionReassignmentsRequest::default()
         };
@@ -94,10 +92,8 @@ impl Mover {
             topic_partitions: Some(vec![TopicPartitions {
                 topic: place.0.to_string(),
                 partitions: vec![place.1],
-                ..TopicPartitions::default()
             }]),
             timeout_ms: 4_000,
-            ..ElectLeadersRequest::default()
         };
         let broker = self.client.any_broker();
         let asked = self.client.ask(broker, 2, &request, |body| {
