@@ -160,7 +160,7 @@ fn progress(leaving: std::ops::Range<u32>, look: &Look) -> String {
     let each: Vec<String> = each.collect();
     let more = if count > NAMED { " …" } else { "" };
     format!(
-        "{count} brokers are emptied before they go: {}{more}. Set spec.replicas back to keep them",
+        "{count} of the brokers are emptied before they go: {}{more}. Set spec.replicas back to keep them",
         each.join(", ")
     )
 }

@@ -45,7 +45,7 @@ fn rule(alert: &Alert) -> Value {
 /// Tests for `promtool test rules`: each alert fires when it should, and does not when all is well.
 ///
 /// # Errors
-/// As [`file`].
+/// As [`file()`].
 pub fn tests(rule_file: &str) -> Result<String, serde_yaml::ser::Error> {
     let tests: Vec<Value> = cases::all()
         .flat_map(|(alert, case)| [fires(alert, &case), is_quiet(alert, &case)])
