@@ -85,6 +85,12 @@ async fn conditions_name_the_field_and_the_remedy_and_no_pod_restarts() {
     ));
     stuck(&stage, "odd", "RefusedByBrokers", &["retention.ms"]).await;
 
+    // Its replicas have no place on two brokers.
+    stage.apply(&format!(
+        "{}  replicationFactor: 3\n",
+        topic("shop", "wide", 1)
+    ));
+    stage.topic_ready("wide").await;
     stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=2"]);
     let cluster = until(
         &stage.api::<Cluster>(),
@@ -97,7 +103,9 @@ async fn conditions_name_the_field_and_the_remedy_and_no_pod_restarts() {
                 .map(|status| status.conditions.as_slice());
             conditions
                 .and_then(|conditions| condition(conditions, "ScaleDownBlocked"))
-                .is_some_and(|blocked| blocked.status == "True")
+                .is_some_and(|blocked| {
+                    blocked.status == "True" && blocked.message.contains("wide (3)")
+                })
         },
     )
     .await;

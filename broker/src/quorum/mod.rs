@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use weir_log::mutants::Mutant;
 use weir_quorum::configs::Settings;
 use weir_quorum::image::Broker;
 use weir_quorum::{
@@ -216,7 +215,7 @@ impl Metadata {
     /// Whether the controller has confirmed so lately that this broker knows the newest that no other can lead what it leads.
     /// Who has no lease must not deny what another leader may have acknowledged: see [`deny`](Self::deny).
     pub fn holds_lease(&self) -> bool {
-        self.lease.holds() || Mutant::DenyWithoutLease.is_active()
+        self.lease.holds()
     }
 
     /// What a client is told that this broker, a leader as far as it knows, would refuse with `code` for what it lacks. Without a
