@@ -37,8 +37,10 @@ impl Kafka {
         let [port, controller] = ports.map(|one| one.local_addr().expect("its address").port());
         let template = fs::read_to_string(bench.join("server.properties")).expect("the template");
         let properties = template
-            .replace("node.id=1", "node.id=0")
-            .replace("1@127.0.0.1", "0@127.0.0.1")
+            .replace("{id}", "0")
+            .replace("{voters}", "0@127.0.0.1:{controller_port}")
+            .replace("{replicas}", "1")
+            .replace("{in_sync}", "1")
             .replace("{port}", &port.to_string())
             .replace("{controller_port}", &controller.to_string())
             .replace(
