@@ -86,6 +86,21 @@ impl Verdicts {
         }
     }
 
+    /// The names of those that failed.
+    #[must_use]
+    pub fn failed(&self) -> Vec<String> {
+        let failed = self
+            .tests
+            .iter()
+            .filter(|(_, (verdict, _))| *verdict == Verdict::Fail);
+        failed.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Takes over what another run has said.
+    pub fn take_all(&mut self, other: Self) {
+        self.tests.extend(other.tests);
+    }
+
     /// What differs from these expectations, a sentence each.
     #[must_use]
     pub fn differences(&self, expected: &Self) -> Vec<String> {
