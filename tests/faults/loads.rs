@@ -22,8 +22,12 @@ const TOPICS: [(&str, usize); 4] = [
     ("copies", 6),
 ];
 
-/// How long clients wait for an answer: brokers are frozen and cut off, and a client is to look elsewhere within seconds.
-const PATIENCE_MS: &str = "3000";
+/// librdkafka's patience: brokers are frozen and cut off, and a client is to look elsewhere within seconds.
+const PATIENCE: [&str; 3] = [
+    "socket.timeout.ms=2500",
+    "request.timeout.ms=2500",
+    "socket.connection.setup.timeout.ms=1000",
+];
 
 /// All clients.
 pub(crate) struct Loads {
@@ -44,23 +48,16 @@ impl Loads {
         }));
         let (clients, bootstrap) = (cluster.clients(), cluster.bootstrap());
         let built = tempfile::tempdir().expect("a temporary folder");
-        let java = |main: &str| {
-            let mut java = programs::java("clients/java", main, &given::kafka(), built.path());
-            java.env("WEIR_PATIENCE_MS", PATIENCE_MS);
-            java
-        };
+        let java = |main: &str| programs::java("clients/java", main, &given::kafka(), built.path());
 
         let mut python = clients.script("producer.py");
         python
             .args([&bootstrap, "librdkafka", &clients.flights()])
-            .arg(format!("socket.timeout.ms={PATIENCE_MS}"))
-            .arg(format!("request.timeout.ms={PATIENCE_MS}"))
-            .arg("socket.connection.setup.timeout.ms=1000");
+            .args(PATIENCE);
         let mut produce = java("Produce");
         produce.args([&bootstrap, "java"]);
         let mut go = std::process::Command::new(programs::go("clients/go/load", built.path()));
-        go.args([&bootstrap, "franz-go", "numbered"])
-            .env("WEIR_PATIENCE_MS", PATIENCE_MS);
+        go.args([&bootstrap, "franz-go", "numbered"]);
         let mut copy = java("Copy");
         let protocol = ["classic", "consumer"][usize::from(random.between(0, 2) == 1)];
         copy.args([&bootstrap, "librdkafka", "copies", protocol, "2"]);
@@ -75,10 +72,7 @@ impl Loads {
             "librdkafka",
             "readers",
             2,
-            &[
-                "session.timeout.ms=45000",
-                &format!("socket.timeout.ms={PATIENCE_MS}"),
-            ],
+            &["session.timeout.ms=45000"],
         );
         let copier = Copier::start(clients.place(copy));
         let mut loads = Self {

@@ -38,6 +38,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Messages of each partition that say that it goes on.
 const MORE: u64 = 10;
 
+/// librdkafka's patience.
+const PATIENCE: [&str; 3] = [
+    "socket.timeout.ms=10000",
+    "request.timeout.ms=10000",
+    "socket.connection.setup.timeout.ms=1000",
+];
+
 /// A group of librdkafka with how many members it is meant to have.
 struct Group {
     readers: Readers,
@@ -90,7 +97,7 @@ impl Loads {
         let mut python = clients.script("producer.py");
         python
             .args([&bootstrap, "orders", &clients.flights()])
-            .arg("socket.connection.setup.timeout.ms=1000");
+            .args(PATIENCE);
         let group = |name: &str, property: &str| Group {
             readers: Readers::start(clients, &bootstrap, "orders", name, 2, &[property]),
             members: 2,

@@ -12,8 +12,9 @@ use crate::members::lines_of;
 /// How often members commit: often enough that a fault finds commits on their way.
 const COMMIT_EVERY_MESSAGES: u32 = 200;
 
-/// What members run with, whatever their group is: brokers come back within seconds.
-const PROPERTIES: [&str; 2] = [
+/// What members run with, whatever their group is: brokers are frozen and cut off, and a client is to look elsewhere within seconds.
+const PROPERTIES: [&str; 3] = [
+    "socket.timeout.ms=2500",
     "socket.connection.setup.timeout.ms=1000",
     "reconnect.backoff.max.ms=500",
 ];

@@ -55,17 +55,12 @@ final class Program {
         System.err.println(what + ": " + why);
     }
 
-    /**
-     * Settings of all clients. Where brokers are frozen and cut off, {@code WEIR_PATIENCE_MS} says how long they wait for an answer
-     * before they look elsewhere.
-     */
+    /** Settings of all clients: brokers are frozen and cut off here, and a client is to look elsewhere within seconds. */
     static Properties properties(String bootstrap, Object... pairs) {
         Properties all = new Properties();
         all.put("bootstrap.servers", bootstrap);
         all.put("enable.metrics.push", "false");
-        if (System.getenv("WEIR_PATIENCE_MS") != null) {
-            all.put("request.timeout.ms", System.getenv("WEIR_PATIENCE_MS"));
-        }
+        all.put("request.timeout.ms", "2500");
         all.put("socket.connection.setup.timeout.ms", "1000");
         all.put("socket.connection.setup.timeout.max.ms", "2000");
         all.put("reconnect.backoff.max.ms", "500");

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,20 +35,17 @@ func main() {
 	if os.Args[3] == "keyed" {
 		message = keyed
 	}
-	options := []kgo.Opt{
+	client, err := kgo.NewClient(
 		kgo.SeedBrokers(strings.Split(bootstrap, ",")...),
 		kgo.DefaultProduceTopic(topic),
 		kgo.ClientID("franz-go-producer"),
 		kgo.ProducerLinger(time.Millisecond),
+		// Brokers are frozen and cut off here, and a client is to look elsewhere within seconds.
+		kgo.ProduceRequestTimeout(1500*time.Millisecond),
+		kgo.RequestTimeoutOverhead(time.Second),
 		kgo.DialTimeout(time.Second),
-		kgo.MetadataMinAge(250 * time.Millisecond),
-	}
-	// Where brokers are frozen and cut off, how long to wait for an answer before looking elsewhere; half of it is the broker's.
-	if ms, err := strconv.Atoi(os.Getenv("WEIR_PATIENCE_MS")); err == nil {
-		half := time.Duration(ms) * time.Millisecond / 2
-		options = append(options, kgo.ProduceRequestTimeout(half), kgo.RequestTimeoutOverhead(half))
-	}
-	client, err := kgo.NewClient(options...)
+		kgo.MetadataMinAge(250*time.Millisecond),
+	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
