@@ -13,12 +13,8 @@ pub type Log = BTreeMap<i32, Vec<Message>>;
 /// What is wrong, as a sentence.
 pub fn read(lines: &[u8]) -> Result<Log, String> {
     let mut log = Log::new();
-    for line in lines
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
-        let (partition, offset, message) = record(line)
-            .ok_or_else(|| format!("not a record: {:?}", String::from_utf8_lossy(line)))?;
+    for record in records(lines) {
+        let (partition, offset, message) = record?;
         let partition_log = log.entry(partition).or_default();
         if i64::try_from(partition_log.len()) != Ok(offset) {
             return Err(format!(
@@ -108,12 +104,8 @@ pub type Sparse = BTreeMap<i32, BTreeMap<i64, Message>>;
 /// What is wrong, as a sentence.
 pub fn read_sparse(lines: &[u8]) -> Result<Sparse, String> {
     let mut log = Sparse::new();
-    for line in lines
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
-        let (partition, offset, message) = record(line)
-            .ok_or_else(|| format!("not a record: {:?}", String::from_utf8_lossy(line)))?;
+    for record in records(lines) {
+        let (partition, offset, message) = record?;
         let partition_log = log.entry(partition).or_default();
         if let Some((last, _)) = partition_log.last_key_value()
             && *last >= offset
@@ -163,6 +155,16 @@ pub fn is_copy(copy: &Sparse, original: &Log) {
             .all(|partition| original.contains_key(partition)),
         "copies in partitions that have nothing"
     );
+}
+
+/// Partition, offset and message of each line, or what is not a record.
+fn records(lines: &[u8]) -> impl Iterator<Item = Result<(i32, i64, Message), String>> {
+    lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            record(line).ok_or_else(|| format!("not a record: {:?}", String::from_utf8_lossy(line)))
+        })
 }
 
 fn record(line: &[u8]) -> Option<(i32, i64, Message)> {

@@ -157,7 +157,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     response.throttle_time_ms = throttle_time_ms(wait);
     let responder = request.responder();
     let acks = view.acks;
-    let metadata = broker.metadata.clone();
+    let broker = Arc::clone(broker);
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
     // The request's frame is let go of here: lanes hold what they still need of it.
     drop(request);
@@ -166,7 +166,8 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let patience = if acks == 0 { Duration::MAX } else { timeout };
         let gathered = outcomes.all(patience).await;
         for ((topic, partition), outcome) in places.into_iter().zip(gathered) {
-            let outcome = outcome.map(|outcome| outcome.map_err(|unfit| refusal(&metadata, unfit)));
+            let outcome =
+                outcome.map(|outcome| outcome.map_err(|unfit| refusal(&broker.metadata, unfit)));
             fill(
                 &mut response.responses[topic].partition_responses[partition],
                 outcome,
