@@ -23,16 +23,23 @@ async fn create(client: &mut Client, name: &str) {
 }
 
 async fn create_with(client: &mut Client, name: &str, factor: i16, min_in_sync: &str) {
+    let topic = CreatableTopic {
+        name: name.to_owned(),
+        num_partitions: 1,
+        replication_factor: factor,
+        ..CreatableTopic::default()
+    };
+    create_topic(client, topic, min_in_sync).await;
+}
+
+async fn create_topic(client: &mut Client, topic: CreatableTopic, min_in_sync: &str) {
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
-            name: name.to_owned(),
-            num_partitions: 1,
-            replication_factor: factor,
             configs: vec![CreatableTopicConfig {
                 name: "min.insync.replicas".to_owned(),
                 value: Some(min_in_sync.to_owned()),
             }],
-            ..CreatableTopic::default()
+            ..topic
         }],
         timeout_ms: 10_000,
         ..CreateTopicsRequest::default()
@@ -50,28 +57,17 @@ async fn create_with(client: &mut Client, name: &str, factor: i16, min_in_sync: 
 
 /// A topic of one partition on these brokers; acknowledged is what those of them have that are in sync.
 async fn create_on(client: &mut Client, name: &str, replicas: &[i32]) {
-    let request = CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: name.to_owned(),
-            num_partitions: -1,
-            replication_factor: -1,
-            assignments: vec![CreatableReplicaAssignment {
-                partition_index: 0,
-                broker_ids: replicas.to_vec(),
-            }],
-            configs: vec![CreatableTopicConfig {
-                name: "min.insync.replicas".to_owned(),
-                value: Some("1".to_owned()),
-            }],
+    let topic = CreatableTopic {
+        name: name.to_owned(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![CreatableReplicaAssignment {
+            partition_index: 0,
+            broker_ids: replicas.to_vec(),
         }],
-        timeout_ms: 10_000,
-        ..CreateTopicsRequest::default()
+        ..CreatableTopic::default()
     };
-    let body = client.call(7, &request).await;
-    let response = CreateTopicsResponseView::decode(&body, 7)
-        .unwrap()
-        .to_owned();
-    assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+    create_topic(client, topic, "1").await;
 }
 
 fn partition(broker: &Running, topic: &str) -> Option<Arc<Partition>> {
