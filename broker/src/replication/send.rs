@@ -104,7 +104,6 @@ struct Session<'a> {
     moved: Notify,
 }
 
-#[derive(Default)]
 struct State {
     /// By the number of their feeds.
     sending: BTreeMap<u32, Sending>,
@@ -113,7 +112,7 @@ struct State {
     waiting: VecDeque<u32>,
     /// Feeds that are to be begun, or may have more than their rate allowed, and when.
     due: BTreeSet<(Instant, u32)>,
-    throttle: Option<Throttle>,
+    throttle: Throttle,
 }
 
 /// A read that is over.
@@ -206,7 +205,7 @@ async fn session(
         shared,
         link,
         registration,
-        state: Mutex::default(),
+        state: Mutex::new(State::new(shared.links.me(), link.to)),
         moved: Notify::new(),
     };
     {
@@ -238,6 +237,17 @@ async fn next(
 }
 
 impl State {
+    fn new(leader: weir_wire::BrokerId, follower: weir_wire::BrokerId) -> Self {
+        let of = |id: weir_wire::BrokerId| weir_quorum::BrokerId(id.0);
+        Self {
+            sending: BTreeMap::new(),
+            flying_bytes: 0,
+            waiting: VecDeque::new(),
+            due: BTreeSet::new(),
+            throttle: Throttle::new(of(leader), of(follower), Instant::now()),
+        }
+    }
+
     fn add(&mut self, feed: Arc<Feed>) {
         let (id, now) = (feed.id, Instant::now());
         let sending = Sending {
@@ -442,11 +452,7 @@ impl Session<'_> {
             }
         }
         let now = Instant::now();
-        let throttle = state.throttle.get_or_insert_with(|| {
-            let of = |id: weir_wire::BrokerId| weir_quorum::BrokerId(id.0);
-            Throttle::new(of(self.shared.links.me()), of(self.link.to), now)
-        });
-        throttle.heed(
+        state.throttle.heed(
             self.shared.metadata.image(),
             self.shared.metadata.settings(),
         );
@@ -527,9 +533,8 @@ impl Session<'_> {
                 if sending.held_until.is_some_and(|until| until > now) {
                     return More::No;
                 }
-                let throttle = state.throttle.as_mut();
-                sending.held_until = throttle
-                    .and_then(|throttle| throttle.until(reader.key(), &self.shared.debt, now));
+                let debt = &self.shared.debt;
+                sending.held_until = state.throttle.until(reader.key(), debt, now);
                 if let Some(until) = sending.held_until {
                     state.due.insert((until, id));
                     return More::No;
@@ -575,9 +580,8 @@ impl Session<'_> {
                 sending.told = Some(at);
                 let len = bytes.iter().map(Bytes::len).sum();
                 sending.flying.push_back((next_offset, len));
-                if let Some(throttle) = &mut state.throttle {
-                    throttle.sent(sending.feed.replica.reader().key(), &self.shared.debt, len);
-                }
+                let key = sending.feed.replica.reader().key();
+                state.throttle.sent(key, &self.shared.debt, len);
                 out.batches(sending.channel, at, bytes);
                 state.flies(id);
                 More::Yes
