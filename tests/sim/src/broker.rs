@@ -7,6 +7,7 @@ use std::time::Duration;
 use weir_broker::config::{Config, Environment};
 use weir_broker::host::{Host, Threads};
 use weir_broker::net::Dialer;
+use weir_broker::partitions::Partition;
 use weir_broker::quorum::Entropy;
 use weir_broker::start::{OnFatal, Running, start_on};
 use weir_log::storage_sim::{SimStorage, Unsynced};
@@ -106,6 +107,16 @@ pub struct Replica {
     pub is_committed: bool,
     /// Whether all replicas are in sync, as its broker knows it.
     pub is_in_sync: bool,
+}
+
+/// The log that a broker has of a partition, if it has one.
+fn partition_of(running: &Running, topic: &str, index: i32) -> Option<Arc<Partition>> {
+    let broker = running.broker();
+    let key = PartitionKey {
+        topic_id: weir_wire::TopicId(broker.metadata.image().topic(topic)?.id.0),
+        partition: weir_wire::PartitionIndex(index),
+    };
+    broker.partitions.get(key).ok()
 }
 
 /// How a process ended by itself.
@@ -226,7 +237,11 @@ impl Broker {
     /// Whether it has a log of the partition.
     #[must_use]
     pub fn has(&self, topic: &str, index: i32) -> bool {
-        self.replica(topic, index).is_some()
+        let of = |process: &Process| {
+            let told = lock(&process.told);
+            partition_of(told.running.as_ref()?, topic, index).map(drop)
+        };
+        self.process.as_ref().and_then(of).is_some()
     }
 
     /// What its replica of a partition has: where it begins, its batches as they stand in the log, and whether all replicas are in sync
@@ -235,14 +250,10 @@ impl Broker {
     pub fn replica(&self, topic: &str, index: i32) -> Option<Replica> {
         let process = self.process.as_ref()?;
         let told = lock(&process.told);
-        let broker = told.running.as_ref()?.broker();
-        let image = broker.metadata.image();
+        let running = told.running.as_ref()?;
+        let image = running.broker().metadata.image();
         let metadata = image.partition(topic, index)?;
-        let key = PartitionKey {
-            topic_id: weir_wire::TopicId(image.topic(topic)?.id.0),
-            partition: weir_wire::PartitionIndex(index),
-        };
-        let partition = broker.partitions.get(key).ok()?;
+        let partition = partition_of(running, topic, index)?;
         let reader = partition.reader();
         let (start, end) = (reader.log_start(), reader.log_end());
         let (mut next, mut batches) = (start, Vec::new());

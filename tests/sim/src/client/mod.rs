@@ -23,11 +23,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_wire::frame::encode_request;
 use weir_wire::messages::metadata_request::MetadataRequestTopic;
+use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use weir_wire::messages::produce_response::PartitionProduceResponse;
 use weir_wire::messages::{
     FindCoordinatorRequest, FindCoordinatorResponseView, MetadataRequest, MetadataResponse,
-    MetadataResponseView,
+    MetadataResponseView, ProduceRequest, ProduceResponseView,
 };
-use weir_wire::{DecodeError, MessageView, Request};
+use weir_wire::{DecodeError, MessageView, Records, Request};
 
 pub use admin::{Admin, metadata_of};
 pub use committed::{CommittedReader, read_all_committed};
@@ -168,6 +170,35 @@ impl Client {
             "answer"
         );
         Ok(decoded)
+    }
+
+    /// Produces a batch once, at whoever is thought to lead, and wants all replicas in sync to have it. `None` when there is no answer.
+    pub async fn produce(
+        &mut self,
+        leader: i32,
+        version: i16,
+        transactional_id: Option<&str>,
+        (topic, partition): (&str, i32),
+        batch: Bytes,
+    ) -> Option<PartitionProduceResponse> {
+        let request = ProduceRequest {
+            transactional_id: transactional_id.map(str::to_owned),
+            acks: -1,
+            timeout_ms: 3_000,
+            topic_data: vec![TopicProduceData {
+                name: topic.to_owned(),
+                partition_data: vec![PartitionProduceData {
+                    index: partition,
+                    records: Some(Records::from(batch)),
+                }],
+                ..TopicProduceData::default()
+            }],
+        };
+        let answer = self.ask(leader, version, &request, |body| {
+            ProduceResponseView::decode(body, version).map(|view| view.to_owned())
+        });
+        let mut answer = answer.await.ok()?;
+        answer.responses.pop()?.partition_responses.pop()
     }
 
     /// Who leads a partition, asking when it is not known.

@@ -4,12 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_wire::batch::{BatchBuilder, NewRecord};
-use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use weir_wire::messages::{
-    ErrorCode, InitProducerIdRequest, InitProducerIdResponseView, ProduceRequest,
-    ProduceResponseView,
-};
-use weir_wire::{MessageView, ProducerEpoch, ProducerId, Records};
+use weir_wire::messages::{ErrorCode, InitProducerIdRequest, InitProducerIdResponseView};
+use weir_wire::{MessageView, ProducerEpoch, ProducerId};
 
 use super::Client;
 use crate::history::{Acked, Place, Shared};
@@ -110,27 +106,9 @@ impl Producer {
         self.history.sending(&place, self.client.host, &values);
         loop {
             if let Some(leader) = self.client.leader(&place.0, place.1).await {
-                let request = ProduceRequest {
-                    acks: -1,
-                    timeout_ms: 3_000,
-                    topic_data: vec![TopicProduceData {
-                        name: place.0.to_string(),
-                        partition_data: vec![PartitionProduceData {
-                            index: place.1,
-                            records: Some(Records::from(batch.clone())),
-                        }],
-                        ..TopicProduceData::default()
-                    }],
-                    ..ProduceRequest::default()
-                };
-                let answer = self.client.ask(leader, 9, &request, |body| {
-                    ProduceResponseView::decode(body, 9).map(|view| view.to_owned())
-                });
-                let answer = answer
-                    .await
-                    .ok()
-                    .and_then(|mut answer| answer.responses.pop()?.partition_responses.pop());
-                match answer {
+                let at = (&*place.0, place.1);
+                let answer = self.client.produce(leader, 9, None, at, batch.clone());
+                match answer.await {
                     Some(answer) if answer.error_code == 0 => {
                         self.history.acked(Acked {
                             place: place.clone(),

@@ -7,13 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_wire::batch::{Attributes, BatchBuilder, NewRecord};
 use weir_wire::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
-use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use weir_wire::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponseView, EndTxnRequest, EndTxnResponseView,
-    ErrorCode, InitProducerIdRequest, InitProducerIdResponseView, ProduceRequest,
-    ProduceResponseView,
+    ErrorCode, InitProducerIdRequest, InitProducerIdResponseView,
 };
-use weir_wire::{MessageView, ProducerEpoch, ProducerId, Records};
+use weir_wire::{MessageView, ProducerEpoch, ProducerId};
 
 use super::{Client, CoordinatorOf};
 use crate::history::{Place, Shared};
@@ -230,26 +228,11 @@ impl Transactor {
         let version = if self.is_v2 { 12 } else { 9 };
         loop {
             if let Some(leader) = self.client.leader(&place.0, place.1).await {
-                let request = ProduceRequest {
-                    transactional_id: Some(self.id.clone()),
-                    acks: -1,
-                    timeout_ms: 3_000,
-                    topic_data: vec![TopicProduceData {
-                        name: place.0.to_string(),
-                        partition_data: vec![PartitionProduceData {
-                            index: place.1,
-                            records: Some(Records::from(batch.clone())),
-                        }],
-                        ..TopicProduceData::default()
-                    }],
-                };
-                let answer = self.client.ask(leader, version, &request, |body| {
-                    ProduceResponseView::decode(body, version).map(|view| view.to_owned())
-                });
-                let code = answer.await.ok().and_then(|mut answer| {
-                    let partition = answer.responses.pop()?.partition_responses.pop()?;
-                    Some(partition.error_code)
-                });
+                let at = (&*place.0, place.1);
+                let answer =
+                    self.client
+                        .produce(leader, version, Some(&self.id), at, batch.clone());
+                let code = answer.await.map(|answer| answer.error_code);
                 match self.written(place, code) {
                     Next::Go => {
                         self.sequences.insert(place.clone(), sequence + 1);
