@@ -40,11 +40,40 @@ pub(super) struct Portion {
     pub(super) acquired: Vec<Acquired>,
     /// The end of what may be read that was reached; something is to be had again once it has moved.
     pub(super) waits_above: Option<Offset>,
+    /// Behind the last of the batches in it.
+    end: Offset,
 }
 
-/// Hands out what there is, within what is wanted.
+impl Portion {
+    /// Whether what is available from `next` on may be put behind what is there. Clients look for what was acquired in the
+    /// records in one pass: of a record that is not where they look, they say that there is none, and it is lost. So a
+    /// record before the end, which was given back meanwhile, is for the next request.
+    fn continues(&self, next: Offset) -> bool {
+        next >= self.end
+    }
+
+    fn push(&mut self, acquired: Vec<Acquired>, records: Bytes, end: Offset) {
+        self.records.push(RecordsPart::Bytes(records));
+        self.acquired.extend(acquired);
+        self.end = end;
+    }
+}
+
+/// Hands out what there is, within what is wanted. What goes wrong after something was acquired is for the next request to
+/// meet: this one has records to carry.
 pub(super) async fn acquire(leader: &Leader, wanted: &mut Wanted<'_>) -> Result<Portion, ApiError> {
     let mut portion = Portion::default();
+    match fill(&mut portion, leader, wanted).await {
+        Err(error) if portion.acquired.is_empty() => Err(error),
+        _ => Ok(portion),
+    }
+}
+
+async fn fill(
+    portion: &mut Portion,
+    leader: &Leader,
+    wanted: &mut Wanted<'_>,
+) -> Result<(), ApiError> {
     let _turn = leader.reading.lock().await;
     let mut read_bytes = READ_BYTES_MIN;
     while wanted.records > 0 && (wanted.bytes > 0 || wanted.is_first) {
@@ -55,6 +84,9 @@ pub(super) async fn acquire(leader: &Leader, wanted: &mut Wanted<'_>) -> Result<
         })?;
         // It is being loaded, or everything that may be out is.
         let Some(from) = next.flatten() else { break };
+        if !portion.continues(from) {
+            break;
+        }
         let end = leader.partition.readable(wanted.isolation);
         if from >= end {
             portion.waits_above = Some(end);
@@ -93,18 +125,17 @@ pub(super) async fn acquire(leader: &Leader, wanted: &mut Wanted<'_>) -> Result<
         })?;
         let Some((acquired, next)) = taken else { break };
         if let (Some(first), Some(last)) = (acquired.first(), acquired.last()) {
-            let part = cut(&bytes, &found, &places, first.first, last.last);
+            let (part, end) = cut(&bytes, &found, &places, first.first, last.last);
             wanted.is_first = false;
             wanted.bytes = wanted.bytes.saturating_sub(part.len());
             wanted.records -= count(&acquired);
-            portion.records.push(RecordsPart::Bytes(part));
-            portion.acquired.extend(acquired);
+            portion.push(acquired, part, end);
         } else if next == Some(from) {
             break;
         }
         read_bytes = (read_bytes * 2).min(READ_BYTES_MAX);
     }
-    Ok(portion)
+    Ok(())
 }
 
 fn count(acquired: &[Acquired]) -> i64 {
@@ -191,18 +222,28 @@ fn leave_out(found: &mut [Fetched], bytes: &Bytes, aborted: Vec<AbortedTransacti
     }
 }
 
-/// The whole batches from the one with `first` to the one with `last`.
-fn cut(bytes: &Bytes, found: &[Fetched], ends: &[usize], first: Offset, last: Offset) -> Bytes {
+/// The whole batches from the one with `first` to the one with `last`, and the offset behind them.
+fn cut(
+    bytes: &Bytes,
+    found: &[Fetched],
+    ends: &[usize],
+    first: Offset,
+    last: Offset,
+) -> (Bytes, Offset) {
     let begin = found.partition_point(|batch| batch.last < first);
     let until = found.partition_point(|batch| batch.base <= last);
     let from = if begin == 0 { 0 } else { ends[begin - 1] };
-    let to = if until == 0 { 0 } else { ends[until - 1] };
-    if (to - from) < bytes.len() / 2 {
+    let (to, end) = match until.checked_sub(1) {
+        None => (0, Offset(0)),
+        Some(last) => (ends[last], Offset(found[last].last.0 + 1)),
+    };
+    let part = if (to - from) < bytes.len() / 2 {
         // A small part is not to hold a large buffer.
         Bytes::copy_from_slice(&bytes[from..to])
     } else {
         bytes.slice(from..to)
-    }
+    };
+    (part, end)
 }
 
 #[cfg(test)]
@@ -271,9 +312,15 @@ mod tests {
         ];
         let bytes = Bytes::from(log.concat());
         let (found, ends) = look(&bytes).unwrap();
-        let part = cut(&bytes, &found, &ends, Offset(3), Offset(4));
+        let (part, end) = cut(&bytes, &found, &ends, Offset(3), Offset(4));
         let (parts, _) = look(&part).unwrap();
         let bases: Vec<_> = parts.iter().map(|fetched| fetched.base.0).collect();
         assert_eq!(bases, [2, 4]);
+        assert_eq!(end, Offset(6));
+        let mut portion = Portion::default();
+        assert!(portion.continues(Offset(0)));
+        portion.push(Vec::new(), part, end);
+        assert!(portion.continues(Offset(6)));
+        assert!(!portion.continues(Offset(5)), "it is in there already");
     }
 }

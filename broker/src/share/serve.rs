@@ -317,6 +317,12 @@ impl Share {
                     .await;
                 answers.push(answer);
             }
+            // A member that has gone meanwhile has said all that it will say of what it took.
+            let key = session_key(&call.group, &call.member);
+            if !self.sessions().has(&key) {
+                self.part(&key, partitions, Departure::Orderly);
+                return Vec::new();
+            }
             let is_over = Instant::now() >= until || peer.closed.is_cancelled();
             if is_over || answers.iter().any(PartitionAnswer::says_something) {
                 return answers;

@@ -162,6 +162,11 @@ impl Sessions {
         parted.collect()
     }
 
+    /// Whether the member has a session.
+    pub(super) fn has(&self, key: &SessionKey) -> bool {
+        self.sessions.contains_key(key)
+    }
+
     /// Whether some session of the group has the partition.
     pub(super) fn uses(&self, group: &GroupId, partition: TopicPartition) -> bool {
         self.uses.contains_key(&(group.clone(), partition))

@@ -1,5 +1,7 @@
 //! Share groups: fetching, acknowledging, and what is left of both when a broker is started again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -282,6 +284,67 @@ async fn a_fetch_waits_for_records_and_for_what_is_given_back() {
     assert_eq!(a.acked(&[(1, 1, RELEASE)]).await, 0);
     let response = b.answer(number).await;
     assert_eq!(ranges(&response.responses[0].partitions[0]), [(1, 1, 2)]);
+    broker.running.stop().await;
+}
+
+/// Clients look for what was acquired in one pass over the records; of what they do not find they say that there is no record,
+/// and it is lost. An answer takes several reads of the log, and records are given back meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_back_while_a_fetch_reads_on_does_not_come_behind_what_it_has() {
+    let (broker, mut client, topic) = house().await;
+    let value = "x".repeat(60 << 10);
+    for _ in 0..16 {
+        client.produce("t", 0, batch(&[&value])).await;
+    }
+    let mut other = Member::new(&broker, "other", topic).await;
+    other.take().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
+    // Takes the first record and gives it back, again and again.
+    let giving_back = tokio::spawn(async move {
+        while !stopping.load(Ordering::Relaxed) {
+            other.close().await;
+            let first = ShareFetchRequest {
+                max_bytes: 1,
+                ..other.request(0, &[])
+            };
+            let number = other.send(&first).await;
+            other.answer(number).await;
+        }
+    });
+    let mut member = Member::new(&broker, "member", topic).await;
+    for _ in 0..500 {
+        let got = ranges(&member.fetch(0, &[]).await);
+        let ascend = got.windows(2).all(|two| two[0].1 < two[1].0);
+        assert!(ascend, "{got:?}");
+        member.close().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    giving_back.await.unwrap();
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_fetch_that_waits_takes_nothing_for_a_member_that_has_left() {
+    let (broker, mut client, topic) = house().await;
+    let mut a = Member::new(&broker, "a", topic).await;
+    let mut b = Member::new(&broker, "b", topic).await;
+    a.fetch(0, &[]).await;
+    b.fetch(0, &[]).await;
+    let waits = a.request(20_000, &[]);
+    let number = a.send(&waits).await;
+    let mut same = Member::new(&broker, "a", topic).await;
+    eventually("the session is closed", async || {
+        // Only once the fetch that waits has opened its part of it.
+        same.epoch = 2;
+        (same.acknowledge(&[]).await.error_code == 0).then_some(())
+    })
+    .await;
+    assert_eq!(same.close().await, 0);
+    client.produce("t", 0, batch(&["0", "1"])).await;
+    assert_eq!(b.take().await, [(0, 1, 1)]);
+    let answer = a.answer(number).await;
+    assert!(answer.responses.is_empty(), "{answer:?}");
     broker.running.stop().await;
 }
 
