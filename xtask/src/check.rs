@@ -1,7 +1,7 @@
 //! What needs no running: formatting, lints, documentation, and that generated files are what would be generated.
 
 use crate::process::{cargo, run as go};
-use crate::{Outcome, promtool, table, test::Tally, wire};
+use crate::{Outcome, compare, promtool, table, test::Tally, wire};
 use std::process::Command;
 
 /// All of it, stopping at the first thing that is not as it should be.
@@ -17,6 +17,8 @@ pub(crate) fn stage(_filter: &str, tally: &mut Tally) -> Outcome {
     }
     println!("-- the tables of clients are what the suites are expected to say");
     tally.count(table::run(true))?;
+    println!("-- what Weir is said to do beside others has its tests");
+    tally.count(compare::run())?;
     println!("-- alerts fire when they should");
     tally.count(promtool::run())?;
     println!("-- the Kafka codec is what its definitions say");
@@ -46,6 +48,10 @@ fn checks() -> Vec<(&'static str, Command)> {
             "kube",
             "--test",
             "conformance",
+            "--test",
+            "faults",
+            "--test",
+            "soak",
             "--locked",
             "--quiet",
         ])

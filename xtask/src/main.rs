@@ -11,6 +11,7 @@ mod bench;
 mod binaries;
 mod check;
 mod clients;
+mod compare;
 mod fuzz;
 mod image;
 mod images;

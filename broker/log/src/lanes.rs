@@ -2,12 +2,13 @@
 //!
 //! A partition belongs to one lane, its single writer. A lane's turn drains all that is queued, writes once for each
 //! partition, syncs once, then reports. While a sync runs, the next turn's commands gather: group commit without timers.
-//! No lane ever waits for the network; what is slow and not on the way to an acknowledgement goes to a background thread.
+//! Where nothing is to be synced and a lane is at rest, whoever queued takes the turn ([`lend_turns`]). No lane ever waits for the network; what is slow and not on the way to an acknowledgement goes to a background thread.
 
 mod background;
 mod command;
 mod core;
 mod handle;
+mod lent;
 mod queue;
 mod threads;
 
@@ -20,6 +21,7 @@ use weir_wire::{LeaderEpoch, Offset};
 pub use self::background::Job;
 pub use self::core::LaneCore;
 pub use self::handle::PartitionHandle;
+pub use self::lent::lend_turns;
 pub use self::threads::Lanes;
 use crate::config::LogConfig;
 use crate::dir::{DataDir, PartitionMeta};
@@ -62,7 +64,7 @@ pub struct Append {
     pub origin: Origin,
     /// A coordinator's word for the first batch of a transaction.
     pub verified: Option<Verified>,
-    /// Called once, on the lane's thread, when the batch is written (or refused): before it is durable. Must not block.
+    /// Called once, by whoever has the lane's turn, when the batch is written (or refused): before it is durable. Must not block.
     pub done: Box<dyn FnOnce(Result<Appended, AppendError>) + Send>,
 }
 
@@ -95,7 +97,7 @@ pub struct Replicate {
     /// Whole version 2 batches, one after the other, checked by the caller (checksums); the first begins at this log's end, each
     /// later one where the one before ended. Compaction may have left some without records.
     pub batches: Bytes,
-    /// Called once, on the lane's thread, when all of them are written, before they are durable, with the new log end; or with why
+    /// Called once, by whoever has the lane's turn, when all of them are written, before they are durable, with the new log end; or with why
     /// they are not. Must not block.
     pub done: Box<dyn FnOnce(Result<Offset, AppendError>) + Send>,
 }
@@ -119,7 +121,7 @@ pub struct Ends {
     pub durable_end: Offset,
 }
 
-/// What the owner of a partition wants to be told. Called on the lane's thread; must not block.
+/// What the owner of a partition wants to be told. Called by whoever has the lane's turn; must not block.
 pub trait Observer: Debug + Send + Sync {
     /// The partition's durability is met for all offsets below `end`. `end` only grows, but for
     /// [`truncate_to`](PartitionHandle::truncate_to) and [`reset`](PartitionHandle::reset): these may take it back, and answer with an

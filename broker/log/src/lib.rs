@@ -50,7 +50,7 @@ pub use error::{
 pub use files::{read_small, replace_small};
 pub use lanes::{
     Append, Appended, Ends, Job, LaneCore, Lanes, LanesConfig, Observer, OpenPartition, Opened,
-    PartitionHandle, RecoveryReport, Replicate,
+    PartitionHandle, RecoveryReport, Replicate, lend_turns,
 };
 pub use producers::{Origin, ProducerState, Verified};
 pub use reader::{AbortedTransaction, Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

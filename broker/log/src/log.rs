@@ -122,7 +122,7 @@ impl PartitionLog {
         } = found;
         let active = Arc::clone(shared.segments().last()?);
         active.set_active(Some(Arc::clone(&active_file)));
-        shared.set_index_interval_bytes(config.index_interval_bytes);
+        shared.set_config(&config);
         let latest_epoch = shared.epochs().latest();
         let staged_end = shared.log_end();
         Some(Self {
@@ -177,8 +177,7 @@ impl PartitionLog {
     }
 
     pub(crate) fn set_config(&mut self, config: LogConfig) {
-        self.shared
-            .set_index_interval_bytes(config.index_interval_bytes);
+        self.shared.set_config(&config);
         self.config = config;
     }
 

@@ -158,6 +158,11 @@ impl LogReader {
         self.shared.is_uncleanable()
     }
 
+    /// Whether what is appended is synced before it is acknowledged.
+    pub(crate) fn syncs_at_once(&self) -> bool {
+        self.shared.syncs_at_once()
+    }
+
     /// What is missing or wrong although it was durable, when the partition was found damaged and refuses to be written.
     #[must_use]
     pub fn damage(&self) -> Option<Damage> {

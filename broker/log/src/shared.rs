@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use weir_wire::Offset;
 
+use crate::config::{Durability, LogConfig};
 use crate::dir::{DataDir, PartitionKey, SharedMark};
 use crate::epochs::Epochs;
 use crate::error::Damage;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     beside: Mutex<Beside>,
     /// One index entry for so many bytes, for whoever rebuilds an index.
     index_interval_bytes: AtomicU64,
+    /// Whether what is appended is synced before it is acknowledged, for whoever queues.
+    syncs_at_once: AtomicBool,
 }
 
 /// A partition's offsets when it is opened.
@@ -87,6 +90,7 @@ impl Shared {
                 log_start: bounds.start,
             }),
             index_interval_bytes: AtomicU64::new(4096),
+            syncs_at_once: AtomicBool::new(true),
         }
     }
 
@@ -219,12 +223,20 @@ impl Shared {
         self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn syncs_at_once(&self) -> bool {
+        self.syncs_at_once.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn index_interval_bytes(&self) -> u64 {
         self.index_interval_bytes.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_index_interval_bytes(&self, bytes: u64) {
-        self.index_interval_bytes.store(bytes, Ordering::Relaxed);
+    /// What others than the lane need of the settings.
+    pub(crate) fn set_config(&self, config: &LogConfig) {
+        self.index_interval_bytes
+            .store(config.index_interval_bytes, Ordering::Relaxed);
+        let syncs = config.durability == Durability::Fsync;
+        self.syncs_at_once.store(syncs, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use weir_log::lend_turns;
 use weir_wire::Frame;
 
 use super::frames::{FrameError, FrameReader, Incoming};
@@ -176,12 +177,16 @@ impl<S: Socket> Connection<S> {
                 sent = self.outbox.send(&self.socket), if !self.outbox.is_empty() => sent.map_err(Ended::Socket)?,
                 incoming = self.reader.next(&self.socket), if reads => {
                     active = tokio::time::Instant::now();
-                    match incoming {
-                        Ok(Some(incoming)) => self.handle(incoming)?,
+                    let first = match incoming {
+                        Ok(Some(incoming)) => incoming,
                         Ok(None) => return Ok(Ended::ByClient),
                         Err(error) => return Err(Ended::Frame(error)),
-                    }
-                    self.handle_buffered(in_flight_max)?;
+                    };
+                    // Nothing is locked here, so what is to be written may be written here.
+                    lend_turns(|| {
+                        self.handle(first)?;
+                        self.handle_buffered(in_flight_max)
+                    })?;
                 }
                 () = stop.cancelled(), if !stopping => {}
                 () = &mut timer => {

@@ -90,6 +90,22 @@ impl LaneCore {
     pub fn write_turn(&mut self) {
         let mut commands = std::mem::take(&mut self.commands);
         self.queue.drain(&mut commands);
+        self.carry_out(commands);
+    }
+
+    /// The same, when all that is queued is quickly done. Otherwise false, and nothing is.
+    pub(super) fn quick_turn(&mut self) -> bool {
+        let mut commands = std::mem::take(&mut self.commands);
+        let is_quick = self.queue.drain_quick(&mut commands);
+        if is_quick {
+            self.carry_out(commands);
+        } else {
+            self.commands = commands;
+        }
+        is_quick
+    }
+
+    fn carry_out(&mut self, mut commands: Vec<Command>) {
         let now_ms = self.clock.now_ms();
         for command in commands.drain(..) {
             self.take(command, now_ms);

@@ -14,7 +14,7 @@ use crate::reader::LogReader;
 
 /// The writing side of one partition: sends commands to its lane. Cheap to clone. Never blocks.
 ///
-/// Callbacks are called exactly once: on the lane's thread, or here and now when the lane's queue is full or it has stopped.
+/// Callbacks are called exactly once: by whoever has the lane's turn, or here and now when the lane's queue is full or it has stopped.
 /// They must not block.
 #[derive(Clone, Debug)]
 pub struct PartitionHandle {
@@ -32,12 +32,20 @@ impl PartitionHandle {
 
     /// Queues one batch.
     pub fn append(&self, append: Append) {
-        self.queue.push(Command::Append(self.slot, append));
+        self.write(Command::Append(self.slot, append));
     }
 
     /// Queues batches of the partition's leader.
     pub fn replicate(&self, replicate: Replicate) {
-        self.queue.push(Command::Replicate(self.slot, replicate));
+        self.write(Command::Replicate(self.slot, replicate));
+    }
+
+    fn write(&self, command: Command) {
+        if self.reader.syncs_at_once() {
+            self.queue.push(command);
+        } else {
+            self.queue.push_quick(command);
+        }
     }
 
     /// Changes the settings from the next turn on.

@@ -1,19 +1,23 @@
 //! The queue in front of a lane.
 //!
 //! Bounded twice: by the bytes of the batches in it, which is what memory it pins, and by the number of commands. Emptied as
-//! a whole, by exchanging two vectors: a turn takes all there is, and that is group commit.
+//! a whole, by exchanging two vectors: a turn takes all there is, and that is group commit. The lane's thread is woken by the first
+//! command that is for it; see [`lent`](super::lent) for those that are not.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::command::{Command, Refusal};
+use super::lent::{self, Seat};
 
 pub(crate) struct Queue {
     state: Mutex<State>,
     filled: Condvar,
     bytes_max: usize,
     commands_max: usize,
+    /// Where the lane's turns are taken, when it has a thread.
+    seat: OnceLock<Weak<Seat>>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -27,6 +31,8 @@ struct State {
     commands: Vec<Command>,
     bytes: usize,
     stopped: bool,
+    /// There is something for the lane's thread: a command that no other may carry out, or a look at the clock.
+    for_thread: bool,
     /// Of whoever drives the lane, when that is no thread.
     waker: Option<Waker>,
 }
@@ -38,7 +44,18 @@ impl Queue {
             filled: Condvar::new(),
             bytes_max,
             commands_max,
+            seat: OnceLock::new(),
         }
+    }
+
+    /// Once, by the thread that drives the lane.
+    pub(crate) fn set_seat(&self, seat: &Arc<Seat>) {
+        // There is one thread for each lane.
+        let _ = self.seat.set(Arc::downgrade(seat));
+    }
+
+    pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
+        self.seat.get()?.upgrade()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -47,6 +64,16 @@ impl Queue {
 
     /// Adds a command, or refuses it on the spot.
     pub(crate) fn push(&self, command: Command) {
+        self.put(command, true);
+    }
+
+    /// As [`push`](Self::push), for a write that does not wait for the disk: this thread may take its turn later.
+    pub(crate) fn push_quick(self: &Arc<Self>, command: Command) {
+        let is_promised = command.bytes() <= lent::BYTES_MAX && lent::promise(self);
+        self.put(command, !is_promised);
+    }
+
+    fn put(&self, command: Command, for_thread: bool) {
         let mut state = self.lock();
         let bytes = command.bytes();
         // A batch above the bound by itself is taken when nothing else waits: it has passed the broker's own limit.
@@ -75,12 +102,23 @@ impl Queue {
         }
         state.bytes += bytes;
         state.commands.push(command);
-        let first = state.commands.len() == 1;
+        if for_thread {
+            self.wake_from(state);
+        }
+    }
+
+    /// Has the lane's thread look, now or when it is done with its turn.
+    pub(crate) fn wake(&self) {
+        self.wake_from(self.lock());
+    }
+
+    fn wake_from(&self, mut state: MutexGuard<'_, State>) {
+        if std::mem::replace(&mut state.for_thread, true) {
+            return;
+        }
         let waker = state.waker.take();
         drop(state);
-        if first {
-            self.filled.notify_one();
-        }
+        self.filled.notify_one();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -91,12 +129,24 @@ impl Queue {
         let mut state = self.lock();
         std::mem::swap(&mut state.commands, commands);
         state.bytes = 0;
+        state.for_thread = false;
     }
 
-    /// Waits until something is queued, or for so long.
+    /// The same when nothing in it is for the lane's thread. False, and nothing moved, otherwise.
+    pub(crate) fn drain_quick(&self, commands: &mut Vec<Command>) -> bool {
+        let mut state = self.lock();
+        if state.for_thread || state.bytes > lent::BYTES_MAX {
+            return false;
+        }
+        std::mem::swap(&mut state.commands, commands);
+        state.bytes = 0;
+        true
+    }
+
+    /// Waits until something is there for the lane's thread, or for so long.
     pub(crate) fn wait(&self, at_most: Option<Duration>) {
         let state = self.lock();
-        let empty = |state: &mut State| state.commands.is_empty() && !state.stopped;
+        let empty = |state: &mut State| !state.for_thread && !state.stopped;
         match at_most {
             None => drop(self.filled.wait_while(state, empty)),
             Some(at_most) => drop(self.filled.wait_timeout_while(state, at_most, empty)),
@@ -106,7 +156,7 @@ impl Queue {
     /// As [`wait`](Self::wait), for a driver that is no thread.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if !state.commands.is_empty() || state.stopped {
+        if state.for_thread || state.stopped {
             return Poll::Ready(());
         }
         state.waker = Some(cx.waker().clone());

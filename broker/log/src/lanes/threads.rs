@@ -11,6 +11,7 @@ use tracing::warn;
 use super::background::{Job, Urgency};
 use super::command::{Command, Refusal};
 use super::core::OnFatal;
+use super::lent::Seat;
 use super::queue::Queue;
 use super::{LaneCore, LanesConfig, OpenPartition, Opened};
 use crate::clean::Cleaner;
@@ -48,11 +49,10 @@ impl Lanes {
         let (mut lanes, cores) = Self::without_threads(&config, clock, on_fatal);
         let background = Background::start(&config, &lanes.dirs, &lanes.on_fatal)?;
         for (number, core) in cores.into_iter().enumerate() {
-            let jobs = background.sender();
-            let on_fatal = Arc::clone(&lanes.on_fatal);
+            let seat = Seat::new(core, background.sender(), Arc::clone(&lanes.on_fatal));
             let thread = Builder::new()
                 .name(format!("lane-{number}"))
-                .spawn(move || run_lane(core, &jobs, &on_fatal))?;
+                .spawn(move || seat.run())?;
             lanes.lane_threads.push(thread);
         }
         lanes.background = Some(background);
@@ -208,10 +208,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells everybody when a lane's thread panics, which is a defect: without it appends would be queued for nobody.
-struct Watch {
-    queue: Arc<Queue>,
-    on_fatal: OnFatal,
+/// Tells everybody when a thread panics that has a lane, which is a defect: without it appends would be queued for nobody.
+pub(super) struct Watch {
+    pub(super) queue: Arc<Queue>,
+    pub(super) on_fatal: OnFatal,
 }
 
 impl Drop for Watch {
@@ -234,30 +234,16 @@ impl Drop for Watch {
     }
 }
 
-fn run_lane(mut core: LaneCore, jobs: &JobSender, on_fatal: &OnFatal) {
-    let _watch = Watch {
-        queue: Arc::clone(core.queue()),
-        on_fatal: Arc::clone(on_fatal),
-    };
-    while !core.is_finished() && !core.is_abandoned() {
-        core.queue()
-            .wait(core.wake_in_ms().map(Duration::from_millis));
-        for job in core.turn() {
-            jobs.send(job);
-        }
-    }
-}
-
 /// Sends jobs to the thread they belong on.
 #[derive(Clone)]
-struct JobSender {
+pub(super) struct JobSender {
     deadline: Sender<Job>,
     cleaning: Sender<Job>,
     other: Sender<Job>,
 }
 
 impl JobSender {
-    fn send(&self, job: Job) {
+    pub(super) fn send(&self, job: Job) {
         let sender = match job.urgency {
             Urgency::Deadline => &self.deadline,
             Urgency::Hours => &self.cleaning,

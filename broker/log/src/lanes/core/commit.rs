@@ -69,6 +69,15 @@ impl LaneCore {
         }
     }
 
+    /// Whether something was written whose promise wants a sync.
+    pub(in crate::lanes) fn owes_sync(&self) -> bool {
+        let mut touched = self.touched.iter();
+        touched.any(|slot| {
+            let partition = self.partitions.get(slot);
+            partition.is_some_and(|partition| partition.foreground_sync().is_some())
+        })
+    }
+
     /// Syncs what was written by partitions that promise it, then tells.
     pub(super) fn sync_all(&mut self) {
         if self.failed {
