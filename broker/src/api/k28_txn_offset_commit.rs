@@ -27,6 +27,8 @@ use crate::transactions::Vouch;
 
 /// The first version of clients that speak version 2 of transactions.
 const V2_FROM: i16 = 5;
+/// The first version of clients that are told that a group is not there, rather than that its generation is another.
+const TELLS_MISSING_GROUP_FROM: i16 = 6;
 /// The first version of clients that know what to do about a transaction that can only be aborted.
 const ABORTABLE_FROM: i16 = 4;
 
@@ -52,7 +54,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         instance: view.group_instance_id.map(Into::into),
         generation: Generation(view.generation_id_or_member_epoch),
         retention_ms: None,
-        tells_missing_group: false,
+        tells_missing_group: request.version >= TELLS_MISSING_GROUP_FROM,
         topics,
     };
     let asked = Asked {

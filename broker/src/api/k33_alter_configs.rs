@@ -10,7 +10,7 @@ use weir_wire::messages::alter_configs_request::AlterConfigsResourceView;
 use weir_wire::messages::alter_configs_response::AlterConfigsResourceResponse;
 use weir_wire::messages::{AlterConfigsRequestView, AlterConfigsResponse};
 
-use super::k44_incremental_alter_configs::{Change, alter, resource_of};
+use super::k44_incremental_alter_configs::{Change, alter, resource_of, value_of};
 use super::{Answer, Refused, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
@@ -74,16 +74,13 @@ fn replace(
         change: ConfigChange::Delete,
     });
     let set = resource.configs.iter().map(|config| {
-        let change = config.value.map_or(ConfigChange::Delete, |value| {
-            ConfigChange::Set(value.to_owned())
-        });
-        ConfigOp {
+        Ok(ConfigOp {
             key: config.name.to_owned(),
-            change,
-        }
+            change: ConfigChange::Set(value_of(config.name, config.value)?),
+        })
     });
     Ok(ConfigChanges {
-        ops: set.chain(unset).collect(),
+        ops: set.chain(unset.map(Ok)).collect::<Result<_, ApiError>>()?,
         resource: target,
     })
 }

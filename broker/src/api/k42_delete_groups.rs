@@ -34,7 +34,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             results.push(DeletableGroupResult {
                 group_id,
                 error_code,
-                ..DeletableGroupResult::default()
+                error_message: answer.err().map(|error| error.to_string()),
             });
         }
         responder.reply(&DeleteGroupsResponse {

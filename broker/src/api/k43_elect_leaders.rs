@@ -18,21 +18,22 @@ const UNCLEAN: i8 = 1;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ElectLeadersRequestView<'_> = request.decode()?;
-    let election = match view.election_type {
-        _ if request.version == 0 => Election::Preferred,
-        PREFERRED => Election::Preferred,
-        UNCLEAN => Election::Unclean,
-        other => {
-            let message = format!("election type {other}; allowed: 0 (preferred), 1 (unclean)");
-            return request.answer(&failed(ApiError::new(ErrorCode::InvalidRequest, message)));
-        }
-    };
     let asked: Option<Vec<(String, Vec<i32>)>> = view.topic_partitions.map(|topics| {
         let topics = topics.iter();
         topics
             .map(|topic| (topic.topic.to_owned(), topic.partitions.iter().collect()))
             .collect()
     });
+    let election = match view.election_type {
+        _ if request.version == 0 => Election::Preferred,
+        PREFERRED => Election::Preferred,
+        UNCLEAN => Election::Unclean,
+        other => {
+            let message = format!("election type {other}; allowed: 0 (preferred), 1 (unclean)");
+            let error = ApiError::new(ErrorCode::InvalidRequest, message);
+            return request.answer(&failed(asked, &error));
+        }
+    };
     let (responder, broker) = (request.responder(), Arc::clone(broker));
     Ok(Answer::later(async move {
         let partitions = asked.as_ref().map(|topics| {
@@ -50,16 +51,28 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 replica_election_results: by_topic(asked, results),
                 ..ElectLeadersResponse::default()
             },
-            Ok(_) => failed(ErrorCode::UnknownServerError.into()),
-            Err(error) => failed(error.into()),
+            Ok(_) => failed(asked, &ErrorCode::UnknownServerError.into()),
+            Err(error) => failed(asked, &error.into()),
         };
         responder.reply(&response)
     }))
 }
 
-fn failed(error: ApiError) -> ElectLeadersResponse {
+/// None of it was done: each partition that was named is told why, as clients look there.
+fn failed(asked: Option<Vec<(String, Vec<i32>)>>, error: &ApiError) -> ElectLeadersResponse {
+    let refused = |partition_id| PartitionResult {
+        partition_id,
+        error_code: error.code.code(),
+        error_message: error.clone().message(),
+    };
+    let topics = asked.into_iter().flatten();
+    let results = topics.map(|(topic, indexes)| ReplicaElectionResult {
+        topic,
+        partition_result: indexes.into_iter().map(refused).collect(),
+    });
     ElectLeadersResponse {
         error_code: error.code.code(),
+        replica_election_results: results.collect(),
         ..ElectLeadersResponse::default()
     }
 }

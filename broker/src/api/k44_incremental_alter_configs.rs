@@ -124,6 +124,14 @@ pub(super) fn resource_of(kind: i8, name: &str) -> Result<ConfigResource, ApiErr
     }
 }
 
+/// A value that has to be there.
+pub(super) fn value_of(name: &str, value: Option<&str>) -> Result<String, ApiError> {
+    value.map(str::to_owned).ok_or_else(|| {
+        let message = format!("Null value not supported for : {name}");
+        ApiError::new(ErrorCode::InvalidRequest, message)
+    })
+}
+
 fn changes(resource: &AlterConfigsResourceView<'_>) -> Result<ConfigChanges, ApiError> {
     let target = resource_of(resource.resource_type, resource.resource_name)?;
     let ops = resource
@@ -138,13 +146,7 @@ fn changes(resource: &AlterConfigsResourceView<'_>) -> Result<ConfigChanges, Api
 }
 
 fn op(config: AlterableConfigView<'_>) -> Result<ConfigOp, ApiError> {
-    let value = || {
-        let message = format!("Null value not supported for : {}", config.name);
-        config
-            .value
-            .map(str::to_owned)
-            .ok_or_else(|| ApiError::new(ErrorCode::InvalidRequest, message))
-    };
+    let value = || value_of(config.name, config.value);
     let change = match config.config_operation {
         0 => ConfigChange::Set(value()?),
         1 => ConfigChange::Delete,

@@ -27,9 +27,23 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                     .all(|partition| partition.partition_index == 0)
         });
     if !is_metadata {
-        return request.answer(&DescribeQuorumResponse {
+        let refused = |partition_index| PartitionData {
+            partition_index,
             error_code: ErrorCode::UnknownTopicOrPartition.code(),
             error_message: Some(format!("only partition 0 of {METADATA} has a quorum")),
+            ..PartitionData::default()
+        };
+        let topics = view.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter();
+            TopicData {
+                topic_name: topic.topic_name.to_owned(),
+                partitions: partitions
+                    .map(|partition| refused(partition.partition_index))
+                    .collect(),
+            }
+        });
+        return request.answer(&DescribeQuorumResponse {
+            topics: topics.collect(),
             ..DescribeQuorumResponse::default()
         });
     }

@@ -29,7 +29,10 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         for index in topic.partition_indexes.iter() {
             let led = match &found {
                 Ok(topic) => leaders::led(broker, topic, index, -1),
-                Err(code) => Err(NotLed::from(*code)),
+                Err(code) => {
+                    let message = format!("there is no topic {:?}", topic.name);
+                    Err(NotLed::from(ApiError::new(*code, message)))
+                }
             };
             partitions.push(match led {
                 Ok(led) => {

@@ -37,7 +37,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         }
     }
     let asked = broker.transactions.list(&ListRequest {
-        only_unseen: states.is_empty() && view.state_filters.iter().len() > unknown.len(),
+        only_unseen: states.is_empty() && view.state_filters.iter().len() > 0,
         states,
         producers: view.producer_id_filters.iter().map(ProducerId).collect(),
         longer_than_ms: Some(view.duration_filter).filter(|ms| *ms >= 0),

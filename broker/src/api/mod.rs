@@ -176,7 +176,7 @@ pub static APIS: &[Api] = &[
     api(ApiKey::AlterReplicaLogDirs,     1,  2, Client, k34_alter_replica_log_dirs::handle),
     api(ApiKey::DescribeLogDirs,         1,  5, Client, k35_describe_log_dirs::handle),
     api(ApiKey::CreatePartitions,        0,  3, Client, k37_create_partitions::handle),
-    api(ApiKey::DeleteGroups,            0,  2, Client, k42_delete_groups::handle),
+    api(ApiKey::DeleteGroups,            0,  3, Client, k42_delete_groups::handle),
     api(ApiKey::ElectLeaders,            0,  2, Client, k43_elect_leaders::handle),
     api(ApiKey::IncrementalAlterConfigs, 0,  1, Client, k44_incremental_alter_configs::handle),
     api(ApiKey::AlterPartitionReassignments, 0,  1, Client, k45_alter_partition_reassignments::handle),
