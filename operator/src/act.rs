@@ -7,6 +7,8 @@ mod brokers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[cfg(test)]
+pub(crate) use brokers::lost;
 pub use brokers::on_brokers;
 
 use crate::admin::{Admin, NewTopic, Outcomes, TopicChange, Unreachable};

@@ -192,9 +192,22 @@ impl Admin {
         &mut self,
         brokers: &[BrokerId],
     ) -> Result<BrokerOutcomes, Unreachable> {
+        self.cordon(brokers, false).await
+    }
+
+    /// Has brokers get no new replicas, or get some again. The answer also says that the controller has agreed on it now, as that of
+    /// [`Admin::drain`] does.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn cordon(
+        &mut self,
+        brokers: &[BrokerId],
+        cordoned: bool,
+    ) -> Result<BrokerOutcomes, Unreachable> {
         let request = proto::CordonRequest {
             brokers: numbers(brokers),
-            cordoned: false,
+            cordoned,
         };
         let answer = self
             .call(request, |mut client, request| async move {
@@ -473,6 +486,11 @@ fn broker_seen(broker: proto::Broker) -> BrokerSeen {
         needed: broker.needed_partitions.map(|partitions| Needed {
             partitions,
             named: broker.needed,
+        }),
+        out_of_sync: broker.out_of_sync,
+        last_copies: broker.last_copies.map(|partitions| Needed {
+            partitions,
+            named: broker.last_copies_named,
         }),
     }
 }

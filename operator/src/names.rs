@@ -27,6 +27,9 @@ pub const TOPIC_FINALIZER: &str = "weir.dev/topic";
 /// On a Topic that is being deleted: let it go now and leave the broker's topic where it is.
 pub const RELEASE_ANNOTATION: &str = "weir.dev/release";
 
+/// On a Cluster: a person's word that a broker's disk is lost for ever, as `BROKER@INCARNATION` (several with commas between them).
+pub const LOST_DISK_ANNOTATION: &str = "weir.dev/lost-disk";
+
 /// On the claim of a broker that has been emptied and is about to go: delete it once the broker is gone (`storage.onScaleDown: Delete`).
 pub const RELEASED_ANNOTATION: &str = "weir.dev/released";
 

@@ -277,6 +277,15 @@ pub fn cluster_sentence(step: &Step) -> String {
         }
         Step::KeepVolume { claim, .. } => format!("keep PersistentVolumeClaim {claim} after all"),
         Step::DeleteVolume { claim, .. } => format!("delete PersistentVolumeClaim {claim}"),
+        Step::ProveLost { broker, .. } => {
+            format!("prove that broker {broker} is away, and that others have what it had")
+        }
+        Step::DeleteLostVolume { broker, claim, why } => format!(
+            "delete PersistentVolumeClaim {claim}, so that broker {broker} gets an empty disk ({why})"
+        ),
+        Step::DeleteLostPod { broker, .. } => {
+            format!("delete the pod of broker {broker}, whose disk is lost")
+        }
         Step::RestartBroker { broker, why } => format!("restart broker {broker} ({why})"),
     }
 }

@@ -87,8 +87,8 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
                     bound: true,
                     requested: cluster.storage.size.clone(),
                     capacity: cluster.storage.size.clone(),
-                    notes: Vec::new(),
-                    released: false,
+                    uid: format!("claim-{broker}"),
+                    ..Claim::default()
                 };
                 (broker, claim)
             })
@@ -115,7 +115,9 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
                         BrokerSeen {
                             alive: true,
                             version: "0.1.0".into(),
+                            incarnation: format!("disk-{broker}"),
                             needed: Some(Needed::default()),
+                            last_copies: Some(Needed::default()),
                             ..BrokerSeen::default()
                         },
                     )
@@ -128,6 +130,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             moving_partitions: 0,
         }),
         disks: BTreeMap::new(),
+        homes: BTreeMap::new(),
         now_s: made_at_s(),
     }
 }

@@ -53,6 +53,61 @@ pub struct Process {
     pub leaving: bool,
 }
 
+/// Where a broker's volume lies, as far as it can be lost with that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Home {
+    /// On no node in particular.
+    Anywhere,
+    /// On one of these nodes and on no other.
+    On {
+        /// As the volume names them (label `kubernetes.io/hostname`).
+        names: Vec<String>,
+        /// What is known of them: of the one that is best off, if there are several.
+        state: NodeState,
+    },
+    /// That could not be read.
+    Unread(String),
+}
+
+/// What Kubernetes knows of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// It is ready.
+    Ready,
+    /// There is a Node object, and the node does not answer or is not ready.
+    Unreachable,
+    /// There is no Node object.
+    Gone,
+}
+
+impl Home {
+    /// What is known of the node.
+    #[must_use]
+    pub fn state(&self) -> Option<NodeState> {
+        match self {
+            Self::On { state, .. } => Some(*state),
+            Self::Anywhere | Self::Unread(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anywhere => f.write_str("its volume lies on no node in particular"),
+            Self::On { names, state } => {
+                let what = match state {
+                    NodeState::Ready => "is ready",
+                    NodeState::Unreachable => "is not ready",
+                    NodeState::Gone => "is gone",
+                };
+                write!(f, "the node of its volume, {}, {what}", names.join(" or "))
+            }
+            Self::Unread(why) => write!(f, "where its volume lies cannot be read ({why})"),
+        }
+    }
+}
+
 /// What one broker that answered said of the cluster. All of it is from one moment, as that broker's metadata has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Look {
@@ -109,9 +164,13 @@ pub struct BrokerSeen {
     /// Partitions that cannot spare it now, though they could once their other replicas have caught up; `None` when the brokers are too old
     /// to say.
     pub needed: Option<Needed>,
+    /// Replicas on it that lack some of what the leader has.
+    pub out_of_sync: u32,
+    /// Partitions of which nobody else has everything that was acknowledged; `None` when the brokers are too old to say.
+    pub last_copies: Option<Needed>,
 }
 
-/// Partitions that would fall below their minimum without a broker.
+/// Partitions that need a broker for something.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needed {
     /// How many.

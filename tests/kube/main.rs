@@ -8,6 +8,7 @@ mod deletion;
 mod flights;
 mod install;
 mod leader;
+mod nodes;
 mod operator;
 mod refusals;
 mod scaling;

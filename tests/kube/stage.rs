@@ -157,11 +157,23 @@ impl Stage {
 
     /// A pod with kcat and confluent-kafka, beside the brokers.
     pub(crate) async fn clients(&self) -> Clients {
-        self.apply(CLIENTS);
-        self.pod_ready("clients", "").await;
+        self.clients_in("clients", CLIENTS).await
+    }
+
+    /// The same in a pod of this name on this node.
+    pub(crate) async fn clients_on(&self, name: &str, node: &str) -> Clients {
+        let pod = CLIENTS
+            .replacen("name: clients", &format!("name: {name}"), 1)
+            .replacen("spec:", &format!("spec:\n  nodeName: {node}"), 1);
+        self.clients_in(name, &pod).await
+    }
+
+    async fn clients_in(&self, name: &str, manifest: &str) -> Clients {
+        self.apply(manifest);
+        self.pod_ready(name, "").await;
         Clients::Pod {
             namespace: self.namespace.clone(),
-            name: "clients".to_owned(),
+            name: name.to_owned(),
         }
     }
 

@@ -9,8 +9,8 @@ use weir_quorum::image::{Image, Topic};
 
 use crate::Broker;
 
-/// How many partitions are named of those that a broker is needed by.
-const NEEDED_NAMED: usize = 3;
+/// How many partitions are named of those that need a broker for something.
+const NAMED: usize = 3;
 
 /// The cluster. What lies on disks is known of the answering broker only, and 0 for the others.
 pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
@@ -18,11 +18,13 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
     let me = broker.metadata.broker_id();
     let space = broker.disk_space().await;
     let mut needed = needed(broker, &image);
+    let mut last = last_copies(&image);
     let brokers = image.brokers().map(|known| {
         let is_me = known.id == me;
         let own = |value: u64| if is_me { value } else { 0 };
         let held = Held::by(&image, known.id);
         let (needed_partitions, needed) = needed.remove(&known.id).unwrap_or_default();
+        let (last_copies, last_copies_named) = last.remove(&known.id).unwrap_or_default();
         proto::Broker {
             id: known.id.0,
             incarnation: known.incarnation.to_string(),
@@ -48,6 +50,8 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             stopping: known.stopping,
             needed_partitions: Some(count(needed_partitions)),
             needed,
+            last_copies: Some(count(last_copies)),
+            last_copies_named,
         }
     });
     proto::DescribeClusterResponse {
@@ -79,8 +83,8 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
 
 /// For each broker, how many partitions would fall below their minimum without it while others of their replicas catch up, and the first of
 /// them. A partition that is whole and has no replica to spare is not among them: waiting would help nobody.
-fn needed(broker: &Broker, image: &Image) -> BTreeMap<BrokerId, (usize, Vec<String>)> {
-    let mut needed: BTreeMap<BrokerId, (usize, Vec<String>)> = BTreeMap::new();
+fn needed(broker: &Broker, image: &Image) -> Partitions {
+    let mut needed = Partitions::new();
     for topic in image.topics() {
         let minimum = in_sync_min(image, broker.metadata.settings(), topic);
         for (index, partition) in topic.partitions.iter().enumerate() {
@@ -89,15 +93,43 @@ fn needed(broker: &Broker, image: &Image) -> BTreeMap<BrokerId, (usize, Vec<Stri
                 continue;
             }
             for id in &partition.isr {
-                let (count, named) = needed.entry(*id).or_default();
-                *count += 1;
-                if named.len() < NEEDED_NAMED {
-                    named.push(format!("{}-{index}", topic.name));
-                }
+                note(&mut needed, *id, topic, index);
             }
         }
     }
     needed
+}
+
+/// For each broker, how many partitions nobody else has everything of that was acknowledged, and the first of them. Who is in sync has, and who
+/// may be elected though it is not (KIP-966). Where there is nobody of that kind, each of those that might have it counts.
+fn last_copies(image: &Image) -> Partitions {
+    let mut last = Partitions::new();
+    for topic in image.topics() {
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let mut whole = partition.isr.iter().chain(&partition.elr);
+            match (whole.next(), whole.next()) {
+                (Some(only), None) => note(&mut last, *only, topic, index),
+                (None, _) => {
+                    for id in &partition.last_known {
+                        note(&mut last, *id, topic, index);
+                    }
+                }
+                (Some(_), Some(_)) => {}
+            }
+        }
+    }
+    last
+}
+
+/// How many partitions each broker has to do with, and the first of them.
+type Partitions = BTreeMap<BrokerId, (usize, Vec<String>)>;
+
+fn note(partitions: &mut Partitions, broker: BrokerId, topic: &Topic, index: usize) {
+    let (count, named) = partitions.entry(broker).or_default();
+    *count += 1;
+    if named.len() < NAMED {
+        named.push(format!("{}-{index}", topic.name));
+    }
 }
 
 /// What a broker holds.

@@ -238,6 +238,20 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
         vec![(Some(0), vec![]); 3],
         "all are whole"
     );
+    let last = async |admin: &mut AdminClient<Channel>| {
+        let described = admin.describe_cluster(proto::DescribeClusterRequest {});
+        let brokers = described.await.unwrap().into_inner().brokers.into_iter();
+        let named = brokers.map(|broker| {
+            assert_eq!(
+                broker.last_copies,
+                u32::try_from(broker.last_copies_named.len()).ok()
+            );
+            broker.last_copies_named
+        });
+        named.collect::<Vec<_>>().concat()
+    };
+    let only = ["one-0".to_owned()];
+    assert_eq!(last(&mut admin).await, only, "one broker has the last copy");
     brokers.pop().unwrap().stop().await;
     // Two of three replicas are the minimum: neither of them can be spared before the third is back.
     let by_both = (Some(1), vec!["three-0".to_owned()]);
@@ -246,6 +260,7 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
         (needed(&mut admin).await == expected).then_some(())
     })
     .await;
+    assert_eq!(last(&mut admin).await, only, "away or not");
     for broker in brokers {
         broker.stop().await;
     }

@@ -24,27 +24,76 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
             Err(error) => Err(error.to_string()),
         },
         Step::ProveEmpty { brokers } => prove_empty(admin, brokers).await,
+        Step::ProveLost {
+            broker,
+            incarnation,
+            cordoned,
+            gives_up,
+        } => {
+            // Is as it was, and is decided anew.
+            let told = admin.cordon(&[*broker], *cordoned).await;
+            let look = look_after(admin, told, "away").await?;
+            lost(&look, *broker, incarnation, *gives_up)
+        }
         Step::GrowVolume { .. }
         | Step::Issue { .. }
         | Step::Apply { .. }
         | Step::RestartBroker { .. }
         | Step::MarkVolume { .. }
         | Step::KeepVolume { .. }
-        | Step::DeleteVolume { .. } => Ok(()),
+        | Step::DeleteVolume { .. }
+        | Step::DeleteLostVolume { .. }
+        | Step::DeleteLostPod { .. } => Ok(()),
     }
 }
 
-/// Asks the controller to drain brokers once more, and looks again: what is seen then is no older than its answer.
+/// Asks the controller to drain brokers once more, and looks again.
 async fn prove_empty(admin: &mut Admin, brokers: &[BrokerId]) -> Result<(), String> {
+    let told = admin.drain(brokers).await;
+    let look = look_after(admin, told, "drained").await?;
+    proven(&look, brokers)
+}
+
+/// Looks again after the controller has agreed to something: what is seen then is no older than its answer.
+async fn look_after<E: std::fmt::Display>(
+    admin: &mut Admin,
+    told: Result<BrokerOutcomes, E>,
+    what: &str,
+) -> Result<Look, String> {
     // One that is not registered holds nothing; whether it is the look says.
-    let unknown = ["BROKER_ID_NOT_REGISTERED"];
-    all_done(admin.drain(brokers).await, "drained", &unknown)?;
+    all_done(told, what, &["BROKER_ID_NOT_REGISTERED"])?;
     let asked = admin.answering().map(str::to_owned);
     let look = admin.look().await.map_err(|error| error.to_string())?;
     if asked.as_deref() != admin.answering() {
         return Err("the broker that was asked is gone; it is asked again".to_owned());
     }
-    proven(&look, brokers)
+    Ok(look)
+}
+
+/// Whether a broker is away with the disk that is lost, and others have what was on it.
+pub(crate) fn lost(
+    look: &Look,
+    broker: BrokerId,
+    incarnation: &str,
+    gives_up: bool,
+) -> Result<(), String> {
+    let Some(seen) = look.brokers.get(&broker) else {
+        return Ok(());
+    };
+    if seen.alive || seen.incarnation != incarnation {
+        return Err(format!("the disk of broker {broker} is kept: it is back"));
+    }
+    let has_nothing_alone = seen
+        .last_copies
+        .as_ref()
+        .is_some_and(|last| last.partitions == 0);
+    if has_nothing_alone || gives_up {
+        Ok(())
+    } else {
+        Err(format!(
+            "the disk of broker {broker} is kept: nobody else has all of what is on it"
+        ))
+    }
 }
 
 fn proven(look: &Look, brokers: &[BrokerId]) -> Result<(), String> {
@@ -72,9 +121,32 @@ fn all_done<E: std::fmt::Display>(
 
 #[cfg(test)]
 mod tests {
-    use super::proven;
+    use super::{lost, proven};
     use crate::testing::{cluster, converged};
     use crate::world::BrokerId;
+
+    #[test]
+    fn a_disk_is_thrown_away_only_when_the_fresh_look_has_its_broker_away_and_others_with_its_data()
+    {
+        let mut look = converged(&cluster()).look.unwrap_or_default();
+        let two = BrokerId(2);
+        let is_lost = |look: &crate::world::Look, gives_up| lost(look, two, "disk-2", gives_up);
+        assert!(is_lost(&look, true).is_err(), "it is alive");
+        if let Some(broker) = look.brokers.get_mut(&two) {
+            broker.alive = false;
+        }
+        assert_eq!(is_lost(&look, false), Ok(()));
+        assert!(lost(&look, two, "older", true).is_err(), "another disk");
+        if let Some(last) = look
+            .brokers
+            .get_mut(&two)
+            .and_then(|broker| broker.last_copies.as_mut())
+        {
+            last.partitions = 1;
+        }
+        assert!(is_lost(&look, false).is_err(), "the last copy");
+        assert_eq!(is_lost(&look, true), Ok(()), "which is given up");
+    }
 
     #[test]
     fn a_broker_is_removed_only_when_the_fresh_look_has_it_drained_empty_and_without_a_vote() {

@@ -1,6 +1,6 @@
 //! What is done for one Cluster in Kubernetes: its volumes first, then its objects, then at most one restart.
 //!
-//! The size comes from [`scale`], volumes from [`volumes`], the restart from [`roll`], differences of objects from [`drift`]. A paused cluster is only looked at.
+//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], differences of objects from [`drift`]. A paused cluster is only looked at.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use weir_tls::{Due, Held};
 
 use crate::decide::gates::Blocked;
 use crate::decide::volumes::{self, Claim};
-use crate::decide::{Plan, certificates, drift, roll, scale};
+use crate::decide::{Plan, certificates, drift, heal, roll, scale};
 use crate::names;
 use crate::objects::{self, BuildError, Child, Existing};
 use crate::validate::Cluster;
-use crate::world::{BrokerId, Disk, Look, Process};
+use crate::world::{BrokerId, Disk, Home, Look, Process};
 
 /// What was observed of one cluster.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -28,6 +28,8 @@ pub struct World {
     pub look: Option<Look>,
     /// What each broker says of its disk; asked only where somebody wants to know.
     pub disks: BTreeMap<BrokerId, Disk>,
+    /// Where the volumes of brokers lie that are not ready.
+    pub homes: BTreeMap<BrokerId, Home>,
     /// When that was, in seconds since 1970: certificates end.
     pub now_s: i64,
 }
@@ -110,6 +112,33 @@ pub enum Step {
         /// The claim.
         claim: String,
     },
+    /// Have the controller confirm that a broker is away, and what others have, now. Nothing after this is done when it does not.
+    ProveLost {
+        /// Which.
+        broker: BrokerId,
+        /// The disk that is lost; empty when it was never registered with one.
+        incarnation: String,
+        /// Whether it is cordoned, which it stays.
+        cordoned: bool,
+        /// What nobody else has is given up.
+        gives_up: bool,
+    },
+    /// Delete the volume of a broker that has lost its disk.
+    DeleteLostVolume {
+        /// Whose.
+        broker: BrokerId,
+        /// The claim.
+        claim: String,
+        /// What proves it, and what goes with it.
+        why: String,
+    },
+    /// Delete the pod of a broker that has lost its disk, so that another is made, with another volume.
+    DeleteLostPod {
+        /// Whose.
+        broker: BrokerId,
+        /// Nobody is there to stop it.
+        at_once: bool,
+    },
     /// Make certificates, and put them where they belong.
     Issue {
         /// Which.
@@ -155,6 +184,16 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         processes: &world.processes,
         look: world.look.as_ref(),
     });
+    let healing = existing.healing.take();
+    let heal = heal::heal(&heal::Case {
+        brokers: scale.brokers,
+        declared: cluster.declared_lost.as_deref(),
+        healing: healing.as_ref(),
+        claims: &world.claims,
+        homes: &world.homes,
+        processes: &world.processes,
+        look: world.look.as_ref(),
+    });
     let released = volumes::release(cluster, existing.replicas, scale.brokers, world);
     // First: a volume that is full may be what keeps the rest from coming about.
     let (steps, growing) =
@@ -164,6 +203,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         blocked: scale.blocked,
     };
     plan.blocked.extend(growing);
+    plan.blocked.extend(heal.blocked);
     plan.blocked.extend(rack_waits(cluster));
     let held = world.certificates(&cluster.key.name);
     let mut children = Vec::new();
@@ -175,6 +215,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     }
     let hash = objects::pod_hash(cluster, existing.image(cluster));
     existing.balanced = Some(scale.balanced);
+    existing.healing = heal.healing;
     children.extend(objects::desired(cluster, scale.brokers, &existing)?);
     let (sets, others): (Vec<Child>, Vec<Child>) = children
         .into_iter()
@@ -186,6 +227,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     plan.steps.extend(scale.before);
     plan.steps
         .extend(sets.into_iter().filter_map(|child| change(world, child)));
+    plan.steps.extend(heal.steps);
     plan.steps.extend(scale.after);
     plan.steps.extend(released.deletions);
     let roll = roll::next(scale.brokers, &hash, &world.processes, world.look.as_ref());

@@ -3,7 +3,7 @@
 //! A gate is a named predicate. The name of the first one that says no becomes the reason of a condition, so names never change
 //! their meaning; the message says what is and what would remove the block.
 
-use crate::decide::{roll, scale, topic, volumes};
+use crate::decide::{heal, roll, scale, topic, volumes};
 
 /// Something wanted that is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub fn first_no<F>(gates: &[Gate<F>], ask: impl Fn(&F) -> Option<String>) -> Opt
 }
 
 type AsksScale = fn(&scale::Case<'_>) -> Option<String>;
+type AsksHeal = fn(&heal::Candidate<'_>) -> Option<String>;
 type AsksRoll = fn(&roll::Case<'_>) -> Option<String>;
 type AsksTopic = fn(&topic::Case<'_>) -> Option<String>;
 
@@ -55,6 +56,26 @@ pub const SCALE: &[Gate<AsksScale>] = &[
     Gate {
         name: "ScaleDownBrokersMissing",
         blocks: scale::some_are_missing,
+    },
+];
+
+/// Giving a broker that is away an empty disk.
+pub const HEAL: &[Gate<AsksHeal>] = &[
+    Gate {
+        name: "LostBrokersNotSeen",
+        blocks: heal::not_seen,
+    },
+    Gate {
+        name: "LostProofMissing",
+        blocks: heal::no_proof,
+    },
+    Gate {
+        name: "LostLastCopy",
+        blocks: heal::last_copy,
+    },
+    Gate {
+        name: "LostOneAtATime",
+        blocks: heal::one_at_a_time,
     },
 ];
 
@@ -82,7 +103,9 @@ pub const ROLL: &[Gate<AsksRoll>] = &[
 pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
     let scale = SCALE.iter().map(|gate| gate.name);
     let roll = ROLL.iter().map(|gate| gate.name);
-    scale.chain(roll).chain([
+    let heal = HEAL.iter().map(|gate| gate.name);
+    scale.chain(roll).chain(heal).chain([
+        heal::HEALING,
         scale::DRAINING,
         scale::SPREAD_WAITS,
         volumes::PENDING,

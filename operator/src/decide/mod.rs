@@ -12,6 +12,7 @@ pub mod config_value;
 pub mod drift;
 pub mod gates;
 pub mod group;
+pub mod heal;
 #[cfg(test)]
 mod properties;
 pub mod roll;

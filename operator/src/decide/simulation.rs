@@ -48,6 +48,12 @@ enum Event {
     Topic(usize, usize),
     /// The brokers can be reached, or not.
     Network(bool),
+    /// A node stops answering, or is there again, or is gone with its disk.
+    NodeDown(u32),
+    NodeUp(u32),
+    NodeGone(u32),
+    /// The person says that the disks are lost of all whose node is not there.
+    Declare,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -65,6 +71,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..=BROKERS_MAX).prop_map(Event::ByHand),
         1 => (1_usize..6, 1_usize..4).prop_map(|(partitions, replicas)| Event::Topic(partitions, replicas)),
         1 => any::<bool>().prop_map(Event::Network),
+        1 => (0..BROKERS_MAX).prop_map(Event::NodeDown),
+        1 => (0..BROKERS_MAX).prop_map(Event::NodeUp),
+        1 => (0..BROKERS_MAX).prop_map(Event::NodeGone),
+        1 => Just(Event::Declare),
     ]
 }
 
@@ -87,6 +97,10 @@ fn happens(world: &mut World, event: &Event) {
         Event::ByHand(replicas) => world.scale_by_hand(*replicas),
         Event::Topic(partitions, replicas) => world.brokers.create(*partitions, *replicas),
         Event::Network(reachable) => world.reachable = *reachable,
+        Event::NodeDown(broker) => world.node_down(*broker),
+        Event::NodeUp(broker) => world.node_up(*broker),
+        Event::NodeGone(broker) => world.node_gone(*broker),
+        Event::Declare => world.declare(),
     }
 }
 
@@ -135,7 +149,16 @@ proptest! {
         }
         world.reachable = true;
         world.want_image(0);
+        // What waits now waits for proof that a disk is lost, or for a person to give up what is on it.
         settle(&mut world);
+        let waits: Vec<&str> = world.plan(0).plan.blocked.iter().map(|blocked| blocked.gate).collect();
+        prop_assert!(!world.someone_is_away() || waits.iter().any(|gate| gates::HEAL.iter().any(|known| known.name == *gate)), "{:?}", waits);
+        world.nodes_up();
+        // Each time one is given up others may have become the last.
+        for _ in 0..BROKERS_MAX {
+            world.declare();
+            settle(&mut world);
+        }
 
         let decision = world.plan(0);
         prop_assert!(decision.plan.steps.is_empty(), "a world at rest plans {:?}", decision.plan.steps);

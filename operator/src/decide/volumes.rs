@@ -38,6 +38,10 @@ pub struct Claim {
     pub notes: Vec<String>,
     /// It is to be deleted once its broker is gone.
     pub released: bool,
+    /// Which of all that had this name.
+    pub uid: String,
+    /// It is being deleted.
+    pub leaving: bool,
 }
 
 /// What becomes of the volumes of brokers that leave.
@@ -226,8 +230,7 @@ mod tests {
                 bound: !capacity.is_empty(),
                 requested: (*requested).into(),
                 capacity: (*capacity).into(),
-                notes: Vec::new(),
-                released: false,
+                ..Claim::default()
             };
             (BrokerId(at), claim)
         };

@@ -17,7 +17,7 @@ use super::observe::{self, Observed};
 use super::queue::Next;
 use crate::act;
 use crate::decide::cluster::{Decision, Step, decide};
-use crate::decide::{certificates, gates, scale, volumes};
+use crate::decide::{certificates, gates, heal, scale, volumes};
 use crate::names;
 use crate::objects;
 use crate::plan;
@@ -180,7 +180,7 @@ fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
     });
     let size = decision.brokers as usize;
     let mut blocked = decision.plan.blocked.iter();
-    let is_moving = blocked.any(|blocked| matches!(blocked.gate, scale::DRAINING | scale::SPREAD_WAITS))
+    let is_moving = blocked.any(|blocked| matches!(blocked.gate, heal::HEALING | scale::DRAINING | scale::SPREAD_WAITS))
         || world.look.as_ref().is_some_and(|look| look.rebalancing)
         // One that has been removed is about to be forgotten.
         || world.look.as_ref().is_some_and(|look| look.brokers.len() > size);
@@ -266,12 +266,17 @@ async fn act(
             | Step::Drain { .. }
             | Step::Rebalance { .. }
             | Step::ProveEmpty { .. }
+            | Step::ProveLost { .. }
             | Step::Unregister { .. } => {
                 let sentence = plan::cluster_sentence(step);
                 ask_brokers(context, key, observed, step).await?;
                 tracing::info!(cluster = %key, step = sentence, "asked of the brokers");
+                let action = match step {
+                    Step::ProveLost { .. } => "Heal",
+                    _ => "Scale",
+                };
                 context
-                    .tell(&about, EventType::Normal, "Scale", scaling(step), sentence)
+                    .tell(&about, EventType::Normal, action, asked(step), sentence)
                     .await;
             }
             Step::MarkVolume { claim, .. } | Step::KeepVolume { claim, .. } => {
@@ -298,6 +303,30 @@ async fn act(
                 context
                     .tell(&about, EventType::Normal, "Scale", "DeletedVolume", note)
                     .await;
+            }
+            Step::DeleteLostVolume { broker, claim, why } => {
+                let uid = observed.claim_uids.get(broker).cloned();
+                delete_volume(context, key, claim, uid)
+                    .await
+                    .map_err(|error| {
+                        format!("PersistentVolumeClaim {claim} could not be deleted: {error}")
+                    })?;
+                tracing::warn!(cluster = %key, %broker, claim, why, "deleted the volume of a broker that has lost its disk");
+                let note = format!(
+                    "broker {broker} gets an empty disk in place of PersistentVolumeClaim {claim}: {why}"
+                );
+                context
+                    .tell(&about, EventType::Warning, "Heal", "DiskLost", note)
+                    .await;
+            }
+            Step::DeleteLostPod { broker, at_once } => {
+                let grace_period_seconds = at_once.then_some(0);
+                delete_pod(context, key, observed, *broker, grace_period_seconds)
+                    .await
+                    .map_err(|error| {
+                        format!("the pod of broker {broker} could not be deleted: {error}")
+                    })?;
+                tracing::info!(cluster = %key, %broker, "deleted the pod of a broker that has lost its disk");
             }
             Step::Issue { due } => {
                 let names = plan::names_of(due);
@@ -340,7 +369,7 @@ async fn act(
                 }
             }
             Step::RestartBroker { broker, why } => {
-                restart(context, key, observed, *broker)
+                delete_pod(context, key, observed, *broker, None)
                     .await
                     .map_err(|error| format!("broker {broker} could not be restarted: {error}"))?;
                 tracing::info!(cluster = %key, %broker, why, "restarting");
@@ -360,12 +389,13 @@ async fn act(
 }
 
 /// What was asked of the brokers, as an event's reason.
-fn scaling(step: &Step) -> &'static str {
+fn asked(step: &Step) -> &'static str {
     match step {
         Step::CancelDrain { .. } => "DrainCancelled",
         Step::Drain { .. } => "Draining",
         Step::Rebalance { .. } => "Rebalancing",
         Step::ProveEmpty { .. } => "ProvenEmpty",
+        Step::ProveLost { .. } => "ProvenLost",
         _ => "Unregistered",
     }
 }
@@ -425,11 +455,12 @@ async fn issue(
 }
 
 /// Deletes the very pod that was observed, if this process still leads.
-async fn restart(
+async fn delete_pod(
     context: &Context,
     key: &Key,
     observed: &Observed,
     broker: BrokerId,
+    grace_period_seconds: Option<u32>,
 ) -> Result<(), String> {
     let uid = observed.pods.get(&broker).and_then(ResourceExt::uid);
     context
@@ -443,6 +474,7 @@ async fn restart(
             uid,
             resource_version: None,
         }),
+        grace_period_seconds,
         ..DeleteParams::default()
     };
     match pods

@@ -10,6 +10,7 @@ mod apply;
 mod clusters;
 mod context;
 mod groups;
+mod homes;
 mod http;
 mod lease;
 pub(crate) mod metrics;

@@ -12,6 +12,7 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 use weir_tls::Role;
 
+use super::homes;
 use crate::admin::Way;
 use crate::decide::cluster::World;
 use crate::decide::volumes::Claim;
@@ -53,6 +54,7 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         }
     }
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &key.namespace);
+    let mut volumes: BTreeMap<BrokerId, String> = BTreeMap::new();
     for claim in claims
         .list(&ListParams::default().labels(&names::selector_string(&key.name)))
         .await?
@@ -65,6 +67,10 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         if let Some(broker) = broker {
             if let Some(uid) = claim.uid() {
                 observed.claim_uids.insert(broker, uid);
+            }
+            let spec = claim.spec.as_ref();
+            if let Some(volume) = spec.and_then(|spec| spec.volume_name.clone()) {
+                volumes.insert(broker, volume);
             }
             observed.world.claims.insert(broker, volume(name, claim));
         }
@@ -92,6 +98,12 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         observed.world.processes.insert(broker, process(&pod));
         observed.pods.insert(broker, pod);
     }
+    // Of the others it does not matter.
+    volumes.retain(|broker, _| {
+        let process = observed.world.processes.get(broker);
+        process.is_none_or(|process| !process.ready)
+    });
+    observed.world.homes = homes::of(client, volumes).await;
     observed.way = Way {
         addresses: addresses(key, &observed.pods),
         credentials: observed.world.certificates(&key.name).pems(Role::Operator),
@@ -153,6 +165,8 @@ fn volume(name: String, claim: PersistentVolumeClaim) -> Claim {
         let amount = amounts.and_then(|mut amounts| amounts.remove("storage"));
         amount.map(|amount| amount.0).unwrap_or_default()
     };
+    let uid = claim.uid().unwrap_or_default();
+    let leaving = claim.metadata.deletion_timestamp.is_some();
     let released = claim.annotations().contains_key(names::RELEASED_ANNOTATION);
     let resources = claim.spec.and_then(|spec| spec.resources);
     let status = claim.status.unwrap_or_default();
@@ -167,6 +181,8 @@ fn volume(name: String, claim: PersistentVolumeClaim) -> Claim {
         notes: notes.collect(),
         capacity: storage(status.capacity),
         released,
+        uid,
+        leaving,
     }
 }
 

@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use super::{config_map, metadata, pod_hash};
 use crate::broker_config::{DATA_DIR, TLS_DIR};
+use crate::decide::heal::Healing;
 use crate::names;
 use crate::validate::{Cluster, Image};
 
@@ -46,6 +47,9 @@ const DEFAULT_IMAGE_ANNOTATION: &str = "weir.dev/default-image";
 /// The number of brokers that replicas were last asked to be spread over.
 const BALANCED_ANNOTATION: &str = "weir.dev/balanced";
 
+/// The broker whose lost disk is being replaced, and which volume that was.
+const HEALING_ANNOTATION: &str = "weir.dev/healing";
+
 /// What there is already and has to stay.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Existing {
@@ -53,6 +57,8 @@ pub struct Existing {
     pub replicas: Option<u32>,
     /// The number of brokers that replicas were last asked to be spread over.
     pub balanced: Option<u32>,
+    /// The broker whose lost disk is being replaced.
+    pub healing: Option<Healing>,
     default_image: Option<String>,
     claims: Option<Vec<PersistentVolumeClaim>>,
 }
@@ -71,6 +77,7 @@ impl Existing {
         };
         let default_image = annotation(DEFAULT_IMAGE_ANNOTATION);
         let balanced = annotation(BALANCED_ANNOTATION).and_then(|number| number.parse().ok());
+        let healing = annotation(HEALING_ANNOTATION).and_then(|text| Healing::parse(&text));
         let spec = set.spec.unwrap_or_default();
         let mut claims = spec.volume_claim_templates;
         for claim in claims.iter_mut().flatten() {
@@ -81,6 +88,7 @@ impl Existing {
                 .replicas
                 .and_then(|replicas| u32::try_from(replicas).ok()),
             balanced,
+            healing,
             default_image,
             claims,
         }
@@ -102,6 +110,9 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
     let mut meta = metadata::named(cluster, names::brokers(name));
     let balanced = existing.balanced.unwrap_or(brokers);
     let mut annotations = BTreeMap::from([(BALANCED_ANNOTATION.to_owned(), balanced.to_string())]);
+    if let Some(healing) = &existing.healing {
+        annotations.insert(HEALING_ANNOTATION.to_owned(), healing.to_string());
+    }
     if matches!(cluster.image, Image::Default(_)) {
         annotations.insert(DEFAULT_IMAGE_ANNOTATION.to_owned(), image.to_owned());
     }

@@ -6,7 +6,7 @@ use weir_crds::{BlockedStep, BrokersSummary, ClusterStatus, PlanSummary, Planned
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
-use crate::decide::{gates, scale, volumes};
+use crate::decide::{gates, heal, scale, volumes};
 use crate::names;
 use crate::plan;
 use crate::validate::{Cluster, Invalid};
@@ -18,8 +18,9 @@ const LISTED_MAX: usize = 32;
 const LISTED_MESSAGE_MAX: usize = 1024;
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 6] = [
+const NEEDS_A_PERSON: [&str; 7] = [
     "CertificatesUnusable",
+    "LostLastCopy",
     "ScaleDownFeatureLevel",
     "ScaleDownReplicationFactor",
     volumes::PENDING,
@@ -28,10 +29,25 @@ const NEEDS_A_PERSON: [&str; 6] = [
 ];
 
 /// Gates of something that goes on by itself, none of which holds a restart.
-const UNDER_WAY: [&str; 3] = [volumes::RESIZING, scale::DRAINING, scale::SPREAD_WAITS];
+const UNDER_WAY: [&str; 4] = [
+    heal::HEALING,
+    volumes::RESIZING,
+    scale::DRAINING,
+    scale::SPREAD_WAITS,
+];
 
 /// Conditions of their own, each with the gates that make it true.
-const OF_GATES: [(&str, &[&str]); 3] = [
+const OF_GATES: [(&str, &[&str]); 4] = [
+    (
+        "BrokerLost",
+        &[
+            "LostLastCopy",
+            "LostProofMissing",
+            "LostBrokersNotSeen",
+            "LostOneAtATime",
+            heal::HEALING,
+        ],
+    ),
     (
         "ScaleDownBlocked",
         &[
@@ -394,6 +410,15 @@ fn planned(step: &Step) -> PlannedStep {
         Step::MarkVolume { claim, .. } => volume("MarkVolume", claim),
         Step::KeepVolume { claim, .. } => volume("KeepVolume", claim),
         Step::DeleteVolume { claim, .. } => volume("DeleteVolume", claim),
+        Step::ProveLost { broker, .. } => ("ProveLost", format!("broker {broker}"), String::new()),
+        Step::DeleteLostVolume { claim, why, .. } => (
+            "DeleteLostVolume",
+            format!("PersistentVolumeClaim {claim}"),
+            why.clone(),
+        ),
+        Step::DeleteLostPod { broker, .. } => {
+            ("DeleteLostPod", format!("broker {broker}"), String::new())
+        }
     };
     PlannedStep {
         action: action.to_owned(),
@@ -413,6 +438,8 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
     let step = match blocked.gate {
         gate if gate.starts_with("ScaleDown") => "remove brokers",
         scale::DRAINING => "remove brokers",
+        gate if gate.starts_with("Lost") => "replace lost disks",
+        heal::HEALING => "replace lost disks",
         scale::SPREAD_WAITS => "spread replicas",
         volumes::PENDING | volumes::RESIZING | volumes::AT_MAXIMUM => "resize volumes",
         "RackNotSupported" => "place replicas by rack",

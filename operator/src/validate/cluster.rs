@@ -86,6 +86,8 @@ pub struct Cluster {
     pub rack: Option<String>,
     /// The cluster id that was seen before (`status.clusterId`): no broker may form another cluster from an empty disk.
     pub cluster_id: Option<String>,
+    /// A person's word on which disks are lost (`weir.dev/lost-disk`), as it was written.
+    pub declared_lost: Option<String>,
 }
 
 impl Cluster {
@@ -136,6 +138,10 @@ impl Cluster {
                 .status
                 .as_ref()
                 .and_then(|status| status.cluster_id.clone()),
+            declared_lost: resource
+                .annotations()
+                .get(names::LOST_DISK_ANNOTATION)
+                .cloned(),
             key,
         })
     }

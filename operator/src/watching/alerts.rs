@@ -200,6 +200,14 @@ pub const OPERATOR: &[Alert] = &[
         "Cluster {{ $labels.namespace }}/{{ $labels.cluster }} is to have fewer brokers, and {{ $labels.gate }} says no. Nothing was removed.",
     ),
     alert(
+        "WeirBrokerLost",
+        Warning,
+        "15m",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"Lost.*\"}) == 1",
+        "A broker of {{ $labels.cluster }} may have lost its disk",
+        "A broker of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} has been away with the node of its volume for 15 minutes, and {{ $labels.gate }} holds its getting an empty disk. Its partitions have a replica less.",
+    ),
+    alert(
         "WeirRollBlocked",
         Warning,
         "30m",

@@ -376,6 +376,24 @@ pub const CASES: &[Case] = &[
         value: "1",
     },
     Case {
+        alert: "WeirBrokerLost",
+        wrong: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="LostProofMissing"}"#,
+            "1x40",
+        )],
+        well: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="Healing"}"#,
+            "1x40",
+        )],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("gate", "LostProofMissing"),
+        ],
+        value: "1",
+    },
+    Case {
         alert: "WeirRollBlocked",
         wrong: &[(
             r#"weir_operator_blocked{namespace="market",cluster="shop",gate="QuorumAtRisk"}"#,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# node.sh prepare N... | up N | kill N | cut N | mend N | exec N COMMAND... | load IMAGE.tar...
+# node.sh prepare N... | up N | kill N | wipe N | cut N | mend N | exec N COMMAND... | load IMAGE.tar...
 # A node is one network, mount, PID, UTS and IPC namespace set whose PID 1 is
 # node-init.sh: killing it is a power failure, and "up" again is a reboot.
 . "$(dirname "$0")/lib.sh"
@@ -101,6 +101,7 @@ up)
 kill)
   p=$(outer "$1"); kill -9 "$p"; rm -f "$RUN/pid/node$1"
   while kill -0 "$p" 2>/dev/null; do sleep 0.05; done ;;
+wipe) rm -rf "$RUN/node$1/pv"; mkdir "$RUN/node$1/pv" ;; # its disk is lost: of one that was killed
 cut) incp ip link set node$1 down ;;
 mend) incp ip link set node$1 up ;;
 exec) n=$1; shift; exec nsenter -t "$(inner "$n")" -a "$@" ;;

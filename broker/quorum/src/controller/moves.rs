@@ -31,13 +31,11 @@ const BEGUN_AT_ONCE: usize = 100;
 /// A broker gets no new replicas, or does again; then what was leaving it stays.
 pub(super) fn cordon(view: &View<'_>, request: &Cordon) -> Result<Decision, ControlError> {
     let broker = registered(view.image, request.id)?;
-    let mut records = Vec::new();
-    if broker.cordoned != request.cordoned {
-        records.push(Record::BrokerCordoned(BrokerCordoned {
-            id: request.id,
-            cordoned: request.cordoned,
-        }));
-    }
+    // Also when nothing changes: an answer then tells that the quorum has agreed on it now, as that of a drain does.
+    let mut records = vec![Record::BrokerCordoned(BrokerCordoned {
+        id: request.id,
+        cordoned: request.cordoned,
+    })];
     if broker.draining && !request.cordoned {
         records.push(Record::BrokerDraining(BrokerDraining {
             id: request.id,

@@ -11,6 +11,8 @@ const IN_SYNC_MIN: usize = 2;
 struct Registration {
     alive: bool,
     draining: bool,
+    /// The claim of the disk that it is registered with.
+    disk: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +48,18 @@ pub(super) struct Brokers {
 }
 
 impl Brokers {
-    /// A broker's process serves.
-    pub(super) fn join(&mut self, broker: BrokerId) {
-        self.registered.entry(broker).or_default().alive = true;
+    /// A broker's process serves, on this disk.
+    pub(super) fn join(&mut self, broker: BrokerId, disk: &str) {
+        let registration = self.registered.entry(broker).or_default();
+        let is_new = registration.disk != disk;
+        (registration.alive, registration.disk) = (true, disk.to_owned());
+        for partition in self.partitions.iter_mut().filter(|_| is_new) {
+            partition.in_sync.remove(&broker);
+            // What nobody has any more goes on empty.
+            if partition.in_sync.is_empty() {
+                partition.in_sync.insert(broker);
+            }
+        }
         if self.voters.is_empty() {
             self.voters.insert(broker);
         }
@@ -79,6 +90,38 @@ impl Brokers {
         alive.min().copied().filter(|_| is_majority)
     }
 
+    pub(super) fn is_up(&self, broker: BrokerId) -> bool {
+        self.is_alive(broker)
+    }
+
+    /// The disk that a broker is registered with.
+    pub(super) fn disk(&self, broker: BrokerId) -> Option<&str> {
+        let registration = self.registered.get(&broker)?;
+        Some(&registration.disk)
+    }
+
+    /// Whether the quorum would go on without this broker and those.
+    pub(super) fn can_do_without(&self, broker: BrokerId, gone: &BTreeSet<BrokerId>) -> bool {
+        let missing = |voter: &&BrokerId| **voter == broker || gone.contains(voter);
+        let missing = self.voters.iter().filter(missing).count();
+        (self.voters.len() - missing) * 2 > self.voters.len()
+    }
+
+    /// Partitions that nobody else has all of.
+    pub(super) fn last_copies(&self, broker: BrokerId) -> usize {
+        let only = |partition: &&Partition| {
+            partition.in_sync.len() == 1 && partition.in_sync.contains(&broker)
+        };
+        self.partitions.iter().filter(only).count()
+    }
+
+    pub(super) fn out_of_sync(&self, broker: BrokerId) -> usize {
+        let lacks = |partition: &&Partition| {
+            partition.replicas.contains(&broker) && !partition.in_sync.contains(&broker)
+        };
+        self.partitions.iter().filter(lacks).count()
+    }
+
     fn draining(&self, broker: BrokerId) -> bool {
         self.registered
             .get(&broker)
@@ -106,10 +149,11 @@ impl Brokers {
         self.registered.contains_key(&broker)
     }
 
-    /// A topic, if there are brokers for it.
+    /// A topic, if there are brokers for it, and nobody is away who would be left without a share.
     pub(super) fn create(&mut self, partitions: usize, replicas: usize) {
         let takers = self.takers();
-        if self.controller().is_none() || takers.len() < replicas {
+        let is_away = self.registered.values().any(|broker| !broker.alive);
+        if self.controller().is_none() || takers.len() < replicas || is_away {
             return;
         }
         for _ in 0..partitions {
@@ -336,6 +380,12 @@ impl Brokers {
                 draining: broker.draining,
                 needed: Some(Needed {
                     partitions,
+                    named: Vec::new(),
+                }),
+                incarnation: broker.disk.clone(),
+                out_of_sync: u32::try_from(self.out_of_sync(*id)).unwrap(),
+                last_copies: Some(Needed {
+                    partitions: u32::try_from(self.last_copies(*id)).unwrap(),
                     named: Vec::new(),
                 }),
                 ..BrokerSeen::default()

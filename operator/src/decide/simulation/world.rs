@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::brokers::Brokers;
+use crate::act::lost;
 use crate::decide::cluster::{self, Decision, Step, decide};
 use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects::{self, Existing};
 use crate::testing;
 use crate::validate::{Cluster, Image};
-use crate::world::{BrokerId, Look, Process};
+use crate::world::{BrokerId, Home, Look, NodeState, Process};
 
 /// The image with which no broker starts.
 const BAD: usize = 2;
@@ -33,6 +34,12 @@ pub(super) struct World {
     looks: Vec<Look>,
     /// Brokers that served when the operator took them away, and that are not back.
     taken: BTreeSet<BrokerId>,
+    /// What has become of the node that a broker's volume lies on; each has one of its own.
+    nodes: BTreeMap<BrokerId, NodeState>,
+    /// The broker whose volume was thrown away last, until it has everything again.
+    healing: Option<BrokerId>,
+    /// Claims made so far.
+    made: u32,
 }
 
 impl World {
@@ -53,11 +60,13 @@ impl World {
             pods: seen.processes,
             looks: Vec::new(),
             taken: BTreeSet::new(),
+            nodes: BTreeMap::new(),
+            healing: None,
+            made: 0,
         };
-        world
-            .pods
-            .keys()
-            .for_each(|broker| world.brokers.join(*broker));
+        for (broker, claim) in &world.claims {
+            world.brokers.join(*broker, &claim.uid);
+        }
         while world.brokers.act() {}
         world.looks.push(world.brokers.look());
         world
@@ -81,6 +90,7 @@ impl World {
             processes: self.pods.clone(),
             look: answers.then(|| self.looks[at].clone()),
             disks: BTreeMap::new(),
+            homes: self.homes(),
             now_s: testing::made_at_s(),
         }
     }
@@ -115,6 +125,24 @@ impl World {
                 self.objects.insert(at, child.content.clone());
             }
             Step::RestartBroker { broker, .. } => self.restart(*broker, is_fresh),
+            Step::DeleteLostVolume { broker, .. } => self.throw_away(*broker),
+            Step::ProveLost { .. } if !self.reachable => return Err("unreachable".into()),
+            Step::ProveLost {
+                broker,
+                incarnation,
+                gives_up,
+                ..
+            } => {
+                self.brokers.controller().ok_or("no controller")?;
+                lost(&self.brokers.look(), *broker, incarnation, *gives_up)?;
+            }
+            Step::DeleteLostPod { broker, .. } => {
+                assert!(!self.pods[broker].ready, "broker {broker} serves");
+                assert!(self.claims[broker].leaving, "its volume is not lost");
+                self.pods.remove(broker);
+                // A pod that is made anew has no node before it has a volume, and holds up nothing.
+                self.claims.remove(broker);
+            }
             Step::MarkVolume { broker, .. } => self.claim(*broker).released = true,
             Step::KeepVolume { broker, .. } => self.claim(*broker).released = false,
             Step::DeleteVolume { broker, .. } => {
@@ -141,6 +169,104 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A volume may be thrown away only when it is lost, nobody else's is on its way, and no data goes that a person did not give up.
+    fn throw_away(&mut self, broker: BrokerId) {
+        let disk = self.claims[&broker].uid.clone();
+        let word = format!("{broker}@{disk}");
+        let mut words = self
+            .spec
+            .declared_lost
+            .as_deref()
+            .unwrap_or_default()
+            .split(',');
+        let is_declared = words.any(|one| one == word);
+        let is_gone = self.node(broker) == NodeState::Gone;
+        assert!(is_gone || is_declared, "nothing proves that {word} is lost");
+        assert!(!self.brokers.is_up(broker), "broker {broker} is alive");
+        let had = self.brokers.disk(broker) == Some(disk.as_str());
+        let last = self.brokers.last_copies(broker);
+        assert!(
+            !had || last == 0 || is_declared,
+            "the last copy of {last} partitions"
+        );
+        let others = self.healing.filter(|healing| {
+            let is_up = self.brokers.is_up(*healing);
+            // One that was scaled away is nobody's to wait for.
+            let counts = self.claims.contains_key(healing) && healing.0 < self.size();
+            let is_whole = is_up && (is_declared || self.brokers.out_of_sync(*healing) == 0);
+            *healing != broker && counts && !is_whole
+        });
+        assert_eq!(others, None, "broker {broker} beside another");
+        self.healing = Some(broker);
+        self.claim(broker).leaving = true;
+    }
+
+    fn node(&self, broker: BrokerId) -> NodeState {
+        let state = self.nodes.get(&broker);
+        state.copied().unwrap_or(NodeState::Ready)
+    }
+
+    fn homes(&self) -> BTreeMap<BrokerId, Home> {
+        let is_ready = |broker: &BrokerId| self.pods.get(broker).is_some_and(|pod| pod.ready);
+        let missing = self.claims.keys().filter(|broker| !is_ready(broker));
+        let home = |broker: &BrokerId| {
+            let home = Home::On {
+                names: vec![format!("node-of-{broker}")],
+                state: self.node(*broker),
+            };
+            (*broker, home)
+        };
+        missing.map(home).collect()
+    }
+
+    /// A node stops answering, with the pod on it.
+    pub(super) fn node_down(&mut self, broker: u32) {
+        if self.claims.contains_key(&BrokerId(broker))
+            && self.node(BrokerId(broker)) != NodeState::Gone
+        {
+            self.nodes.insert(BrokerId(broker), NodeState::Unreachable);
+            self.crash(broker);
+        }
+    }
+
+    /// It is there again, with its disk.
+    pub(super) fn node_up(&mut self, broker: u32) {
+        if self.node(BrokerId(broker)) == NodeState::Unreachable {
+            self.nodes.remove(&BrokerId(broker));
+        }
+    }
+
+    /// It is gone with its disk, and its Node object too; not so many at once that nobody could decide anything any more.
+    pub(super) fn node_gone(&mut self, broker: u32) {
+        let broker = BrokerId(broker);
+        let gone = self.nodes.keys().copied().collect();
+        let leaves = self.brokers.can_do_without(broker, &gone);
+        if self.claims.contains_key(&broker) && leaves {
+            self.nodes.insert(broker, NodeState::Gone);
+            self.crash(broker.0);
+        }
+    }
+
+    /// A person says that the disks are lost of all whose node does not answer, and gives up what is on those that are gone.
+    pub(super) fn declare(&mut self) {
+        let words = self.nodes.keys().filter_map(|broker| {
+            let disk = self.brokers.disk(*broker)?;
+            Some(format!("{broker}@{disk}"))
+        });
+        self.spec.declared_lost = Some(words.collect::<Vec<_>>().join(","));
+    }
+
+    /// Whether a broker that there is to be lies on a node that is not there.
+    pub(super) fn someone_is_away(&self) -> bool {
+        let size = self.size();
+        self.nodes.keys().any(|broker| broker.0 < size)
+    }
+
+    /// All nodes that still can come back do.
+    pub(super) fn nodes_up(&mut self) {
+        self.nodes.retain(|_, state| *state == NodeState::Gone);
     }
 
     fn claim(&mut self, broker: BrokerId) -> &mut Claim {
@@ -208,14 +334,21 @@ impl World {
                 ready: false,
                 leaving: false,
             });
-            self.claims.entry(broker).or_insert_with(|| Claim {
+            if self.claims.contains_key(&broker) {
+                continue;
+            }
+            self.made += 1;
+            let claim = Claim {
                 name: names::claim("shop", broker),
                 bound: true,
                 requested: "10Gi".into(),
                 capacity: "10Gi".into(),
-                notes: Vec::new(),
-                released: false,
-            });
+                uid: format!("later-{}", self.made),
+                ..Claim::default()
+            };
+            self.claims.insert(broker, claim);
+            // On a node that is there.
+            self.nodes.remove(&broker);
         }
     }
 
@@ -234,13 +367,29 @@ impl World {
 
     /// One pod becomes ready, and those that are leaving are gone.
     pub(super) fn kubelet(&mut self) {
-        self.pods.retain(|_, pod| !pod.leaving);
+        let nodes = &self.nodes;
+        // Nobody answers for a pod whose node does not; one whose Node object is gone Kubernetes removes.
+        self.pods.retain(|broker, pod| {
+            !pod.leaving || nodes.get(broker) == Some(&NodeState::Unreachable)
+        });
+        let pods = &self.pods;
+        self.claims
+            .retain(|broker, claim| !claim.leaving || pods.contains_key(broker));
         let bad = objects::pod_hash(&self.spec, &format!("image-{BAD}"));
-        let starts = |pod: &Process| !pod.ready && pod.hash.as_deref() != Some(bad.as_str());
-        if let Some((broker, pod)) = self.pods.iter_mut().find(|(_, pod)| starts(pod)) {
+        let claims = &self.claims;
+        let starts = |broker: &BrokerId, pod: &Process| {
+            let has_disk = claims.get(broker).is_some_and(|claim| !claim.leaving);
+            let is_good = pod.hash.as_deref() != Some(bad.as_str());
+            !pod.ready && !pod.leaving && is_good && has_disk && !nodes.contains_key(broker)
+        };
+        let next = self
+            .pods
+            .iter_mut()
+            .find(|(broker, pod)| starts(broker, pod));
+        if let Some((broker, pod)) = next {
             pod.ready = true;
             self.taken.remove(broker);
-            self.brokers.join(*broker);
+            self.brokers.join(*broker, &self.claims[broker].uid);
         }
         // What will never start, or has gone for good, is nobody's to wait for.
         let (pods, size) = (&self.pods, self.size());

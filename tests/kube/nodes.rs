@@ -1,0 +1,363 @@
+//! Nodes are killed, cut off, and lost for ever with their disks, while a producer writes and a group reads: clients go on within seconds, nothing
+//! that was acknowledged is lost or doubled, and nobody has to do anything but to say that a node is gone for good.
+//!
+//! It is one story on one cluster, since each part begins where the one before has to have ended: with everything in sync.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use kube::{Api, ResourceExt};
+use weir_crds::Cluster;
+use weir_tests::clients::Clients;
+use weir_tests::load::Load;
+use weir_tests::readers::Readers;
+use weir_tests::{flights, given, log, story, wait};
+
+use crate::stage::{Stage, pod_is_ready};
+use crate::watching::{LIMIT, condition, until, until_replaced};
+
+const PARTITIONS: usize = 12;
+
+/// Messages each second: enough that each partition has some every tenth of a second.
+const RATE: u32 = 300;
+
+/// Messages of each partition that must be acknowledged to say that it goes on: more than are on their way when something happens.
+const MORE: u64 = 20;
+
+/// How long clients may take to go on. They do within seconds; machines differ.
+const SECONDS: Duration = Duration::from_secs(45);
+
+/// How long a node is cut off at least: several times the lease of a leader, and the session after which the others do without it.
+const CUT_OFF: Duration = Duration::from_secs(6);
+
+/// librdkafka's patience: a client is to look elsewhere within seconds.
+const PATIENCE: [&str; 3] = [
+    "socket.timeout.ms=2500",
+    "request.timeout.ms=2500",
+    "socket.connection.setup.timeout.ms=1000",
+];
+
+#[tokio::test]
+async fn nodes_are_killed_cut_off_and_lost_for_ever_under_load_and_nothing_is_lost() {
+    let Some(nodes) = Nodes::of_the_tests() else {
+        println!("  left out: the nodes of this cluster are not ours to kill");
+        return;
+    };
+    let stage = Stage::open("nodes").await;
+    let cluster = stage.cluster("shop", 3).await;
+    for topic in ["flights", "island"] {
+        stage.topic("shop", topic, PARTITIONS as u32).await;
+    }
+    let brokers = cluster.status.and_then(|status| status.brokers);
+    let controller = brokers.and_then(|brokers| brokers.controller);
+    let places = Places::choose(&stage, controller.expect("a controller")).await;
+    let clients = stage.clients_on("clients", &places.home.1).await;
+    let islander = stage.clients_on("islander", &places.third.1).await;
+    let play = Play::begin(stage, clients, nodes);
+
+    play.killed(&places.controller).await;
+    play.cut_off(&places.third, &islander).await;
+    play.lost_for_ever(&places.third).await;
+    play.end().await;
+}
+
+/// A broker's pod, and its node.
+type Place = (String, String);
+
+/// Which broker is where.
+struct Places {
+    /// The one that leads the quorum.
+    controller: Place,
+    /// Where the clients are, and nothing happens.
+    home: Place,
+    third: Place,
+}
+
+impl Places {
+    async fn choose(stage: &Stage, controller: i32) -> Self {
+        let (mut leads, mut others) = (Vec::new(), Vec::new());
+        for pod in stage.brokers("shop").await {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+            let name = pod.name_any();
+            let is_controller = name == format!("shop-broker-{controller}");
+            let place = (name, node.expect("a broker that is ready has a node"));
+            if is_controller {
+                &mut leads
+            } else {
+                &mut others
+            }
+            .push(place);
+        }
+        let nodes: BTreeSet<_> = leads.iter().chain(&others).map(|(_, node)| node).collect();
+        assert_eq!(nodes.len(), 3, "each broker has a node of its own");
+        Self {
+            controller: leads.remove(0),
+            home: others.remove(0),
+            third: others.remove(0),
+        }
+    }
+}
+
+/// Clients at work, and what happens around them.
+struct Play {
+    stage: Stage,
+    nodes: Nodes,
+    clients: Clients,
+    bootstrap: String,
+    load: Load,
+    readers: Readers,
+}
+
+impl Play {
+    fn begin(stage: Stage, clients: Clients, nodes: Nodes) -> Self {
+        let bootstrap = stage.bootstrap("shop");
+        let load = producer(&clients, &bootstrap, "flights");
+        let readers = Readers::start(
+            &clients,
+            &bootstrap,
+            "flights",
+            "readers",
+            2,
+            &["session.timeout.ms=45000"],
+        );
+        load.wait_for(
+            &load.mark(),
+            1,
+            PARTITIONS,
+            LIMIT,
+            "nothing has happened yet",
+        );
+        wait::until("the group reads", LIMIT, || {
+            (readers.owned() == PARTITIONS && readers.seen() > 0).then_some(())
+        });
+        Self {
+            stage,
+            nodes,
+            clients,
+            bootstrap,
+            load,
+            readers,
+        }
+    }
+
+    /// A node loses its power, and comes back after Kubernetes has noticed.
+    async fn killed(&self, (pod, node): &Place) {
+        let began = self.before();
+        self.nodes.tell(&["kill", number(node)]);
+        self.go_on("a node was killed");
+        let silence = self.load.longest_silence();
+        self.pod_not_ready(pod).await;
+        self.nodes.tell(&["up", number(node)]);
+        self.all_is_well(pod).await;
+        say(
+            &format!("{node} killed, with the controller"),
+            silence,
+            began,
+        );
+    }
+
+    /// A node has no network; a producer on it has only the broker there, which leads as far as it knows.
+    async fn cut_off(&self, (pod, node): &Place, islander: &Clients) {
+        let island = producer(islander, &self.bootstrap, "island");
+        island.wait_for(
+            &island.mark(),
+            MORE,
+            PARTITIONS,
+            LIMIT,
+            "the node has its network",
+        );
+        let began = self.before();
+        self.nodes.tell(&["cut", number(node)]);
+        self.go_on("a node was cut off");
+        wait::until("it lasted for long enough", LIMIT, || {
+            (began.elapsed() >= CUT_OFF).then_some(())
+        });
+        self.go_on("a node stayed cut off");
+        let silence = self.load.longest_silence();
+        let meanwhile = island.mark();
+        self.nodes.tell(&["mend", number(node)]);
+        island.wait_for(&meanwhile, MORE, PARTITIONS, LIMIT, "the network is back");
+        self.all_is_well(pod).await;
+        let acknowledged = island.finish();
+        let log = self.clients.read_log(&self.bootstrap, "island");
+        log::holds_acknowledged(&log, &acknowledged);
+        log::holds_in_order(&log);
+        log::holds_each_once(&log, &flights::all(), acknowledged.len());
+        say(&format!("{node} cut off"), silence, began);
+    }
+
+    /// A node goes and takes its disk along. While it might come back nothing is thrown away; when its Node object is gone the broker begins
+    /// with an empty disk elsewhere.
+    async fn lost_for_ever(&self, (pod, node): &Place) {
+        let claims = self.stage.api::<PersistentVolumeClaim>();
+        let name = format!("data-{pod}");
+        let claim = claims.get(&name).await.expect("the broker has a volume");
+        let uid = claim.uid().unwrap_or_default();
+        let before = self.stage.api::<Pod>().get(pod).await.expect("a pod");
+
+        let began = self.before();
+        self.nodes.tell(&["kill", number(node)]);
+        self.go_on("a node was lost");
+        let silence = self.load.longest_silence();
+        let lacks_proof = self.lost("LostProofMissing").await;
+        assert!(
+            lacks_proof.contains(node.as_str()) && lacks_proof.contains("weir.dev/lost-disk="),
+            "{lacks_proof}"
+        );
+        let claim = claims.get(&name).await.expect("the claim is there still");
+        assert_eq!(
+            (claim.uid(), claim.metadata.deletion_timestamp),
+            (Some(uid.clone()), None),
+            "a node that does not answer is no proof"
+        );
+
+        self.nodes.tell(&["wipe", number(node)]);
+        let gone = Instant::now();
+        self.stage.kubectl(&["delete", "node", node]);
+        until_replaced(&claims, &name, &uid).await;
+        self.stage
+            .pod_ready(pod, &before.uid().unwrap_or_default())
+            .await;
+        self.all_is_well(pod).await;
+        println!(
+            "  {:4.1} s from the end of its Node object until everything is on another disk",
+            gone.elapsed().as_secs_f64()
+        );
+        self.lost("AsWanted").await;
+        say(&format!("{node} lost with its disk"), silence, began);
+        self.nodes.tell(&["up", number(node)]);
+        let nodes: Api<Node> = Api::all(self.stage.client.clone());
+        until(&nodes, node, "the node is there anew", |node| {
+            let conditions = node.status.iter().flat_map(|status| &status.conditions);
+            conditions
+                .flatten()
+                .any(|one| one.type_ == "Ready" && one.status == "True")
+        })
+        .await;
+    }
+
+    /// Ends the clients, and holds what they were told against what is there.
+    async fn end(self) {
+        let acknowledged = self.load.finish();
+        let log = self.clients.read_log(&self.bootstrap, "flights");
+        log::holds_acknowledged(&log, &acknowledged);
+        log::holds_in_order(&log);
+        log::holds_each_once(&log, &flights::all(), acknowledged.len());
+        wait::until("the group has read everything", LIMIT, || {
+            (self.readers.seen() >= acknowledged.len()).then_some(())
+        });
+        story::saw_the_log(&self.readers.stop(), &log);
+        println!(
+            "  {} messages acknowledged meanwhile; all are there once, in order, and were read",
+            acknowledged.len()
+        );
+        self.stage.cluster_ready("shop").await;
+        self.stage.close().await;
+    }
+
+    /// What was silent before now does not count.
+    fn before(&self) -> Instant {
+        let _ = self.load.longest_silence();
+        Instant::now()
+    }
+
+    fn go_on(&self, when: &str) {
+        let mark = self.load.mark();
+        self.load.wait_for(&mark, MORE, PARTITIONS, SECONDS, when);
+        let seen = self.readers.seen();
+        wait::until("the group goes on", SECONDS, || {
+            (self.readers.seen() > seen).then_some(())
+        });
+    }
+
+    async fn pod_not_ready(&self, pod: &str) {
+        let pods = self.stage.api::<Pod>();
+        until(&pods, pod, "Kubernetes notices", |pod| !pod_is_ready(pod)).await;
+    }
+
+    /// Waits for a reason of the Cluster's condition `BrokerLost`; returns its message.
+    async fn lost(&self, reason: &str) -> String {
+        let of = |cluster: &Cluster| {
+            let conditions = &cluster.status.as_ref()?.conditions;
+            condition(conditions, "BrokerLost").cloned()
+        };
+        let clusters = self.stage.api::<Cluster>();
+        let cluster = until(&clusters, "shop", reason, |cluster| {
+            of(cluster).is_some_and(|lost| lost.reason == reason)
+        })
+        .await;
+        of(&cluster).map(|lost| lost.message).unwrap_or_default()
+    }
+
+    /// Waits until the broker's pod is ready, all three are alive, and every replica is in sync; clients go on.
+    async fn all_is_well(&self, pod: &str) {
+        self.stage.pod_ready(pod, "").await;
+        let clusters = self.stage.api::<Cluster>();
+        until(&clusters, "shop", "three brokers are alive", |cluster| {
+            let brokers = cluster
+                .status
+                .as_ref()
+                .and_then(|status| status.brokers.as_ref());
+            brokers.is_some_and(|now| (now.alive, now.offline_partitions) == (3, Some(0)))
+        })
+        .await;
+        for topic in ["flights", "island"] {
+            wait::until(&format!("{topic} is in sync"), LIMIT, || {
+                let all = self.clients.describe(&self.bootstrap, topic);
+                (all.len() == PARTITIONS && all.iter().all(|one| one.in_sync == 3)).then_some(())
+            });
+        }
+        self.go_on("all is well");
+    }
+}
+
+fn producer(clients: &Clients, bootstrap: &str, topic: &str) -> Load {
+    let mut script = clients.script("producer.py");
+    script
+        .args([bootstrap, topic, &clients.flights()])
+        .args(PATIENCE);
+    Load::start(topic, script, RATE)
+}
+
+fn say(what: &str, silence: Duration, began: Instant) {
+    println!(
+        "  {what}: a partition was silent for at most {:.1} s; {:.1} s until all is well",
+        silence.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// The number in a node's name.
+fn number(node: &str) -> &str {
+    node.trim_start_matches("node")
+}
+
+/// Nodes that can be killed and cut off: those of `cluster/up.sh`.
+struct Nodes {
+    /// The cluster's name on this machine.
+    cluster: String,
+}
+
+impl Nodes {
+    /// Those of the cluster that `KUBECONFIG` names, if it is one of that kind.
+    fn of_the_tests() -> Option<Self> {
+        let kubeconfig = PathBuf::from(std::env::var_os("KUBECONFIG")?);
+        let folder = kubeconfig.parent()?;
+        let is_ours = folder.join("nodes").exists() && folder.join("pki").exists();
+        let cluster = folder.file_name()?.to_str()?.to_owned();
+        is_ours.then_some(Self { cluster })
+    }
+
+    /// `node.sh WORDS`
+    fn tell(&self, words: &[&str]) {
+        let done = Command::new(given::root().join("tests/kube/cluster/node.sh"))
+            .args(words)
+            .env("NS", &self.cluster)
+            .status()
+            .expect("node.sh runs");
+        assert!(done.success(), "node.sh {}", words.join(" "));
+    }
+}
