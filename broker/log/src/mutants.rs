@@ -37,11 +37,15 @@ pub enum Mutant {
     ShowUndecided = 13,
     /// A transaction's marker that could not be written is not written again.
     MarkOnce = 14,
+    /// What a member of a share group says of its records is acknowledged before it is stored.
+    AcknowledgeUnstored = 15,
+    /// Who leads a share-partition next does not go on where the last has stopped.
+    ForgetShared = 16,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -56,6 +60,8 @@ impl Mutant {
         Self::ElectAnybody,
         Self::ShowUndecided,
         Self::MarkOnce,
+        Self::AcknowledgeUnstored,
+        Self::ForgetShared,
     ];
 
     /// Whether this process has the defect.

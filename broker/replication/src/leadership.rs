@@ -8,6 +8,7 @@
 //! - A replica comes into the set only when it has promised everything below the watermark, and everything that the leader had when
 //!   its epoch began: what an earlier leader acknowledged may lie above the watermark that this one knows of.
 //! - One change is asked for at a time, of the newest state that is known.
+//! - Who says that it takes nothing is not waited for, unless the set would be below its minimum without it: then nothing is won.
 //!
 //! Pure: what is heard goes in, with the time; what is to be done comes out.
 
@@ -16,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_wire::{BrokerId, LeaderEpoch, Offset};
 
 /// Milliseconds of a clock that never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
 /// What a replica has to have done with a batch before it counts as there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
     /// Synced it to its disk.
     Synced,
@@ -29,7 +30,7 @@ pub enum Promise {
 }
 
 /// How far a replica is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ends {
     /// It has everything below.
     pub received: Offset,
@@ -47,7 +48,7 @@ impl Ends {
 }
 
 /// A replica of the metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
     /// The broker.
     pub id: BrokerId,
@@ -58,7 +59,7 @@ pub struct Replica {
 }
 
 /// What the metadata says of the partition in this epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Known {
     /// Counts the partition's states.
     pub partition_epoch: i32,
@@ -73,7 +74,7 @@ pub struct Known {
 }
 
 /// An in-sync set to ask the controller for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Want {
     /// The state that it is to be made to.
     pub partition_epoch: i32,
@@ -93,7 +94,7 @@ pub enum Answer {
 }
 
 /// A replica that is not the leader.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Follower {
     registration: u64,
     /// Not known before it has told, in the registration that it has.
@@ -102,10 +103,12 @@ struct Follower {
     caught_up: Millis,
     /// Where the leader's end was at a time; once the follower has that, it was caught up then.
     mark: (Offset, Millis),
+    /// What it had when it said that it takes no more: until it has more than that.
+    full_at: Option<Offset>,
 }
 
 /// One partition in one epoch of its leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Leadership {
     me: BrokerId,
     epoch: LeaderEpoch,
@@ -194,6 +197,7 @@ impl Leadership {
                     .map(|(_, ends)| *ends),
                 caught_up: now,
                 mark,
+                full_at: None,
             };
             followers.insert(replica.id, same.copied().unwrap_or(fresh));
         }
@@ -244,6 +248,7 @@ impl Leadership {
             return false;
         };
         follower.ends = Some(ends);
+        follower.full_at.take_if(|had| ends.received > *had);
         let (promised, wanted) = (ends.promised(promise), own.promised(promise));
         if promised >= wanted {
             follower.caught_up = now;
@@ -255,19 +260,37 @@ impl Leadership {
         self.advance()
     }
 
+    /// A follower has no room for what comes next, in one of its registrations. True when there may be another set to ask for.
+    pub fn takes_nothing(&mut self, id: BrokerId, registration: u64) -> bool {
+        let Some(follower) = self
+            .followers
+            .get_mut(&id)
+            .filter(|follower| follower.registration == registration)
+        else {
+            return false;
+        };
+        let was_full = follower.full_at.is_some();
+        follower.full_at = follower.ends.map(|ends| ends.received);
+        !was_full && self.known.isr.contains(&id)
+    }
+
     /// The set to ask for, if it should be another; it is taken as asked from here on. `lag_max_ms` is how long a replica may be behind
     /// (`replica.lag.time.max.ms`).
     pub fn want(&mut self, now: Millis, lag_max_ms: u64) -> Option<Want> {
         if self.asked.is_some() {
             return None;
         }
-        let isr: BTreeSet<BrokerId> = self
+        let mut isr: BTreeSet<BrokerId> = self
             .known
             .replicas
             .iter()
             .filter(|replica| self.belongs(replica, now, lag_max_ms))
             .map(|replica| replica.id)
             .collect();
+        let without_full = isr.iter().filter(|id| !self.is_full(**id)).count();
+        if without_full >= self.in_sync_min() {
+            isr.retain(|id| !self.is_full(*id));
+        }
         if isr == self.known.isr {
             return None;
         }
@@ -322,6 +345,16 @@ impl Leadership {
             .min()
     }
 
+    /// How many there must be in sync: no more than there are.
+    fn in_sync_min(&self) -> usize {
+        self.known.in_sync_min.min(self.known.replicas.len())
+    }
+
+    fn is_full(&self, id: BrokerId) -> bool {
+        let follower = self.followers.get(&id);
+        follower.is_some_and(|follower| follower.full_at.is_some())
+    }
+
     fn belongs(&self, replica: &Replica, now: Millis, lag_max_ms: u64) -> bool {
         if replica.id == self.me {
             return true;
@@ -338,6 +371,7 @@ impl Leadership {
         // Traps, losing data, 10.
         let needed = self.high_watermark.max(self.began_at);
         replica.may_join
+            && follower.full_at.is_none()
             && follower
                 .ends
                 .is_some_and(|ends| ends.promised(self.known.promise) >= needed)
@@ -345,7 +379,7 @@ impl Leadership {
 
     /// On the way of every acknowledgement: allocates nothing.
     fn advance(&mut self) -> bool {
-        if self.known.isr.len() < self.known.in_sync_min.min(self.known.replicas.len()) {
+        if self.known.isr.len() < self.in_sync_min() {
             return false;
         }
         let asked = self.asked.iter().flat_map(|want| &want.isr);

@@ -343,13 +343,14 @@ fn topics(mut section: Section<'_>) -> Result<TopicDefaults, ConfigError> {
 }
 
 /// What the controller and leaders heed, by Kafka's names, besides topics' own configurations.
-const CLUSTER_CONFIGS: [&str; 9] = [
+const CLUSTER_CONFIGS: [&str; 10] = [
     "auto.leader.rebalance.enable",
     "follower.replication.throttled.rate",
     "leader.imbalance.check.interval.seconds",
     "leader.replication.throttled.rate",
     "offsets.topic.replication.factor",
     "share.coordinator.state.topic.min.isr",
+    "share.coordinator.state.topic.num.partitions",
     "share.coordinator.state.topic.replication.factor",
     "transaction.state.log.min.isr",
     "transaction.state.log.replication.factor",

@@ -588,6 +588,20 @@ impl Replica {
         joins
     }
 
+    /// A follower has no room for what it is sent. True when it may have to leave the in-sync set for that.
+    pub(crate) fn takes_nothing(
+        &self,
+        epoch: LeaderEpoch,
+        follower: BrokerId,
+        registration: u64,
+    ) -> bool {
+        let mut state = self.lock();
+        state.leading_mut(epoch).is_some_and(|leading| {
+            let leadership = &mut leading.leadership;
+            leadership.takes_nothing(follower, registration)
+        })
+    }
+
     /// The in-sync set to ask the controller for, now or again.
     pub(crate) fn want(&self, lag_max_ms: u64) -> Option<(LeaderEpoch, Want)> {
         let now = self.now();

@@ -93,10 +93,39 @@ pub(super) enum ToLeader {
     Refused {
         channel: Channel,
         why: String,
-        /// Only a new epoch will do.
-        for_good: bool,
+        until: Until,
     },
     Pong,
+}
+
+/// For how long a follower cannot be fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// It may be tried again.
+    Later,
+    /// Only a new epoch will do.
+    NextEpoch,
+    /// It has no room for what it is sent: it may be tried again, and nobody should wait for it meanwhile.
+    Room,
+}
+
+impl Until {
+    const fn id(self) -> u8 {
+        match self {
+            Self::Later => 0,
+            Self::NextEpoch => 1,
+            Self::Room => 2,
+        }
+    }
+
+    /// A leader that knows of less takes every other number for the next epoch.
+    const fn of(id: u8) -> Self {
+        match id {
+            0 => Self::Later,
+            2 => Self::Room,
+            _ => Self::NextEpoch,
+        }
+    }
 }
 
 /// Why bytes are no frame.
@@ -269,10 +298,10 @@ impl ToLeader {
             Self::Refused {
                 channel,
                 why,
-                for_good,
+                until,
             } => put(out, 2, 0, |out| {
                 put_channel(out, *channel);
-                out.put_u8(u8::from(*for_good));
+                out.put_u8(until.id());
                 put_text(out, why);
             }),
             Self::Pong => put(out, 3, 0, |_| {}),
@@ -303,7 +332,7 @@ impl ToLeader {
             },
             2 => Self::Refused {
                 channel: channel(body)?,
-                for_good: body.try_get_u8().ok()? != 0,
+                until: Until::of(body.try_get_u8().ok()?),
                 why: text(body)?,
             },
             3 => Self::Pong,
@@ -429,7 +458,17 @@ mod tests {
             ToLeader::Refused {
                 channel,
                 why: "the disk is full".into(),
-                for_good: false,
+                until: Until::Room,
+            },
+            ToLeader::Refused {
+                channel,
+                why: "the epoch is over".into(),
+                until: Until::NextEpoch,
+            },
+            ToLeader::Refused {
+                channel,
+                why: "the epoch is not known here yet".into(),
+                until: Until::Later,
             },
             ToLeader::Pong,
         ]

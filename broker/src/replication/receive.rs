@@ -25,7 +25,7 @@ use weir_wire::BrokerId;
 use weir_wire::batch::batches;
 
 use super::Shared;
-use super::frames::{self, Begin, Channel, ToFollower, ToLeader};
+use super::frames::{self, Begin, Channel, ToFollower, ToLeader, Until};
 use super::read;
 use super::ready::{Mark, Marked, Ready};
 use super::send::PING_EVERY;
@@ -254,7 +254,11 @@ impl Session<'_> {
         self.say_one(&ToLeader::Refused {
             channel,
             why: why.to_string(),
-            for_good: matches!(why, NotFed::Over(_) | NotFed::BelowWatermark { .. }),
+            until: match why {
+                NotFed::Over(_) | NotFed::BelowWatermark { .. } => Until::NextEpoch,
+                NotFed::Append(AppendError::NoSpace { .. }) => Until::Room,
+                _ => Until::Later,
+            },
         });
     }
 

@@ -26,7 +26,7 @@ use weir_wire::Offset;
 use weir_wire::batch::{BatchHeader, filler};
 
 use super::Shared;
-use super::frames::{self, Begin, Channel, Position, ToFollower, ToLeader};
+use super::frames::{self, Begin, Channel, Position, ToFollower, ToLeader, Until};
 use super::links::{Feed, Link};
 use super::read;
 use super::throttle::Throttle;
@@ -348,8 +348,8 @@ impl Session<'_> {
                 ToLeader::Refused {
                     channel,
                     why,
-                    for_good,
-                } => self.refused(channel, &why, for_good),
+                    until,
+                } => self.refused(channel, &why, until),
             }
         }
     }
@@ -361,11 +361,9 @@ impl Session<'_> {
                 return;
             };
             match (begins, sending.stage) {
-                (true, Stage::Asked) => {
-                    sending.stage = Stage::Live(ends.received);
-                    sending.pause = BEGIN_MIN;
-                }
-                (false, Stage::Live(_) | Stage::Reading(_)) => {}
+                (true, Stage::Asked) => sending.stage = Stage::Live(ends.received),
+                // It takes what it is sent: one that only says so, and then has no room, is not tried again at once each time.
+                (false, Stage::Live(_) | Stage::Reading(_)) => sending.pause = BEGIN_MIN,
                 _ => return,
             }
             let feed = Arc::clone(&sending.feed);
@@ -380,21 +378,29 @@ impl Session<'_> {
         }
     }
 
-    fn refused(&self, channel: Channel, why: &str, for_good: bool) {
-        let mut state = self.lock();
-        let Some(sending) = state.open(channel) else {
-            return;
+    fn refused(&self, channel: Channel, why: &str, until: Until) {
+        let feed = {
+            let mut state = self.lock();
+            let Some(sending) = state.open(channel) else {
+                return;
+            };
+            let feed = Arc::clone(&sending.feed);
+            let key = feed.replica.reader().key();
+            if until == Until::NextEpoch {
+                warn!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed");
+                sending.stage = Stage::Over;
+                state.forget_flying(channel.feed);
+            } else {
+                debug!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed yet");
+                state.begin_later(channel.feed);
+            }
+            feed
         };
-        let key = sending.feed.replica.reader().key();
-        if for_good {
-            warn!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed");
-            sending.stage = Stage::Over;
-            state.forget_flying(channel.feed);
-        } else {
-            debug!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed yet");
-            state.begin_later(channel.feed);
-        }
         self.moved.notify_one();
+        let (to, registration) = (self.link.to, self.registration);
+        if until == Until::Room && feed.replica.takes_nothing(feed.epoch, to, registration) {
+            self.shared.in_sync.notify_one();
+        }
     }
 
     /// Sends what there is, for ever.

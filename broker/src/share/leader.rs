@@ -16,6 +16,7 @@ use weir_groups::share::state::{
 };
 use weir_groups::share::{Restored, SharePartition, Ticket, Write, Written};
 use weir_groups::{MonoMs, share};
+use weir_log::mutants::Mutant;
 use weir_wire::{LeaderEpoch, Offset};
 
 use super::persister::Persister;
@@ -162,6 +163,7 @@ impl Leader {
         let outcome = match acked {
             Err(error) => Acknowledged::Now(Err(error)),
             Ok(None) => Acknowledged::Now(Ok(())),
+            Ok(Some(_)) if Mutant::AcknowledgeUnstored.is_active() => Acknowledged::Now(Ok(())),
             Ok(Some(ticket)) => {
                 let (sender, receiver) = oneshot::channel();
                 inner.waiting.entry(ticket).or_default().push(sender);
@@ -245,13 +247,17 @@ impl Leader {
             }
             tokio::time::sleep(PAUSE).await;
         };
-        if restored.start != NO_START {
+        if restored.start != NO_START && !Mutant::ForgetShared.is_active() {
             let mut engine = SharePartition::restore(settings.engine, restored);
             engine.log_start_moved(self.partition.reader().log_start());
             return Ok(engine);
         }
         let start = self.first_start(settings.start_at).await?;
-        let restored = Restored { start, ..restored };
+        let restored = Restored {
+            start,
+            batches: Vec::new(),
+            ..restored
+        };
         let mut engine = SharePartition::restore(settings.engine, restored);
         // Stored before anything is handed out: whoever takes over must not begin somewhere else.
         engine.store_start();

@@ -7,8 +7,12 @@ use std::time::SystemTime;
 
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use weir_broker::certificates;
 use weir_broker::config::{Config, Environment};
-use weir_broker::start::{Running, start};
+use weir_broker::host::Host;
+use weir_broker::net::{Dialer, Tcp};
+use weir_broker::start::{OnFatal, Running, start, start_on};
+use weir_log::storage_sim::SimStorage;
 use weir_tls::{Role, directory};
 use weir_wire::MessageView;
 use weir_wire::messages::{ErrorCode, FetchResponseView, MetadataRequest, ProduceResponseView};
@@ -31,6 +35,14 @@ pub(crate) async fn cluster() -> (Vec<Running>, TempDir) {
 
 /// Three brokers that form one cluster, with some lines of configuration each, and how each of them is configured.
 pub(crate) async fn cluster_with(settings: &str) -> (Vec<Running>, Vec<Config>, TempDir) {
+    cluster_on(settings, |_| None).await
+}
+
+/// The same on other disks than the machine's, where a broker has one.
+pub(crate) async fn cluster_on(
+    settings: &str,
+    disk_of: impl Fn(usize) -> Option<SimStorage>,
+) -> (Vec<Running>, Vec<Config>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     // Peers are named before they listen, so their ports are chosen here.
     let taken: Vec<TcpListener> = (0..3)
@@ -55,20 +67,27 @@ pub(crate) async fn cluster_with(settings: &str) -> (Vec<Running>, Vec<Config>, 
         );
         let config = Config::parse(&yaml, &Environment::new(), "test").unwrap();
         configs.push(config.clone());
-        starting.spawn(async move {
-            (
-                id,
-                start(config, Arc::new(|what: &str| eprintln!("fatal: {what}")))
-                    .await
-                    .unwrap(),
-            )
-        });
+        let disk = disk_of(id);
+        starting.spawn(async move { (id, begin(config, disk).await) });
     }
     let started = tokio::time::timeout(PATIENCE, starting.join_all())
         .await
         .unwrap();
     let by_id: BTreeMap<_, _> = started.into_iter().collect();
     (by_id.into_values().collect(), configs, dir)
+}
+
+async fn begin(config: Config, disk: Option<SimStorage>) -> Running {
+    let on_fatal: OnFatal = Arc::new(|what: &str| eprintln!("fatal: {what}"));
+    let Some(disk) = disk else {
+        return start(config, on_fatal).await.unwrap();
+    };
+    let host = Host {
+        storage: Arc::new(disk),
+        dialer: Dialer::Tls(Arc::new(certificates::open(&config).unwrap())),
+        ..Host::system()
+    };
+    start_on(config, host, &Tcp, on_fatal).await.unwrap()
 }
 
 /// Waits until a broker knows the topic's partitions and all three brokers.

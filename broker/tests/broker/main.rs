@@ -18,6 +18,7 @@ mod configs;
 mod consumer_groups;
 mod deleting;
 mod fetching;
+mod full_disk;
 mod lifecycle;
 mod moving;
 mod producing;

@@ -18,7 +18,7 @@ use crate::client::{Client, PATIENCE, batch, build, fetch, values};
 use crate::cluster::{cluster, cluster_with};
 
 /// A topic of one partition with three replicas; acknowledged is what two of them have.
-async fn create(client: &mut Client, name: &str) {
+pub(crate) async fn create(client: &mut Client, name: &str) {
     create_with(client, name, 3, "2").await;
 }
 
@@ -92,7 +92,7 @@ fn bytes(partition: &Partition) -> Vec<u8> {
     bytes
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -104,13 +104,13 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Who leads the topic's partition, as this broker knows.
-fn leader(broker: &Running, topic: &str) -> Option<usize> {
+pub(crate) fn leader(broker: &Running, topic: &str) -> Option<usize> {
     let image = broker.broker().metadata.image();
     let leader = image.partition(topic, 0)?.leader?;
     usize::try_from(leader.0).ok()
 }
 
-fn in_sync(broker: &Running, topic: &str) -> usize {
+pub(crate) fn in_sync(broker: &Running, topic: &str) -> usize {
     let image = broker.broker().metadata.image();
     image
         .partition(topic, 0)
@@ -118,7 +118,7 @@ fn in_sync(broker: &Running, topic: &str) -> usize {
 }
 
 /// Produces at whoever leads, as a client would: asks again where that changes.
-async fn produce(brokers: &[&Running], topic: &str, batch: Bytes) -> i64 {
+pub(crate) async fn produce(brokers: &[&Running], topic: &str, batch: Bytes) -> i64 {
     let producing = async {
         loop {
             let known = brokers.iter().find_map(|broker| leader(broker, topic));

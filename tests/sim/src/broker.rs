@@ -12,10 +12,12 @@ use weir_broker::quorum::Entropy;
 use weir_broker::start::{OnFatal, Running, start_on};
 use weir_log::storage_sim::{SimStorage, Unsynced};
 use weir_log::{Clock, PartitionKey};
+use weir_quorum::{BrokerId, Command};
 
 use crate::network::{HostId, Net, host_name};
 use crate::node::Node;
 use crate::random::Random;
+use crate::wishes::Granted;
 
 /// Where clients connect.
 pub const KAFKA_PORT: u16 = 9092;
@@ -49,6 +51,8 @@ pub struct Broker {
     away_ms: u64,
     /// How often it has lost power.
     boots: u64,
+    /// How often a process was started.
+    starts: u64,
     /// How long its disk takes.
     speed: DiskSpeed,
 }
@@ -190,6 +194,7 @@ impl Broker {
             full_until_ms: None,
             away_ms: 0,
             boots: 0,
+            starts: 0,
             speed,
         }
     }
@@ -219,6 +224,18 @@ impl Broker {
             .is_some_and(|process| lock(&process.told).running.is_some())
     }
 
+    /// The epochs of a topic's leaders, as this broker's process knows them, and which process that is: what leaders have in
+    /// memory lasts as long as all of this is the same.
+    #[must_use]
+    pub fn leader_epochs(&self, topic: &str) -> Option<(u64, Vec<i32>)> {
+        let process = self.process.as_ref()?;
+        let told = lock(&process.told);
+        let image = told.running.as_ref()?.broker().metadata.image();
+        let partitions = &image.topic(topic)?.partitions;
+        let epochs = partitions.iter().map(|partition| partition.leader_epoch.0);
+        Some((self.starts, epochs.collect()))
+    }
+
     /// Who has the partition's replicas, as this broker knows it; `None` while that changes, or when it is not known.
     #[must_use]
     pub fn holders(&self, topic: &str, index: i32) -> Option<Vec<HostId>> {
@@ -232,6 +249,44 @@ impl Broker {
             .iter()
             .map(|id| HostId::try_from(id.0).ok());
         ids.collect::<Option<Vec<_>>>().filter(|_| is_settled)
+    }
+
+    /// Asks the controller for something, at this broker, as an operator does.
+    #[must_use]
+    pub fn control(&self, command: Command) -> Granted {
+        let granted = Granted::default();
+        let Some(process) = &self.process else {
+            return granted;
+        };
+        let broker = lock(&process.told)
+            .running
+            .as_ref()
+            .map(|running| Arc::clone(running.broker()));
+        if let Some(broker) = broker {
+            let says = Arc::clone(&granted);
+            process.node.spawn(async move {
+                let outcome = broker.metadata.control(command).await;
+                *says.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome.is_ok());
+            });
+        }
+        granted
+    }
+
+    /// How many replicas the broker `id` has, and is to have, as this one knows it.
+    #[must_use]
+    pub fn count_on(&self, id: HostId) -> Option<usize> {
+        let process = self.process.as_ref()?;
+        let told = lock(&process.told);
+        let image = told.running.as_ref()?.broker().metadata.image();
+        Some(image.partitions_on(BrokerId(i32::from(id))).count())
+    }
+
+    /// How many logs it has.
+    #[must_use]
+    pub fn log_count(&self) -> Option<usize> {
+        let process = self.process.as_ref()?;
+        let told = lock(&process.told);
+        Some(told.running.as_ref()?.broker().partitions.all().len())
     }
 
     /// Whether it has a log of the partition.
@@ -274,6 +329,7 @@ impl Broker {
     pub fn start(&mut self) {
         self.net.power_back(self.id);
         self.net.note("start", &[u64::from(self.id)]);
+        self.starts += 1;
         let place = self.net.place(self.id);
         let (syncs, speed) = (self.random.draw(), self.speed);
         let drawn = AtomicU64::new(0);

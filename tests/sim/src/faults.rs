@@ -1,6 +1,6 @@
 //! What goes wrong in a life, and when: drawn from the seed before anything happens.
 //!
-//! Faults to come: brokers added and drained, damaged records that a replica heals, transactions cut in their middle.
+//! Faults to come: damaged records that a replica heals, transactions cut in their middle.
 
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use weir_log::storage_sim::{Operation, SimStorage, Unsynced};
 use crate::broker::Broker;
 use crate::network::{FIRST_CLIENT, HostId, Net};
 use crate::random::Random;
+use crate::wishes::Wish;
 
 /// One thing that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub enum Fault {
     Evict(HostId),
     /// A bit of some segment's index is wrong.
     FlipIndex(HostId, u64),
+    /// No fault: an operator wants something.
+    Wish(Wish),
 }
 
 /// A fault and when it comes.
@@ -71,7 +74,26 @@ pub fn draw(random: &mut Random, brokers: HostId, from_ms: u64, to_ms: u64) -> S
         let before = schedule.partition_point(|(other, _)| *other <= at);
         schedule.insert(before, (at, Fault::Wipe(broker, away_ms)));
     }
+    // With a fourth broker each of them can be spared.
+    if brokers > 3 {
+        let mut at = from_ms + random.within(0..3_000);
+        while at < to_ms {
+            let before = schedule.partition_point(|(other, _)| *other <= at);
+            schedule.insert(before, (at, Fault::Wish(draw_wish(random, brokers))));
+            at += random.within(500..8_000);
+        }
+    }
     schedule
+}
+
+fn draw_wish(random: &mut Random, brokers: HostId) -> Wish {
+    let broker = HostId::try_from(random.within(0..u64::from(brokers))).unwrap_or(0);
+    match random.within(0..10) {
+        0..5 => Wish::Drain(broker),
+        5..7 => Wish::Keep(broker),
+        7 => Wish::Cordon(broker),
+        _ => Wish::Rebalance,
+    }
 }
 
 fn draw_one(random: &mut Random, brokers: HostId) -> Fault {
@@ -221,6 +243,8 @@ impl Fault {
                     }
                 }
             }
+            // For who keeps the wishes.
+            Self::Wish(_) => {}
             Self::Evict(id) => {
                 if let Some(broker) = brokers.get_mut(usize::from(*id)) {
                     broker.disk().evict_page_cache();

@@ -175,6 +175,22 @@ impl Shared {
         self.lock().acked.push(batch);
     }
 
+    /// Where each of these ends, once all that was sent was acknowledged.
+    #[must_use]
+    pub fn acked_ends(&self, places: &[Place]) -> Vec<(Place, i64)> {
+        let state = self.lock();
+        let end_of = |place: &Place| {
+            let batches = state.acked.iter().filter(|batch| batch.place == *place);
+            let ends = batches
+                .map(|batch| batch.base_offset + i64::try_from(batch.values.len()).unwrap_or(0));
+            ends.max().unwrap_or(0)
+        };
+        places
+            .iter()
+            .map(|place| (place.clone(), end_of(place)))
+            .collect()
+    }
+
     /// Somebody read a value.
     pub fn seen(&self, place: &Place, offset: i64, value: &str) {
         let hash = hash(value.as_bytes());

@@ -13,5 +13,7 @@ pub mod life;
 pub mod network;
 pub mod node;
 pub mod random;
+pub mod shares;
 pub mod trace;
 pub mod watch;
+pub mod wishes;

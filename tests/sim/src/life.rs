@@ -8,8 +8,8 @@ use std::fmt;
 
 use crate::broker::{Broker, DiskSpeed, Ended, Replica};
 use crate::client::{
-    Admin, Client, CommittedReader, Consumer, Member, Mover, Producer, Transactor, metadata_of,
-    read_all, read_all_committed,
+    Admin, Client, CommittedReader, Consumer, Member, Mover, Producer, SHARE_GROUP, Sharer,
+    Transactor, finish_shares, metadata_of, read_all, read_all_committed,
 };
 use crate::faults::{self, Fault, Schedule};
 use crate::history::{Counts, Place, Shared, Topic};
@@ -17,10 +17,15 @@ use crate::ledger::Ledger;
 use crate::network::{FIRST_CLIENT, HostId, Net};
 use crate::node::Node;
 use crate::random::Random;
+use crate::shares::{DELIVERIES_MAX, LOCK_MS, Shares};
 use crate::watch;
+use crate::wishes::Wishes;
 
 /// How long a cluster may take to be back, and clients to finish, once nothing goes wrong any more.
 const HEAL_MS: u64 = 60_000;
+
+/// The topic that a share group works on.
+const SHARED: &str = "orders";
 
 /// The topic that is written in transactions.
 const TRANSACTED: &str = "payments";
@@ -44,6 +49,8 @@ pub struct Verdict {
     pub counts: Counts,
     /// Transactions whose commit was acknowledged.
     pub committed: usize,
+    /// Records that a share group has done with.
+    pub shared: usize,
     /// Its brokers.
     pub brokers: HostId,
 }
@@ -53,13 +60,14 @@ impl fmt::Display for Verdict {
         let counts = &self.counts;
         write!(
             f,
-            "{} brokers, {:.1} s, {} faults, {} batches acknowledged, {} records, {} transactions, {} generations, {} topics, trace {:016x}",
+            "{} brokers, {:.1} s, {} faults, {} batches acknowledged, {} records, {} transactions, {} shared, {} generations, {} topics, trace {:016x}",
             self.brokers,
             self.virtual_ms as f64 / 1000.0,
             self.faults,
             counts.acked,
             counts.seen,
             self.committed,
+            self.shared,
             counts.generations,
             counts.topics,
             self.hash,
@@ -75,6 +83,26 @@ pub fn live(seed: u64) -> Verdict {
     life.verdict()
 }
 
+/// The share group begins with the first record, and its locks and sessions are short.
+async fn configure_sharing(admin: &mut Admin) {
+    const BROKER: i8 = 4;
+    const GROUP: i8 = 32;
+    let bounds = [
+        ("group.share.min.record.lock.duration.ms", 1_000.to_string()),
+        ("group.share.min.session.timeout.ms", 1_000.to_string()),
+        ("group.share.min.heartbeat.interval.ms", 100.to_string()),
+    ];
+    admin.configure((BROKER, ""), &bounds).await;
+    let configs = [
+        ("share.auto.offset.reset", "earliest".to_owned()),
+        ("share.record.lock.duration.ms", LOCK_MS.to_string()),
+        ("share.delivery.count.limit", DELIVERIES_MAX.to_string()),
+        ("share.heartbeat.interval.ms", 500.to_string()),
+        ("share.session.timeout.ms", 3_000.to_string()),
+    ];
+    admin.configure((GROUP, SHARE_GROUP), &configs).await;
+}
+
 struct Life {
     seed: u64,
     random: Random,
@@ -86,7 +114,11 @@ struct Life {
     /// What is written in transactions.
     transacted: Vec<Place>,
     ledger: Ledger,
+    shares: Shares,
+    /// What brokers know of the leaders of what is shared.
+    leaders: Vec<Option<(u64, Vec<i32>)>>,
     schedule: Schedule,
+    wishes: Wishes,
     faults: usize,
     /// Brokers to be started, and when.
     starts: Vec<(HostId, u64)>,
@@ -117,8 +149,8 @@ impl Life {
         // Small segments, so that logs have many; groups that form quickly.
         let segment_bytes = *random.pick(&[16_384, 65_536, 1 << 20]);
         let settings = format!(
-            "topics: {{ segment.bytes: {segment_bytes}, default.replication.factor: {replicas}, min.insync.replicas: {}{throttle} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
-             offsets_partitions: 4 }}\nshutdown_timeout: 2s\n",
+            "topics: {{ segment.bytes: {segment_bytes}, default.replication.factor: {replicas}, share.coordinator.state.topic.num.partitions: 4, min.insync.replicas: {}{throttle} }}\ngroups: {{ initial_rebalance_delay: 200ms, session_timeout_min: 1s, \
+             offsets_partitions: 4 }}\ntransactions: {{ state_partitions: 4 }}\nshutdown_timeout: 2s\n",
             if count == 1 { 1 } else { 2 }
         );
         let brokers = (0..count)
@@ -126,6 +158,13 @@ impl Life {
             .collect();
         let clients = Node::begin(0);
         let history = Shared::new(net.clone());
+        let shares = Shares::new(net.clone(), history.clone());
+        let mut starts: Vec<_> = (0..count).map(|id| (id, 1 + u64::from(id) * 20)).collect();
+        if let Some((_, at)) = starts.get_mut(3) {
+            // It is there from the beginning, or joins while much is going on.
+            *at += *random.pick(&[0, 0, 3_000, 8_000]);
+        }
+        let wishes = Wishes::new(random.fork());
         Self {
             seed,
             random,
@@ -136,21 +175,25 @@ impl Life {
             places: Vec::new(),
             transacted: Vec::new(),
             ledger: Ledger::default(),
+            shares,
+            leaders: Vec::new(),
             schedule: Vec::new(),
+            wishes,
             faults: 0,
-            starts: (0..count).map(|id| (id, 1 + u64::from(id) * 20)).collect(),
+            starts,
             next_client: FIRST_CLIENT,
         }
     }
 
     fn run(&mut self) {
-        let topics = [("orders", 3), ("events", 2), (TRANSACTED, 2)];
+        let topics = [(SHARED, 3), ("events", 2), (TRANSACTED, 2)];
         let mut admin = Admin::new(self.client(), self.history.clone());
         let history = self.history.clone();
         self.clients.spawn(async move {
             for (name, partitions) in topics {
                 admin.create(name, partitions).await;
             }
+            configure_sharing(&mut admin).await;
             history.done();
         });
         if !self.until(HEAL_MS, 1) {
@@ -167,6 +210,7 @@ impl Life {
             places.extend((0..partitions).map(|partition| Place(name.into(), partition)));
         }
         let clients = self.begin_clients();
+        let sharers = self.begin_sharers();
         let (now_ms, calm_ms) = (self.net.now_ms(), self.random.within(200..2_000));
         let brokers = HostId::try_from(self.brokers.len()).unwrap_or(1);
         let end_ms = now_ms + calm_ms + self.random.within(4_000..20_000);
@@ -189,7 +233,32 @@ impl Life {
         if self.is_wrong() {
             return;
         }
+        self.shares.close();
+        let mut shared = self.places.clone();
+        shared.retain(|place| *place.0 == *SHARED);
+        let ends = self.history.acked_ends(&shared);
+        let (history, shares) = (self.history.clone(), self.shares.clone());
+        let finishing = finish_shares(self.client(), history, shares, ends.clone());
+        self.clients.spawn(finishing);
+        if !self.until(HEAL_MS, 1 + clients + sharers + 1) {
+            return self
+                .history
+                .wrong("a share group does not come to an end".into());
+        }
+        if self.is_wrong() {
+            return;
+        }
+        for wrong in self.shares.judge(&ends) {
+            self.history.wrong(wrong);
+        }
+        if self.is_wrong() {
+            return;
+        }
         self.agree();
+        if self.is_wrong() {
+            return;
+        }
+        self.drains_end();
         if self.is_wrong() {
             return;
         }
@@ -266,6 +335,17 @@ impl Life {
         count + 3
     }
 
+    fn begin_sharers(&mut self) -> usize {
+        let count = self.random.within(1..4);
+        for _ in 0..count {
+            let clients = (self.client(), self.client());
+            let (history, shares) = (self.history.clone(), self.shares.clone());
+            let sharer = Sharer::new(clients, history, shares, SHARED);
+            self.clients.spawn(sharer.run());
+        }
+        usize::try_from(count).unwrap_or(0)
+    }
+
     /// One millisecond.
     fn step(&mut self) {
         let now_ms = self.net.now_ms() + 1;
@@ -297,6 +377,13 @@ impl Life {
             }
         }
         watch::at(now_ms, None);
+        self.wishes.step(now_ms, &self.brokers);
+        let leaders = self.brokers.iter().map(|it| it.leader_epochs(SHARED));
+        let leaders: Vec<_> = leaders.collect();
+        if leaders != self.leaders {
+            self.leaders = leaders;
+            self.shares.new_era();
+        }
         self.clients.run_until(now_ms);
         for panic in watch::panics() {
             self.history.wrong(panic);
@@ -307,6 +394,9 @@ impl Life {
         self.faults += 1;
         watch::say(&format!("{fault:?}"));
         self.net.note("fault", &[self.faults as u64]);
+        if let Fault::Wish(wish) = fault {
+            self.wishes.add(*wish);
+        }
         let starts = fault.happen(&self.net, &mut self.brokers);
         self.starts.extend(starts);
     }
@@ -331,6 +421,7 @@ impl Life {
     fn heal(&mut self) {
         watch::say("healing");
         self.schedule.clear();
+        self.wishes.conclude();
         self.net.mend();
         let now_ms = self.net.now_ms();
         for broker in &mut self.brokers {
@@ -468,6 +559,33 @@ impl Life {
         }
     }
 
+    /// Who was to be emptied must come to be empty.
+    fn drains_end(&mut self) {
+        let end_ms = self.net.now_ms() + HEAL_MS;
+        loop {
+            let is_empty = |id: HostId| {
+                let mut counts = self.brokers.iter().map(|broker| broker.count_on(id));
+                let logs = self.brokers.get(usize::from(id)).map(Broker::log_count);
+                counts.all(|count| count == Some(0)) && logs == Some(Some(0))
+            };
+            if self.wishes.are_granted() && self.wishes.drained().is_none_or(is_empty) {
+                return;
+            }
+            if self.net.now_ms() >= end_ms {
+                let counts = self.wishes.drained().map(|id| {
+                    let known = self.brokers.iter().map(|broker| broker.count_on(id));
+                    let logs = self.brokers.get(usize::from(id)).map(Broker::log_count);
+                    (id, known.collect::<Vec<_>>(), logs)
+                });
+                return self.history.wrong(format!(
+                    "a drain does not end: {counts:?}, {:?}",
+                    self.wishes
+                ));
+            }
+            self.step();
+        }
+    }
+
     fn verdict(self) -> Verdict {
         let trace = self.net.trace();
         let mut wrong = self.history.wrongs();
@@ -481,6 +599,7 @@ impl Life {
             faults: self.faults,
             counts: self.history.counts(),
             committed: self.ledger.committed_count(),
+            shared: self.shares.settled_count(),
             brokers: HostId::try_from(self.brokers.len()).unwrap_or(0),
         }
     }

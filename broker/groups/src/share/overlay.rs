@@ -93,6 +93,31 @@ impl Overlay {
         self.join(first);
     }
 
+    /// Lays a batch over what is there, except that what is final stays so.
+    pub fn put_unless_final(&mut self, batch: StateBatch) {
+        let (first, last) = (batch.first.0, batch.last.0);
+        if batch.state.is_final() || first > last {
+            return self.put(batch);
+        }
+        self.split(first);
+        if let Some(next) = last.checked_add(1) {
+            self.split(next);
+        }
+        let within = self.map.range(first..=last);
+        let done = within.filter(|(_, (_, state, _))| state.is_final());
+        let done: Vec<_> = done.map(|(first, rest)| (*first, *rest)).collect();
+        self.put(batch);
+        for (first, (last, state, deliveries)) in done {
+            let (first, last) = (Offset(first), Offset(last));
+            self.put(StateBatch {
+                first,
+                last,
+                state,
+                deliveries,
+            });
+        }
+    }
+
     /// Forgets everything below `offset`.
     pub fn drop_below(&mut self, offset: Offset) {
         self.split(offset.0);

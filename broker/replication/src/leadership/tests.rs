@@ -265,3 +265,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_takes_nothing_is_not_waited_for() {
+    let mut leader = leader(&[ME, B, C], 10, 10);
+    for follower in [B, C] {
+        leader.heard(follower, 1, synced(10), Millis(0));
+    }
+    leader.own(synced(20), Millis(1));
+    leader.heard(B, 1, synced(20), Millis(2));
+    assert_eq!(leader.high_watermark(), Offset(10));
+    assert!(!leader.takes_nothing(C, 7), "in another registration");
+    assert!(leader.takes_nothing(C, 1));
+    assert_eq!(wanted(leader.want(Millis(3), LAG)), [ME, B]);
+    leader.learn(
+        Known {
+            partition_epoch: 1,
+            ..known(&[ME, B])
+        },
+        Millis(4),
+    );
+    assert_eq!(leader.high_watermark(), Offset(20));
+    // It says again how far it is, and that is no further.
+    assert!(!leader.heard(C, 1, synced(10), Millis(5)));
+    assert!(!leader.may_join(C, Millis(5)));
+    leader.heard(C, 1, synced(20), Millis(6));
+    assert!(leader.may_join(C, Millis(6)));
+}
+
+#[test]
+fn a_set_at_its_minimum_keeps_who_takes_nothing_until_it_lags() {
+    let mut leader = leader(&[ME, B], 10, 10);
+    leader.heard(B, 1, synced(10), Millis(0));
+    leader.own(synced(20), Millis(1));
+    assert!(leader.takes_nothing(B, 1));
+    assert_eq!(leader.want(Millis(2), LAG), None, "nothing would be won");
+    assert_eq!(wanted(leader.want(Millis(1 + LAG), LAG)), [ME]);
+}

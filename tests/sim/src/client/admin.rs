@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use weir_wire::MessageView;
 use weir_wire::messages::create_topics_request::CreatableTopic;
 use weir_wire::messages::delete_topics_request::DeleteTopicState;
+use weir_wire::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use weir_wire::messages::{
     CreateTopicsRequest, CreateTopicsResponseView, DeleteTopicsRequest, DeleteTopicsResponseView,
-    ErrorCode,
+    ErrorCode, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponseView,
 };
 
 use super::{Client, Unanswered};
@@ -56,6 +59,38 @@ impl Admin {
         let exists = code == Some(ErrorCode::TopicAlreadyExists.code());
         // A broker that did not hear from the controller asks it again: then what it made exists.
         code == Some(0) || exists
+    }
+
+    /// Sets configurations of a resource, however long it takes.
+    pub async fn configure(&mut self, resource: (i8, &str), configs: &[(&str, String)]) {
+        let (resource_type, resource_name) = (resource.0, resource.1.to_owned());
+        let configs = configs.iter().map(|(name, value)| AlterableConfig {
+            name: (*name).to_owned(),
+            config_operation: 0,
+            value: Some(value.clone()),
+        });
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type,
+                resource_name,
+                configs: configs.collect(),
+            }],
+            ..IncrementalAlterConfigsRequest::default()
+        };
+        loop {
+            let broker = self.client.any_broker();
+            let answer = self.client.ask(broker, 1, &request, |body| {
+                IncrementalAlterConfigsResponseView::decode(body, 1).map(|view| view.to_owned())
+            });
+            let code = answer
+                .await
+                .ok()
+                .and_then(|mut answer| Some(answer.responses.pop()?.error_code));
+            if code == Some(0) {
+                return;
+            }
+            self.client.pause().await;
+        }
     }
 
     async fn delete(&mut self, name: &str) {

@@ -108,7 +108,7 @@ pub(super) async fn fetch(
 }
 
 /// The values from `position` on that no aborted transaction wrote, and where to go on.
-fn values(
+pub(super) fn values(
     bytes: &[u8],
     position: i64,
     mut aborted: Vec<AbortedTransaction>,

@@ -2,8 +2,6 @@
 //!
 //! A client knows the brokers' addresses, asks for metadata when something is not where it was, and tries again until its
 //! work is done. What it was told goes into the history that all clients share ([`Shared`](crate::history::Shared)), where it is judged.
-//!
-//! Members of share groups will be a further file here, with events of their own.
 
 mod admin;
 mod committed;
@@ -12,6 +10,7 @@ mod fetch;
 mod member;
 mod mover;
 mod producer;
+mod sharer;
 mod transactor;
 
 use std::collections::BTreeMap;
@@ -37,6 +36,7 @@ pub use consumer::{Consumer, read_all};
 pub use member::Member;
 pub use mover::Mover;
 pub use producer::Producer;
+pub use sharer::{SHARE_GROUP, Sharer, finish_shares};
 pub use transactor::Transactor;
 
 use crate::broker::KAFKA_PORT;
@@ -98,6 +98,11 @@ impl Client {
     pub async fn pause(&mut self) {
         let ms = self.random.within(20..300);
         tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Closes its connections.
+    pub fn hang_up(&mut self) {
+        self.connections.clear();
     }
 
     /// How many brokers there are.

@@ -7,6 +7,8 @@
 //!
 //! - What was answered is durable.
 //! - A leader of an earlier epoch, or one whose state was set anew from outside meanwhile, changes nothing.
+//! - What a leader has stored as done with stays so, until the state is set anew from outside: of two connections an older one may
+//!   bring a write that was given up, and made again, long ago.
 //! - A state takes no more than [`StateConfig::batches_max`] batches.
 
 mod request;
@@ -130,12 +132,9 @@ impl State {
         if changes.leader_epoch >= LeaderEpoch(0) {
             self.leader_epoch = changes.leader_epoch;
         }
-        if changes.start >= Offset(0) {
-            self.start = changes.start;
-            self.batches.drop_below(changes.start);
-        }
+        self.start = self.start.max(changes.start);
         for batch in changes.batches.batches() {
-            self.batches.put(batch);
+            self.batches.put_unless_final(batch);
         }
         self.batches.drop_below(self.start);
         self.complete_count = changes.complete_count;

@@ -238,3 +238,33 @@ fn keys_read_as_kafka_writes_them() {
         assert!(!StateKey::is_one(wrong), "{wrong}");
     }
 }
+
+#[test]
+fn a_write_that_comes_late_takes_nothing_back() {
+    let mut shard = Shard::new();
+    shard.initialize(0, -1).unwrap();
+    shard.read(1).unwrap();
+    let released = [batch(0, 9, DeliveryState::Available)];
+    shard.write((0, 1), 0, &released).unwrap();
+    let accepted = [
+        batch(0, 4, DeliveryState::Acknowledged),
+        batch(7, 8, DeliveryState::Acknowledged),
+    ];
+    shard.write((0, 1), 5, &accepted).unwrap();
+    // The first once more, as it may come on a connection that was given up.
+    shard.write((0, 1), 0, &released).unwrap();
+    let mut later = Shard::load(&shard.log);
+    for states in [&mut shard, &mut later] {
+        let restored = states.read(2).unwrap();
+        assert_eq!(restored.start, Offset(5));
+        let rest = [
+            batch(5, 6, DeliveryState::Available),
+            batch(7, 8, DeliveryState::Acknowledged),
+            batch(9, 9, DeliveryState::Available),
+        ];
+        assert_eq!(restored.batches, rest);
+    }
+    // From outside everything may be set.
+    shard.initialize(1, 2).unwrap();
+    assert_eq!(shard.read(2).unwrap().start, Offset(2));
+}
