@@ -361,9 +361,11 @@ impl Session<'_> {
                 return;
             };
             match (begins, sending.stage) {
-                (true, Stage::Asked) => sending.stage = Stage::Live(ends.received),
-                // It takes what it is sent: one that only says so, and then has no room, is not tried again at once each time.
-                (false, Stage::Live(_) | Stage::Reading(_)) => sending.pause = BEGIN_MIN,
+                (true, Stage::Asked) => {
+                    sending.stage = Stage::Live(ends.received);
+                    sending.pause = BEGIN_MIN;
+                }
+                (false, Stage::Live(_) | Stage::Reading(_)) => {}
                 _ => return,
             }
             let feed = Arc::clone(&sending.feed);
