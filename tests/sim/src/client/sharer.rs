@@ -42,6 +42,8 @@ pub struct Sharer {
     id: String,
     joined: u64,
     epoch: i32,
+    /// Who coordinates the group, as far as it knows.
+    coordinator: Option<i32>,
     partitions: BTreeSet<i32>,
     sessions: BTreeMap<i32, Session>,
 }
@@ -87,6 +89,7 @@ impl Sharer {
             id: String::new(),
             joined: 0,
             epoch: 0,
+            coordinator: None,
             partitions: BTreeSet::new(),
             sessions: BTreeMap::new(),
         }
@@ -110,7 +113,10 @@ impl Sharer {
     async fn take_part(&mut self) -> Result<(), Lost> {
         let mut rounds = self.client.random.within(4..60);
         loop {
-            self.beat().await?;
+            // More often than it is asked to, and not each time.
+            if self.epoch == 0 || self.client.random.chance(1, 3) {
+                self.beat().await?;
+            }
             for leader in self.leaders().await {
                 self.fetch(leader).await;
                 if self.client.random.chance(1, 3) {
@@ -127,18 +133,14 @@ impl Sharer {
             // Now and then for longer than its locks last.
             let ms = match self.client.random.within(0..40) {
                 0 => self.client.random.within(500..4_000),
-                _ => self.client.random.within(1..120),
+                _ => self.client.random.within(10..200),
             };
             tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
         }
     }
 
     async fn beat(&mut self) -> Result<(), Lost> {
-        let Some(coordinator) = self
-            .client
-            .coordinator(SHARE_GROUP, CoordinatorOf::Group)
-            .await
-        else {
+        let Some(coordinator) = self.coordinator().await else {
             return self.unheard();
         };
         let is_joining = self.epoch == 0;
@@ -171,8 +173,17 @@ impl Sharer {
         Ok(())
     }
 
+    async fn coordinator(&mut self) -> Option<i32> {
+        if self.coordinator.is_none() {
+            let found = self.client.coordinator(SHARE_GROUP, CoordinatorOf::Group);
+            self.coordinator = found.await;
+        }
+        self.coordinator
+    }
+
     /// A heartbeat came to nothing: who is a member works on.
-    fn unheard(&self) -> Result<(), Lost> {
+    fn unheard(&mut self) -> Result<(), Lost> {
+        self.coordinator = None;
         if self.epoch == 0 { Err(Lost) } else { Ok(()) }
     }
 
@@ -450,8 +461,7 @@ impl Sharer {
         for broker in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.acknowledge(broker, true).await;
         }
-        let coordinator = self.client.coordinator(SHARE_GROUP, CoordinatorOf::Group);
-        let Some(coordinator) = coordinator.await else {
+        let Some(coordinator) = self.coordinator().await else {
             return;
         };
         let request = ShareGroupHeartbeatRequest {
