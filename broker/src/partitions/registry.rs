@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use weir_log::{
@@ -36,6 +38,11 @@ pub enum PartitionError {
     #[error("the partition's log cannot be used: {0}")]
     Failed(String),
 }
+
+/// Before a partition that could not be opened is tried again, at first; each time twice as long.
+const OPEN_AGAIN_MIN: Duration = Duration::from_secs(1);
+/// At most: what stays unreadable is said once a minute.
+const OPEN_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// What is known of one partition of this broker.
 #[derive(Debug)]
@@ -259,16 +266,40 @@ impl Partitions {
         is_current: impl Fn() -> bool,
         stop: CancellationToken,
     ) {
+        let (mut pause, mut again_at) = (OPEN_AGAIN_MIN, None);
         loop {
             let image = Arc::clone(&images.borrow_and_update());
             // Asked before the image is used: an image may become current meanwhile, never cease to be.
             self.apply(&image, is_current());
+            if self.has_failed() {
+                again_at.get_or_insert_with(|| Instant::now() + pause);
+            } else if self.opening() == 0 {
+                pause = OPEN_AGAIN_MIN;
+            }
+            let again =
+                async { tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)).await };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
                 changed = images.changed() => if changed.is_err() { return },
+                () = again, if again_at.is_some() => {
+                    self.forget_failed();
+                    again_at = None;
+                    pause = (pause * 2).min(OPEN_AGAIN_MAX);
+                }
             }
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.values().any(|slot| matches!(slot, Slot::Failed(_)))
+    }
+
+    /// What could not be opened is tried again: a disk that does not answer for a while is no reason to be without a replica for ever.
+    fn forget_failed(&self) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, slot| !matches!(slot, Slot::Failed(_)));
     }
 
     fn apply(self: &Arc<Self>, image: &Image, is_current: bool) {

@@ -65,7 +65,11 @@ impl TestBroker {
 
     /// A broker with some lines of configuration.
     pub(crate) async fn start_with(settings: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), settings).await
+    }
+
+    /// A broker on what another has left.
+    pub(crate) async fn on(dir: TempDir, settings: &str) -> Self {
         let running = run(&dir, settings).await;
         Self {
             running,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use weir_broker::start::start;
+use weir_wire::messages::ErrorCode;
 
-use crate::client::{TestBroker, batch, config, values};
+use crate::client::{TestBroker, batch, config, eventually, values};
 
 #[tokio::test]
 async fn a_restarted_broker_has_its_topics_its_records_and_its_identity() {
@@ -29,6 +30,35 @@ async fn a_restarted_broker_has_its_topics_its_records_and_its_identity() {
         values(&data),
         [(0, "a".into()), (1, "b".into()), (2, "c".into())]
     );
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_opened_for_a_while_is_there_again_without_a_restart() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    let id = client.create_topic("t", 1, &[]).await;
+    client.produce("t", 0, batch(&["a", "b"])).await;
+    let dir = broker.stop().await;
+    let segment = dir
+        .path()
+        .join(format!("log/{id}-0/00000000000000000000.log"));
+    let aside = dir.path().join("aside");
+    std::fs::rename(&segment, &aside).unwrap();
+    // What is there cannot be opened as a file.
+    std::fs::create_dir(&segment).unwrap();
+
+    let broker = TestBroker::on(dir, "").await;
+    let mut client = broker.connect().await;
+    let refused = client.fetch_from("t", 0, 0).await;
+    assert_eq!(refused.error_code, ErrorCode::KafkaStorageError.code());
+    std::fs::remove_dir(&segment).unwrap();
+    std::fs::rename(&aside, &segment).unwrap();
+    let data = eventually("the partition is there", async || {
+        let data = client.fetch_from("t", 0, 0).await;
+        (data.error_code == 0 && !values(&data).is_empty()).then_some(data)
+    })
+    .await;
+    assert_eq!(values(&data), [(0, "a".into()), (1, "b".into())]);
 }
 
 #[tokio::test]

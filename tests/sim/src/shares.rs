@@ -117,6 +117,8 @@ struct Holding {
     era: u64,
     sent_ms: u64,
     received_ms: u64,
+    /// It has said that it is done with it, and has not heard yet: maybe it is.
+    ends: bool,
 }
 
 impl Holding {
@@ -233,11 +235,15 @@ impl Shares {
         self.say(wrong);
     }
 
-    /// A member is about to release a record: from now on it may be with another.
-    pub fn releasing(&self, member: HostId, place: &Place, offset: i64) {
+    /// A member is about to say something of a record: one that is released may be with another from now on, and whoever had one before
+    /// that is done with is told that all is well.
+    pub fn saying(&self, member: HostId, place: &Place, offset: i64, say: Say) {
         let mut books = self.lock();
         let record = books.records.entry((place.clone(), offset)).or_default();
-        record.held.take_if(|held| held.member == member);
+        if let Some(held) = record.held.as_mut().filter(|held| held.member == member) {
+            held.ends = true;
+        }
+        record.held.take_if(|held| held.ends && say == Say::Release);
     }
 
     /// A member has heard what came of what it said of a record.
@@ -374,6 +380,7 @@ impl Books {
             era: delivery.era,
             sent_ms: delivery.sent_ms,
             received_ms: now_ms,
+            ends: false,
         });
         wrong
     }
@@ -401,6 +408,7 @@ impl Books {
                 if let Some(held) = record.held
                     && held.received_ms < said.sent_ms
                     && held.is_live(era, now_ms)
+                    && !held.ends
                 {
                     wrong.push(format!(
                         "{place:?}: {member} ends {offset}, which {} has",

@@ -379,9 +379,7 @@ impl Sharer {
                 _ => Say::Accept,
             };
             let place = self.place(partition);
-            if say == Say::Release {
-                self.shares.releasing(self.client.host, &place, offset);
-            }
+            self.shares.saying(self.client.host, &place, offset, say);
             sayings.entry(partition).or_default().push(Said {
                 member: self.client.host,
                 place,
