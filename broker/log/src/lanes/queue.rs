@@ -2,7 +2,7 @@
 //!
 //! Bounded twice: by the bytes of the batches in it, which is what memory it pins, and by the number of commands. Emptied as
 //! a whole, by exchanging two vectors: a turn takes all there is, and that is group commit. The lane's thread is woken by the first
-//! command that is for it; see [`lent`](super::lent) for those that are not.
+//! command that is for it; see [`lent`] for those that are not.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
