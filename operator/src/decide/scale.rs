@@ -210,6 +210,10 @@ fn waits_for(case: &Case<'_>, new: std::ops::Range<u32>) -> Option<String> {
     let Some(look) = case.look else {
         return Some("a broker answers".to_owned());
     };
+    // It would only be refused, and hold up what brings one back.
+    if look.controller.is_none() {
+        return Some("a controller is elected".to_owned());
+    }
     let is_there = |broker: &BrokerId| {
         let process = case.processes.get(broker);
         let seen = look.brokers.get(broker);
