@@ -108,6 +108,19 @@ impl Loads {
             .collect()
     }
 
+    /// Waits until every partition of the producers is led by whoever is to lead it, so that none changes hands by itself.
+    pub(crate) fn wait_for_preferred(&self, cluster: &Cluster) {
+        for load in &self.producers {
+            wait::until("whoever is to lead leads", Duration::from_secs(60), || {
+                let all = cluster
+                    .clients()
+                    .describe(&cluster.bootstrap(), load.name());
+                let is_led = all.iter().all(|one| one.leader == one.preferred);
+                (is_led && !all.is_empty()).then_some(())
+            });
+        }
+    }
+
     /// Waits until every producer goes on: so many more messages of all its partitions, or of as many as are told.
     pub(crate) fn go_on(
         &mut self,

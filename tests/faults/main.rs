@@ -66,6 +66,10 @@ fn order(random: &mut Random) -> Vec<Fault> {
 }
 
 fn happen(cluster: &mut Cluster, loads: &mut Loads, fault: Fault, victim: usize, lasts: Duration) {
+    if fault.seen_within().is_none() {
+        // What is led by others is to stay so.
+        loads.wait_for_preferred(cluster);
+    }
     let led_elsewhere = loads.led_elsewhere(cluster, victim);
     loads.forget_silence();
     let began = Instant::now();

@@ -24,6 +24,8 @@ const EARLIEST: i64 = -2;
 pub struct Partition {
     /// The broker that leads it, if one does.
     pub leader: Option<usize>,
+    /// The broker that is to lead it while all are well: its first replica's.
+    pub preferred: Option<usize>,
     /// How many replicas are in sync.
     pub in_sync: usize,
 }
@@ -220,10 +222,10 @@ impl Clients {
         };
         let answer: Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
         let partitions = answer["topics"][0]["partitions"].as_array();
+        let broker = |id: &Value| id.as_u64().and_then(|id| usize::try_from(id).ok());
         let described = partitions.into_iter().flatten().map(|one| Partition {
-            leader: one["leader"]
-                .as_u64()
-                .and_then(|id| usize::try_from(id).ok()),
+            leader: broker(&one["leader"]),
+            preferred: broker(&one["replicas"][0]["id"]),
             in_sync: one["isrs"].as_array().map_or(0, Vec::len),
         });
         described.collect()

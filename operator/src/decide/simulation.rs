@@ -9,6 +9,7 @@ mod brokers;
 mod world;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::cluster::decide;
 use super::gates;
@@ -121,12 +122,17 @@ fn settle(world: &mut World) {
     panic!("never at rest: {:?}", world.plan(0));
 }
 
-/// Each life is some dozen decisions, of which one takes milliseconds unoptimised; `PROPTEST_CASES` asks for more of them.
+/// Each life is some dozen decisions, of which one takes milliseconds unoptimised: the same two dozen lives each time, so that it says the same
+/// each time. `PROPTEST_CASES` asks for so many others.
 fn lives() -> ProptestConfig {
-    let asked = std::env::var_os("PROPTEST_CASES").is_some();
     let config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        return config;
+    }
     ProptestConfig {
-        cases: if asked { config.cases } else { 24 },
+        cases: 24,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
         ..config
     }
 }
