@@ -236,15 +236,17 @@ impl Leadership {
         self.advance()
     }
 
+    /// A follower, if this is still its registration.
+    fn follower(&mut self, id: BrokerId, registration: u64) -> Option<&mut Follower> {
+        let follower = self.followers.get_mut(&id);
+        follower.filter(|follower| follower.registration == registration)
+    }
+
     /// A follower says how far it is, in one of its registrations. True when the watermark has moved.
     pub fn heard(&mut self, id: BrokerId, registration: u64, ends: Ends, now: Millis) -> bool {
         let (promise, own) = (self.known.promise, self.own);
         self.said.insert(id, (registration, ends));
-        let Some(follower) = self
-            .followers
-            .get_mut(&id)
-            .filter(|follower| follower.registration == registration)
-        else {
+        let Some(follower) = self.follower(id, registration) else {
             return false;
         };
         follower.ends = Some(ends);
@@ -262,11 +264,7 @@ impl Leadership {
 
     /// A follower has no room for what comes next, in one of its registrations. True when there may be another set to ask for.
     pub fn takes_nothing(&mut self, id: BrokerId, registration: u64) -> bool {
-        let Some(follower) = self
-            .followers
-            .get_mut(&id)
-            .filter(|follower| follower.registration == registration)
-        else {
+        let Some(follower) = self.follower(id, registration) else {
             return false;
         };
         let was_full = follower.full_at.is_some();

@@ -299,6 +299,7 @@ impl Share {
     ) -> Vec<PartitionAnswer> {
         let until = Instant::now() + call.wait.min(WAIT_MAX);
         let mut waiting = Waiting::default();
+        let key = session_key(&call.group, &call.member);
         loop {
             let mut wanted = Wanted {
                 member: &call.member,
@@ -318,7 +319,6 @@ impl Share {
                 answers.push(answer);
             }
             // A member that has gone meanwhile has said all that it will say of what it took.
-            let key = session_key(&call.group, &call.member);
             if !self.sessions().has(&key) {
                 self.part(&key, partitions, Departure::Orderly);
                 return Vec::new();

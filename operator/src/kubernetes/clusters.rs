@@ -291,12 +291,7 @@ async fn act(
                     })?;
             }
             Step::DeleteVolume { broker, claim } => {
-                let uid = observed.claim_uids.get(broker).cloned();
-                delete_volume(context, key, claim, uid)
-                    .await
-                    .map_err(|error| {
-                        format!("PersistentVolumeClaim {claim} could not be deleted: {error}")
-                    })?;
+                delete_volume(context, key, observed, *broker, claim).await?;
                 tracing::info!(cluster = %key, claim, "deleted the volume of a broker that is gone");
                 let note =
                     format!("PersistentVolumeClaim {claim}: spec.storage.onScaleDown is Delete");
@@ -305,12 +300,7 @@ async fn act(
                     .await;
             }
             Step::DeleteLostVolume { broker, claim, why } => {
-                let uid = observed.claim_uids.get(broker).cloned();
-                delete_volume(context, key, claim, uid)
-                    .await
-                    .map_err(|error| {
-                        format!("PersistentVolumeClaim {claim} could not be deleted: {error}")
-                    })?;
+                delete_volume(context, key, observed, *broker, claim).await?;
                 tracing::warn!(cluster = %key, %broker, claim, why, "deleted the volume of a broker that has lost its disk");
                 let note = format!(
                     "broker {broker} gets an empty disk in place of PersistentVolumeClaim {claim}: {why}"
@@ -417,13 +407,17 @@ async fn ask_brokers(
 async fn delete_volume(
     context: &Context,
     key: &Key,
+    observed: &Observed,
+    broker: BrokerId,
     claim: &str,
-    uid: Option<String>,
 ) -> Result<(), String> {
+    let failed =
+        |error: String| format!("PersistentVolumeClaim {claim} could not be deleted: {error}");
     let held = context.lease.still_held().await;
-    held.map_err(|lost| lost.to_string())?;
+    held.map_err(|lost| failed(lost.to_string()))?;
+    let uid = observed.claim_uids.get(&broker).cloned();
     let deleted = apply::delete_claim(&context.client, &key.namespace, claim, uid).await;
-    deleted.map_err(|error| apply::plain(&error))
+    deleted.map_err(|error| failed(apply::plain(&error)))
 }
 
 /// Makes certificates, and writes all Secrets as they are then. An authority is only made where there is none, if this process still leads.
