@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use weir_groups::{Producer, TransactionalId};
-use weir_log::Appended;
+use weir_log::{Appended, PartitionKey};
 use weir_quorum::configs::{TimestampType, TopicConfig};
 use weir_quorum::image::Image;
 use weir_wire::batch::{BatchHeader, BatchView, Compression, only_batch};
@@ -23,6 +24,7 @@ use weir_wire::messages::{ProduceRequestView, ProduceResponse};
 use weir_wire::{Offset, ProducerId};
 
 use super::leaders::{self, Led, NotLed};
+use super::pipelined::Sequenced;
 use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
@@ -45,15 +47,27 @@ struct Rules {
 #[derive(Clone, Copy)]
 struct Admitted {
     records: u64,
-    /// Of which producer, and its first sequence, when it is part of a transaction.
-    of_transaction: Option<(Producer, i32)>,
+    /// Of an idempotent producer.
+    sequenced: Option<Sequenced>,
+    is_of_transaction: bool,
+}
+
+impl Admitted {
+    fn of_transaction(&self) -> Option<Sequenced> {
+        self.sequenced.filter(|_| self.is_of_transaction)
+    }
 }
 
 /// The first version that tells where a partition's leader is.
 const LEADER_HINTS_FROM: i16 = 10;
 
-/// Where in the response the outcome of an append belongs.
-type Place = (usize, usize);
+/// Where in the response the outcome of an append belongs, and of which batch it is.
+struct Place {
+    topic: usize,
+    partition: usize,
+    key: PartitionKey,
+    sequenced: Option<Sequenced>,
+}
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: ProduceRequestView<'_> = request.decode()?;
@@ -63,6 +77,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         acks: view.acks,
         now_ms: broker.host.clock.now_ms(),
     };
+    let now = Instant::now();
     let mut response = ProduceResponse::default();
     let mut appends = Vec::new();
     for topic in view.topic_data {
@@ -83,18 +98,28 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             };
             let answer = match checked {
                 Ok((led, admitted)) => {
-                    appends.push((
-                        (response.responses.len(), partitions.len()),
-                        led,
-                        data.records.unwrap_or_default(),
-                        admitted,
-                    ));
+                    let place = Place {
+                        topic: response.responses.len(),
+                        partition: partitions.len(),
+                        key: led.partition.key(),
+                        sequenced: admitted.sequenced,
+                    };
+                    let records = data.records.unwrap_or_default();
+                    appends.push((place, led, records, admitted));
                     PartitionProduceResponse {
                         index: data.index,
                         ..PartitionProduceResponse::default()
                     }
                 }
-                Err(not_led) => refused(data.index, not_led),
+                Err(not_led) => {
+                    let batch = Sequenced::of(data.records.unwrap_or_default());
+                    if let (Ok(topic), Some(batch)) = (&found, batch) {
+                        let key = leaders::key(topic, data.index);
+                        let pipelined = &request.peer.pipelined;
+                        pipelined.settle(key, batch, not_led.error.code, now);
+                    }
+                    refused(data.index, not_led)
+                }
             };
             partitions.push(answer);
         }
@@ -106,14 +131,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     }
     let producers = appends
         .iter()
-        .filter_map(|(.., admitted)| admitted.of_transaction);
-    let producer = sole_producer(
-        producers.map(|(producer, _)| producer),
-        view.transactional_id,
-    );
+        .filter_map(|(.., admitted)| admitted.of_transaction());
+    let producer = sole_producer(producers.map(|batch| batch.producer), view.transactional_id);
     if let Err(error) = &producer {
-        for ((topic, partition), ..) in std::mem::take(&mut appends) {
-            let answer = &mut response.responses[topic].partition_responses[partition];
+        for (place, ..) in std::mem::take(&mut appends) {
+            let answer = answer_at(&mut response, &place);
             *answer = refused(answer.index, ApiError::from(*error).into());
         }
     }
@@ -142,7 +164,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 -1 => Until::Committed,
                 _ => Until::Written,
             },
-            of_transaction: admitted.of_transaction,
+            of_transaction: admitted.of_transaction(),
             begins_at_zero: request.version >= ADDS_FROM,
             verification: verification.clone(),
         };
@@ -157,7 +179,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     response.throttle_time_ms = throttle_time_ms(wait);
     let responder = request.responder();
     let acks = view.acks;
-    let broker = Arc::clone(broker);
+    let (broker, peer) = (Arc::clone(broker), Arc::clone(&request.peer));
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
     // The request's frame is let go of here: lanes hold what they still need of it.
     drop(request);
@@ -165,13 +187,19 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         // Nobody is told whether an unacknowledged produce took too long.
         let patience = if acks == 0 { Duration::MAX } else { timeout };
         let gathered = outcomes.all(patience).await;
-        for ((topic, partition), outcome) in places.into_iter().zip(gathered) {
+        for (place, outcome) in places.into_iter().zip(gathered) {
             let outcome =
                 outcome.map(|outcome| outcome.map_err(|unfit| refusal(&broker.metadata, unfit)));
-            fill(
-                &mut response.responses[topic].partition_responses[partition],
-                outcome,
-            );
+            let answer = answer_at(&mut response, &place);
+            fill(answer, outcome);
+            if let (Some(batch), Some(code)) =
+                (place.sequenced, ErrorCode::from_code(answer.error_code))
+            {
+                let told = peer
+                    .pipelined
+                    .settle(place.key, batch, code, Instant::now());
+                answer.error_code = told.code();
+            }
         }
         if acks == 0 {
             return unacknowledged(&response).throttled(wait);
@@ -191,7 +219,7 @@ struct Job {
     now_ms: i64,
     outcome: Slot<Result<Appended, Unfit>>,
     until: Until,
-    of_transaction: Option<(Producer, i32)>,
+    of_transaction: Option<Sequenced>,
     begins_at_zero: bool,
     /// Of the request's batches: the coordinator is asked once the last of them has been handed over.
     verification: Option<Arc<Verification>>,
@@ -227,12 +255,12 @@ fn append(broker: &Broker, led: Led, job: Job) {
                 .append(batch, led.epoch, until, move |result| {
                     outcome.set(result.map_err(Unfit::from));
                 }),
-            (Ok(batch), Some((producer, base_sequence))) => {
+            (Ok(batch), Some(Sequenced { producer, sequence })) => {
                 let offered = OfTransaction {
                     batch,
                     producer_id: producer.id,
                     producer_epoch: producer.epoch,
-                    base_sequence,
+                    base_sequence: sequence,
                     begins_at_zero,
                 };
                 let done =
@@ -321,18 +349,11 @@ fn admissible(
     check_kind(&batch, rules)?;
     check_timestamps(&batch, config, rules.now_ms)?;
     let header = batch.header();
-    let of_transaction = || {
-        let producer = Producer {
-            id: header.producer_id,
-            epoch: header.producer_epoch,
-        };
-        (producer, header.base_sequence)
-    };
-    // What says that it is transactional and names no producer is not; Kafka takes it for what it is.
-    let is_of_transaction = header.attributes.is_transactional() && header.producer_id.0 >= 0;
     Ok(Admitted {
         records: u64::try_from(header.record_count).unwrap_or(0),
-        of_transaction: is_of_transaction.then(of_transaction),
+        sequenced: Sequenced::from_header(header),
+        // What says that it is transactional and names no producer is not; Kafka takes it for what it is.
+        is_of_transaction: header.attributes.is_transactional(),
     })
 }
 
@@ -410,6 +431,13 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
 fn refusal(metadata: &Metadata, mut unfit: Unfit) -> Unfit {
     unfit.error.code = metadata.deny(unfit.error.code);
     unfit
+}
+
+fn answer_at<'r>(
+    response: &'r mut ProduceResponse,
+    place: &Place,
+) -> &'r mut PartitionProduceResponse {
+    &mut response.responses[place.topic].partition_responses[place.partition]
 }
 
 /// `None`: not acknowledged in time.

@@ -82,6 +82,14 @@ pub(crate) fn topic<'i>(
     }
 }
 
+/// How the log names a partition.
+pub(super) fn key(topic: &Topic, index: i32) -> PartitionKey {
+    PartitionKey {
+        topic_id: TopicId(topic.id.0),
+        partition: PartitionIndex(index),
+    }
+}
+
 /// The partition, if this broker leads it and the client's idea of the leader's epoch (-1: none) is neither old nor ahead.
 pub(crate) fn led(
     broker: &Broker,
@@ -194,15 +202,14 @@ fn elsewhere(metadata: &weir_quorum::image::Partition) -> NotLed {
 }
 
 fn here(broker: &Broker, topic: &Topic, index: i32) -> Result<Arc<Partition>, ApiError> {
-    let key = PartitionKey {
-        topic_id: TopicId(topic.id.0),
-        partition: PartitionIndex(index),
-    };
-    broker.partitions.get(key).map_err(|error| match error {
-        // The metadata has it here, and the log is on its way: clients ask again.
-        PartitionError::NotHere => PartitionError::NotYet.into(),
-        other => ApiError::from(other),
-    })
+    broker
+        .partitions
+        .get(key(topic, index))
+        .map_err(|error| match error {
+            // The metadata has it here, and the log is on its way: clients ask again.
+            PartitionError::NotHere => PartitionError::NotYet.into(),
+            other => ApiError::from(other),
+        })
 }
 
 /// A broker's address as clients are told it.

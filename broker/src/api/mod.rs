@@ -88,6 +88,7 @@ mod k91_alter_share_group_offsets;
 mod k92_delete_share_group_offsets;
 pub(crate) mod leaders;
 mod mutations;
+mod pipelined;
 mod request;
 mod share;
 mod transactional;

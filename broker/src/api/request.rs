@@ -17,8 +17,8 @@ use weir_wire::decode::Reader;
 use weir_wire::frame::encode_response;
 use weir_wire::{ApiKey, Frame, MessageView, Response};
 
+use super::pipelined::Pipelined;
 use crate::partitions::Isolation;
-
 use crate::quotas::{ANONYMOUS, Client};
 
 /// Who is at the other end of a connection, the same for all of its requests.
@@ -36,6 +36,8 @@ pub struct Peer {
     pub has_share_session: AtomicBool,
     /// What the client said about its software in ApiVersions: name and version.
     pub software: OnceLock<(String, String)>,
+    /// What its producers were refused for the moment.
+    pub(super) pipelined: Pipelined,
 }
 
 impl Peer {
@@ -50,6 +52,7 @@ impl Peer {
             closed: CancellationToken::new(),
             has_share_session: AtomicBool::new(false),
             software: OnceLock::new(),
+            pipelined: Pipelined::default(),
         }
     }
 }

@@ -19,12 +19,15 @@ use weir_wire::frame::encode_request;
 use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use weir_wire::messages::fetch_response::PartitionData;
+use weir_wire::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use weir_wire::messages::produce_response::PartitionProduceResponse;
 use weir_wire::messages::{
     CreateTopicsRequest, CreateTopicsResponseView, FetchRequest, FetchResponse, FetchResponseView,
-    MetadataRequest, MetadataResponse, MetadataResponseView, ProduceRequest, ProduceResponse,
-    ProduceResponseView,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponseView, MetadataRequest,
+    MetadataResponse, MetadataResponseView, ProduceRequest, ProduceResponse, ProduceResponseView,
 };
 use weir_wire::{MessageView, Records, Request};
 
@@ -250,6 +253,28 @@ impl Client {
             response.topics[0].error_message
         );
         response.topics[0].topic_id
+    }
+
+    /// Sets configurations of a resource: of a topic (kind 2) or of brokers (4).
+    pub(crate) async fn set_configs(&mut self, kind: i8, name: &str, configs: &[(&str, &str)]) {
+        let configs = configs.iter().map(|(name, value)| AlterableConfig {
+            name: (*name).to_owned(),
+            config_operation: 0,
+            value: Some((*value).to_owned()),
+        });
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: kind,
+                resource_name: name.to_owned(),
+                configs: configs.collect(),
+            }],
+            validate_only: false,
+        };
+        let body = self.call(1, &request).await;
+        let response = IncrementalAlterConfigsResponseView::decode(&body, 1)
+            .unwrap()
+            .to_owned();
+        assert_eq!(response.responses[0].error_code, 0, "{response:?}");
     }
 
     pub(crate) async fn fetch(&mut self, version: i16, request: &FetchRequest) -> FetchResponse {

@@ -6,17 +6,13 @@ use bytes::Bytes;
 use weir_wire::batch::{BatchBuilder, NewRecord};
 
 use weir_wire::MessageView;
-use weir_wire::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use weir_wire::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use weir_wire::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use weir_wire::messages::{
-    FindCoordinatorRequest, FindCoordinatorResponseView, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponseView, OffsetCommitRequest, OffsetCommitResponseView,
-    OffsetFetchRequest, OffsetFetchResponseView,
+    FindCoordinatorRequest, FindCoordinatorResponseView, OffsetCommitRequest,
+    OffsetCommitResponseView, OffsetFetchRequest, OffsetFetchResponseView,
 };
 
 use crate::client::{Client, PATIENCE, TestBroker, eventually, values};
@@ -164,27 +160,8 @@ async fn committed_offsets_are_compacted_and_found_again_after_a_restart() {
             .error_code
     })
     .await;
-    let set = |name: &str, value: &str| AlterableConfig {
-        name: name.to_owned(),
-        config_operation: 0,
-        value: Some(value.to_owned()),
-    };
-    let alter = IncrementalAlterConfigsRequest {
-        resources: vec![AlterConfigsResource {
-            resource_type: 2,
-            resource_name: "__consumer_offsets".to_owned(),
-            configs: vec![
-                set("segment.bytes", "500"),
-                set("min.cleanable.dirty.ratio", "0"),
-            ],
-        }],
-        validate_only: false,
-    };
-    let body = client.call(1, &alter).await;
-    let altered = IncrementalAlterConfigsResponseView::decode(&body, 1)
-        .unwrap()
-        .to_owned();
-    assert_eq!(altered.responses[0].error_code, 0, "{altered:?}");
+    let configs = [("segment.bytes", "500"), ("min.cleanable.dirty.ratio", "0")];
+    client.set_configs(2, "__consumer_offsets", &configs).await;
     for offset in 0..100 {
         until_good(async || commit(&mut client, offset).await).await;
     }

@@ -8,9 +8,6 @@ use weir_wire::messages::alter_partition_reassignments_request::{
 };
 use weir_wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use weir_wire::messages::elect_leaders_request::TopicPartitions;
-use weir_wire::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use weir_wire::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use weir_wire::messages::*;
 use weir_wire::{MessageView, PartitionIndex, TopicId};
@@ -222,23 +219,8 @@ async fn a_broker_that_stops_hands_its_leadership_over_before_it_hangs_up() {
 
 async fn set_leader_rate(client: &mut Client, bytes_per_second: &str) {
     const BROKER: i8 = 4;
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![AlterConfigsResource {
-            resource_type: BROKER,
-            resource_name: String::new(),
-            configs: vec![AlterableConfig {
-                name: "leader.replication.throttled.rate".into(),
-                config_operation: 0,
-                value: Some(bytes_per_second.into()),
-            }],
-        }],
-        ..IncrementalAlterConfigsRequest::default()
-    };
-    let body = client.call(1, &request).await;
-    let response = IncrementalAlterConfigsResponseView::decode(&body, 1)
-        .unwrap()
-        .to_owned();
-    assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+    let rate = [("leader.replication.throttled.rate", bytes_per_second)];
+    client.set_configs(BROKER, "", &rate).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

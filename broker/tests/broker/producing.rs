@@ -423,6 +423,52 @@ async fn an_idempotent_producers_retry_gets_its_first_offset_and_a_gap_is_an_err
 }
 
 #[tokio::test]
+async fn what_was_pipelined_behind_a_batch_refused_for_the_moment_is_no_gap() {
+    let (broker, mut client) = broker_with_topic(&[]).await;
+    let body = client.call(4, &without_transactions()).await;
+    let identity = InitProducerIdResponseView::decode(&body, 4)
+        .unwrap()
+        .to_owned();
+    let of_producer = |sequence| {
+        let builder = BatchBuilder::new();
+        build(
+            builder.producer(ProducerId(identity.producer_id), ProducerEpoch(0), sequence),
+            &["v"],
+        )
+    };
+    let mut admin = broker.connect().await;
+    assert_eq!(client.produce("t", 0, of_producer(0)).await.error_code, 0);
+    admin
+        .set_configs(2, "t", &[("min.insync.replicas", "2")])
+        .await;
+    let refused = ErrorCode::NotEnoughReplicas.code();
+    assert_eq!(
+        client.produce("t", 0, of_producer(1)).await.error_code,
+        refused
+    );
+    admin
+        .set_configs(2, "t", &[("min.insync.replicas", "1")])
+        .await;
+    // Of another connection nobody knows what it was told: there it is one.
+    let gap = ErrorCode::OutOfOrderSequenceNumber.code();
+    assert_eq!(admin.produce("t", 0, of_producer(2)).await.error_code, gap);
+    assert_eq!(
+        client.produce("t", 0, of_producer(2)).await.error_code,
+        refused
+    );
+    for sequence in [1, 2] {
+        assert_eq!(
+            client
+                .produce("t", 0, of_producer(sequence))
+                .await
+                .error_code,
+            0
+        );
+    }
+    assert_eq!(client.produce("t", 0, of_producer(4)).await.error_code, gap);
+}
+
+#[tokio::test]
 async fn producers_get_different_identities() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect().await;

@@ -1,0 +1,124 @@
+//! Against the story of one connection.
+
+use weir_wire::{PartitionIndex, ProducerEpoch};
+
+use super::*;
+
+const PASSING: ErrorCode = ErrorCode::NotEnoughReplicas;
+const GAP: ErrorCode = ErrorCode::OutOfOrderSequenceNumber;
+
+struct Story {
+    pipelined: Pipelined,
+    now: Instant,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self {
+            pipelined: Pipelined::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn of(
+        &self,
+        (partition, producer, epoch): (i32, i64, i16),
+        sequence: i32,
+        code: ErrorCode,
+    ) -> ErrorCode {
+        let key = PartitionKey {
+            topic_id: weir_wire::TopicId(uuid::Uuid::from_u128(1)),
+            partition: PartitionIndex(partition),
+        };
+        let producer = Producer {
+            id: ProducerId(producer),
+            epoch: ProducerEpoch(epoch),
+        };
+        let batch = Sequenced { producer, sequence };
+        self.pipelined.settle(key, batch, code, self.now)
+    }
+
+    fn tell(&self, sequence: i32, code: ErrorCode) -> ErrorCode {
+        self.of((0, 7, 0), sequence, code)
+    }
+}
+
+#[test]
+fn what_is_behind_a_batch_refused_for_the_moment_is_refused_as_that_was_until_it_is_accepted() {
+    let story = Story::new();
+    assert_eq!(story.tell(5, ErrorCode::None), ErrorCode::None);
+    assert_eq!(story.tell(10, PASSING), PASSING);
+    assert_eq!(story.tell(15, GAP), PASSING);
+    assert_eq!(story.tell(20, GAP), PASSING);
+    assert_eq!(
+        story.tell(10, ErrorCode::NotLeaderOrFollower),
+        ErrorCode::NotLeaderOrFollower
+    );
+    assert_eq!(story.tell(20, GAP), ErrorCode::NotLeaderOrFollower);
+    assert_eq!(story.tell(10, ErrorCode::None), ErrorCode::None);
+    assert_eq!(story.tell(20, GAP), GAP);
+}
+
+#[test]
+fn the_first_of_several_that_were_refused_is_the_one_that_is_waited_for() {
+    let story = Story::new();
+    story.tell(10, PASSING);
+    story.tell(15, PASSING);
+    assert_eq!(story.tell(15, GAP), PASSING);
+    story.tell(10, ErrorCode::None);
+    story.tell(15, ErrorCode::None);
+    assert_eq!(story.tell(25, GAP), GAP);
+}
+
+#[test]
+fn a_gap_is_told_when_nothing_before_it_was_refused() {
+    let story = Story::new();
+    assert_eq!(story.tell(10, GAP), GAP);
+    story.tell(20, PASSING);
+    assert_eq!(story.tell(15, GAP), GAP, "before the refused one");
+    assert_eq!(story.of((1, 7, 0), 25, GAP), GAP, "another partition");
+    assert_eq!(story.of((0, 8, 0), 25, GAP), GAP, "another producer");
+    assert_eq!(story.of((0, 7, 1), 25, GAP), GAP, "another epoch");
+    assert_eq!(
+        story.tell(25, ErrorCode::InvalidRecord),
+        ErrorCode::InvalidRecord
+    );
+}
+
+#[test]
+fn a_batch_that_does_not_come_again_is_a_gap_in_the_end() {
+    let mut story = Story::new();
+    story.tell(10, PASSING);
+    story.wait(PATIENCE / 2);
+    // What is refused for it makes it no younger.
+    assert_eq!(story.tell(15, GAP), PASSING);
+    story.wait(PATIENCE / 2);
+    assert_eq!(story.tell(15, GAP), GAP);
+}
+
+#[test]
+fn sequences_go_on_at_zero() {
+    let story = Story::new();
+    story.tell(i32::MAX - 2, PASSING);
+    assert_eq!(story.tell(1, GAP), PASSING);
+    story.tell(i32::MAX - 2, ErrorCode::None);
+    assert_eq!(story.tell(1, GAP), GAP);
+}
+
+#[test]
+fn what_a_connection_is_remembered_for_is_bounded_and_makes_room_with_time() {
+    let mut story = Story::new();
+    let max = i64::try_from(REMEMBERED_MAX).unwrap();
+    for producer in 0..max + 10 {
+        story.of((0, producer, 0), 10, PASSING);
+    }
+    assert_eq!(story.of((0, max - 1, 0), 15, GAP), PASSING);
+    assert_eq!(story.of((0, max, 0), 15, GAP), GAP);
+    story.wait(PATIENCE);
+    story.of((0, max, 0), 10, PASSING);
+    assert_eq!(story.of((0, max, 0), 15, GAP), PASSING);
+}
