@@ -26,6 +26,8 @@ pub trait Machine: Send + Sized + 'static {
     const TOPIC: &'static str;
     /// What it coordinates, in the plural, for people.
     const DUTY: &'static str;
+    /// Whether [`forgettable`](Self::forgettable) ever tells anything.
+    const LETS_GO: bool = false;
     /// Its settings.
     type Config: Clone + Debug + Send + Sync + 'static;
     /// The state while the log is read.
@@ -60,6 +62,12 @@ pub trait Machine: Send + Sized + 'static {
 
     /// What is to be done since the last time.
     fn take_effects(&mut self) -> Effects<Self::Response, Self::Action>;
+
+    /// Up to where what was emitted, and all that was loaded, is not needed any more, when that has changed since it was last asked: what holds
+    /// of it was said again and is durable. For a log that is not compacted.
+    fn forgettable(&mut self) -> Option<Position> {
+        None
+    }
 
     /// How many of what it coordinates there are.
     fn count(&self) -> usize;

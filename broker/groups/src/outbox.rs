@@ -85,6 +85,16 @@ impl<R, A> Outbox<R, A> {
         self.effects.entries.len()
     }
 
+    /// After the last entry that was emitted.
+    pub(crate) fn position(&self) -> Position {
+        self.effects.position
+    }
+
+    /// Up to where everything is durable.
+    pub(crate) fn durable_to(&self) -> Position {
+        self.durable
+    }
+
     /// Records that were emitted since there were `from` entries hold together: none of them is durable without the
     /// others.
     pub(crate) fn together(&mut self, from: usize) {

@@ -16,9 +16,11 @@ use futures::stream::FuturesOrdered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::warn;
 use weir_groups::{CallId, Entry, Machine, MonoMs, Now, Position, WallMs};
 use weir_log::AppendError;
 use weir_log::mutants::Mutant;
+use weir_wire::Offset;
 use weir_wire::encode::EncodeError;
 
 use super::Acting;
@@ -32,6 +34,8 @@ const TURN: usize = 256;
 const APPENDS: usize = 4;
 /// Bytes of records that may wait for their append; above it no more calls are taken.
 const PENDING_BYTES: usize = 8 << 20;
+/// Entries between two of which it is known where in the log they are.
+const PLACES: u64 = 1000;
 /// Further than this nobody looks: a machine without deadlines is looked at once a day.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -50,6 +54,8 @@ struct Appended {
     outcome: Result<(), AppendError>,
     /// How many-th append it was.
     number: u64,
+    /// What was emitted from this position on is in the log from this offset on.
+    began: Option<(Position, Offset)>,
 }
 
 type Appending = BoxFuture<'static, Appended>;
@@ -75,10 +81,13 @@ pub(super) struct Serving<'s, M: Machine> {
     /// Emitted, not yet on their way to the log.
     pending: Vec<Entry>,
     pending_bytes: usize,
-    /// Of the last entry emitted.
+    /// Of the last entry emitted, and of the last that is on its way to the log.
     position: Position,
+    appended: Position,
     appends: FuturesOrdered<Appending>,
     appends_so_far: u64,
+    /// Where in the log what was emitted is, for what will be let go of.
+    places: VecDeque<(Position, Offset)>,
     /// In the order in which they were found.
     held: VecDeque<Held<M>>,
     /// The zero of the machine's clock.
@@ -112,8 +121,10 @@ impl<'s, M: Machine> Serving<'s, M> {
             pending: Vec::new(),
             pending_bytes: 0,
             position: Position::default(),
+            appended: Position::default(),
             appends: FuturesOrdered::new(),
             appends_so_far: 0,
+            places: VecDeque::new(),
             held: VecDeque::new(),
             started,
         }
@@ -136,8 +147,10 @@ impl<'s, M: Machine> Serving<'s, M> {
                 () = self.shard.stop.cancelled() => return Ended::Stopped,
                 Some(appended) = self.appends.next() => match appended.outcome {
                     Ok(()) => {
+                        self.remember(appended.began);
                         self.machine.durable(appended.position);
                         self.release(appended.number);
+                        self.forget();
                     }
                     Err(error) => return Ended::Failed(error.to_string()),
                 },
@@ -252,6 +265,36 @@ impl<'s, M: Machine> Serving<'s, M> {
         }
     }
 
+    /// Knows where in the log something is: one place of every [`PLACES`] entries will do.
+    fn remember(&mut self, began: Option<(Position, Offset)>) {
+        if !M::LETS_GO {
+            return;
+        }
+        let last = self.places.back().map(|(position, _)| position.0 + PLACES);
+        self.places
+            .extend(began.filter(|(position, _)| last.is_none_or(|next| next <= position.0)));
+    }
+
+    /// Lets go of what the machine does not need any more.
+    fn forget(&mut self) {
+        let Some(position) = self.machine.forgettable() else {
+            return;
+        };
+        let mut below = None;
+        while let Some((_, offset)) = self.places.pop_front_if(|(began, _)| *began <= position) {
+            below = Some(offset);
+        }
+        let Some(offset) = below else {
+            return;
+        };
+        let key = self.partition.key();
+        self.partition.delete_records(offset, move |result| {
+            if let Err(error) = result {
+                warn!(%key, %offset, %error, "what is not needed any more stays in the log");
+            }
+        });
+    }
+
     /// Hands everything that waits to the log, in order, and follows what becomes of it. Where nothing waits but answers, a record
     /// that says nothing: that it gets through is what they wait for.
     fn append(&mut self) -> Result<(), weir_wire::batch::BatchError> {
@@ -277,19 +320,25 @@ impl<'s, M: Machine> Serving<'s, M> {
         let queued: Vec<_> = queued.collect();
         self.appends_so_far += 1;
         let (position, number) = (self.position, self.appends_so_far);
+        let from = std::mem::replace(&mut self.appended, position);
         if Mutant::AnswerBeforeDurable.is_active() {
             self.machine.durable(position);
         }
         self.appends.push_back(Box::pin(async move {
-            let mut outcome = Ok(());
+            let (mut outcome, mut began) = (Ok(()), None);
             // All are waited for, the ones behind a failure too: nothing may be under way when this is over.
             for appended in queued {
-                outcome = outcome.and(appended.await.map(|_| ()));
+                let appended = appended.await;
+                if let (None, Ok(first)) = (&began, &appended) {
+                    began = Some((from, first.base_offset));
+                }
+                outcome = outcome.and(appended.map(|_| ()));
             }
             Appended {
                 position,
                 outcome,
                 number,
+                began,
             }
         }));
         Ok(())

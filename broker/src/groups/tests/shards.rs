@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use weir_groups::request::{JoinRequest, ListRequest, SyncRequest};
 use weir_groups::{
-    CallId, Effects, Generation, GroupError, Machine, MonoMs, Now, OFFSETS_TOPIC, Position,
-    Replayed, Reply, StoredError,
+    CallId, Effects, Entry, Generation, GroupError, Machine, MonoMs, Now, OFFSETS_TOPIC, Position,
+    Replayed, Reply, StoredError, StoredRecord,
 };
 use weir_log::PartitionKey;
 use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
@@ -91,6 +92,126 @@ async fn a_shard_whose_machine_panics_is_loaded_again_and_that_is_counted() {
         let counted = &house.metrics.coordinator_panics;
         assert_eq!(counted.with_label_values(&["echoes"]).get(), panics);
     }
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+/// A machine that writes so many entries as it is told to, and then needs only so many of them.
+#[derive(Debug, Default)]
+struct Forgetful {
+    effects: Effects<(), Infallible>,
+    emitted: u64,
+    waiting: Option<(CallId, u64)>,
+    forgettable: Option<Position>,
+}
+
+impl Machine for Forgetful {
+    const TOPIC: &'static str = OFFSETS_TOPIC;
+    const DUTY: &'static str = "heaps";
+    const LETS_GO: bool = true;
+    type Config = ();
+    type Loader = ();
+    type Request = (u64, u64);
+    type Response = ();
+    type Action = Infallible;
+
+    fn replay((): &mut (), _: Replayed<'_>) -> Result<(), StoredError> {
+        Ok(())
+    }
+
+    fn load((): (), (): &(), _: LeaderEpoch, _: Now) -> Self {
+        Self::default()
+    }
+
+    fn handle(&mut self, call: CallId, (writes, keeps): (u64, u64), _: Now) {
+        let record = StoredRecord {
+            key: Bytes::from_static(b"key"),
+            value: None,
+        };
+        let entries = (0..writes).map(|_| Entry::Record(record.clone()));
+        self.effects.entries.extend(entries);
+        self.emitted += writes;
+        self.waiting = Some((call, self.emitted - keeps));
+    }
+
+    fn durable(&mut self, position: Position) {
+        if position.0 == self.emitted
+            && let Some((call, gone)) = self.waiting.take()
+        {
+            self.forgettable = Some(Position(gone));
+            let response = ();
+            self.effects.replies.push(Reply { call, response });
+        }
+    }
+
+    fn tick(&mut self, _: Now) {}
+
+    fn next_deadline(&self) -> MonoMs {
+        MonoMs(u64::MAX)
+    }
+
+    fn take_effects(&mut self) -> Effects<(), Infallible> {
+        self.effects.position = Position(self.emitted);
+        let next = Effects {
+            position: Position(self.emitted),
+            ..Effects::default()
+        };
+        std::mem::replace(&mut self.effects, next)
+    }
+
+    fn forgettable(&mut self) -> Option<Position> {
+        self.forgettable.take()
+    }
+
+    fn count(&self) -> usize {
+        0
+    }
+}
+
+#[tokio::test]
+async fn what_a_machine_lets_go_of_leaves_the_log_and_nothing_else_does() {
+    let house = House::new().await;
+    let shards = Shards::<Forgetful>::new(
+        house.metadata.clone(),
+        Arc::clone(&house.partitions),
+        (),
+        crate::host::Host::system(),
+        Arc::new(|never, _| match never {}),
+        Arc::new(|| None),
+    );
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(shards.clone().follow(stop.clone()));
+    let topic = house.image().topic(OFFSETS_TOPIC).cloned().unwrap();
+    let key = PartitionKey {
+        topic_id: TopicId(topic.id.0),
+        partition: PartitionIndex(0),
+    };
+    let partition = house.partitions.get(key).unwrap();
+    let mut written = 0;
+    for keeps in [300, 200, 5000, 300] {
+        let asking = async {
+            while shards
+                .ask_shard(PartitionIndex(0), (700, keeps.min(written)))
+                .await
+                .is_err()
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap();
+        written += 700;
+        let needed = i64::try_from(written - keeps.min(written - 700)).unwrap();
+        // It knows where one of a thousand is, and asks the log without waiting for it.
+        assert!(partition.reader().log_start().0 <= needed);
+    }
+    let gone = async {
+        while partition.reader().log_start().0 < 4 * 700 - 300 - 1000 - 700 {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    assert!(partition.reader().log_start().0 <= 4 * 700 - 300);
+    assert_eq!(partition.reader().log_end().0, 4 * 700);
     stop.cancel();
     serving.await.unwrap();
 }

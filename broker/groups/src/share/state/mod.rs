@@ -10,7 +10,10 @@
 //! - What a leader has stored as done with stays so, until the state is set anew from outside: of two connections an older one may
 //!   bring a write that was given up, and made again, long ago.
 //! - A state takes no more than [`StateConfig::batches_max`] batches.
+//! - The log has at most some four entries for each state, or [`StateConfig::entries_max`], before all is said again and the rest is
+//!   let go of.
 
+mod again;
 mod request;
 mod stored;
 #[cfg(test)]
@@ -19,6 +22,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use again::Again;
 pub use request::{
     InitializeState, ReadState, StateError, StateKey, StateRequest, StateResponse, StateSummary,
     WriteState,
@@ -55,6 +59,9 @@ pub struct StateConfig {
     pub states_max: usize,
     /// Bytes of a group's name.
     pub name_bytes_max: usize,
+    /// Entries of the log that are read again by whoever takes over: 50,000 take some tenths of a second. With more than a quarter as
+    /// many states it is four times their number, so that what is said again is a quarter of what is written at most.
+    pub entries_max: u64,
 }
 
 impl Default for StateConfig {
@@ -64,6 +71,7 @@ impl Default for StateConfig {
             batches_max: 20_000,
             states_max: 200_000,
             name_bytes_max: NAME_BYTES_MAX,
+            entries_max: 50_000,
         }
     }
 }
@@ -88,12 +96,14 @@ pub struct ShareStates {
     config: StateConfig,
     states: BTreeMap<StateKey, State>,
     out: Outbox<StateResponse, Infallible>,
+    again: Again,
 }
 
 /// The states while the log is read.
 #[derive(Debug, Default)]
 pub struct StateLoader {
     states: BTreeMap<StateKey, State>,
+    entries: u64,
 }
 
 impl StateLoader {
@@ -280,14 +290,24 @@ fn change(
     if state.updates <= updates_max {
         return stored::update(key, state.snapshot_epoch, changes);
     }
+    whole(key, state, now.wall.0)
+}
+
+/// The record that says all of a state; updates after it are on top of it.
+fn whole(
+    key: &StateKey,
+    state: &mut State,
+    now_ms: i64,
+) -> Result<crate::stored::StoredRecord, weir_wire::encode::EncodeError> {
     state.snapshot_epoch = state.snapshot_epoch.wrapping_add(1);
     state.updates = 0;
-    stored::snapshot(key, state, now.wall.0)
+    stored::snapshot(key, state, now_ms)
 }
 
 impl Machine for ShareStates {
     const TOPIC: &'static str = SHARE_STATE_TOPIC;
     const DUTY: &'static str = "states of share-partitions";
+    const LETS_GO: bool = true;
     type Config = StateConfig;
     type Loader = StateLoader;
     type Request = StateRequest;
@@ -295,6 +315,7 @@ impl Machine for ShareStates {
     type Action = Infallible;
 
     fn replay(loader: &mut StateLoader, entry: Replayed<'_>) -> Result<(), StoredError> {
+        loader.entries += 1;
         match entry {
             Replayed::Record {
                 key,
@@ -314,6 +335,7 @@ impl Machine for ShareStates {
             config: config.clone(),
             states: loader.states,
             out: Outbox::default(),
+            again: Again::loaded(loader.entries),
         }
     }
 
@@ -329,10 +351,16 @@ impl Machine for ShareStates {
                 self.forget(call, |key| !topics.contains(&key.topic));
             }
         }
+        self.begin_again(now);
     }
 
     fn durable(&mut self, position: Position) {
         self.out.durable(position);
+        self.go_on_again();
+    }
+
+    fn forgettable(&mut self) -> Option<Position> {
+        self.again.forgettable()
     }
 
     fn tick(&mut self, _now: Now) {}

@@ -12,6 +12,8 @@ struct Shard {
     states: ShareStates,
     log: Vec<Entry>,
     calls: u64,
+    /// The greatest length that the log ever had.
+    longest: usize,
 }
 
 impl Shard {
@@ -29,12 +31,14 @@ impl Shard {
         let config = StateConfig {
             updates_per_snapshot: 3,
             batches_max: 50,
+            entries_max: 100,
             ..StateConfig::default()
         };
         Self {
             states: ShareStates::load(loader, &config, LeaderEpoch(0), Now::default()),
             log: log.to_vec(),
             calls: 0,
+            longest: log.len(),
         }
     }
 
@@ -48,16 +52,32 @@ impl Shard {
         }
         self.log.extend(effects.entries);
         self.states.durable(effects.position);
-        let later = self.states.take_effects().replies;
-        let mut replies = effects.replies.into_iter().chain(later);
+        let later = self.states.take_effects();
+        let mut replies = effects.replies.into_iter().chain(later.replies);
         let reply = replies.next().unwrap();
+        self.log.extend(later.entries);
+        self.longest = self.longest.max(self.log.len());
+        self.states.durable(later.position);
+        if let Some(gone) = self.states.forgettable() {
+            let stay = usize::try_from(later.position.0 - gone.0).unwrap();
+            self.log.drain(..self.log.len() - stay);
+        }
         assert_eq!((reply.call, replies.next()), (call, None));
         reply.response
     }
 
     fn initialize(&mut self, state_epoch: i32, start: i64) -> Result<(), StateError> {
+        self.initialize_key(key(), state_epoch, start)
+    }
+
+    fn initialize_key(
+        &mut self,
+        key: StateKey,
+        state_epoch: i32,
+        start: i64,
+    ) -> Result<(), StateError> {
         let request = InitializeState {
-            key: key(),
+            key,
             state_epoch,
             start: Offset(start),
         };
@@ -84,8 +104,18 @@ impl Shard {
         start: i64,
         batches: &[StateBatch],
     ) -> Result<(), StateError> {
+        self.write_key(key(), (state_epoch, leader_epoch), start, batches)
+    }
+
+    fn write_key(
+        &mut self,
+        key: StateKey,
+        (state_epoch, leader_epoch): (i32, i32),
+        start: i64,
+        batches: &[StateBatch],
+    ) -> Result<(), StateError> {
         let request = WriteState {
-            key: key(),
+            key,
             state_epoch,
             leader_epoch: LeaderEpoch(leader_epoch),
             start: Offset(start),
@@ -171,6 +201,58 @@ fn a_coordinator_that_is_loaded_again_knows_the_same() {
         _ => false,
     };
     assert_eq!(shard.log.iter().filter(is_snapshot).count(), 1 + 20 / 4);
+}
+
+/// Many states, of which some come and go, and a coordinator that is replaced now and then.
+fn lived(states: i32, requests: u64) -> Shard {
+    let of = |number: i32| StateKey {
+        partition: PartitionIndex(number),
+        ..key()
+    };
+    let mut shard = Shard::new();
+    let mut random = 1_u64;
+    for round in 0..requests {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let number = i32::try_from((random >> 33) % u64::try_from(states).unwrap()).unwrap();
+        let first = i64::try_from(round % 40).unwrap();
+        match (random >> 20) % 16 {
+            0 => assert_eq!(
+                shard.ask(StateRequest::Delete(of(number))),
+                StateResponse::Delete
+            ),
+            1..4 => {
+                let _ = shard.initialize_key(of(number), 0, 0);
+            }
+            _ => {
+                let batches = [batch(first, first + 3, DeliveryState::Available)];
+                let _ = shard.write_key(of(number), (0, 1), 0, &batches);
+            }
+        }
+        if round % 97 == 0 {
+            let again = Shard::load(&shard.log);
+            assert_eq!(again.states.states, shard.states.states, "request {round}");
+            if round % 2 == 0 {
+                shard = Shard {
+                    longest: shard.longest,
+                    ..again
+                };
+            }
+        }
+    }
+    shard
+}
+
+#[test]
+fn the_log_does_not_grow_with_what_was_written() {
+    let shard = lived(10, 5000);
+    assert!(shard.states.count() > 5);
+    assert!(shard.longest <= 100 + 2 * 10, "{}", shard.longest);
+    // Of more states than are said in one go.
+    let shard = lived(600, 20_000);
+    assert!(shard.states.count() > 300, "{}", shard.states.count());
+    assert!(shard.longest <= 4 * 600 + 2 * 600, "{}", shard.longest);
 }
 
 #[test]
