@@ -5,7 +5,8 @@
 //! which promises what Kafka promises, and with its default, `durability: fsync`.
 //!
 //! [`broker`] starts and ends brokers ([`kafka`], [`weir`]), [`load`] runs the client, [`rows`] says what is measured under
-//! load and [`work`] does it, [`lifecycle`] is what is measured around it, [`failover`] what a client sees when a broker ends, [`bare`]
+//! load and [`work`] does it, [`lifecycle`] is what is measured around it, [`failover`] what a client sees when a broker ends, [`moving`]
+//! what it sees while replicas move, [`bare`]
 //! what the least is that any broker could need, [`flame`] where the time goes, [`results`] keeps it, and [`report`] writes the tables of [`columns`]. Whatever
 //! is started here ends with this process, however that ends.
 
@@ -17,6 +18,7 @@ mod flame;
 mod kafka;
 mod lifecycle;
 mod load;
+mod moving;
 mod report;
 mod results;
 mod rows;
@@ -73,6 +75,8 @@ enum Part {
     Three,
     /// How long nothing is acknowledged when one of three ends
     Failover,
+    /// A broker of four is emptied and filled under load
+    Moving,
     /// Start, rest, recovery, many partitions
     LifeCycle,
 }
@@ -107,11 +111,20 @@ impl Options {
         }
     }
 
+    fn rounds_of_moving(&self) -> u32 {
+        if self.quick {
+            1
+        } else {
+            self.rounds.unwrap_or(1)
+        }
+    }
+
     fn check(&self) -> Outcome {
         let rows = rows::all().map(|row| row.name);
         let rows: Vec<String> = rows
             .chain(bare::ROWS.iter().map(|(name, ..)| (*name).to_owned()))
             .chain(failover::ROWS.iter().map(|row| row.name.to_owned()))
+            .chain(moving::ROWS.map(str::to_owned))
             .chain(lifecycle::ROWS.iter().map(|(name, _)| (*name).to_owned()))
             .collect();
         let unknown = |only: &&String| !rows.iter().any(|row| is_meant(only, row));
@@ -178,6 +191,7 @@ pub(crate) fn run(mut options: Options) -> Outcome {
         lifecycle::run(kind, &options, &programs, &load, &mut results)?;
     }
     failover::run(&options, &programs, &load, &mut results)?;
+    moving::run(&options, &programs, &load, &mut results)?;
     remove(&folder().join("data"))?;
 
     let report = Report::of(&results, &options, heading);

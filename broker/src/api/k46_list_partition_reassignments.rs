@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use weir_quorum::BrokerId;
-use weir_quorum::image::{Partition, Topic};
+use weir_quorum::command::{Command, Reassign};
+use weir_quorum::image::{Image, Partition, Topic};
 use weir_wire::messages::list_partition_reassignments_response::{
     OngoingPartitionReassignment, OngoingTopicReassignment,
 };
@@ -11,12 +12,43 @@ use weir_wire::messages::{
     ListPartitionReassignmentsRequestView, ListPartitionReassignmentsResponse,
 };
 
-use super::{Answer, Refused, Request};
+use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
+use crate::error::ApiError;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
+    // Checked before anybody waits.
+    request.decode::<ListPartitionReassignmentsRequestView<'_>>()?;
+    let broker = Arc::clone(broker);
+    Ok(Answer::later(async move {
+        let response = match up_to_date(&broker).await {
+            Ok(image) => list(&request, &image),
+            Err(error) => Ok(ListPartitionReassignmentsResponse {
+                error_code: error.code.code(),
+                error_message: error.message(),
+                ..ListPartitionReassignmentsResponse::default()
+            }),
+        };
+        match response {
+            Ok(response) => request.responder().reply(&response),
+            Err(refused) => Reply::Close(refused),
+        }
+    }))
+}
+
+/// What the controller knows, as in Kafka: who has asked another broker for a move must not hear from this one, which is a moment
+/// behind, that nothing is moved. A command that asks for nothing is answered when this broker is where the controller is.
+async fn up_to_date(broker: &Broker) -> Result<Arc<Image>, ApiError> {
+    let nothing = Command::Reassign(Reassign {
+        partitions: Vec::new(),
+        allow_replication_factor_change: true,
+    });
+    broker.metadata.control(nothing).await?;
+    Ok(broker.metadata.image())
+}
+
+fn list(request: &Request, image: &Image) -> Result<ListPartitionReassignmentsResponse, Refused> {
     let view: ListPartitionReassignmentsRequestView<'_> = request.decode()?;
-    let image = broker.metadata.image();
     let topics: Vec<OngoingTopicReassignment> = match view.topics {
         None => image
             .topics()
@@ -31,7 +63,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             found.collect()
         }
     };
-    request.answer(&ListPartitionReassignmentsResponse {
+    Ok(ListPartitionReassignmentsResponse {
         topics,
         ..ListPartitionReassignmentsResponse::default()
     })

@@ -12,36 +12,28 @@ use super::{Answer, Refused, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 
-/// From here on all features are updated or none, and there is one error for all.
-const ALL_OR_NONE_FROM: i16 = 2;
+/// Up to here what was granted is told for each feature. What was refused is told once for all: all features are updated or none.
+const RESULTS_UNTIL: i16 = 1;
 
 pub(super) fn handle(_broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
     let view: UpdateFeaturesRequestView<'_> = request.decode()?;
-    let error = view
+    let mut updates = view.feature_updates.iter();
+    let error = updates.find_map(|update| check(&update, request.version).err());
+    let granted = view
         .feature_updates
         .iter()
-        .find_map(|update| check(&update, request.version).err());
-    let results = view.feature_updates.iter().map(|update| {
-        let error = check(&update, request.version).err();
-        UpdatableFeatureResult {
-            feature: update.feature.to_owned(),
-            error_code: error.as_ref().map_or(0, |error| error.code.code()),
-            error_message: error.and_then(ApiError::message),
-        }
+        .filter(|_| error.is_none() && request.version <= RESULTS_UNTIL);
+    let results = granted.map(|update| UpdatableFeatureResult {
+        feature: update.feature.to_owned(),
+        ..UpdatableFeatureResult::default()
     });
-    let results = if request.version < ALL_OR_NONE_FROM {
-        results.collect()
-    } else {
-        Vec::new()
-    };
-    let error = error.filter(|_| request.version >= ALL_OR_NONE_FROM);
     request.answer(&UpdateFeaturesResponse {
+        results: results.collect(),
         error_code: error.as_ref().map_or(0, |error| error.code.code()),
         error_message: error.map(|error| {
             let message = error.message;
             format!("The update failed for all features since the following feature had an error: {message}")
         }),
-        results,
         ..UpdateFeaturesResponse::default()
     })
 }

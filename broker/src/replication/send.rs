@@ -57,6 +57,9 @@ pub(super) const PING_EVERY: Duration = Duration::from_millis(500);
 const BEGIN_MIN: Duration = Duration::from_millis(20);
 const BEGIN_MAX: Duration = Duration::from_secs(2);
 
+/// Before it is begun again when the follower had no room: it begins well each time, and room does not come within milliseconds.
+const BEGIN_ROOM: Duration = Duration::from_millis(500);
+
 /// The pauses between attempts to connect.
 const CONNECT_MIN: Duration = Duration::from_millis(20);
 const CONNECT_MAX: Duration = Duration::from_millis(500);
@@ -394,6 +397,9 @@ impl Session<'_> {
                 state.forget_flying(channel.feed);
             } else {
                 debug!(broker = %self.link.to, partition = %key, why, "a follower cannot be fed yet");
+                if until == Until::Room {
+                    sending.pause = BEGIN_ROOM;
+                }
                 state.begin_later(channel.feed);
             }
             feed

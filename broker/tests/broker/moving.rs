@@ -150,6 +150,19 @@ async fn a_partition_is_on_its_way_until_the_new_replica_is_there_or_it_is_calle
     assert_eq!(partition.replicas, [weir_quorum::BrokerId(0)]);
 }
 
+#[tokio::test]
+async fn every_broker_lists_what_is_on_its_way_as_soon_as_one_has_said_so() {
+    let (brokers, mut one, _dir) = two_of_three().await;
+    let mut other = Client::connect(brokers[1].addresses().kafka).await;
+    create(&mut one, "t", &[0]).await;
+    for _ in 0..50 {
+        assert_eq!(reassign(&mut one, "t", Some(&[2])).await, 0);
+        assert_eq!(ongoing(&mut other, None).await.len(), 1);
+        assert_eq!(reassign(&mut other, "t", None).await, 0);
+        assert_eq!(ongoing(&mut one, None).await, []);
+    }
+}
+
 // KIP-860.
 #[tokio::test]
 async fn who_forbids_another_number_of_replicas_is_heeded() {

@@ -13,6 +13,8 @@
 //	failover    sends -rate records a second to one partition and says "steady BROKER", which is the one whose end is to
 //	            be survived; how long no acknowledgement came, and what became of each record
 //	in-sync     waits until every partition of a topic has as many replicas in sync as it has replicas
+//	drain       moves all replicas of -broker to others; says "steady BROKER" when half is done: the one that leads the quorum
+//	fill        gives -broker its share of all replicas, and says the same
 //	create      makes -topics topics and waits until every partition serves
 //	delete      deletes a topic
 //	first       waits until one record in each partition of a topic is acknowledged by brokers that are only starting
@@ -33,7 +35,7 @@ import (
 type settings struct {
 	address, mode, topic, compression string
 	group, victim, sender, pids       string
-	topics, partitions, size          int
+	topics, partitions, size, broker  int
 	batch, window, clients, groups    int
 	count                             int64
 	rate                              float64
@@ -52,6 +54,8 @@ var modes = map[string]func(context.Context, settings) (answer, error){
 	"beside":     beside,
 	"failover":   failover,
 	"in-sync":    inSync,
+	"drain":      drain,
+	"fill":       fill,
 	"create":     create,
 	"delete":     remove,
 	"first":      first,
@@ -64,6 +68,7 @@ func main() {
 	flag.StringVar(&s.topic, "topic", "kbench", "topic, or with -topics what their names begin with")
 	flag.IntVar(&s.topics, "topics", 0, "how many topics, `topic`-0 and on; 0 for the one topic")
 	flag.IntVar(&s.partitions, "partitions", 1, "partitions of each topic")
+	flag.IntVar(&s.broker, "broker", 0, "the `id` of the broker that is to be drained or filled")
 	flag.IntVar(&s.size, "size", 1024, "`bytes` of a record, at least 16; 0 for a mix from 100 bytes to 100 KiB")
 	flag.Int64Var(&s.count, "count", 1_000_000, "records")
 	flag.StringVar(&s.compression, "compression", "none", "none, lz4, zstd, snappy or gzip")

@@ -146,6 +146,20 @@ pub(super) const FAILOVER: [Column; 5] = [
     named("out of order", "disorder", 0).sum(),
 ];
 
+pub(super) const MOVING: [Column; 7] = [
+    named("seconds", "moved_s", 0).with_spread(),
+    named("replicas moved", "moved_replicas", 0),
+    named("MB/s moved", "moved_mb_s", 0),
+    named(
+        "acknowledged p99 ms before",
+        "before_acknowledged_p99_ms",
+        2,
+    ),
+    named("during", "during_acknowledged_p99_ms", 2),
+    named("read p99 ms before", "before_p99_ms", 2),
+    named("during", "during_p99_ms", 2),
+];
+
 pub(super) const BUSY: [Column; 2] = [of("broker", broker_cores, 2), of("client", client_cores, 2)];
 
 /// Of values that no client told.

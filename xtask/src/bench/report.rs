@@ -4,7 +4,7 @@ use super::broker::Kind;
 use super::columns::{self, Column};
 use super::results::Results;
 use super::rows::{self, Row};
-use super::{Options, bare, failover, kafka, lifecycle};
+use super::{Options, bare, failover, kafka, lifecycle, moving};
 use crate::{Outcome, paths, process};
 use std::fmt::Write;
 use std::fs;
@@ -20,7 +20,7 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn sections(&self, options: &Options) -> [Section; 8] {
+    fn sections(&self, options: &Options) -> [Section; 9] {
         use rows::Kind::{
             CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Produce, SmallBatches,
         };
@@ -96,6 +96,12 @@ impl Tables<'_> {
                         leader wait 1 s for an answer: as they come, franz-go waits 20 s and librdkafka a minute for a broker that is silent, \
                         whoever leads by then.".into(),
                 body: self.table(&failover, &columns::FAILOVER),
+            },
+            Section {
+                name: "moving",
+                title: "Moving replicas",
+                about: moving::described(options),
+                body: self.table(&moving::ROWS.map(str::to_owned), &columns::MOVING),
             },
             Section {
                 name: "life-cycle",

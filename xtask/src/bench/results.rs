@@ -19,7 +19,7 @@ pub(super) struct Results {
 
 impl Results {
     pub(super) fn measured(&mut self, row: &str, kind: Kind, answer: Answer) {
-        const SHOWN: [&str; 14] = [
+        const SHOWN: [&str; 16] = [
             "mb_s",
             "rate",
             "p50_ms",
@@ -28,6 +28,8 @@ impl Results {
             "before_acknowledged_p99_ms",
             "during_acknowledged_p99_ms",
             "late_mb_s",
+            "moved_s",
+            "moved_mb_s",
             "gap_ms",
             "lost",
             "doubled",

@@ -144,7 +144,8 @@ fn resolve(image: &Image, resource: &ConfigResource) -> Result<ConfigOf, Control
             }
         },
         ConfigResource::Broker(id) if image.broker(*id).is_none() => Err(ControlError::new(
-            ErrorName::BrokerIdNotRegistered,
+            // As Kafka has it, whose brokers know but themselves there.
+            ErrorName::InvalidRequest,
             format!("broker {id} is not registered"),
         )),
         ConfigResource::Broker(id) => Ok(ConfigOf::Broker(*id)),

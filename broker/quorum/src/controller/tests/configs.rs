@@ -132,7 +132,7 @@ fn what_is_wrong_is_refused_and_nothing_of_it_happens() {
     let broker = ConfigResource::Broker(BrokerId(9));
     assert_eq!(
         alter(&mut world, broker, vec![]),
-        Some(ErrorName::BrokerIdNotRegistered)
+        Some(ErrorName::InvalidRequest)
     );
     assert_eq!(world.image.revision(), before);
 }
