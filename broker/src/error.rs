@@ -86,6 +86,10 @@ impl From<AppendError> for ApiError {
             | AppendError::Damaged(_)
             | AppendError::Io { .. } => ErrorCode::KafkaStorageError,
             AppendError::Malformed(_) => ErrorCode::InvalidRecord,
+            // Told from every fault: no client takes it for one, or sends the batch again.
+            AppendError::Full(_) => ErrorCode::PolicyViolation,
+            // One that every client sends again, after a while.
+            AppendError::FullForNow(_) => ErrorCode::NotEnoughReplicas,
             AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
                 ErrorCode::OutOfOrderSequenceNumber
             }

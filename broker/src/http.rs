@@ -26,6 +26,7 @@ use weir_groups::request::ListRequest;
 use crate::Broker;
 use crate::config::HostPort;
 use crate::health::Health;
+use crate::metrics::OTHER_TOPICS;
 use crate::net::{Listener, Network};
 use crate::partitions::Partition;
 
@@ -166,6 +167,7 @@ async fn observe(broker: &Broker) {
         .request_memory
         .set(gauge(broker.request_memory.held_bytes()));
     observe_compaction(broker, &partitions);
+    observe_queues(broker, &partitions);
     let sessions = broker.fetch_sessions.kept();
     metrics.fetch_sessions.set(gauge(sessions.sessions as u64));
     metrics
@@ -216,6 +218,26 @@ fn observe_compaction(broker: &Broker, partitions: &[Arc<Partition>]) {
     metrics
         .uncleanable_partitions
         .set(gauge(uncleanable.count() as u64));
+}
+
+/// Of topics with a bound: how much is not settled.
+fn observe_queues(broker: &Broker, partitions: &[Arc<Partition>]) {
+    let topics = &broker.metrics.topics;
+    topics.queue_backlog_messages.reset();
+    for partition in partitions {
+        let known = partition.bound().and_then(|bound| bound.backlog());
+        let Some((_, backlog)) = known.filter(|(epoch, _)| partition.leads(*epoch)) else {
+            continue;
+        };
+        let topic = match topics.admits(partition.topic()) {
+            true => partition.topic(),
+            false => OTHER_TOPICS,
+        };
+        topics
+            .queue_backlog_messages
+            .with_label_values(&[topic])
+            .add(gauge(backlog.messages));
+    }
 }
 
 /// How many groups are in which state. While a shard is loading, what is known of the others would look like groups that are gone.

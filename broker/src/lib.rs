@@ -12,6 +12,7 @@
 //! - [`transactions`]: the transaction coordinators' input and output.
 //! - [`scrub`]: looks for bytes on disk that are not what was written.
 //! - [`share`]: share groups: share-partitions, members' sessions, and the coordinators of their states.
+//! - [`queue`]: bounded queues, and what else makes a topic more than a log.
 //! - [`grpc`]: what the operator asks.
 //! - [`http`]: metrics and health.
 //! - [`health`]: whether the broker is ready, and what is missing.
@@ -44,6 +45,7 @@ pub mod net;
 pub mod partitions;
 pub mod probe;
 pub mod producer_ids;
+pub mod queue;
 pub mod quorum;
 pub mod quotas;
 pub mod replication;

@@ -82,6 +82,8 @@ pub struct TopicMetrics {
     pub produced_records: IntCounterVec,
     pub fetched_bytes: IntCounterVec,
     pub produce_errors: IntCounterVec,
+    pub queue_refusals: IntCounterVec,
+    pub queue_backlog_messages: IntGaugeVec,
     labelled: Arc<Mutex<HashSet<Arc<str>>>>,
 }
 
@@ -107,10 +109,12 @@ impl TopicMetrics {
                 &self.produced_records,
                 &self.fetched_bytes,
                 &self.produce_errors,
+                &self.queue_refusals,
             ] {
                 // One that was never counted is not there.
                 let _ = counters.remove_label_values(&[topic]);
             }
+            let _ = self.queue_backlog_messages.remove_label_values(&[topic]);
         }
     }
 }
@@ -186,6 +190,22 @@ impl Metrics {
                     "weir_topic_produce_errors_total",
                     "Batches that were refused.",
                     "topic",
+                )?,
+                queue_refusals: counters(
+                    r,
+                    "weir_topic_queue_refused_batches_total",
+                    "Batches that were refused since the topic's queue was full.",
+                    "topic",
+                )?,
+                queue_backlog_messages: register(
+                    r,
+                    IntGaugeVec::new(
+                        Opts::new(
+                            "weir_topic_queue_backlog_messages",
+                            "Messages of bounded partitions that this broker leads which are not settled yet.",
+                        ),
+                        &["topic"],
+                    )?,
                 )?,
                 labelled: Arc::default(),
             },

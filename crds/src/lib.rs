@@ -38,7 +38,9 @@ pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};
 pub use schema::crds;
 pub use shared::{ClusterRef, ConfigValue, SecretRef};
-pub use topic::{DeletionPolicy, DriftPolicy, Topic, TopicSpec, TopicStatus};
+pub use topic::{
+    DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, Topic, TopicSpec, TopicStatus,
+};
 
 /// The API group of every kind of Weir's.
 pub const GROUP: &str = "weir.dev";

@@ -69,6 +69,7 @@ use crate::{ClusterRef, ConfigValue};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.topicName) == has(oldSelf.topicName) && (!has(self.topicName) || self.topicName == oldSelf.topicName)").message("topicName cannot be set, changed or removed later, because topics cannot be renamed: create another Topic"))]
 #[x_kube(validation = Rule::new("!has(self.partitions) || !has(oldSelf.partitions) || self.partitions >= oldSelf.partitions").message("partitions cannot shrink, because records would be lost: keep the number or write a larger one, or create another Topic"))]
+#[x_kube(validation = Rule::new("!has(self.config) || !self.config.exists(k, k.startsWith('weir.queue.'))").message("config has a key that begins with weir.queue.: write it as a field of queue"))]
 pub struct TopicSpec {
     /// The Cluster that the topic belongs to.
     pub cluster_ref: ClusterRef,
@@ -97,6 +98,10 @@ pub struct TopicSpec {
     #[x_kube(validation = Rule::new("self.all(k, k.size() <= 128)").message("a key of config is longer than 128 characters: Kafka has no configuration of such a name"))]
     pub config: BTreeMap<String, ConfigValue>,
 
+    /// What makes the topic a queue. What is not set is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+
     /// What is done when the topic is changed behind this resource's back. A change of this resource itself is always carried out.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
@@ -104,6 +109,80 @@ pub struct TopicSpec {
     /// What happens to the topic's data when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+/// What makes a topic a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// The share group whose unsettled messages are the topic's backlog. Unset, the backlog is what retention has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249))]
+    pub group: Option<String>,
+
+    /// How large the backlog of each partition may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<QueueBound>,
+}
+
+/// How large the backlog of each partition of a queue may be, and what becomes of more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.maxMessages) || has(self.maxBytes)").message("a bound needs maxMessages, maxBytes or both"))]
+pub struct QueueBound {
+    /// Messages of a partition that may be unsettled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_messages: Option<i64>,
+
+    /// Bytes of a partition that may be unsettled, as they were sent (compressed).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_bytes: Option<i64>,
+
+    /// What becomes of a batch that does not fit.
+    #[serde(default)]
+    pub overflow: Overflow,
+}
+
+/// What becomes of a batch that does not fit into a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Overflow {
+    /// It is refused for good, with an error that producers can tell from a fault (POLICY_VIOLATION).
+    #[default]
+    Reject,
+    /// It is refused for the moment, and its producer sends it again.
+    Throttle,
+    /// The oldest messages make room for it, settled or not.
+    DropOldest,
+}
+
+impl Queue {
+    /// The topic's configurations that it stands for. A bound that is not named is none.
+    #[must_use]
+    pub fn config(&self) -> BTreeMap<String, String> {
+        let mut config = BTreeMap::new();
+        if let Some(group) = &self.group {
+            config.insert("weir.queue.group".to_owned(), group.clone());
+        }
+        if let Some(bound) = &self.bound {
+            let most = |most: Option<i64>| most.unwrap_or(-1).to_string();
+            let overflow = match bound.overflow {
+                Overflow::Reject => "reject",
+                Overflow::Throttle => "throttle",
+                Overflow::DropOldest => "drop_oldest",
+            };
+            config.extend([
+                (
+                    "weir.queue.max.messages".to_owned(),
+                    most(bound.max_messages),
+                ),
+                ("weir.queue.max.bytes".to_owned(), most(bound.max_bytes)),
+                ("weir.queue.overflow".to_owned(), overflow.to_owned()),
+            ]);
+        }
+        config
+    }
 }
 
 /// What is done when the topic is changed behind the resource's back.

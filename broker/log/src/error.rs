@@ -59,6 +59,12 @@ pub enum AppendError {
     /// The bytes are not one whole version 2 batch.
     #[error("not a whole batch of records: {0}")]
     Malformed(String),
+    /// `POLICY_VIOLATION` 44: there is no room in the partition's queue, and the producer is to give up.
+    #[error("{0}")]
+    Full(String),
+    /// There is no room in the partition's queue for the moment. Retriable.
+    #[error("{0}")]
+    FullForNow(String),
     /// An idempotent producer's batch does not follow the one before.
     #[error(transparent)]
     Sequence(#[from] SequenceError),

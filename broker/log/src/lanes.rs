@@ -77,6 +77,40 @@ impl Debug for Append {
     }
 }
 
+/// Who says whether there is room in a partition for what clients append: a queue's bound. Asked by the lane for each client's batch that would be
+/// appended, behind the search for duplicates and before its sequence is remembered, and only of partitions that have one
+/// ([`PartitionHandle::set_admission`]). Must not block.
+pub trait Admission: Debug + Send + Sync {
+    /// Whether the batch may be appended. What is admitted is in the log next, unless it cannot be written: then the next one is
+    /// offered at the same end.
+    ///
+    /// # Errors
+    /// When it may not.
+    fn admit(&self, offered: Offered) -> Result<(), NotAdmitted>;
+}
+
+/// A client's batch that would be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// Where the log ends.
+    pub end: Offset,
+    /// How many offsets it takes.
+    pub records: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Why a batch may not be appended, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// Whoever sent it gives up; what was sent behind it is taken.
+    ForGood(String),
+    /// It may come again.
+    ForNow(String),
+}
+
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {

@@ -49,8 +49,8 @@ pub use error::{
 };
 pub use files::{read_small, replace_small};
 pub use lanes::{
-    Append, Appended, Ends, Job, LaneCore, Lanes, LanesConfig, Observer, OpenPartition, Opened,
-    PartitionHandle, RecoveryReport, Replicate, lend_turns,
+    Admission, Append, Appended, Ends, Job, LaneCore, Lanes, LanesConfig, NotAdmitted, Observer,
+    Offered, OpenPartition, Opened, PartitionHandle, RecoveryReport, Replicate, lend_turns,
 };
 pub use producers::{Origin, ProducerState, Verified};
 pub use reader::{AbortedTransaction, Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

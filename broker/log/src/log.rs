@@ -30,7 +30,8 @@ use crate::config::{Durability, LogConfig};
 use crate::dir::PartitionKey;
 use crate::error::{AppendError, Fatal};
 use crate::files::{FileError, SYNCING, Wait};
-use crate::producers::{ProducerState, Producers, Step};
+use crate::lanes::Admission;
+use crate::producers::{ProducerState, Producers, Refusals, Step};
 use crate::seek::{Sought, entry_for};
 use crate::segment::{Newest, Segment};
 use crate::shared::Shared;
@@ -65,6 +66,10 @@ pub(crate) struct PartitionLog {
     /// When the active segment got its first batch, by our clock.
     active_since_ms: Option<i64>,
     producers: Producers,
+    /// Asked whether there is room for what clients append; most partitions have none.
+    admission: Option<Arc<dyn Admission>>,
+    /// What that one has refused for good.
+    refusals: Refusals,
     staged: Vec<Staged>,
     staged_end: Offset,
     latest_epoch: Option<LeaderEpoch>,
@@ -131,6 +136,8 @@ impl PartitionLog {
             active,
             active_file,
             producers,
+            admission: None,
+            refusals: Refusals::default(),
             staged: Vec::new(),
             staged_end,
             latest_epoch,
@@ -174,6 +181,10 @@ impl PartitionLog {
 
     pub(crate) fn config(&self) -> &LogConfig {
         &self.config
+    }
+
+    pub(crate) fn set_admission(&mut self, admission: Option<Arc<dyn Admission>>) {
+        self.admission = admission;
     }
 
     pub(crate) fn set_config(&mut self, config: LogConfig) {

@@ -7,6 +7,7 @@
 //! that. It is rebuilt from a snapshot and the log's headers and markers.
 
 mod producer;
+mod refused;
 mod rules;
 mod snapshot;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use weir_wire::{Offset, ProducerEpoch, ProducerId};
 use crate::clean::LastBatch;
 pub(crate) use producer::Producer;
 use producer::SeenBatch;
+pub(crate) use refused::Refusals;
 pub(crate) use rules::{Arriving, Verdict};
 pub use rules::{Origin, Verified};
 pub(crate) use snapshot::{Snapshot, decode, encode};

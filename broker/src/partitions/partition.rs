@@ -11,10 +11,10 @@ use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use weir_log::{
-    AppendError, Appended, Batches, DataDir, LaneError, LogReader, Observer, Origin,
+    Admission, AppendError, Appended, Batches, DataDir, LaneError, LogReader, Observer, Origin,
     PartitionHandle, PartitionKey, ReadError, Verified,
 };
-use weir_quorum::configs::TopicConfig;
+use weir_quorum::configs::{QueueConfig, TopicConfig};
 use weir_quorum::image::Topic;
 use weir_wire::{LeaderEpoch, Offset};
 
@@ -24,6 +24,7 @@ use super::replica::{Assignment, Replica, Until};
 use super::transactions::Pending;
 use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
+use crate::queue::Bound;
 
 /// What is counted for a partition's topic.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Counters {
     pub fetched_bytes: IntCounter,
     /// Batches refused.
     pub produce_errors: IntCounter,
+    /// Batches that a full queue has refused.
+    pub queue_refusals: IntCounter,
     /// From an append being queued to its being durable.
     pub durable_duration: Histogram,
 }
@@ -69,6 +72,10 @@ pub struct Partition {
     config: ArcSwap<TopicConfig>,
     /// The metadata that `config` was resolved from, once there was any.
     configured_for: ArcSwapOption<Topic>,
+    /// How much of it may be unsettled, if that is bounded.
+    bound: ArcSwapOption<Bound>,
+    /// Counts what is not settled.
+    bounds: Arc<Notify>,
     counters: Counters,
     dir: Arc<DataDir>,
     preparing: Arc<Queue>,
@@ -118,9 +125,10 @@ impl Partition {
         config: Arc<TopicConfig>,
         counters: Counters,
         (dir, permits): (Arc<DataDir>, Arc<Semaphore>),
+        bounds: Arc<Notify>,
     ) -> Self {
         let key = handle.reader().key();
-        Self {
+        let partition = Self {
             key,
             topic,
             handle,
@@ -129,12 +137,38 @@ impl Partition {
             assigned_for: Mutex::default(),
             config: ArcSwap::new(config),
             configured_for: ArcSwapOption::empty(),
+            bound: ArcSwapOption::empty(),
+            bounds,
             counters,
             dir,
             preparing: Arc::default(),
             permits,
             gate: Arc::default(),
+        };
+        partition.bound_as(partition.config().queue.as_ref());
+        partition
+    }
+
+    /// Its bound, if it has one.
+    #[must_use]
+    pub fn bound(&self) -> Option<Arc<Bound>> {
+        self.bound.load_full()
+    }
+
+    fn bound_as(&self, config: Option<&QueueConfig>) {
+        let before = self.bound();
+        if before.as_ref().map(|bound| bound.config()) == config {
+            return;
         }
+        let bound = config.map(|config| {
+            let refusals = self.counters.queue_refusals.clone();
+            let reader = self.reader().clone();
+            let work = Arc::clone(&self.bounds);
+            Arc::new(Bound::new(config.clone(), reader, refusals, work))
+        });
+        self.bound.store(bound.clone());
+        let admission = bound.map(|bound| bound as Arc<dyn Admission>);
+        self.handle.set_admission(admission);
     }
 
     /// The directory that it lies in.
@@ -240,6 +274,7 @@ impl Partition {
     pub(super) fn reconfigure(&self, topic: &Arc<Topic>, config: Arc<TopicConfig>) {
         if *self.config() != *config {
             self.handle.update_config(super::log_config(&config));
+            self.bound_as(config.queue.as_ref());
             self.config.store(config);
         }
         self.configured_for.store(Some(Arc::clone(topic)));

@@ -66,6 +66,8 @@ pub struct Partitions {
     /// Which of them each lies in.
     placed: Mutex<BTreeMap<PartitionKey, usize>>,
     permits: Arc<Semaphore>,
+    /// Some bounded partition's backlog is to be counted, or room to be made.
+    bounds: Arc<Notify>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     slots: RwLock<HashMap<PartitionKey, Slot>>,
@@ -96,6 +98,7 @@ impl Partitions {
             dirs,
             placed: Mutex::default(),
             permits: super::prepare::permits(),
+            bounds: Arc::default(),
             settings,
             metrics,
             slots: RwLock::default(),
@@ -167,6 +170,11 @@ impl Partitions {
         let mut open: Vec<_> = open.collect();
         open.sort_unstable_by_key(|partition| partition.key());
         open
+    }
+
+    /// Notified when something is to be done for a bounded partition.
+    pub(crate) fn bounds(&self) -> Arc<Notify> {
+        Arc::clone(&self.bounds)
     }
 
     /// How many partitions have lost durable bytes, or could not be opened.
@@ -480,6 +488,7 @@ impl Partitions {
                         config,
                         counters,
                         (dir, Arc::clone(&this.permits)),
+                        Arc::clone(&this.bounds),
                     )))
                 }
                 Err(error) => {
@@ -613,6 +622,7 @@ impl Partitions {
             produced_records: metrics.topics.produced_records.with_label_values(&labels),
             fetched_bytes: metrics.topics.fetched_bytes.with_label_values(&labels),
             produce_errors: metrics.topics.produce_errors.with_label_values(&labels),
+            queue_refusals: metrics.topics.queue_refusals.with_label_values(&labels),
             durable_duration: metrics.durable_duration.clone(),
         }
     }

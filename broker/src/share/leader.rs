@@ -24,6 +24,7 @@ use super::settings::{GroupSettings, StartAt};
 use crate::error::{ApiError, ErrorCode};
 use crate::host::Host;
 use crate::partitions::Partition;
+use crate::queue::Settled;
 
 /// Between two attempts to reach a coordinator that is loading, or being looked for.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -200,6 +201,13 @@ impl Leader {
         };
         let error = match loaded {
             Ok(engine) => {
+                if let Some(bound) = self.partition.bound() {
+                    let settled = Settled {
+                        start: engine.start(),
+                        within: u64::try_from(engine.complete_count()).unwrap_or(0),
+                    };
+                    bound.begins_at(self.key.group.as_str(), self.epoch, settled);
+                }
                 self.enter(Phase::Ready(Box::new(engine)));
                 self.keep(&persister).await
             }
@@ -352,6 +360,15 @@ impl Leader {
                 stored => break stored,
             }
         };
+        if stored.is_ok()
+            && let Some(bound) = self.partition.bound()
+        {
+            let settled = Settled {
+                start: request.start,
+                within: u64::try_from(request.complete_count).unwrap_or(0),
+            };
+            bound.settled(self.key.group.as_str(), self.epoch, settled);
+        }
         let mut inner = self.lock();
         if let Phase::Ready(engine) = &mut inner.phase {
             engine.written(match stored {

@@ -39,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::net::{Dialer, KafkaListener, Listener as _, Network, RequestMemory, Tcp};
 use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
+use crate::queue;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
 use crate::replication::{self, LeaderDebt};
@@ -338,6 +339,11 @@ pub async fn start_on<N: Network>(
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
     clients.spawn(broker.transactions.clone().follow(stop_clients.clone()));
     clients.spawn(broker.share.clone().follow(stop_clients.clone()));
+    tasks.spawn(queue::follow(
+        Arc::clone(&broker),
+        partitions.bounds(),
+        stop.clone(),
+    ));
     let member = Arc::new(member);
     let measured = Arc::clone(&partitions);
     member.measure(move || sizes(&measured));

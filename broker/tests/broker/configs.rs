@@ -252,7 +252,11 @@ async fn every_topic_configuration_of_kafka_is_known_and_altering_the_old_way_re
         .create_topic("t", 1, &[("retention.ms", "1000"), ("preallocate", "TRUE")])
         .await;
     let topic = describe(&mut client, TOPIC, "t").await;
-    assert_eq!(topic.configs.len(), 37 + 1, "Kafka 4.4's, and durability");
+    assert_eq!(
+        topic.configs.len(),
+        37 + 1 + 4,
+        "Kafka 4.4's, durability, and those of queues"
+    );
     assert_eq!(found(&topic, "preallocate"), ("true".into(), 1, false));
     let set = AlterableConfig {
         name: "segment.ms".into(),

@@ -23,6 +23,7 @@ mod lifecycle;
 mod moving;
 mod producing;
 mod protocol;
+mod queues;
 mod quotas;
 mod replication;
 mod sessions;

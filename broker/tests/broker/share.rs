@@ -23,14 +23,14 @@ use weir_wire::messages::{
 
 use crate::client::{Client, TestBroker, batch, eventually};
 
-const GROUP: &str = "sharers";
-const ACCEPT: i8 = 1;
+pub(crate) const GROUP: &str = "sharers";
+pub(crate) const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
 const REJECT: i8 = 3;
 const RENEW: i8 = 4;
 
 /// A member of the group on a connection of its own.
-struct Member {
+pub(crate) struct Member {
     client: Client,
     id: String,
     epoch: i32,
@@ -38,10 +38,10 @@ struct Member {
 }
 
 /// First and last offset, and how often it was delivered.
-type Range = (i64, i64, i16);
+pub(crate) type Range = (i64, i64, i16);
 
 impl Member {
-    async fn new(broker: &TestBroker, id: &str, topic: Uuid) -> Self {
+    pub(crate) async fn new(broker: &TestBroker, id: &str, topic: Uuid) -> Self {
         Self {
             client: broker.connect().await,
             id: id.to_owned(),
@@ -99,7 +99,7 @@ impl Member {
     }
 
     /// Fetches until there is something.
-    async fn take(&mut self) -> Vec<Range> {
+    pub(crate) async fn take(&mut self) -> Vec<Range> {
         eventually("there is something to take", async || {
             let data = self.fetch(500, &[]).await;
             if data.error_code == ErrorCode::NotLeaderOrFollower.code() {
@@ -142,13 +142,13 @@ impl Member {
     }
 
     /// Acknowledges, and gives the partition's error.
-    async fn acked(&mut self, acks: &[(i64, i64, i8)]) -> i16 {
+    pub(crate) async fn acked(&mut self, acks: &[(i64, i64, i8)]) -> i16 {
         let response = self.acknowledge(acks).await;
         assert_eq!(response.error_code, 0, "{:?}", response.error_message);
         response.responses[0].partitions[0].error_code
     }
 
-    async fn close(&mut self) -> i16 {
+    pub(crate) async fn close(&mut self) -> i16 {
         self.epoch = -1;
         let response = self.acknowledge(&[]).await;
         self.epoch = 0;
@@ -194,7 +194,7 @@ async fn house() -> (TestBroker, Client, Uuid) {
 }
 
 /// Sets where the group begins.
-async fn initialize(client: &mut Client, topic: Uuid, state_epoch: i32) {
+pub(crate) async fn initialize(client: &mut Client, topic: Uuid, state_epoch: i32) {
     find(client, topic).await;
     let partition = initialize_share_group_state_request::PartitionData {
         partition: 0,

@@ -1,9 +1,11 @@
 //! What a lane can be told.
 
+use std::sync::Arc;
+
 use weir_wire::Offset;
 
 use super::background::JobDone;
-use super::{Append, Ends, OpenPartition, Opened, Replicate};
+use super::{Admission, Append, Ends, OpenPartition, Opened, Replicate};
 use crate::config::LogConfig;
 use crate::error::{AppendError, LaneError, OpenError};
 use crate::producers::ProducerState;
@@ -21,6 +23,7 @@ pub(crate) enum Command {
     Append(Slot, Append),
     Replicate(Slot, Replicate),
     UpdateConfig(Slot, Box<LogConfig>),
+    SetAdmission(Slot, Option<Arc<dyn Admission>>),
     TruncateTo(Slot, Offset, Done<Offset>),
     Reset(Slot, Offset, Done<Offset>),
     Ends(Slot, Done<Ends>),
@@ -60,7 +63,11 @@ impl Command {
             Self::Close(_, done) | Self::Delete(_, done) | Self::Shutdown(done) => {
                 done(Err(why.into()))
             }
-            Self::UpdateConfig(..) | Self::Retain(..) | Self::Clean(..) | Self::JobDone(..) => {}
+            Self::UpdateConfig(..)
+            | Self::SetAdmission(..)
+            | Self::Retain(..)
+            | Self::Clean(..)
+            | Self::JobDone(..) => {}
         }
     }
 }

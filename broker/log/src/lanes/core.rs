@@ -181,6 +181,9 @@ impl LaneCore {
             Command::UpdateConfig(slot, config) => {
                 self.with(slot, now_ms, |partition| partition.set_config(*config))
             }
+            Command::SetAdmission(slot, admission) => {
+                self.with(slot, now_ms, |partition| partition.set_admission(admission));
+            }
             Command::TruncateTo(slot, end, done) => {
                 let result = self.act(slot, now_ms, |partition| partition.truncate_to(end, now_ms));
                 self.answer(result, done);

@@ -6,7 +6,7 @@ use weir_wire::Offset;
 
 use super::command::{Command, Slot};
 use super::queue::Queue;
-use super::{Append, Ends, Replicate};
+use super::{Admission, Append, Ends, Replicate};
 use crate::config::LogConfig;
 use crate::error::LaneError;
 use crate::producers::ProducerState;
@@ -52,6 +52,11 @@ impl PartitionHandle {
     pub fn update_config(&self, config: LogConfig) {
         self.queue
             .push(Command::UpdateConfig(self.slot, Box::new(config)));
+    }
+
+    /// Has `admission` asked of each client's batch that is queued from now on, or nobody.
+    pub fn set_admission(&self, admission: Option<Arc<dyn Admission>>) {
+        self.queue.push(Command::SetAdmission(self.slot, admission));
     }
 
     /// Cuts the log so that it ends at `end`, which must be a batch's beginning or is taken down to one. On disk before

@@ -10,8 +10,8 @@ use weir_wire::batch::{
 };
 
 use super::PartitionLog;
-use crate::error::AppendError;
-use crate::lanes::Appended;
+use crate::error::{AppendError, SequenceError};
+use crate::lanes::{Appended, NotAdmitted, Offered};
 use crate::producers::{Arriving, Origin, Remembered, Verdict, Verified};
 use crate::segment::NO_TIMESTAMP;
 
@@ -81,12 +81,8 @@ impl PartitionLog {
             return Err(AppendError::Malformed(found));
         }
         let log_start_offset = self.shared.log_start();
-        let verdict = self.producers.check(
-            &Arriving { header, marker },
-            origin,
-            verified,
-            self.config.producers_max,
-        )?;
+        let arriving = Arriving { header, marker };
+        let verdict = self.judge(&arriving, origin, verified)?;
         if let Verdict::Duplicate {
             base_offset,
             last_offset,
@@ -99,6 +95,9 @@ impl PartitionLog {
                 log_start_offset,
                 duplicate: true,
             });
+        }
+        if origin == Origin::Client && self.admission.is_some() {
+            self.admit(&header, batch.len(), epoch)?;
         }
         header.base_offset = self.staged_end;
         header.leader_epoch = epoch;
@@ -128,6 +127,69 @@ impl PartitionLog {
             log_start_offset,
             duplicate: false,
         })
+    }
+}
+
+impl PartitionLog {
+    /// What is to be done with a batch. One of which only refused ones are missing is taken as if they had been appended.
+    fn judge(
+        &self,
+        arriving: &Arriving,
+        origin: Origin,
+        verified: Option<Verified>,
+    ) -> Result<Verdict, AppendError> {
+        let check = |arriving: &Arriving| {
+            let producers_max = self.config.producers_max;
+            self.producers
+                .check(arriving, origin, verified, producers_max)
+        };
+        let header = &arriving.header;
+        match check(arriving) {
+            Err(AppendError::Sequence(SequenceError::OutOfOrder { expected, .. }))
+                if self.refusals.leads(header, expected) =>
+            {
+                let mut in_order = *arriving;
+                in_order.header.base_sequence = expected;
+                check(&in_order)
+            }
+            Err(AppendError::Sequence(SequenceError::OutOfOrder { .. }))
+                if self.refusals.has(header) =>
+            {
+                let why =
+                    "the queue was full when this batch came first, and later ones have been taken";
+                Err(AppendError::Full(why.into()))
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Whether there is room for a client's batch.
+    fn admit(
+        &mut self,
+        header: &BatchHeader,
+        bytes: usize,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<(), AppendError> {
+        let Some(admission) = &self.admission else {
+            return Ok(());
+        };
+        let offered = Offered {
+            leader_epoch,
+            end: self.staged_end,
+            records: u64::try_from(header.last_offset_delta).unwrap_or(0) + 1,
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+        };
+        match admission.admit(offered) {
+            Ok(()) => {
+                self.refusals.taken(header, leader_epoch);
+                Ok(())
+            }
+            Err(NotAdmitted::ForGood(why)) => {
+                self.refusals.add(header, leader_epoch);
+                Err(AppendError::Full(why))
+            }
+            Err(NotAdmitted::ForNow(why)) => Err(AppendError::FullForNow(why)),
+        }
     }
 }
 

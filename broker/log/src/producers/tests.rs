@@ -199,6 +199,7 @@ fn a_snapshot_that_was_changed_is_none() {
     }
 }
 
+mod refused;
 mod transactions;
 
 /// Everything ever appended, and the rule spelled out over it.

@@ -33,6 +33,31 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// What becomes of a batch that does not fit into a bounded queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is refused for good.
+    #[default]
+    Reject,
+    /// It is refused for the moment.
+    Throttle,
+    /// The oldest messages make room.
+    DropOldest,
+}
+
+/// What makes a topic more than a log. A plain topic has none of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// The share group whose unsettled messages are the backlog.
+    pub group: Option<String>,
+    /// Messages of each partition that may be unsettled.
+    pub max_messages: Option<u64>,
+    /// Their bytes.
+    pub max_bytes: Option<u64>,
+    /// What becomes of more.
+    pub overflow: Overflow,
+}
+
 /// A topic's configuration. Fields are named as the configurations are.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(
@@ -57,6 +82,8 @@ pub struct TopicConfig {
     pub min_cleanable_dirty_ratio: f64,
     pub min_compaction_lag_ms: i64,
     pub min_insync_replicas: i32,
+    /// `weir.queue.*`, when any of it has an effect: whether a topic is plain is one look at this.
+    pub queue: Option<QueueConfig>,
     pub retention_bytes: i64,
     pub retention_ms: i64,
     pub segment_bytes: i32,
@@ -114,6 +141,7 @@ impl TopicConfig {
             min_compaction_lag_ms: long("min.compaction.lag.ms"),
             min_insync_replicas: i32::try_from(in_sync_min(image, settings, topic))
                 .unwrap_or(i32::MAX),
+            queue: queue(&text),
             retention_bytes: long("retention.bytes"),
             retention_ms: long("retention.ms"),
             segment_bytes: int("segment.bytes"),
@@ -123,6 +151,25 @@ impl TopicConfig {
             unclean_leader_election_enable: text("unclean.leader.election.enable") == "true",
         }
     }
+}
+
+fn queue(text: &impl Fn(&str) -> String) -> Option<QueueConfig> {
+    let bound = |name: &str| text(name).parse::<u64>().ok();
+    let (max_messages, max_bytes) = (
+        bound("weir.queue.max.messages"),
+        bound("weir.queue.max.bytes"),
+    );
+    let is_bounded = max_messages.is_some() || max_bytes.is_some();
+    is_bounded.then(|| QueueConfig {
+        group: Some(text("weir.queue.group")).filter(|group| !group.is_empty()),
+        max_messages,
+        max_bytes,
+        overflow: match text("weir.queue.overflow").as_str() {
+            "throttle" => Overflow::Throttle,
+            "drop_oldest" => Overflow::DropOldest,
+            _ => Overflow::Reject,
+        },
+    })
 }
 
 fn default_number(name: &str) -> i64 {

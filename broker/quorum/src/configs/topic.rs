@@ -1,4 +1,4 @@
-//! The configurations of topics: Kafka's and Weir's `durability`.
+//! The configurations of topics: Kafka's, and Weir's `durability` and `weir.queue.*`.
 
 use super::Allowed::{self, *};
 use super::ConfigDef;
@@ -355,5 +355,39 @@ pub const TOPIC: &[ConfigDef] = &[
         Any,
         Some("unclean.leader.election.enable"),
         "Whether a replica that may lack acknowledged records may lead when no other can.",
+    ),
+    def(
+        "weir.queue.group",
+        String,
+        "",
+        Any,
+        None,
+        "The share group whose unsettled messages are the topic's backlog, which `weir.queue.max.messages` and \
+         `weir.queue.max.bytes` bound. Unset: the backlog is what retention has left.",
+    ),
+    def(
+        "weir.queue.max.bytes",
+        Long,
+        "-1",
+        OneOrBetween(-1, 1, i64::MAX),
+        None,
+        "How many bytes of each partition may be unsettled, as they were sent; -1: without bound.",
+    ),
+    def(
+        "weir.queue.max.messages",
+        Long,
+        "-1",
+        OneOrBetween(-1, 1, i64::MAX),
+        None,
+        "How many messages of each partition may be unsettled; -1: without bound.",
+    ),
+    def(
+        "weir.queue.overflow",
+        String,
+        "reject",
+        OneOf(&["reject", "throttle", "drop_oldest"]),
+        None,
+        "What becomes of a batch that does not fit: `reject` refuses it for good (POLICY_VIOLATION), `throttle` for \
+         the moment, so that its producer sends it again, and for `drop_oldest` the oldest messages make room.",
     ),
 ];

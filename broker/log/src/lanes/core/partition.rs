@@ -6,7 +6,7 @@ use tracing::warn;
 use weir_wire::Offset;
 
 use super::super::background::Urgency;
-use super::super::{Append, Appended, Ends, Observer, Replicate};
+use super::super::{Admission, Append, Appended, Ends, Observer, Replicate};
 use crate::clean::{CleanJob, Cleaner};
 use crate::config::{Durability, LogConfig};
 use crate::dir::{DataDir, PartitionKey};
@@ -104,6 +104,10 @@ impl Partition {
         self.count_unsynced_writer(false);
         self.log.set_config(config);
         self.count_unsynced_writer(true);
+    }
+
+    pub(super) fn set_admission(&mut self, admission: Option<Arc<dyn Admission>>) {
+        self.log.set_admission(admission);
     }
 
     pub(super) fn stage(&mut self, append: Append, now_ms: i64) {

@@ -1,0 +1,2 @@
+mod backlog;
+mod leases;

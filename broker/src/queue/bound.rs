@@ -1,0 +1,237 @@
+//! The bound of one partition, asked by its lane.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::IntCounter;
+use tokio::sync::Notify;
+use weir_log::{Admission, LogReader, NotAdmitted, Offered};
+use weir_queues::bound::{Backlog, Limits, Size};
+use weir_quorum::configs::{Overflow, QueueConfig};
+use weir_wire::{LeaderEpoch, Offset};
+
+/// Bytes of a batch that was not offered here: the end of a transaction, by its coordinator.
+const MARKER_BYTES: u64 = 78;
+
+/// How far a group is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Everything before it is settled.
+    pub start: Offset,
+    /// Settled messages from there on.
+    pub within: u64,
+}
+
+/// A bounded partition. Its lock is held for some instructions, by the lane, by the share-partition's task, and by the one that counts.
+#[derive(Debug)]
+pub struct Bound {
+    config: QueueConfig,
+    reader: LogReader,
+    refusals: IntCounter,
+    /// The task that counts backlogs and makes room has something to do.
+    work: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Since it was counted in this epoch.
+    known: Option<(LeaderEpoch, Backlog)>,
+    /// What was said last of how far the group is, perhaps while the backlog was being counted.
+    said: Option<(LeaderEpoch, Settled)>,
+    /// How many times in a row the group's coordinator said less than that.
+    looks_behind: u32,
+    /// Where the log is to begin.
+    room_to: Option<Offset>,
+}
+
+impl Bound {
+    pub(crate) fn new(
+        config: QueueConfig,
+        reader: LogReader,
+        refusals: IntCounter,
+        work: Arc<Notify>,
+    ) -> Self {
+        // There may be somebody who appends soon.
+        work.notify_one();
+        Self {
+            config,
+            reader,
+            refusals,
+            work,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What it was made for.
+    #[must_use]
+    pub fn config(&self) -> &QueueConfig {
+        &self.config
+    }
+
+    /// Whose unsettled messages are the backlog; without anyone all that is there is.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.config.group.as_deref()
+    }
+
+    /// How much is not settled, as the leader of an epoch knows.
+    #[must_use]
+    pub fn backlog(&self) -> Option<(LeaderEpoch, Size)> {
+        let mut state = self.lock();
+        let (epoch, backlog) = state.known.as_mut()?;
+        backlog.log_start_moved(self.reader.log_start());
+        Some((*epoch, backlog.size()))
+    }
+
+    /// The group's share-partition, led here in this epoch, has stored how far it is.
+    pub(crate) fn settled(&self, group: &str, epoch: LeaderEpoch, settled: Settled) {
+        if self.group() != Some(group) {
+            return;
+        }
+        let mut state = self.lock();
+        state.said = Some((epoch, settled));
+        if let Some((known, backlog)) = &mut state.known
+            && *known == epoch
+        {
+            backlog.settled(settled.start, settled.within);
+        }
+    }
+
+    /// How far the group is, as its coordinator says. False when the backlog has to be counted: it is not known in this epoch, or the
+    /// group was set back.
+    pub(super) fn look(&self, epoch: LeaderEpoch, settled: Settled) -> bool {
+        let mut state = self.lock();
+        let State {
+            known,
+            said,
+            looks_behind,
+            ..
+        } = &mut *state;
+        let is_behind =
+            said.is_some_and(|(told, said)| told == epoch && settled.start < said.start);
+        *looks_behind = if is_behind { *looks_behind + 1 } else { 0 };
+        if *looks_behind > 1 {
+            // One look may have been asked for before the share-partition stored what it said then; two in a row may not.
+            (*known, *said, *looks_behind) = (None, None, 0);
+        }
+        let known = known.as_mut().filter(|(known, _)| *known == epoch);
+        let Some((_, backlog)) = known else {
+            return false;
+        };
+        if !is_behind {
+            *said = Some((epoch, settled));
+            backlog.settled(settled.start, settled.within);
+        }
+        true
+    }
+
+    pub(super) fn counts_bytes(&self) -> bool {
+        self.config.max_bytes.is_some()
+    }
+
+    /// The backlog was counted: it has so many bytes between two offsets.
+    pub(super) fn begin(
+        &self,
+        epoch: LeaderEpoch,
+        settled: Settled,
+        (start, end): (Offset, Offset),
+        bytes: u64,
+    ) {
+        let mut backlog = Backlog::new(start, end, bytes);
+        backlog.settled(settled.start, settled.within);
+        let mut state = self.lock();
+        if let Some((told, settled)) = state.said
+            && told == epoch
+        {
+            backlog.settled(settled.start, settled.within);
+        }
+        state.known = Some((epoch, backlog));
+    }
+
+    /// The group was set to another place, or is another: the backlog is counted anew.
+    pub(crate) fn begins_at(&self, group: &str, epoch: LeaderEpoch, settled: Settled) {
+        if self.group() != Some(group) {
+            return;
+        }
+        let mut state = self.lock();
+        state.said = Some((epoch, settled));
+        if let Some((known, backlog)) = &mut state.known {
+            if *known == epoch && settled.start >= backlog.start() {
+                backlog.settled(settled.start, settled.within);
+            } else {
+                state.known = None;
+                self.work.notify_one();
+            }
+        }
+    }
+
+    /// Where the log is to begin, if it is to begin later.
+    pub(super) fn room_to_make(&self) -> Option<Offset> {
+        let state = self.lock();
+        state.room_to.filter(|to| *to > self.reader.log_start())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            messages: self.config.max_messages,
+            bytes: self.config.max_bytes,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admission for Bound {
+    fn admit(&self, offered: Offered) -> Result<(), NotAdmitted> {
+        let log_start = self.reader.log_start();
+        let mut state = self.lock();
+        let State { known, room_to, .. } = &mut *state;
+        let known = known
+            .as_mut()
+            .filter(|(epoch, _)| *epoch == offered.leader_epoch);
+        let Some((_, backlog)) = known else {
+            self.work.notify_one();
+            return Err(NotAdmitted::ForNow(
+                "what is not settled yet is being counted".into(),
+            ));
+        };
+        backlog.truncated(offered.end);
+        if offered.end > backlog.end() {
+            backlog.appended(offered.end, MARKER_BYTES);
+        }
+        backlog.log_start_moved(log_start);
+        let more = Size {
+            messages: offered.records,
+            bytes: offered.bytes,
+        };
+        let limits = self.limits();
+        if let Err(full) = backlog.check(more, limits) {
+            let room = match self.config.overflow {
+                Overflow::DropOldest => backlog.room_for(more, limits),
+                Overflow::Reject | Overflow::Throttle => None,
+            };
+            let Some(start) = room else {
+                self.refusals.inc();
+                let why = match self.group() {
+                    Some(group) => format!("{full} (share group {group})"),
+                    None => full.to_string(),
+                };
+                // What never fits may as well be given up at once.
+                let never_fits = backlog.room_for(more, limits).is_none();
+                return Err(match self.config.overflow {
+                    Overflow::Throttle if !never_fits => NotAdmitted::ForNow(why),
+                    _ => NotAdmitted::ForGood(why),
+                });
+            };
+            backlog.log_start_moved(start);
+            *room_to = Some(start);
+            self.work.notify_one();
+        }
+        let end = i64::try_from(offered.records).unwrap_or(i64::MAX);
+        backlog.appended(Offset(offered.end.0.saturating_add(end)), offered.bytes);
+        Ok(())
+    }
+}
