@@ -156,6 +156,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     );
     response.throttle_time_ms = throttle_time_ms(wait);
     let responder = request.responder();
+    let peer = Arc::clone(&request.peer);
     let acks = view.acks;
     let broker = Arc::clone(broker);
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
@@ -179,7 +180,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         if responder.version < LEADER_HINTS_FROM {
             forget_leaders(&mut response);
         } else {
-            response.node_endpoints = endpoints(&image, &response);
+            response.node_endpoints = endpoints(&image, &peer.listener, &response);
         }
         responder.reply(&response).throttled(wait)
     }))
@@ -461,7 +462,7 @@ fn forget_leaders(response: &mut ProduceResponse) {
 }
 
 /// Where the leaders are that the response names.
-fn endpoints(image: &Image, response: &ProduceResponse) -> Vec<NodeEndpoint> {
+fn endpoints(image: &Image, listener: &str, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     let partitions = response
         .responses
         .iter()
@@ -469,7 +470,7 @@ fn endpoints(image: &Image, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     let named = partitions
         .map(|partition| partition.current_leader.leader_id)
         .filter(|id| *id >= 0);
-    let endpoints = leaders::endpoints(image, named).into_iter();
+    let endpoints = leaders::endpoints(image, listener, named).into_iter();
     endpoints
         .map(|broker| NodeEndpoint {
             node_id: broker.id,
