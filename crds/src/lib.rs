@@ -27,8 +27,9 @@ mod shared;
 mod topic;
 
 pub use cluster::{
-    AutoGrow, BlockedStep, BrokersSummary, Cluster, ClusterSpec, ClusterStatus, ImagePullPolicy,
-    MAX_CLUSTER_NAME, OnScaleDown, PlanSummary, PlannedStep, Rack, Storage,
+    AutoGrow, BlockedStep, BrokersSummary, Cluster, ClusterSpec, ClusterStatus, FINALIZE_AFTER_S,
+    FeatureLevelStatus, ImagePullPolicy, MAX_CLUSTER_NAME, OnScaleDown, PlanSummary, PlannedStep,
+    Rack, Storage, Upgrade,
 };
 pub use consumer_group::{
     ConsumerGroup, ConsumerGroupSpec, ConsumerGroupStatus, Lag, LagObjective, MAX_TOPICS_IN_STATUS,

@@ -14,7 +14,7 @@ use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Pems, Tls};
 
 use crate::world::{
-    BrokerId, BrokerSeen, Disk, GroupSeen, Look, Needed, PartitionLag, Refusal, TopicSeen,
+    BrokerId, BrokerSeen, Disk, GroupSeen, Levels, Look, Needed, PartitionLag, Refusal, TopicSeen,
 };
 
 mod connector;
@@ -119,7 +119,12 @@ impl Admin {
                 |mut client, request| async move { client.describe_topics(request).await },
             )
             .await?;
+        let levels = match cluster.controller_id {
+            Some(_) => self.levels().await,
+            None => None,
+        };
         Ok(Look {
+            levels,
             cluster_id: cluster.cluster_id,
             controller: cluster.controller_id.and_then(broker_id),
             brokers: cluster
@@ -215,6 +220,44 @@ impl Admin {
             })
             .await?;
         Ok(broker_results(answer))
+    }
+
+    /// Has the cluster use a newer feature level.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn raise_feature_level(
+        &mut self,
+        level: u32,
+    ) -> Result<Result<(), Refusal>, Unreachable> {
+        let request = proto::RaiseFeatureLevelRequest { level };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.raise_feature_level(request).await
+            })
+            .await?;
+        Ok(answer.error.map_or(Ok(()), |error| Err(refusal(error))))
+    }
+
+    /// Which feature levels brokers know. `None` when the broker that answered last does not say: it is too old to, or the controller is away.
+    async fn levels(&mut self) -> Option<Levels> {
+        let (_, client) = self.answered.as_mut()?;
+        let asked = client.describe_feature_levels(proto::DescribeFeatureLevelsRequest {});
+        let answer = tokio::time::timeout(CALL_TIMEOUT, asked).await.ok()?.ok()?;
+        let answer = answer.into_inner();
+        if answer.error.is_some() {
+            return None;
+        }
+        let by_broker = |levels: Vec<proto::BrokerLevel>| {
+            let levels = levels.into_iter();
+            levels
+                .filter_map(|one| Some((broker_id(one.broker)?, one.level)))
+                .collect()
+        };
+        Some(Levels {
+            newest: by_broker(answer.newest),
+            refused: by_broker(answer.refused),
+        })
     }
 
     /// Has brokers forgotten that are gone.

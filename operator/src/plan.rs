@@ -271,6 +271,9 @@ pub fn cluster_sentence(step: &Step) -> String {
         Step::ProveEmpty { brokers } => {
             format!("prove that nothing is left on {}", numbers_of(brokers))
         }
+        Step::RaiseFeatureLevel { level } => {
+            format!("have the cluster use feature level {level}, from which there is no way back")
+        }
         Step::Unregister { brokers } => format!("forget {}", numbers_of(brokers)),
         Step::MarkVolume { claim, .. } => {
             format!("mark PersistentVolumeClaim {claim} to be deleted once its broker is gone")

@@ -10,6 +10,7 @@ use weir_tls::{Held, Seen, due};
 
 use crate::decide::certificates::members;
 use crate::decide::cluster::World;
+use crate::decide::upgrade::Known;
 use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects::{self, Existing};
@@ -70,7 +71,12 @@ pub(crate) fn certificates() -> &'static Held {
 
 /// A world in which all is as the cluster wants it.
 pub(crate) fn converged(cluster: &Cluster) -> World {
-    let existing = Existing::default();
+    let mut existing = Existing::default();
+    let image = existing.image(cluster).to_owned();
+    existing.levels = Known {
+        level: MOVES_LEVEL,
+        images: vec![(image, MOVES_LEVEL)],
+    };
     let mut children = objects::desired(cluster, cluster.replicas, &existing).unwrap();
     children.extend(objects::secrets(cluster, certificates()).unwrap());
     let hash = objects::pod_hash(cluster, existing.image(cluster));
@@ -128,10 +134,15 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             feature_level: MOVES_LEVEL,
             rebalancing: false,
             moving_partitions: 0,
+            levels: Some(crate::world::Levels {
+                newest: brokers().map(|broker| (broker, MOVES_LEVEL)).collect(),
+                ..Default::default()
+            }),
         }),
         disks: BTreeMap::new(),
         homes: BTreeMap::new(),
         now_s: made_at_s(),
+        healthy: None,
     }
 }
 

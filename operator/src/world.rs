@@ -127,6 +127,17 @@ pub struct Look {
     pub rebalancing: bool,
     /// Partitions whose replicas are being moved, for whatever reason.
     pub moving_partitions: u32,
+    /// Which feature levels brokers know; `None` when the controller did not say, or is too old to.
+    pub levels: Option<Levels>,
+}
+
+/// Which feature levels brokers know, as the controller has heard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Levels {
+    /// The newest that each registered broker knows.
+    pub newest: BTreeMap<BrokerId, u32>,
+    /// Brokers that were not let in, since they know less than the cluster uses, and the newest that they know.
+    pub refused: BTreeMap<BrokerId, u32>,
 }
 
 /// Moving replicas by themselves, and with it draining and spreading, is something that brokers do from this feature level on.

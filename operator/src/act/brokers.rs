@@ -23,6 +23,11 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
             Ok(Err(refusal)) => Err(format!("replicas are not spread: {refusal}")),
             Err(error) => Err(error.to_string()),
         },
+        Step::RaiseFeatureLevel { level } => match admin.raise_feature_level(*level).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(refusal)) => Err(format!("feature level {level} is not used: {refusal}")),
+            Err(error) => Err(error.to_string()),
+        },
         Step::ProveEmpty { brokers } => prove_empty(admin, brokers).await,
         Step::ProveLost {
             broker,

@@ -20,6 +20,7 @@ pub mod scale;
 #[cfg(test)]
 mod simulation;
 pub mod topic;
+pub mod upgrade;
 pub mod volumes;
 
 pub use gates::Blocked;

@@ -1,12 +1,15 @@
 //! Status of a Cluster.
 
 use jiff::Timestamp;
-use weir_crds::{BlockedStep, BrokersSummary, ClusterStatus, PlanSummary, PlannedStep};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use weir_crds::{
+    BlockedStep, BrokersSummary, ClusterStatus, FeatureLevelStatus, PlanSummary, PlannedStep,
+};
 
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
-use crate::decide::{gates, heal, scale, volumes};
+use crate::decide::{gates, heal, scale, upgrade, volumes};
 use crate::names;
 use crate::plan;
 use crate::validate::{Cluster, Invalid};
@@ -18,7 +21,8 @@ const LISTED_MAX: usize = 32;
 const LISTED_MESSAGE_MAX: usize = 1024;
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 7] = [
+const NEEDS_A_PERSON: [&str; 8] = [
+    upgrade::REFUSED,
     "CertificatesUnusable",
     "LostLastCopy",
     "ScaleDownFeatureLevel",
@@ -37,7 +41,17 @@ const UNDER_WAY: [&str; 4] = [
 ];
 
 /// Conditions of their own, each with the gates that make it true.
-const OF_GATES: [(&str, &[&str]); 4] = [
+const OF_GATES: [(&str, &[&str]); 6] = [
+    ("DowngradeRefused", &[upgrade::REFUSED]),
+    (
+        "FinalizationPending",
+        &[
+            "FinalizeRestartsPending",
+            "FinalizeNotKnownToAll",
+            "FinalizeUnhealthy",
+            upgrade::WAITS,
+        ],
+    ),
     (
         "BrokerLost",
         &[
@@ -326,6 +340,7 @@ fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: 
         .map(|broker| broker.version.as_str())
         .min_by_key(|version| version_key(version))
         .map(str::to_owned);
+    status.feature_level = Some(feature_level(look, decision));
     status.brokers = Some(BrokersSummary {
         registered: count(look.brokers.len()),
         alive: count(alive_count(look)),
@@ -349,6 +364,17 @@ fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: 
         moving_partitions: Some(i64::from(look.moving_partitions)),
         draining: draining(look),
     });
+}
+
+fn feature_level(look: &Look, decision: &Decision) -> FeatureLevelStatus {
+    let level = |level: u32| i32::try_from(level).unwrap_or(i32::MAX);
+    let newest = look.levels.iter().flat_map(|levels| levels.newest.values());
+    let at = decision.finalizes_at_s;
+    FeatureLevelStatus {
+        finalized: level(look.feature_level),
+        known_to_all: newest.min().copied().map(level),
+        finalizes_at: at.and_then(|at| Timestamp::from_second(at).ok()).map(Time),
+    }
 }
 
 fn draining(look: &Look) -> Vec<i32> {
@@ -406,6 +432,11 @@ fn planned(step: &Step) -> PlannedStep {
             "replicas are spread over all of them".to_owned(),
         ),
         Step::ProveEmpty { brokers } => ("ProveEmpty", plan::numbers_of(brokers), String::new()),
+        Step::RaiseFeatureLevel { level } => (
+            "RaiseFeatureLevel",
+            format!("feature level {level}"),
+            String::new(),
+        ),
         Step::Unregister { brokers } => ("Unregister", plan::numbers_of(brokers), String::new()),
         Step::MarkVolume { claim, .. } => volume("MarkVolume", claim),
         Step::KeepVolume { claim, .. } => volume("KeepVolume", claim),
@@ -442,6 +473,8 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
         heal::HEALING => "replace lost disks",
         scale::SPREAD_WAITS => "spread replicas",
         volumes::PENDING | volumes::RESIZING | volumes::AT_MAXIMUM => "resize volumes",
+        upgrade::REFUSED => "run an older version",
+        gate if gate.starts_with("Finalize") => "use a newer feature level",
         "RackNotSupported" => "place replicas by rack",
         "CertificatesUnusable" => "make certificates",
         "Paused" => "all steps",

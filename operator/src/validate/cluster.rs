@@ -82,6 +82,8 @@ pub struct Cluster {
     pub settings: Settings,
     /// Additions to the pods.
     pub pod: PodOverrides,
+    /// A newer feature level is used after so many healthy seconds.
+    pub finalize_after_s: i64,
     /// `spec.rack` is set, which this version does not carry out.
     pub rack: Option<String>,
     /// The cluster id that was seen before (`status.clusterId`): no broker may form another cluster from an empty disk.
@@ -133,6 +135,13 @@ impl Cluster {
                     .map(|(key, value)| (key.as_str(), value.as_str())),
             )?,
             pod: spec.pod.clone().unwrap_or_default(),
+            finalize_after_s: spec
+                .upgrade
+                .as_ref()
+                .map_or(weir_crds::FINALIZE_AFTER_S, |upgrade| {
+                    upgrade.finalize_after_seconds
+                })
+                .into(),
             rack: spec.rack.as_ref().map(|rack| rack.topology_key.clone()),
             cluster_id: resource
                 .status
