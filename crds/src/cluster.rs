@@ -7,7 +7,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigValue, PodOverrides, Resources, SecretRef, StorageSize};
+use crate::{
+    ConfigValue, Listener, ListenerStatus, PodOverrides, Resources, SecretRef, StorageSize,
+};
 
 /// Longest name of a Cluster. The names made from it, the longest being that of a pod's controller revision label
 /// (`<name>-broker-<hash of 10>`), have to fit into the 63 characters of a label or a DNS label.
@@ -124,6 +126,13 @@ pub struct ClusterSpec {
     /// Additions to the broker pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOverrides>,
+
+    /// Further doors for clients, from outside Kubernetes too. Their addresses are in `status.listeners`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.port == a.port))").message("listeners: two have the same port: give each one of its own"))]
+    pub listeners: Vec<Listener>,
 
     /// How upgrades are finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -293,6 +302,12 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub version: Option<String>,
+
+    /// Where clients reach the listeners of `spec.listeners`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub listeners: Vec<ListenerStatus>,
 
     /// The features that the brokers use, as a level.
     #[serde(default, skip_serializing_if = "Option::is_none")]

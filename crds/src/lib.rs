@@ -20,6 +20,7 @@
 pub mod admission;
 mod cluster;
 mod consumer_group;
+mod listener;
 mod pod;
 mod quantity;
 pub mod schema;
@@ -34,6 +35,9 @@ pub use cluster::{
 pub use consumer_group::{
     ConsumerGroup, ConsumerGroupSpec, ConsumerGroupStatus, Lag, LagObjective, MAX_TOPICS_IN_STATUS,
     TopicLag,
+};
+pub use listener::{
+    Listener, ListenerAddress, ListenerBroker, ListenerStatus, ListenerType, NodeAddressType,
 };
 pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};

@@ -14,7 +14,8 @@ use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Pems, Tls};
 
 use crate::world::{
-    BrokerId, BrokerSeen, Disk, GroupSeen, Levels, Look, Needed, PartitionLag, Refusal, TopicSeen,
+    BrokerId, BrokerSeen, Disk, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
+    PartitionLag, Refusal, TopicSeen,
 };
 
 mod connector;
@@ -124,6 +125,7 @@ impl Admin {
             None => None,
         };
         Ok(Look {
+            sets_listeners: cluster.sets_listeners,
             levels,
             cluster_id: cluster.cluster_id,
             controller: cluster.controller_id.and_then(broker_id),
@@ -258,6 +260,42 @@ impl Admin {
             newest: by_broker(answer.newest),
             refused: by_broker(answer.refused),
         })
+    }
+
+    /// Has brokers have these listeners, besides that of their file, and no others.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn set_listeners(
+        &mut self,
+        brokers: &[(BrokerId, Vec<ListenerAt>)],
+    ) -> Result<BrokerOutcomes, Unreachable> {
+        let listener = |listener: &ListenerAt| proto::Listener {
+            name: listener.name.clone(),
+            port: listener.port.into(),
+            advertised: listener
+                .advertised
+                .as_ref()
+                .map(|at| proto::AdvertisedAddress {
+                    host: at.host.clone(),
+                    port: at.port.into(),
+                }),
+        };
+        let brokers = brokers.iter().filter_map(|(broker, listeners)| {
+            Some(proto::BrokerListeners {
+                broker: i32::try_from(broker.0).ok()?,
+                listeners: listeners.iter().map(listener).collect(),
+            })
+        });
+        let request = proto::SetListenersRequest {
+            brokers: brokers.collect(),
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.set_listeners(request).await
+            })
+            .await?;
+        Ok(broker_results(answer))
     }
 
     /// Has brokers forgotten that are gone.
@@ -535,7 +573,25 @@ fn broker_seen(broker: proto::Broker) -> BrokerSeen {
             partitions,
             named: broker.last_copies_named,
         }),
+        listeners: broker
+            .listeners
+            .into_iter()
+            .filter_map(listener_seen)
+            .collect(),
     }
+}
+
+/// `None` for what is none: there are no such ports.
+fn listener_seen(listener: proto::Listener) -> Option<ListenerAt> {
+    let advertised = listener.advertised.and_then(|at| {
+        let (host, port) = (at.host, u16::try_from(at.port).ok()?);
+        Some(HostPort { host, port })
+    });
+    Some(ListenerAt {
+        name: listener.name,
+        port: u16::try_from(listener.port).ok()?,
+        advertised,
+    })
 }
 
 fn topic_seen(topic: proto::Topic) -> TopicSeen {

@@ -79,6 +79,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
     };
     let mut children = objects::desired(cluster, cluster.replicas, &existing).unwrap();
     children.extend(objects::secrets(cluster, certificates()).unwrap());
+    children.extend(objects::listeners(cluster, cluster.replicas).unwrap());
     let hash = objects::pod_hash(cluster, existing.image(cluster));
     let brokers = || (0..cluster.replicas).map(BrokerId);
     World {
@@ -134,6 +135,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             feature_level: MOVES_LEVEL,
             rebalancing: false,
             moving_partitions: 0,
+            sets_listeners: true,
             levels: Some(crate::world::Levels {
                 newest: brokers().map(|broker| (broker, MOVES_LEVEL)).collect(),
                 ..Default::default()
@@ -141,6 +143,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
         }),
         disks: BTreeMap::new(),
         homes: BTreeMap::new(),
+        hosts: BTreeMap::new(),
         now_s: made_at_s(),
         healthy: None,
     }
@@ -148,7 +151,8 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
 
 /// Any object of a cluster by kind, as YAML.
 pub(crate) fn yaml(cluster: &Cluster, kind: &str, name: &str) -> String {
-    let children = objects::desired(cluster, cluster.replicas, &Existing::default()).unwrap();
+    let mut children = objects::desired(cluster, cluster.replicas, &Existing::default()).unwrap();
+    children.extend(objects::listeners(cluster, cluster.replicas).unwrap());
     let child = children
         .into_iter()
         .find(|child| child.resource.kind == kind && child.name == name)

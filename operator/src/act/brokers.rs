@@ -28,6 +28,12 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
             Ok(Err(refusal)) => Err(format!("feature level {level} is not used: {refusal}")),
             Err(error) => Err(error.to_string()),
         },
+        // One that has been forgotten meanwhile needs none.
+        Step::SetListeners { brokers } => all_done(
+            admin.set_listeners(brokers).await,
+            "told of its listeners",
+            &["BROKER_ID_NOT_REGISTERED"],
+        ),
         Step::ProveEmpty { brokers } => prove_empty(admin, brokers).await,
         Step::ProveLost {
             broker,
@@ -47,6 +53,7 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
         | Step::MarkVolume { .. }
         | Step::KeepVolume { .. }
         | Step::DeleteVolume { .. }
+        | Step::DeleteService { .. }
         | Step::DeleteLostVolume { .. }
         | Step::DeleteLostPod { .. } => Ok(()),
     }

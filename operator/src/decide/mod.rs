@@ -13,6 +13,7 @@ pub mod drift;
 pub mod gates;
 pub mod group;
 pub mod heal;
+pub mod listeners;
 #[cfg(test)]
 mod properties;
 pub mod roll;

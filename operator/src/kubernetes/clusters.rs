@@ -17,7 +17,7 @@ use super::observe::{self, Observed};
 use super::queue::Next;
 use crate::act;
 use crate::decide::cluster::{Decision, Step, decide};
-use crate::decide::{certificates, gates, heal, scale, volumes};
+use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::names;
 use crate::objects;
 use crate::plan;
@@ -100,6 +100,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     };
     let unseen = look(context, key, &mut observed).await;
     look_at_disks(context, key, &cluster, &mut observed).await;
+    observe::hosts(&context.client, &cluster, &mut observed).await;
     observed.world.healthy = context.healthy(key);
     let mut decision = decide(&cluster, &observed.world)?;
     context.remember(key, decision.healthy);
@@ -197,6 +198,7 @@ fn waits_for_others(decision: &Decision) -> bool {
     let mut blocked = decision.plan.blocked.iter();
     blocked.any(|blocked| {
         blocked.gate == volumes::RESIZING
+            || blocked.gate == listeners::ADDRESS_MISSING
             || gates::UPGRADE.iter().any(|gate| gate.name == blocked.gate)
     })
 }
@@ -273,6 +275,7 @@ async fn act(
             | Step::ProveEmpty { .. }
             | Step::ProveLost { .. }
             | Step::RaiseFeatureLevel { .. }
+            | Step::SetListeners { .. }
             | Step::Unregister { .. } => {
                 let sentence = plan::cluster_sentence(step);
                 ask_brokers(context, key, observed, step).await?;
@@ -280,6 +283,7 @@ async fn act(
                 let action = match step {
                     Step::ProveLost { .. } => "Heal",
                     Step::RaiseFeatureLevel { .. } => "Upgrade",
+                    Step::SetListeners { .. } => "Listen",
                     _ => "Scale",
                 };
                 context
@@ -296,6 +300,17 @@ async fn act(
                             apply::plain(&error)
                         )
                     })?;
+            }
+            Step::DeleteService { name } => {
+                apply::delete_service(&context.client, &key.namespace, name)
+                    .await
+                    .map_err(|error| {
+                        format!(
+                            "Service {name} could not be deleted: {}",
+                            apply::plain(&error)
+                        )
+                    })?;
+                tracing::info!(cluster = %key, name, "deleted the Service of a listener");
             }
             Step::DeleteVolume { broker, claim } => {
                 delete_volume(context, key, observed, *broker, claim).await?;
@@ -394,6 +409,7 @@ fn asked(step: &Step) -> &'static str {
         Step::ProveEmpty { .. } => "ProvenEmpty",
         Step::ProveLost { .. } => "ProvenLost",
         Step::RaiseFeatureLevel { .. } => "FeatureLevelRaised",
+        Step::SetListeners { .. } => "ListenersSet",
         _ => "Unregistered",
     }
 }

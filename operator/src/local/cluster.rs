@@ -125,6 +125,10 @@ impl LocalCluster {
                 return Ok(false);
             }
         };
+        let doors = (!cluster.listeners.is_empty()).then_some(
+            "spec.listeners is for Kubernetes: on this machine brokers have the one listener each that they always have.",
+        );
+        say.standing(&format!("listeners of {about}"), doors)?;
         self.brokers.reap(say)?;
         self.brokers.find_ready(say).await?;
         self.find_out().await?;

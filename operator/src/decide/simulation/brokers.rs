@@ -446,6 +446,7 @@ impl Brokers {
             feature_level: self.level(),
             rebalancing: self.rebalancing,
             moving_partitions: u32::try_from(moving.count()).unwrap(),
+            sets_listeners: true,
             levels: self.controller().map(|_| Levels {
                 newest: self
                     .registered

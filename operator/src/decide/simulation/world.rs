@@ -97,6 +97,7 @@ impl World {
             look: answers.then(|| self.looks[at].clone()),
             disks: BTreeMap::new(),
             homes: self.homes(),
+            hosts: BTreeMap::new(),
             now_s: self.now_s,
             healthy: self.healthy,
         }
@@ -173,7 +174,10 @@ impl World {
                 assert!(!self.pods.contains_key(broker), "it is in use");
                 self.claims.remove(broker);
             }
-            Step::GrowVolume { .. } | Step::Issue { .. } => unreachable!("{step:?}"),
+            Step::GrowVolume { .. }
+            | Step::Issue { .. }
+            | Step::SetListeners { .. }
+            | Step::DeleteService { .. } => unreachable!("{step:?}"),
             _ if !self.reachable => return Err("unreachable".into()),
             Step::Drain { brokers } => self.brokers.drain(brokers, true)?,
             Step::CancelDrain { brokers } => self.brokers.drain(brokers, false)?,
