@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use weir_log::storage::Space;
 
 use crate::config::Config;
@@ -35,6 +36,8 @@ pub struct Broker {
     pub producer_ids: Arc<ProducerIds>,
     /// What requests may hold.
     pub request_memory: RequestMemory,
+    /// A place for each client's connection, over all listeners.
+    pub connection_places: Arc<Semaphore>,
     /// What it stands on.
     pub host: Host,
     /// What it counts.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigValue, PodOverrides, Resources, SecretRef, StorageSize};
+use crate::{
+    ConfigValue, Listener, ListenerStatus, PodOverrides, Resources, SecretRef, StorageSize,
+};
 
 /// Longest name of a Cluster. The names made from it, the longest being that of a pod's controller revision label
 /// (`<name>-broker-<hash of 10>`), have to fit into the 63 characters of a label or a DNS label.
@@ -125,6 +127,17 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOverrides>,
 
+    /// Further doors for clients, from outside Kubernetes too. Their addresses are in `status.listeners`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.port == a.port))").message("listeners: two have the same port: give each one of its own"))]
+    pub listeners: Vec<Listener>,
+
+    /// How upgrades are finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+
     /// Where the brokers find out which rack or zone they are in. Unset, all brokers count as one rack. This version does not
     /// read the labels of nodes yet, and says so in `status.plan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +150,25 @@ pub struct ClusterSpec {
 
 fn three_replicas() -> i32 {
     3
+}
+
+/// The default of [`Upgrade::finalize_after_seconds`]: ten minutes.
+pub const FINALIZE_AFTER_S: i32 = 600;
+
+/// How upgrades are finished.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgrade {
+    /// When all brokers run a newer version and have been healthy for so many seconds, the cluster uses the features that are new in it. Until
+    /// then an older version is accepted again; after, there is no way back.
+    // Thirty days: whoever wants to say when sets that, and lowers it then.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub finalize_after_seconds: i32,
+}
+
+fn ten_minutes() -> i32 {
+    FINALIZE_AFTER_S
 }
 
 /// The volume of each broker.
@@ -271,6 +303,16 @@ pub struct ClusterStatus {
     #[schemars(length(max = 64))]
     pub version: Option<String>,
 
+    /// Where clients reach the listeners of `spec.listeners`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub listeners: Vec<ListenerStatus>,
+
+    /// The features that the brokers use, as a level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_level: Option<FeatureLevelStatus>,
+
     /// What the brokers say of themselves, in numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brokers: Option<BrokersSummary>,
@@ -278,6 +320,20 @@ pub struct ClusterStatus {
     /// What the operator is about to do, and what holds it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanSummary>,
+}
+
+/// The features that the brokers use, as a level.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FeatureLevelStatus {
+    /// The level that the cluster uses: no broker may know less.
+    pub finalized: i32,
+    /// The newest that all brokers know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_to_all: Option<i32>,
+    /// When the cluster will use a newer one, if it stays healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finalizes_at: Option<Time>,
 }
 
 /// What the brokers say of themselves, in numbers; nothing in it grows with the number of partitions.

@@ -20,6 +20,7 @@
 pub mod admission;
 mod cluster;
 mod consumer_group;
+mod listener;
 mod pod;
 mod quantity;
 pub mod schema;
@@ -27,12 +28,16 @@ mod shared;
 mod topic;
 
 pub use cluster::{
-    AutoGrow, BlockedStep, BrokersSummary, Cluster, ClusterSpec, ClusterStatus, ImagePullPolicy,
-    MAX_CLUSTER_NAME, OnScaleDown, PlanSummary, PlannedStep, Rack, Storage,
+    AutoGrow, BlockedStep, BrokersSummary, Cluster, ClusterSpec, ClusterStatus, FINALIZE_AFTER_S,
+    FeatureLevelStatus, ImagePullPolicy, MAX_CLUSTER_NAME, OnScaleDown, PlanSummary, PlannedStep,
+    Rack, Storage, Upgrade,
 };
 pub use consumer_group::{
     ConsumerGroup, ConsumerGroupSpec, ConsumerGroupStatus, Lag, LagObjective, MAX_TOPICS_IN_STATUS,
     TopicLag,
+};
+pub use listener::{
+    Listener, ListenerAddress, ListenerBroker, ListenerStatus, ListenerType, NodeAddressType,
 };
 pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};

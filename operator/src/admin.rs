@@ -14,7 +14,8 @@ use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Pems, Tls};
 
 use crate::world::{
-    BrokerId, BrokerSeen, Disk, GroupSeen, Look, Needed, PartitionLag, Refusal, TopicSeen,
+    BrokerId, BrokerSeen, Disk, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
+    PartitionLag, Refusal, TopicSeen,
 };
 
 mod connector;
@@ -119,7 +120,13 @@ impl Admin {
                 |mut client, request| async move { client.describe_topics(request).await },
             )
             .await?;
+        let levels = match cluster.controller_id {
+            Some(_) => self.levels().await,
+            None => None,
+        };
         Ok(Look {
+            sets_listeners: cluster.sets_listeners,
+            levels,
             cluster_id: cluster.cluster_id,
             controller: cluster.controller_id.and_then(broker_id),
             brokers: cluster
@@ -212,6 +219,80 @@ impl Admin {
         let answer = self
             .call(request, |mut client, request| async move {
                 client.cordon(request).await
+            })
+            .await?;
+        Ok(broker_results(answer))
+    }
+
+    /// Has the cluster use a newer feature level.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn raise_feature_level(
+        &mut self,
+        level: u32,
+    ) -> Result<Result<(), Refusal>, Unreachable> {
+        let request = proto::RaiseFeatureLevelRequest { level };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.raise_feature_level(request).await
+            })
+            .await?;
+        Ok(answer.error.map_or(Ok(()), |error| Err(refusal(error))))
+    }
+
+    /// Which feature levels brokers know. `None` when the broker that answered last does not say: it is too old to, or the controller is away.
+    async fn levels(&mut self) -> Option<Levels> {
+        let (_, client) = self.answered.as_mut()?;
+        let asked = client.describe_feature_levels(proto::DescribeFeatureLevelsRequest {});
+        let answer = tokio::time::timeout(CALL_TIMEOUT, asked).await.ok()?.ok()?;
+        let answer = answer.into_inner();
+        if answer.error.is_some() {
+            return None;
+        }
+        let by_broker = |levels: Vec<proto::BrokerLevel>| {
+            let levels = levels.into_iter();
+            levels
+                .filter_map(|one| Some((broker_id(one.broker)?, one.level)))
+                .collect()
+        };
+        Some(Levels {
+            newest: by_broker(answer.newest),
+            refused: by_broker(answer.refused),
+        })
+    }
+
+    /// Has brokers have these listeners, besides that of their file, and no others.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn set_listeners(
+        &mut self,
+        brokers: &[(BrokerId, Vec<ListenerAt>)],
+    ) -> Result<BrokerOutcomes, Unreachable> {
+        let listener = |listener: &ListenerAt| proto::Listener {
+            name: listener.name.clone(),
+            port: listener.port.into(),
+            advertised: listener
+                .advertised
+                .as_ref()
+                .map(|at| proto::AdvertisedAddress {
+                    host: at.host.clone(),
+                    port: at.port.into(),
+                }),
+        };
+        let brokers = brokers.iter().filter_map(|(broker, listeners)| {
+            Some(proto::BrokerListeners {
+                broker: i32::try_from(broker.0).ok()?,
+                listeners: listeners.iter().map(listener).collect(),
+            })
+        });
+        let request = proto::SetListenersRequest {
+            brokers: brokers.collect(),
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.set_listeners(request).await
             })
             .await?;
         Ok(broker_results(answer))
@@ -492,7 +573,25 @@ fn broker_seen(broker: proto::Broker) -> BrokerSeen {
             partitions,
             named: broker.last_copies_named,
         }),
+        listeners: broker
+            .listeners
+            .into_iter()
+            .filter_map(listener_seen)
+            .collect(),
     }
+}
+
+/// `None` for what is none: there are no such ports.
+fn listener_seen(listener: proto::Listener) -> Option<ListenerAt> {
+    let advertised = listener.advertised.and_then(|at| {
+        let (host, port) = (at.host, u16::try_from(at.port).ok()?);
+        Some(HostPort { host, port })
+    });
+    Some(ListenerAt {
+        name: listener.name,
+        port: u16::try_from(listener.port).ok()?,
+        advertised,
+    })
 }
 
 fn topic_seen(topic: proto::Topic) -> TopicSeen {

@@ -33,6 +33,9 @@ pub const LOST_DISK_ANNOTATION: &str = "weir.dev/lost-disk";
 /// On the claim of a broker that has been emptied and is about to go: delete it once the broker is gone (`storage.onScaleDown: Delete`).
 pub const RELEASED_ANNOTATION: &str = "weir.dev/released";
 
+/// On a Service: the listener that it is of.
+pub const LISTENER_LABEL: &str = "weir.dev/listener";
+
 /// Kafka's listener.
 pub const KAFKA_PORT: u16 = 9092;
 /// Brokers among themselves, and the operator's `Admin`.
@@ -60,6 +63,20 @@ pub fn headless_service(cluster: &str) -> String {
 #[must_use]
 pub fn bootstrap_service(cluster: &str) -> String {
     format!("{cluster}-bootstrap")
+}
+
+/// The Service of a listener: of one broker, or the one to bootstrap from. A listener's name has no '-', so that no other Cluster's Service has
+/// this name.
+#[must_use]
+pub fn listener_service(
+    cluster: &str,
+    listener: &str,
+    broker: Option<crate::world::BrokerId>,
+) -> String {
+    match broker {
+        Some(broker) => format!("{cluster}-listener-{listener}-{broker}"),
+        None => format!("{cluster}-listener-{listener}"),
+    }
 }
 
 /// The ConfigMap with the brokers' configuration file.

@@ -80,7 +80,7 @@ pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Res
             resource.name_any(),
         );
         let observed = match &client {
-            Some(client) => observe_all(client, resource, &key)
+            Some(client) => observe_all(client, resource, &key, &defaults)
                 .await
                 .map_err(|error| unreadable(&error))?,
             None => (resource.clone(), World::default()),
@@ -127,6 +127,7 @@ async fn observe_all(
     client: &Client,
     resource: &weir_crds::Cluster,
     key: &Key,
+    defaults: &Defaults,
 ) -> Result<(weir_crds::Cluster, World), kube::Error> {
     let api: Api<weir_crds::Cluster> = Api::namespaced(client.clone(), &key.namespace);
     let mut wanted = resource.clone();
@@ -135,6 +136,9 @@ async fn observe_all(
         wanted.status = stored.status;
     }
     let mut observed = observe::cluster(client, key).await?;
+    if let Ok(cluster) = Cluster::validate(&wanted, defaults) {
+        observe::hosts(client, &cluster, &mut observed).await;
+    }
     let mut admin = Admin::new(observed.way);
     observed.world.look = admin.look().await.ok();
     if wanted.spec.storage.auto_grow.is_some() {
@@ -271,6 +275,14 @@ pub fn cluster_sentence(step: &Step) -> String {
         Step::ProveEmpty { brokers } => {
             format!("prove that nothing is left on {}", numbers_of(brokers))
         }
+        Step::RaiseFeatureLevel { level } => {
+            format!("have the cluster use feature level {level}, from which there is no way back")
+        }
+        Step::SetListeners { brokers } => {
+            let ids: Vec<_> = brokers.iter().map(|(broker, _)| *broker).collect();
+            format!("tell {} of its listeners", numbers_of(&ids))
+        }
+        Step::DeleteService { name } => format!("delete Service {name}"),
         Step::Unregister { brokers } => format!("forget {}", numbers_of(brokers)),
         Step::MarkVolume { claim, .. } => {
             format!("mark PersistentVolumeClaim {claim} to be deleted once its broker is gone")

@@ -10,6 +10,7 @@ use weir_tls::{Held, Seen, due};
 
 use crate::decide::certificates::members;
 use crate::decide::cluster::World;
+use crate::decide::upgrade::Known;
 use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects::{self, Existing};
@@ -70,9 +71,15 @@ pub(crate) fn certificates() -> &'static Held {
 
 /// A world in which all is as the cluster wants it.
 pub(crate) fn converged(cluster: &Cluster) -> World {
-    let existing = Existing::default();
+    let mut existing = Existing::default();
+    let image = existing.image(cluster).to_owned();
+    existing.levels = Known {
+        level: MOVES_LEVEL,
+        images: vec![(image, MOVES_LEVEL)],
+    };
     let mut children = objects::desired(cluster, cluster.replicas, &existing).unwrap();
     children.extend(objects::secrets(cluster, certificates()).unwrap());
+    children.extend(objects::listeners(cluster, cluster.replicas).unwrap());
     let hash = objects::pod_hash(cluster, existing.image(cluster));
     let brokers = || (0..cluster.replicas).map(BrokerId);
     World {
@@ -128,16 +135,24 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             feature_level: MOVES_LEVEL,
             rebalancing: false,
             moving_partitions: 0,
+            sets_listeners: true,
+            levels: Some(crate::world::Levels {
+                newest: brokers().map(|broker| (broker, MOVES_LEVEL)).collect(),
+                ..Default::default()
+            }),
         }),
         disks: BTreeMap::new(),
         homes: BTreeMap::new(),
+        hosts: BTreeMap::new(),
         now_s: made_at_s(),
+        healthy: None,
     }
 }
 
 /// Any object of a cluster by kind, as YAML.
 pub(crate) fn yaml(cluster: &Cluster, kind: &str, name: &str) -> String {
-    let children = objects::desired(cluster, cluster.replicas, &Existing::default()).unwrap();
+    let mut children = objects::desired(cluster, cluster.replicas, &Existing::default()).unwrap();
+    children.extend(objects::listeners(cluster, cluster.replicas).unwrap());
     let child = children
         .into_iter()
         .find(|child| child.resource.kind == kind && child.name == name)

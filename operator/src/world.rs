@@ -127,6 +127,19 @@ pub struct Look {
     pub rebalancing: bool,
     /// Partitions whose replicas are being moved, for whatever reason.
     pub moving_partitions: u32,
+    /// Whether the brokers can open listeners while they run.
+    pub sets_listeners: bool,
+    /// Which feature levels brokers know; `None` when the controller did not say, or is too old to.
+    pub levels: Option<Levels>,
+}
+
+/// Which feature levels brokers know, as the controller has heard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Levels {
+    /// The newest that each registered broker knows.
+    pub newest: BTreeMap<BrokerId, u32>,
+    /// Brokers that were not let in, since they know less than the cluster uses, and the newest that they know.
+    pub refused: BTreeMap<BrokerId, u32>,
 }
 
 /// Moving replicas by themselves, and with it draining and spreading, is something that brokers do from this feature level on.
@@ -168,6 +181,47 @@ pub struct BrokerSeen {
     pub out_of_sync: u32,
     /// Partitions of which nobody else has everything that was acknowledged; `None` when the brokers are too old to say.
     pub last_copies: Option<Needed>,
+    /// Its listeners besides the one of its file, in the order of their names.
+    pub listeners: Vec<ListenerAt>,
+}
+
+/// A listener of one broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerAt {
+    /// Its name.
+    pub name: String,
+    /// What the broker listens on.
+    pub port: u16,
+    /// Where clients reach it, once that is known.
+    pub advertised: Option<HostPort>,
+}
+
+/// A host and a port that clients are told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// A name in DNS, or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// An address of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// Its type, as a Node's status has it (`ExternalIP`, `InternalIP` …).
+    pub kind: String,
+    /// The address.
+    pub address: String,
 }
 
 /// Partitions that need a broker for something.

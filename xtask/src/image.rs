@@ -22,6 +22,8 @@ pub(crate) struct Image {
     pub(crate) user: String,
     /// Labels, by `org.opencontainers.image` names.
     pub(crate) labels: BTreeMap<String, String>,
+    /// Variables of what runs, besides `PATH`.
+    pub(crate) environment: BTreeMap<String, String>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -39,6 +41,7 @@ impl Image {
             entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
             user: user.to_owned(),
             labels: BTreeMap::new(),
+            environment: BTreeMap::new(),
             entries: BTreeMap::new(),
         }
     }
@@ -97,6 +100,12 @@ impl Image {
             "aarch64" => "arm64",
             other => other,
         };
+        let path = "PATH=/usr/local/bin:/usr/bin:/bin".to_owned();
+        let others = self.environment.iter();
+        let environment: Vec<String> = [path]
+            .into_iter()
+            .chain(others.map(|(name, value)| format!("{name}={value}")))
+            .collect();
         let config = json!({
             "architecture": architecture,
             "os": "linux",
@@ -105,7 +114,7 @@ impl Image {
                 "Entrypoint": self.entrypoint,
                 "User": self.user,
                 "WorkingDir": "/",
-                "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+                "Env": environment,
                 "Labels": self.labels,
             },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))] },

@@ -15,23 +15,43 @@ pub(crate) struct Archives {
     pub(crate) broker: PathBuf,
     /// `weir-operator`.
     pub(crate) operator: PathBuf,
+    /// `weir-broker` as an older version, which nobody ships.
+    pub(crate) before: PathBuf,
 }
 
 /// Builds the binaries and packs them.
 pub(crate) fn write_all() -> Outcome<Archives> {
-    let Binaries { broker, operator } = binaries::build()?;
+    let built = binaries::build()?;
+    let before = write_before(&built)?;
+    let Binaries { broker, operator } = built;
     Ok(Archives {
+        before,
         broker: write(
             "weir-broker",
+            VERSION,
             "The server of Weir, a message broker for Kubernetes",
             &broker,
+            &[],
         )?,
         operator: write(
             "weir-operator",
+            VERSION,
             "Turns Weir's custom resources into running clusters",
             &operator,
+            &[],
         )?,
     })
+}
+
+/// Packs the broker that tests upgrade from: this build, told to know the first feature level alone, as a version before it did.
+fn write_before(binaries: &Binaries) -> Outcome<PathBuf> {
+    write(
+        "weir-broker",
+        &format!("{VERSION}-before"),
+        "The server of Weir as an older version of it, for tests of upgrades",
+        &binaries.broker,
+        &[("WEIR_CLUSTER_FEATURE_LEVEL", "1")],
+    )
 }
 
 /// Where archives are written.
@@ -39,9 +59,15 @@ pub(crate) fn folder() -> PathBuf {
     target().join("images")
 }
 
-fn write(name: &str, description: &str, binary: &Path) -> Outcome<PathBuf> {
+fn write(
+    name: &str,
+    version: &str,
+    description: &str,
+    binary: &Path,
+    environment: &[(&str, &str)],
+) -> Outcome<PathBuf> {
     let mut image = Image::new(
-        &format!("{name}:{VERSION}"),
+        &format!("{name}:{version}"),
         NONROOT,
         &[&format!("/{name}")],
     );
@@ -56,7 +82,7 @@ fn write(name: &str, description: &str, binary: &Path) -> Outcome<PathBuf> {
     for (label, value) in [
         ("title", name),
         ("description", description),
-        ("version", VERSION),
+        ("version", version),
         ("licenses", "Apache-2.0"),
     ] {
         image.labels.insert(
@@ -64,11 +90,21 @@ fn write(name: &str, description: &str, binary: &Path) -> Outcome<PathBuf> {
             value.to_owned(),
         );
     }
-    let archive = folder().join(format!("{name}.tar"));
+    for (name, value) in environment {
+        image
+            .environment
+            .insert((*name).to_owned(), (*value).to_owned());
+    }
+    let file = if version == VERSION {
+        format!("{name}.tar")
+    } else {
+        format!("{name}-{version}.tar")
+    };
+    let archive = folder().join(file);
     image.write(&archive)?;
     let mebibytes = std::fs::metadata(&archive)?.len() as f64 / f64::from(1 << 20);
     println!(
-        "{name}:{VERSION}  {mebibytes:.1} MiB  {}",
+        "{name}:{version}  {mebibytes:.1} MiB  {}",
         archive.display()
     );
     Ok(archive)

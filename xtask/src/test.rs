@@ -246,7 +246,7 @@ pub(crate) fn on_brokers(name: &str, filter: &str) -> Outcome<Command> {
 fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     let images = images::write_all()?;
     let clients = clients::write_image()?;
-    let archives = [images.broker, images.operator, clients];
+    let archives = [images.broker, images.operator, images.before, clients];
     if std::env::var_os("KUBECONFIG").is_some() {
         kube::load_elsewhere(&archives)?;
         return tally.tests(&mut stories("kube", filter)?);

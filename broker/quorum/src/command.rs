@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ControlError;
 use crate::ids::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, PartitionEpoch, TopicId};
+use crate::listeners::Listener;
 use crate::quotas::{QuotaEntity, Rate};
 use crate::record::HostPort;
 
@@ -44,6 +45,15 @@ pub enum Command {
     RaiseFeatureLevel {
         /// The level.
         level: u32,
+    },
+    /// Asks which feature levels brokers know. Answered with [`Reply::Levels`].
+    DescribeLevels,
+    /// A broker has these listeners for clients besides the one of its file, and no others. Answered with [`Reply::Done`].
+    SetListeners {
+        /// The broker.
+        id: BrokerId,
+        /// All of them.
+        listeners: Vec<Listener>,
     },
     /// Topics get more or fewer replicas, some partitions at a time. Answered with [`Reply::Topics`].
     ChangeReplicas(ChangeReplicas),
@@ -94,6 +104,8 @@ impl Command {
             Self::Drain { .. }
             | Self::Rebalance { .. }
             | Self::RaiseFeatureLevel { .. }
+            | Self::DescribeLevels
+            | Self::SetListeners { .. }
             | Self::ChangeReplicas(_)
             | Self::Cordon(_)
             | Self::ElectLeaders(_)
@@ -460,8 +472,19 @@ pub enum Reply {
         /// How many there are.
         count: i32,
     },
+    /// To [`Command::DescribeLevels`].
+    Levels(Levels),
     /// It is done.
     Done,
+}
+
+/// Which feature levels brokers know, as far as the controller has heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Levels {
+    /// The newest that each registered broker knows; those that have not been heard from are left out.
+    pub newest: Vec<(BrokerId, u32)>,
+    /// Brokers that wanted to register and know less than the cluster uses, and the newest that they know.
+    pub refused: Vec<(BrokerId, u32)>,
 }
 
 /// What became of the election of one partition's leader.

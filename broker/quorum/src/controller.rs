@@ -16,6 +16,8 @@ mod configs;
 mod elections;
 mod in_sync;
 mod leaders;
+mod levels;
+mod listeners;
 mod moves;
 mod producers;
 mod quotas;
@@ -28,6 +30,7 @@ pub use brokers::{admissible, expired, formed, unreachable};
 pub use configs::{CLIENT_METRICS_MAX, CONFIGURED_GROUPS_MAX};
 pub use elections::{Ends, recover, settled};
 pub use leaders::{awaits_leaders, balance_leaders};
+pub use levels::too_old;
 pub use moves::{Sizes, is_moving, moves};
 pub use producers::PRODUCER_ID_BLOCK;
 pub use topics::NEW_PARTITIONS_MAX;
@@ -99,7 +102,9 @@ fn judge(view: &View<'_>, command: &Command) -> Result<Decision, ControlError> {
         Command::Cordon(request) => moves::cordon(view, request),
         Command::Drain { id } => moves::drain(view, *id),
         Command::Rebalance { active } => moves::rebalance(view, *active),
-        Command::RaiseFeatureLevel { level } => brokers::raise_level(view, *level),
+        Command::RaiseFeatureLevel { level } => levels::raise(view, *level),
+        Command::DescribeLevels => Ok(levels::describe(view)),
+        Command::SetListeners { id, listeners } => listeners::set(view, *id, listeners),
         Command::ChangeReplicas(request) => moves::change_replicas(view, request),
         Command::AlterInSync(request) => in_sync::alter(view, request),
         Command::ElectLeaders(request) => Ok(leaders::elect(view, request)),

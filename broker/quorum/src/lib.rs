@@ -17,6 +17,7 @@ pub mod forming;
 pub mod identity;
 pub mod ids;
 pub mod image;
+pub mod listeners;
 pub mod liveness;
 pub mod members;
 pub mod placement;

@@ -23,6 +23,9 @@ pub struct Liveness {
     doubted: BTreeMap<BrokerId, Duration>,
     // The newest feature level that each knows, in its registration.
     levels: BTreeMap<BrokerId, (BrokerEpoch, u32)>,
+    // Who wanted to register and knows less than the cluster uses. Each speaks for its own id alone, so that there are as many at most
+    // as there are certificates.
+    refused: BTreeMap<BrokerId, u32>,
 }
 
 impl Liveness {
@@ -34,12 +37,24 @@ impl Liveness {
             heard: BTreeMap::new(),
             doubted: BTreeMap::new(),
             levels: BTreeMap::new(),
+            refused: BTreeMap::new(),
         }
     }
 
     /// Remembers which features a broker knows.
     pub fn knows(&mut self, id: BrokerId, epoch: BrokerEpoch, level: u32) {
         self.levels.insert(id, (epoch, level));
+        self.refused.remove(&id);
+    }
+
+    /// Remembers that a broker is not let in, since it knows features up to this level alone.
+    pub fn refuse(&mut self, id: BrokerId, level: u32) {
+        self.refused.insert(id, level);
+    }
+
+    /// Brokers that were not let in since, and the newest level that each knows.
+    pub fn refused(&self) -> impl Iterator<Item = (BrokerId, u32)> {
+        self.refused.iter().map(|(id, level)| (*id, *level))
     }
 
     /// The newest feature level that a registration has said it knows; `None` before it was heard from.

@@ -245,7 +245,7 @@ impl Broker {
 impl World {
     /// All are alive and in sync, and know it.
     fn new(defect: Defect) -> Self {
-        let formed = controller::formed(ClusterId("c".into()));
+        let formed = controller::formed(ClusterId("c".into()), FEATURE_LEVEL);
         let mut image = Image::default().apply(1, &formed).unwrap();
         let registrations: Vec<u64> = (0..BROKERS)
             .map(|broker| {

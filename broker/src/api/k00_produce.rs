@@ -178,6 +178,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     );
     response.throttle_time_ms = throttle_time_ms(wait);
     let responder = request.responder();
+    let peer = Arc::clone(&request.peer);
     let acks = view.acks;
     let (broker, peer) = (Arc::clone(broker), Arc::clone(&request.peer));
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
@@ -207,7 +208,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         if responder.version < LEADER_HINTS_FROM {
             forget_leaders(&mut response);
         } else {
-            response.node_endpoints = endpoints(&image, &response);
+            response.node_endpoints = endpoints(&image, &peer.listener, &response);
         }
         responder.reply(&response).throttled(wait)
     }))
@@ -489,7 +490,7 @@ fn forget_leaders(response: &mut ProduceResponse) {
 }
 
 /// Where the leaders are that the response names.
-fn endpoints(image: &Image, response: &ProduceResponse) -> Vec<NodeEndpoint> {
+fn endpoints(image: &Image, listener: &str, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     let partitions = response
         .responses
         .iter()
@@ -497,7 +498,7 @@ fn endpoints(image: &Image, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     let named = partitions
         .map(|partition| partition.current_leader.leader_id)
         .filter(|id| *id >= 0);
-    let endpoints = leaders::endpoints(image, named).into_iter();
+    let endpoints = leaders::endpoints(image, listener, named).into_iter();
     endpoints
         .map(|broker| NodeEndpoint {
             node_id: broker.id,

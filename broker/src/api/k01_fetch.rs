@@ -23,7 +23,7 @@ use weir_wire::{FileRange, LeaderEpoch, Offset, Records};
 
 use super::leaders::{self, NotLed, Readable};
 use super::request::isolation;
-use super::{Answer, Refused, Reply, Request, Responder};
+use super::{Answer, Peer, Refused, Reply, Request, Responder};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::fetch_sessions::{self, Fetching, Place, Session, SessionId};
@@ -40,6 +40,8 @@ struct Fetch {
     isolation: Isolation,
     /// Where the client stands; empty when it does not say.
     rack: String,
+    /// By which listener the client came.
+    peer: Arc<Peer>,
     version: i16,
 }
 
@@ -116,6 +118,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         client_id: request.client_id.clone(),
         isolation: isolation(view.isolation_level),
         rack: view.rack_id.to_owned(),
+        peer: Arc::clone(&request.peer),
         version: request.version,
     };
     let broker = Arc::clone(broker);
@@ -314,7 +317,8 @@ impl Fetch {
             Err(code) => Err(NotLed::from(code)),
             Ok(topic) => {
                 let (index, epoch) = (wanted.partition, wanted.current_leader_epoch);
-                leaders::readable(broker, image, topic, index, epoch, &self.rack)
+                let place = (self.rack.as_str(), &*self.peer.listener);
+                leaders::readable(broker, image, topic, index, epoch, place)
             }
         };
         let read = match readable {
@@ -329,7 +333,7 @@ impl Fetch {
 
     fn tell_endpoints(&self, image: &Image, look: &mut Look) {
         if look.has_error && self.version >= ENDPOINTS_FROM {
-            look.response.node_endpoints = endpoints(image, &look.response);
+            look.response.node_endpoints = endpoints(image, &self.peer.listener, &look.response);
         }
     }
 
@@ -522,7 +526,7 @@ fn divergence(partition: &Partition, wanted: &FetchPartitionView) -> Option<Epoc
 }
 
 /// Where the leaders are that the response names.
-fn endpoints(image: &Image, response: &FetchResponse) -> Vec<NodeEndpoint> {
+fn endpoints(image: &Image, listener: &str, response: &FetchResponse) -> Vec<NodeEndpoint> {
     let partitions = response
         .responses
         .iter()
@@ -530,7 +534,7 @@ fn endpoints(image: &Image, response: &FetchResponse) -> Vec<NodeEndpoint> {
     let named = partitions
         .map(|partition| partition.current_leader.leader_id)
         .filter(|id| *id >= 0);
-    let endpoints = leaders::endpoints(image, named).into_iter();
+    let endpoints = leaders::endpoints(image, listener, named).into_iter();
     endpoints
         .map(|broker| NodeEndpoint {
             node_id: broker.id,

@@ -25,6 +25,9 @@ pub(super) const TOPIC_OPERATIONS: i32 =
 pub(super) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
+/// The first version in which a client is told that a leader has no address on its listener.
+const LISTENER_ERRORS_FROM: i16 = 6;
+
 /// One topic of the request, each once.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Wanted {
@@ -34,6 +37,9 @@ enum Wanted {
 
 /// A whole request, free of its frame.
 struct Query {
+    /// By which listener the client came.
+    listener: Arc<str>,
+    version: i16,
     /// `None`: all topics.
     topics: Option<BTreeSet<Wanted>>,
     with_topic_operations: bool,
@@ -71,6 +77,8 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         wanted.collect::<BTreeSet<_>>()
     });
     let query = Query {
+        listener: Arc::clone(&request.peer.listener),
+        version: request.version,
         topics,
         with_topic_operations: view.include_topic_authorized_operations,
         with_cluster_operations: view.include_cluster_authorized_operations,
@@ -159,15 +167,19 @@ fn answer(
     refused: &BTreeSet<String>,
 ) -> MetadataResponse {
     let known = broker.metadata.known_to_clients(image);
-    let brokers = known.map(|broker| {
-        let endpoint = leaders::endpoint(broker);
-        MetadataResponseBroker {
+    let brokers = known.filter_map(|broker| {
+        let endpoint = leaders::endpoint(image, &query.listener, broker)?;
+        Some(MetadataResponseBroker {
             node_id: endpoint.id,
             host: endpoint.host,
             port: endpoint.port,
             rack: endpoint.rack,
-        }
+        })
     });
+    let brokers: Vec<_> = brokers.collect();
+    // One that is not among the brokers would be looked for in vain.
+    let controller = broker.metadata.controller_id().map(|id| id.0);
+    let controller = controller.filter(|id| brokers.iter().any(|broker| broker.node_id == *id));
     let topics = match &query.topics {
         None => image
             .topics()
@@ -179,9 +191,9 @@ fn answer(
             .collect(),
     };
     MetadataResponse {
-        brokers: brokers.collect(),
+        brokers,
         cluster_id: broker.metadata.cluster_id().map(|id| id.to_string()),
-        controller_id: broker.metadata.controller_id().map_or(-1, |id| id.0),
+        controller_id: controller.unwrap_or(-1),
         topics,
         cluster_authorized_operations: if query.with_cluster_operations {
             CLUSTER_OPERATIONS
@@ -229,13 +241,18 @@ fn describe_wanted(
 fn describe(image: &Image, topic: &Topic, query: &Query) -> MetadataResponseTopic {
     let is_live =
         |id: &weir_quorum::BrokerId| image.broker(*id).is_some_and(|broker| !broker.fenced);
+    let reaches = |id: &weir_quorum::BrokerId| {
+        let broker = image.broker(*id);
+        broker.is_some_and(|broker| image.address(broker, &query.listener).is_some())
+    };
     let ids = |brokers: &[weir_quorum::BrokerId]| brokers.iter().map(|id| id.0).collect::<Vec<_>>();
     let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| {
-        let leader = partition.leader.filter(is_live);
-        let error = if leader.is_some() {
-            ErrorCode::None
-        } else {
-            ErrorCode::LeaderNotAvailable
+        let alive = partition.leader.filter(is_live);
+        let leader = alive.filter(reaches);
+        let error = match (leader, alive) {
+            (Some(_), _) => ErrorCode::None,
+            (None, Some(_)) if query.version >= LISTENER_ERRORS_FROM => ErrorCode::ListenerNotFound,
+            (None, _) => ErrorCode::LeaderNotAvailable,
         };
         MetadataResponsePartition {
             error_code: error.code(),

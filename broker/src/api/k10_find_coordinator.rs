@@ -28,10 +28,11 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     };
     let key_type = view.key_type;
     let (responder, broker) = (request.responder(), Arc::clone(broker));
+    let peer = Arc::clone(&request.peer);
     Ok(Answer::later(async move {
         let mut coordinators = Vec::with_capacity(keys.len());
         for key in keys {
-            coordinators.push(find(&broker, key_type, key).await);
+            coordinators.push(find(&broker, &peer.listener, key_type, key).await);
         }
         responder.reply(&if is_batch {
             batch(coordinators)
@@ -41,7 +42,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     }))
 }
 
-async fn find(broker: &Broker, key_type: i8, key: String) -> Coordinator {
+async fn find(broker: &Broker, listener: &str, key_type: i8, key: String) -> Coordinator {
     let found = match key_type {
         GROUP => broker
             .groups
@@ -70,17 +71,24 @@ async fn find(broker: &Broker, key_type: i8, key: String) -> Coordinator {
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
     };
-    match found {
-        Ok(found) => {
-            let at = endpoint(&found);
-            Coordinator {
-                key,
-                node_id: at.id,
-                host: at.host,
-                port: at.port,
-                ..Coordinator::default()
-            }
-        }
+    let at = found.and_then(|found| {
+        let image = broker.metadata.image();
+        endpoint(&image, listener, &found).ok_or_else(|| {
+            let message = format!(
+                "broker {} coordinates {key:?} and has no address on the listener {listener} yet",
+                found.id
+            );
+            ApiError::new(ErrorCode::CoordinatorNotAvailable, message)
+        })
+    });
+    match at {
+        Ok(at) => Coordinator {
+            key,
+            node_id: at.id,
+            host: at.host,
+            port: at.port,
+            ..Coordinator::default()
+        },
         Err(error) => Coordinator {
             key,
             node_id: -1,

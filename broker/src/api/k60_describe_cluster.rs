@@ -35,15 +35,15 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let known = image
         .brokers()
         .filter(|broker| !broker.fenced || view.include_fenced_brokers);
-    let brokers = known.map(|broker| {
-        let endpoint = leaders::endpoint(broker);
-        DescribeClusterBroker {
+    let brokers = known.filter_map(|broker| {
+        let endpoint = leaders::endpoint(&image, &request.peer.listener, broker)?;
+        Some(DescribeClusterBroker {
             broker_id: endpoint.id,
             host: endpoint.host,
             port: endpoint.port,
             rack: endpoint.rack,
             is_fenced: broker.fenced,
-        }
+        })
     });
     let with_operations = view.include_cluster_authorized_operations;
     request.answer(&DescribeClusterResponse {

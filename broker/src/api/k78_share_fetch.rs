@@ -26,11 +26,12 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         Ok(call) => call,
         Err(error) => return request.answer(&refused(error)),
     };
-    let answer = broker.share.fetch(broker, &request.peer, call);
+    let peer = Arc::clone(&request.peer);
+    let answer = broker.share.fetch(broker, &peer, call);
     let broker = Arc::clone(broker);
     Ok(Answer::later(async move {
         let response = match answer.await {
-            Ok(answer) => response(&broker.metadata.image(), answer),
+            Ok(answer) => response(&broker.metadata.image(), &peer.listener, answer),
             Err(error) => refused(error),
         };
         responder.reply(&response)
@@ -97,7 +98,7 @@ fn call(view: &ShareFetchRequestView<'_>) -> Result<FetchCall, ApiError> {
     })
 }
 
-fn response(image: &Image, answer: FetchAnswer) -> ShareFetchResponse {
+fn response(image: &Image, listener: &str, answer: FetchAnswer) -> ShareFetchResponse {
     let mut response = ShareFetchResponse {
         acquisition_lock_timeout_ms: answer.lock_ms,
         ..ShareFetchResponse::default()
@@ -119,7 +120,7 @@ fn response(image: &Image, answer: FetchAnswer) -> ShareFetchResponse {
             partitions,
         });
     response.responses = topics.collect();
-    let endpoints = leaders::endpoints(image, led_elsewhere.into_iter()).into_iter();
+    let endpoints = leaders::endpoints(image, listener, led_elsewhere.into_iter()).into_iter();
     let endpoints = endpoints.map(|broker| NodeEndpoint {
         node_id: broker.id,
         host: broker.host,

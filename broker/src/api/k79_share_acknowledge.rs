@@ -50,16 +50,22 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         },
     );
     let broker = Arc::clone(broker);
+    let peer = Arc::clone(&request.peer);
     Ok(Answer::later(async move {
         let response = match answer.await {
-            Ok((lock_ms, outcomes)) => response(&broker, lock_ms, outcomes),
+            Ok((lock_ms, outcomes)) => response(&broker, &peer.listener, lock_ms, outcomes),
             Err(error) => refused(error),
         };
         responder.reply(&response)
     }))
 }
 
-fn response(broker: &Broker, lock_ms: i32, outcomes: Vec<AckOutcome>) -> ShareAcknowledgeResponse {
+fn response(
+    broker: &Broker,
+    listener: &str,
+    lock_ms: i32,
+    outcomes: Vec<AckOutcome>,
+) -> ShareAcknowledgeResponse {
     let mut led_elsewhere = Vec::new();
     let mut topics: Vec<(Uuid, Vec<PartitionData>)> = Vec::new();
     for ((TopicId(topic), partition), outcome) in outcomes {
@@ -90,7 +96,7 @@ fn response(broker: &Broker, lock_ms: i32, outcomes: Vec<AckOutcome>) -> ShareAc
             partitions,
         });
     let image = broker.metadata.image();
-    let endpoints = leaders::endpoints(&image, led_elsewhere.into_iter()).into_iter();
+    let endpoints = leaders::endpoints(&image, listener, led_elsewhere.into_iter()).into_iter();
     let endpoints = endpoints.map(|broker| NodeEndpoint {
         node_id: broker.id,
         host: broker.host,

@@ -126,14 +126,15 @@ fn led_as(
     })
 }
 
-/// The partition, if it may be read here. A client that says where it stands (`rack`) is told of a replica there.
+/// The partition, if it may be read here. A client that says where it stands (`rack`) is told of a replica there, if he reaches it by his
+/// listener.
 pub(crate) fn readable(
     broker: &Broker,
     image: &Image,
     topic: &Topic,
     index: i32,
     client_epoch: i32,
-    rack: &str,
+    (rack, listener): (&str, &str),
 ) -> Result<Readable, NotLed> {
     let me = broker.metadata.broker_id();
     let metadata = known(topic, index, client_epoch)?;
@@ -141,7 +142,7 @@ pub(crate) fn readable(
         return Ok(Readable {
             partition: led_as(broker, topic, index, metadata)?.partition,
             is_led: true,
-            nearer: nearer(image, metadata, rack),
+            nearer: nearer(image, metadata, rack, listener),
         });
     }
     // Who does not say where it stands was not sent here.
@@ -156,15 +157,22 @@ pub(crate) fn readable(
 }
 
 /// A live replica in sync that stands in that rack, if the leader does not.
-fn nearer(image: &Image, metadata: &weir_quorum::image::Partition, rack: &str) -> Option<i32> {
+fn nearer(
+    image: &Image,
+    metadata: &weir_quorum::image::Partition,
+    rack: &str,
+    listener: &str,
+) -> Option<i32> {
     let leader = image.broker(metadata.leader?)?;
     if rack.is_empty() || leader.rack.as_deref() == Some(rack) {
         return None;
     }
     let stands_there = |id: &weir_quorum::BrokerId| {
-        image
-            .broker(*id)
-            .is_some_and(|broker| !broker.fenced && broker.rack.as_deref() == Some(rack))
+        image.broker(*id).is_some_and(|broker| {
+            !broker.fenced
+                && broker.rack.as_deref() == Some(rack)
+                && image.address(broker, listener).is_some()
+        })
     };
     let found = metadata.isr.iter().find(|id| stands_there(id));
     found.map(|id| id.0)
@@ -221,8 +229,12 @@ pub(super) struct Endpoint {
     pub(super) rack: Option<String>,
 }
 
-/// Where the brokers of these ids are; each once, those that are not alive left out.
-pub(super) fn endpoints(image: &Image, ids: impl Iterator<Item = i32>) -> Vec<Endpoint> {
+/// Where clients of a listener reach the brokers of these ids; each once, those that are not alive, or not there, left out.
+pub(super) fn endpoints(
+    image: &Image,
+    listener: &str,
+    ids: impl Iterator<Item = i32>,
+) -> Vec<Endpoint> {
     let mut ids: Vec<i32> = ids.collect();
     ids.sort_unstable();
     ids.dedup();
@@ -231,17 +243,25 @@ pub(super) fn endpoints(image: &Image, ids: impl Iterator<Item = i32>) -> Vec<En
             .broker(weir_quorum::BrokerId(id))
             .filter(|broker| !broker.fenced)
     });
-    alive.map(|broker| endpoint(broker)).collect()
+    alive
+        .filter_map(|broker| endpoint(image, listener, broker))
+        .collect()
 }
 
-/// A broker's address as clients are told it.
-pub(super) fn endpoint(broker: &weir_quorum::image::Broker) -> Endpoint {
-    Endpoint {
+/// A broker's address as clients of a listener are told it; `None` when it cannot be reached by that one. Who came by one listener is never
+/// told of an address of another, which may not be reachable from where he is.
+pub(super) fn endpoint(
+    image: &Image,
+    listener: &str,
+    broker: &weir_quorum::image::Broker,
+) -> Option<Endpoint> {
+    let address = image.address(broker, listener)?;
+    Some(Endpoint {
         id: broker.id.0,
-        host: broker.kafka.host.clone(),
-        port: i32::from(broker.kafka.port),
+        host: address.host,
+        port: i32::from(address.port),
         rack: broker.rack.clone(),
-    }
+    })
 }
 
 #[cfg(test)]

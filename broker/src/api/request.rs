@@ -26,8 +26,9 @@ use crate::quotas::{ANONYMOUS, Client};
 pub struct Peer {
     /// The client's address.
     pub address: SocketAddr,
-    /// The host by which clients reached this listener is not known to the protocol; this is the name of the listener.
-    pub listener: &'static str,
+    /// The host by which clients reached this listener is not known to the protocol; this is the name of the listener. What they are told of
+    /// other brokers are addresses of that one.
+    pub listener: Arc<str>,
     /// Names the connection: no other in the life of the process has the same.
     pub id: u64,
     /// Cancelled when the connection has ended.
@@ -43,11 +44,11 @@ pub struct Peer {
 impl Peer {
     /// The other end of a new connection.
     #[must_use]
-    pub fn new(address: SocketAddr, listener: &'static str) -> Self {
+    pub fn new(address: SocketAddr, listener: impl Into<Arc<str>>) -> Self {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         Self {
             address,
-            listener,
+            listener: listener.into(),
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             closed: CancellationToken::new(),
             has_share_session: AtomicBool::new(false),

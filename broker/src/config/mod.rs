@@ -8,6 +8,7 @@
 //!   name: shop                     # optional; shown to people
 //!   id: 5rKf0lVNQ5u0zV2mR1n8cg     # optional; a broker with an empty disk then only joins this cluster
 //!   brokers: 3                     # how many brokers there are meant to be
+//!   feature_level: 1               # optional; as if this were an older version, to try upgrades out
 //! broker:
 //!   id: hostname                   # a number, or `hostname`: the number after the last '-' of the host's name
 //!   rack: eu-west-1a               # optional
@@ -93,6 +94,8 @@ pub struct ClusterConfig {
     pub id: Option<String>,
     /// How many brokers there are meant to be. Decides how many of them vote (three, or one of fewer than three).
     pub brokers: u32,
+    /// The newest feature level that this broker says it knows: lower than it could be, it behaves in that as an older version does.
+    pub feature_level: u32,
 }
 
 /// An address to listen on, and the one under which others reach it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use weir_quorum::controller::FEATURE_LEVEL;
 use weir_quorum::{ControlError, configs};
 
 use super::reader::{ConfigError, Environment, Section};
@@ -315,6 +316,7 @@ fn cluster(mut section: Section<'_>, peers: usize) -> Result<ClusterConfig, Conf
         name: section.optional("name", name)?,
         id: section.optional("id", name)?,
         brokers,
+        feature_level: section.or("feature_level", FEATURE_LEVEL, number(1..=FEATURE_LEVEL))?,
     };
     section.finish()?;
     Ok(config)

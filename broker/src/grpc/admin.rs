@@ -13,6 +13,8 @@ use weir_quorum::command::{
     AlterConfigs, ChangeReplicas, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource,
     Cordon, CreatePartitions, CreateTopics, DeleteTopics, MorePartitions, NewTopic, TopicRef,
 };
+use weir_quorum::listeners::Listener;
+use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, Reply};
 
 use super::describe;
@@ -158,6 +160,48 @@ impl Admin for AdminService {
         Ok(Response::new(proto::RaiseFeatureLevelResponse { error }))
     }
 
+    async fn describe_feature_levels(
+        &self,
+        _request: Request<proto::DescribeFeatureLevelsRequest>,
+    ) -> Result<Response<proto::DescribeFeatureLevelsResponse>, Status> {
+        let broker = self.broker()?;
+        let mut answer = proto::DescribeFeatureLevelsResponse {
+            level: broker.metadata.image().feature_level(),
+            ..proto::DescribeFeatureLevelsResponse::default()
+        };
+        match broker.metadata.control(Command::DescribeLevels).await {
+            Ok(Reply::Levels(levels)) => {
+                answer.newest = levels.newest.into_iter().map(broker_level).collect();
+                answer.refused = levels.refused.into_iter().map(broker_level).collect();
+            }
+            Ok(_) => answer.error = Some(told(ErrorCode::UnknownServerError.into())),
+            Err(error) => answer.error = Some(told(error.into())),
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn set_listeners(
+        &self,
+        request: Request<proto::SetListenersRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let brokers = request.into_inner().brokers;
+        at_most_all(brokers.len())?;
+        let mut results = Vec::with_capacity(brokers.len());
+        for proto::BrokerListeners { broker, listeners } in brokers {
+            results.push(proto::BrokerResult {
+                broker,
+                error: match listeners.into_iter().map(listener).collect() {
+                    Ok(listeners) => {
+                        let id = BrokerId(broker);
+                        refusal(self.broker()?, Command::SetListeners { id, listeners }).await
+                    }
+                    Err(error) => Some(told(error)),
+                },
+            });
+        }
+        Ok(Response::new(proto::BrokerResultsResponse { results }))
+    }
+
     async fn unregister_brokers(
         &self,
         request: Request<proto::UnregisterBrokersRequest>,
@@ -183,18 +227,46 @@ impl Admin for AdminService {
     }
 }
 
+fn at_most_all(brokers: usize) -> Result<(), Status> {
+    if brokers <= BROKERS_MAX {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "{brokers} brokers in one request; allowed: {BROKERS_MAX}"
+    )))
+}
+
+fn broker_level((broker, level): (BrokerId, u32)) -> proto::BrokerLevel {
+    let broker = broker.0;
+    proto::BrokerLevel { broker, level }
+}
+
+/// A listener whose numbers are ports; whether it may be, the controller judges.
+fn listener(listener: proto::Listener) -> Result<Listener, ApiError> {
+    let port = |number: u32| {
+        u16::try_from(number).map_err(|_| {
+            let message = format!("port {number}; allowed: 1 to 65535");
+            ApiError::new(ErrorCode::InvalidRequest, message)
+        })
+    };
+    let advertised = listener.advertised.map(|address| {
+        let (host, port) = (address.host, port(address.port)?);
+        Ok::<_, ApiError>(HostPort { host, port })
+    });
+    Ok(Listener {
+        name: listener.name,
+        port: port(listener.port)?,
+        advertised: advertised.transpose()?,
+    })
+}
+
 /// A command for each of these brokers; each succeeds or fails alone.
 async fn each_broker(
     broker: &Broker,
     brokers: Vec<i32>,
     command: impl Fn(BrokerId) -> Command,
 ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
-    if brokers.len() > BROKERS_MAX {
-        return Err(Status::invalid_argument(format!(
-            "{} brokers in one request; allowed: {BROKERS_MAX}",
-            brokers.len()
-        )));
-    }
+    at_most_all(brokers.len())?;
     let mut results = Vec::with_capacity(brokers.len());
     for id in brokers {
         results.push(proto::BrokerResult {

@@ -6,6 +6,7 @@ use weir_proto::admin::v1 as proto;
 use weir_quorum::BrokerId;
 use weir_quorum::configs::in_sync_min;
 use weir_quorum::image::{Image, Topic};
+use weir_quorum::listeners::Listener;
 
 use crate::Broker;
 
@@ -52,6 +53,11 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             needed,
             last_copies: Some(count(last_copies)),
             last_copies_named,
+            listeners: image
+                .listeners(known.id)
+                .into_iter()
+                .map(listener)
+                .collect(),
         }
     });
     proto::DescribeClusterResponse {
@@ -78,6 +84,19 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
                 .count(),
         ),
         answering_broker: Some(me.0),
+        sets_listeners: true,
+    }
+}
+
+fn listener(listener: Listener) -> proto::Listener {
+    let advertised = listener.advertised.map(|address| proto::AdvertisedAddress {
+        host: address.host,
+        port: address.port.into(),
+    });
+    proto::Listener {
+        name: listener.name,
+        port: listener.port.into(),
+        advertised,
     }
 }
 

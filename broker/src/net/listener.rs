@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -22,16 +21,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct KafkaListener<L> {
     socket: L,
+    name: Arc<str>,
 }
 
 impl<L: Listener> KafkaListener<L> {
-    /// Binds; connections queue up from now on.
+    /// Binds; connections queue up from now on. Clients that come here are told of addresses of the listener of this name.
     pub async fn bind<N: Network<Listener = L>>(
         network: &N,
         address: &HostPort,
+        name: &str,
     ) -> std::io::Result<Self> {
         let socket = network.bind(address).await?;
-        Ok(Self { socket })
+        let name = name.into();
+        Ok(Self { socket, name })
     }
 
     /// The address that was bound.
@@ -43,7 +45,8 @@ impl<L: Listener> KafkaListener<L> {
     /// Serves until `stop`; returns when every connection is closed. Connections finish the requests that they have; whoever stops
     /// the listener bounds the time for that by dropping this future.
     pub async fn serve(self, broker: Arc<Broker>, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(broker.config.limits.connections));
+        // One number of places over all listeners.
+        let places = Arc::clone(&broker.connection_places);
         let memory = broker.request_memory.clone();
         let connections = TaskTracker::new();
         // Dropped with this future, so that no connection outlives it.
@@ -86,7 +89,7 @@ impl<L: Listener> KafkaListener<L> {
                 });
                 continue;
             }
-            let peer = Arc::new(Peer::new(address, "kafka"));
+            let peer = Arc::new(Peer::new(address, Arc::clone(&self.name)));
             let connection = Connection::new(Arc::clone(&broker), socket, peer, memory.clone());
             let (stop, abandoned) = (stop.clone(), abandoned.clone());
             connections.spawn(async move {

@@ -43,7 +43,7 @@ pub trait Listener: Debug + Send + Sync + 'static {
 }
 
 /// A network that a broker is attached to.
-pub trait Network: Debug + Send + Sync + 'static {
+pub trait Network: Clone + Debug + Send + Sync + 'static {
     /// What is bound on it.
     type Listener: Listener;
     /// Binds an address.

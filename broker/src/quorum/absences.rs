@@ -111,7 +111,7 @@ mod tests {
         let absences = Absences::default();
         let now = Instant::now();
         let mut image = Image::default()
-            .apply(1, &formed(ClusterId("c".into())))
+            .apply(1, &formed(ClusterId("c".into()), 1))
             .unwrap();
         let mut step = |index: u64, record: Record, at: Instant| {
             image = image.apply(index, &[record]).unwrap();

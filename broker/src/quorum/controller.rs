@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weir_quorum::configs::Settings;
 use weir_quorum::controller::{
-    Ends, Sizes, View, admissible, decide, expired, formed, settled, unreachable,
+    Ends, Sizes, View, admissible, decide, expired, formed, settled, too_old, unreachable,
 };
 use weir_quorum::liveness::{Liveness, Now};
 use weir_quorum::quorum::{ProposeError, Quorum};
@@ -145,6 +145,8 @@ pub(crate) struct Controller {
     pub(crate) quorum: Quorum,
     pub(crate) settings: Arc<Settings>,
     pub(crate) pace: Pace,
+    /// What a cluster is formed with.
+    pub(crate) feature_level: u32,
     pub(crate) entropy: Entropy,
     pub(crate) dialer: Dialer,
     /// The cluster that this broker belongs to, once it does.
@@ -200,10 +202,10 @@ impl Controller {
             && let Some(cluster_id) = (self.cluster_id)()
         {
             tracing::info!(cluster = %cluster_id, "forming the cluster");
-            self.bounded(
-                self.quorum
-                    .propose(self.quorum.image().revision(), &formed(cluster_id)),
-            )
+            self.bounded(self.quorum.propose(
+                self.quorum.image().revision(),
+                &formed(cluster_id, self.feature_level),
+            ))
             .await?;
         }
         reign.put_right().await?;
@@ -435,6 +437,11 @@ impl<'a> Reign<'a> {
         for _ in 0..DECIDE_TIMES_MAX {
             let image = self.controller.quorum.image();
             self.listen(&image);
+            if let Command::RegisterBroker(request) = command
+                && too_old(&image, request)
+            {
+                self.liveness.refuse(request.id, request.feature_level);
+            }
             let decision = decide(&self.view(&image), command).map_err(Refusal::Control)?;
             if let Command::UnregisterBroker { id } = command {
                 // Whoever is gone for good neither votes nor is sent anything any more.

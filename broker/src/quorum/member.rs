@@ -281,6 +281,7 @@ impl Member {
             quorum: shared.quorum.clone(),
             settings: self.settings.clone(),
             pace: shared.options.pace,
+            feature_level: shared.options.feature_level,
             entropy: shared.options.entropy.clone(),
             dialer: shared.options.dialer.clone(),
             cluster_id: Box::new(move || shared.cluster_id()),

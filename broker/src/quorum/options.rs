@@ -32,6 +32,8 @@ pub struct Options {
     pub rack: Option<String>,
     /// The version of its software.
     pub version: String,
+    /// The newest feature level that it knows, and that a cluster is formed with.
+    pub feature_level: u32,
     /// The configuration file's part of brokers' and topics' configuration.
     pub settings: Settings,
     /// When to do what.

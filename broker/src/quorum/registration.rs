@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_quorum::command::{Goodbye, Heartbeat, RegisterBroker};
-use weir_quorum::controller::{FEATURE_LEVEL, is_moving};
+use weir_quorum::controller::is_moving;
 use weir_quorum::{BrokerEpoch, Command, ControlError, ErrorName, Reply, TopicId};
 
 use super::client::ControllerClient;
@@ -102,7 +102,7 @@ impl Registration {
             quorum_address: options.quorum_address.clone(),
             rack: options.rack.clone(),
             version: options.version.clone(),
-            feature_level: FEATURE_LEVEL,
+            feature_level: options.feature_level,
         });
         let mut pauses = Pauses::new(&options.pace);
         let mut last_error = None;
@@ -141,7 +141,7 @@ impl Registration {
                 epoch,
                 ready,
                 stopping,
-                feature_level: FEATURE_LEVEL,
+                feature_level: self.shared.options.feature_level,
                 sizes,
             });
             // A controller that hangs must not use up the session: another may lead by then.

@@ -41,7 +41,7 @@ impl Metadata {
         let cluster_id = ClusterId("solitary".to_owned());
         let settings = Arc::new(settings);
         let image = Image::default()
-            .apply(1, &formed(cluster_id.clone()))
+            .apply(1, &formed(cluster_id.clone(), FEATURE_LEVEL))
             .map_err(|error| ControlError::new(ErrorName::UnknownServerError, error.to_string()))?;
         let (image, image_seen) = watch::channel(Arc::new(image));
         let state = State {

@@ -69,6 +69,7 @@ impl Ports {
             },
             rack: None,
             version: "test".into(),
+            feature_level: weir_quorum::controller::FEATURE_LEVEL,
             settings: one_replica(),
             pace: Pace {
                 heartbeat: Duration::from_millis(100),

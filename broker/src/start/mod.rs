@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use lock::{DirLock, LockError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use weir_proto::admin::v1::admin_server::AdminServer;
 use weir_quorum::configs::{Settings, broker_number};
+use weir_quorum::listeners::OWN;
 use weir_quorum::quorum::{Compaction, Timing};
 use weir_quorum::record::HostPort as Address;
 use weir_quorum::{BrokerId, ClusterId, ControlError, TopicId};
@@ -36,7 +37,9 @@ use crate::health::Health;
 use crate::host::{Host, Threads};
 use crate::http::HttpListener;
 use crate::metrics::Metrics;
-use crate::net::{Dialer, KafkaListener, Listener as _, Network, RequestMemory, Tcp};
+use crate::net::{
+    Dialer, KafkaListener, Listener as _, Network, RequestMemory, Tcp, follow_listeners,
+};
 use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
 use crate::queue;
@@ -179,7 +182,7 @@ pub async fn start_on<N: Network>(
     let http = HttpListener::bind(network, &config.http)
         .await
         .map_err(bind_error("listeners.http.bind", &config.http))?;
-    let kafka = KafkaListener::bind(network, &config.kafka.bind)
+    let kafka = KafkaListener::bind(network, &config.kafka.bind, OWN)
         .await
         .map_err(bind_error("listeners.kafka.bind", &config.kafka.bind))?;
     let quorum = network
@@ -292,6 +295,7 @@ pub async fn start_on<N: Network>(
     );
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
+        connection_places: Arc::new(Semaphore::new(config.limits.connections)),
         config,
         metadata: metadata.clone(),
         partitions: Arc::clone(&partitions),
@@ -359,6 +363,11 @@ pub async fn start_on<N: Network>(
     leading(&metadata, &broker.partitions).await;
     info!(ms = millis(began), "registered and serving");
     clients.spawn(kafka.serve(Arc::clone(&broker), stop_clients.clone()));
+    clients.spawn(follow_listeners(
+        network.clone(),
+        Arc::clone(&broker),
+        stop_clients.clone(),
+    ));
     abandon.0.disarm();
     abandon.1.disarm();
     Ok(Running {
@@ -459,6 +468,7 @@ fn member_options(
         kafka: advertised(&config.kafka, addresses.kafka),
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        feature_level: config.cluster.feature_level,
         settings: settings.clone(),
         pace: Pace::default(),
         timing: Timing::default(),

@@ -204,6 +204,15 @@ async fn brokers_are_cordoned_emptied_and_let_go_of_each_alone() {
             .into_inner();
         assert_eq!(answer.error.is_none(), is_done, "{answer:?}");
     }
+    let request = proto::DescribeFeatureLevelsRequest {};
+    let levels = admin
+        .describe_feature_levels(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let own = proto::BrokerLevel { broker: 0, level };
+    assert_eq!((levels.level, levels.newest), (level, vec![own]));
+    assert_eq!((levels.refused, levels.error), (Vec::new(), None));
     let request = proto::RebalanceRequest { active: true };
     assert_eq!(
         admin.rebalance(request).await.unwrap().into_inner().error,

@@ -20,6 +20,7 @@ mod deleting;
 mod fetching;
 mod full_disk;
 mod lifecycle;
+mod listeners;
 mod moving;
 mod producing;
 mod protocol;

@@ -23,6 +23,17 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
             Ok(Err(refusal)) => Err(format!("replicas are not spread: {refusal}")),
             Err(error) => Err(error.to_string()),
         },
+        Step::RaiseFeatureLevel { level } => match admin.raise_feature_level(*level).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(refusal)) => Err(format!("feature level {level} is not used: {refusal}")),
+            Err(error) => Err(error.to_string()),
+        },
+        // One that has been forgotten meanwhile needs none.
+        Step::SetListeners { brokers } => all_done(
+            admin.set_listeners(brokers).await,
+            "told of its listeners",
+            &["BROKER_ID_NOT_REGISTERED"],
+        ),
         Step::ProveEmpty { brokers } => prove_empty(admin, brokers).await,
         Step::ProveLost {
             broker,
@@ -42,6 +53,7 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
         | Step::MarkVolume { .. }
         | Step::KeepVolume { .. }
         | Step::DeleteVolume { .. }
+        | Step::DeleteService { .. }
         | Step::DeleteLostVolume { .. }
         | Step::DeleteLostPod { .. } => Ok(()),
     }

@@ -163,6 +163,23 @@ impl Service for Broker {
         self.called(what, proto::RaiseFeatureLevelResponse::default())
     }
 
+    async fn describe_feature_levels(
+        &self,
+        _: Request<proto::DescribeFeatureLevelsRequest>,
+    ) -> Result<Response<proto::DescribeFeatureLevelsResponse>, Status> {
+        // As brokers do that are older than this call.
+        Err(Status::unimplemented("no such call"))
+    }
+
+    async fn set_listeners(
+        &self,
+        request: Request<proto::SetListenersRequest>,
+    ) -> Result<Response<proto::BrokerResultsResponse>, Status> {
+        let brokers = request.into_inner().brokers;
+        let what = format!("listeners of {}", brokers.len());
+        self.called(what, proto::BrokerResultsResponse::default())
+    }
+
     async fn unregister_brokers(
         &self,
         request: Request<proto::UnregisterBrokersRequest>,

@@ -1,6 +1,6 @@
 //! What is done for one Cluster in Kubernetes: its volumes first, then its objects, then at most one restart.
 //!
-//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], differences of objects from [`drift`]. A paused cluster is only looked at.
+//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], the feature level from [`upgrade`], what brokers are told of their listeners from [`listeners`], differences of objects from [`drift`]. A paused cluster is only looked at.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,13 @@ use serde_json::Value;
 use weir_tls::{Due, Held};
 
 use crate::decide::gates::Blocked;
+use crate::decide::upgrade::{self, Finalize, Healthy};
 use crate::decide::volumes::{self, Claim};
-use crate::decide::{Plan, certificates, drift, heal, roll, scale};
+use crate::decide::{Plan, certificates, drift, heal, listeners, roll, scale};
 use crate::names;
 use crate::objects::{self, BuildError, Child, Existing};
 use crate::validate::Cluster;
-use crate::world::{BrokerId, Disk, Home, Look, Process};
+use crate::world::{BrokerId, Disk, Home, ListenerAt, Look, NodeAddress, Process};
 
 /// What was observed of one cluster.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,8 +31,12 @@ pub struct World {
     pub disks: BTreeMap<BrokerId, Disk>,
     /// Where the volumes of brokers lie that are not ready.
     pub homes: BTreeMap<BrokerId, Home>,
+    /// Addresses of the nodes that brokers are on; read only where clients are told of them.
+    pub hosts: BTreeMap<BrokerId, Vec<NodeAddress>>,
     /// When that was, in seconds since 1970: certificates end.
     pub now_s: i64,
+    /// Since when everything has been as it should be for a newer feature level, as the decision before this one had it.
+    pub healthy: Option<Healthy>,
 }
 
 impl World {
@@ -99,6 +104,21 @@ pub enum Step {
         broker: BrokerId,
         /// The claim.
         claim: String,
+    },
+    /// Have the cluster use a newer feature level. There is no way back.
+    RaiseFeatureLevel {
+        /// Which.
+        level: u32,
+    },
+    /// Tell brokers which listeners they have, and where clients reach them.
+    SetListeners {
+        /// Those for which it is another than what they have, with all of theirs.
+        brokers: Vec<(BrokerId, Vec<ListenerAt>)>,
+    },
+    /// Delete the Service of a listener, or of a broker on one, that is not wanted any more.
+    DeleteService {
+        /// Its name.
+        name: String,
     },
     /// Have the brokers forget some that are gone.
     Unregister {
@@ -169,6 +189,12 @@ pub struct Decision {
     pub brokers: u32,
     /// Brokers that run with an old hash.
     pub outdated: Vec<BrokerId>,
+    /// To be given to the next decision, if that is taken by the same operator.
+    pub healthy: Option<Healthy>,
+    /// When a newer feature level will be used, in seconds since 1970.
+    pub finalizes_at_s: Option<i64>,
+    /// Where clients reach each listener.
+    pub listeners: Vec<listeners::Found>,
 }
 
 /// Decides for one cluster.
@@ -213,10 +239,63 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         Ok(due) => plan.steps.push(Step::Issue { due }),
         Err(blocked) => plan.blocked.push(blocked),
     }
+    let look = world.look.as_ref();
+    let wanted = existing.image(cluster).to_owned();
+    existing.levels = existing.levels.learn(
+        &wanted,
+        &objects::pod_hash(cluster, &wanted),
+        &world.processes,
+        look,
+    );
+    let refused = existing
+        .levels
+        .refuse(&wanted, existing.template_image.as_deref());
+    if let Some((blocked, kept)) = refused {
+        plan.blocked.push(blocked);
+        existing.kept_image = Some(kept);
+    } else {
+        plan.blocked
+            .extend(upgrade::not_let_in(&world.processes, look));
+    }
     let hash = objects::pod_hash(cluster, existing.image(cluster));
+    let is_replaced = |broker: &BrokerId| {
+        heal.steps
+            .iter()
+            .any(|step| matches!(step, Step::DeleteLostPod { broker: lost, .. } if lost == broker))
+    };
+    let roll = roll::next(scale.brokers, &hash, &world.processes, look, &scale.leaving);
+    // One whose pod goes with its disk comes back as it is wanted.
+    let restart = roll.restart.filter(|broker| !is_replaced(broker));
+    let finalize = if existing.kept_image.is_some() {
+        Finalize::default()
+    } else {
+        upgrade::finalize(&upgrade::Case {
+            brokers: scale.brokers,
+            processes: &world.processes,
+            outdated: &roll.outdated,
+            look,
+            healthy: world.healthy,
+            finalize_after_s: cluster.finalize_after_s,
+            now_s: world.now_s,
+        })
+    };
+    if let Some(level) = finalize.raise {
+        // Before it is asked: whoever does not see that it was done takes it for done.
+        existing.levels.level = level;
+    }
     existing.balanced = Some(scale.balanced);
     existing.healing = heal.healing;
     children.extend(objects::desired(cluster, scale.brokers, &existing)?);
+    let services = objects::listeners(cluster, scale.brokers)?;
+    let unwanted = unwanted_services(world, &services);
+    let doors = listeners::listeners(&listeners::Case {
+        cluster: &cluster.key,
+        listeners: &cluster.listeners,
+        brokers: scale.brokers,
+        objects: &world.objects,
+        hosts: &world.hosts,
+        look,
+    });
     let (sets, others): (Vec<Child>, Vec<Child>) = children
         .into_iter()
         .partition(|child| child.resource.kind == "StatefulSet");
@@ -230,8 +309,8 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     plan.steps.extend(heal.steps);
     plan.steps.extend(scale.after);
     plan.steps.extend(released.deletions);
-    let roll = roll::next(scale.brokers, &hash, &world.processes, world.look.as_ref());
-    if let Some(broker) = roll.restart {
+    plan.steps.extend(finalize.step());
+    if let Some(broker) = restart {
         let why = format!(
             "{} of {} brokers run what is no longer wanted",
             roll.outdated.len(),
@@ -239,7 +318,17 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         );
         plan.steps.push(Step::RestartBroker { broker, why });
     }
+    // Last, so that a node port that is taken, or a controller that is too old and about to be restarted, holds up nothing else.
+    plan.steps.extend(
+        services
+            .into_iter()
+            .filter_map(|child| change(world, child)),
+    );
+    plan.steps.extend(doors.step);
+    plan.steps.extend(unwanted);
+    plan.blocked.extend(doors.blocked);
     plan.blocked.extend(roll.blocked);
+    plan.blocked.extend(finalize.blocked);
     if cluster.paused && !plan.steps.is_empty() {
         let message = format!(
             "spec.paused is true: {} steps wait. Set it to false to go on",
@@ -257,7 +346,25 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         plan,
         brokers: scale.brokers,
         outdated: roll.outdated,
+        healthy: finalize.healthy,
+        finalizes_at_s: finalize.at_s,
+        listeners: doors.found,
     })
+}
+
+/// Services of listeners that are there and not wanted.
+fn unwanted_services(world: &World, wanted: &[Child]) -> Vec<Step> {
+    let is_wanted = |name: &str| wanted.iter().any(|child| child.name == name);
+    let of_listeners = world.objects.iter().filter(|((kind, _), object)| {
+        let label = object
+            .pointer("/metadata/labels")
+            .and_then(|labels| labels.get(names::LISTENER_LABEL));
+        kind == "Service" && label.is_some()
+    });
+    let unwanted = of_listeners.filter(|((_, name), _)| !is_wanted(name));
+    unwanted
+        .map(|((_, name), _)| Step::DeleteService { name: name.clone() })
+        .collect()
 }
 
 /// What has to be done for an object to be as it should be.

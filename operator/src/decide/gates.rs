@@ -3,7 +3,7 @@
 //! A gate is a named predicate. The name of the first one that says no becomes the reason of a condition, so names never change
 //! their meaning; the message says what is and what would remove the block.
 
-use crate::decide::{heal, roll, scale, topic, volumes};
+use crate::decide::{heal, listeners, roll, scale, topic, upgrade, volumes};
 
 /// Something wanted that is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub fn first_no<F>(gates: &[Gate<F>], ask: impl Fn(&F) -> Option<String>) -> Opt
 type AsksScale = fn(&scale::Case<'_>) -> Option<String>;
 type AsksHeal = fn(&heal::Candidate<'_>) -> Option<String>;
 type AsksRoll = fn(&roll::Case<'_>) -> Option<String>;
+type AsksUpgrade = fn(&upgrade::Candidate<'_>) -> Option<String>;
 type AsksTopic = fn(&topic::Case<'_>) -> Option<String>;
 
 /// Removing brokers.
@@ -99,12 +100,38 @@ pub const ROLL: &[Gate<AsksRoll>] = &[
     },
 ];
 
+/// Having the cluster use a newer feature level, from which there is no way back.
+pub const UPGRADE: &[Gate<AsksUpgrade>] = &[
+    Gate {
+        name: "FinalizeRestartsPending",
+        blocks: upgrade::restarts_pending,
+    },
+    Gate {
+        name: "FinalizeNotKnownToAll",
+        blocks: upgrade::not_known_to_all,
+    },
+    Gate {
+        name: "FinalizeUnhealthy",
+        blocks: upgrade::unhealthy,
+    },
+    Gate {
+        name: upgrade::WAITS,
+        blocks: upgrade::waits,
+    },
+];
+
 /// Names of all gates that may hold something of a cluster.
 pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
     let scale = SCALE.iter().map(|gate| gate.name);
     let roll = ROLL.iter().map(|gate| gate.name);
     let heal = HEAL.iter().map(|gate| gate.name);
-    scale.chain(roll).chain(heal).chain([
+    let upgrade = UPGRADE.iter().map(|gate| gate.name);
+    scale.chain(roll).chain(heal).chain(upgrade).chain([
+        upgrade::REFUSED,
+        listeners::ADDRESS_MISSING,
+        listeners::ADDRESS_SHARED,
+        listeners::NOT_SEEN,
+        listeners::NOT_SUPPORTED,
         heal::HEALING,
         scale::DRAINING,
         scale::SPREAD_WAITS,

@@ -13,6 +13,7 @@ pub mod drift;
 pub mod gates;
 pub mod group;
 pub mod heal;
+pub mod listeners;
 #[cfg(test)]
 mod properties;
 pub mod roll;
@@ -20,6 +21,7 @@ pub mod scale;
 #[cfg(test)]
 mod simulation;
 pub mod topic;
+pub mod upgrade;
 pub mod volumes;
 
 pub use gates::Blocked;

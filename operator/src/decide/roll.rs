@@ -9,8 +9,8 @@
 //! hold the others.
 //!
 //! A broker that serves nothing (not ready, and not alive as far as the others know) is restarted without asking: waiting for a broken
-//! cluster to be healthy before replacing what broke it would wait for ever. One that is being emptied and will go is left as it is, unless
-//! it serves nothing.
+//! cluster to be healthy before replacing what broke it would wait for ever. One that is on its way out is left as it is, unless it serves
+//! nothing; one whose scale-down is held up stays for who knows how long, and is restarted like any other.
 
 use std::collections::BTreeMap;
 
@@ -41,18 +41,17 @@ pub struct Roll {
     pub blocked: Option<Blocked>,
 }
 
-/// Decides the next restart.
+/// Decides the next restart. `leaving` are on their way out of the cluster, and nothing holds that up.
 #[must_use]
 pub fn next(
     size: u32,
     hash: &str,
     processes: &BTreeMap<BrokerId, Process>,
     look: Option<&Look>,
+    leaving: &[BrokerId],
 ) -> Roll {
-    let goes = |broker: &BrokerId| {
-        let seen = look.and_then(|look| look.brokers.get(broker));
-        seen.is_some_and(|seen| seen.draining) && !serves_nothing(*broker, processes, look)
-    };
+    let goes =
+        |broker: &BrokerId| leaving.contains(broker) && !serves_nothing(*broker, processes, look);
     let outdated: Vec<BrokerId> = processes
         .iter()
         .filter(|(_, process)| !process.leaving && process.hash.as_deref() != Some(hash))

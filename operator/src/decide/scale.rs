@@ -49,6 +49,8 @@ pub struct Scale {
     pub after: Vec<Step>,
     /// The number of brokers that replicas are spread over once `before` is done.
     pub balanced: u32,
+    /// Brokers that are being emptied and will go. None while a gate holds that up.
+    pub leaving: Vec<BrokerId>,
     /// Why it is not as asked yet.
     pub blocked: Vec<Blocked>,
 }
@@ -134,6 +136,7 @@ fn shrink(case: &Case<'_>, present: u32, scale: &mut Scale) {
         scale.before.push(Step::ProveEmpty { brokers: removed });
     }
     if scale.brokers > case.wanted {
+        scale.leaving = (case.wanted..scale.brokers).map(BrokerId).collect();
         scale.blocked.push(Blocked {
             gate: DRAINING,
             message: progress(case.wanted..scale.brokers, look),

@@ -17,7 +17,7 @@ use super::observe::{self, Observed};
 use super::queue::Next;
 use crate::act;
 use crate::decide::cluster::{Decision, Step, decide};
-use crate::decide::{certificates, gates, heal, scale, volumes};
+use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::names;
 use crate::objects;
 use crate::plan;
@@ -32,8 +32,8 @@ const AT_REST: Duration = Duration::from_secs(60);
 /// While brokers start, what they say is asked again this soon; pods report themselves.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
-/// While volumes grow, which takes minutes and is not watched.
-const RESIZING: Duration = Duration::from_secs(10);
+/// While something goes on that takes minutes and is not watched: volumes that grow, an upgrade that has to stay healthy for a while.
+const FOR_OTHERS: Duration = Duration::from_secs(10);
 
 /// Works on the queue until dropped.
 pub(super) async fn work(context: &Arc<Context>) {
@@ -100,7 +100,10 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     };
     let unseen = look(context, key, &mut observed).await;
     look_at_disks(context, key, &cluster, &mut observed).await;
+    observe::hosts(&context.client, &cluster, &mut observed).await;
+    observed.world.healthy = context.healthy(key);
     let mut decision = decide(&cluster, &observed.world)?;
+    context.remember(key, decision.healthy);
     let failed = if cluster.paused {
         None
     } else {
@@ -133,8 +136,8 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     Ok(match failed {
         Some(_) => Next::Failed,
         None if cluster.paused => Next::After(AT_REST),
-        None if is_at_rest(&observed, &decision) => Next::After(if is_resizing(&decision) {
-            RESIZING
+        None if is_at_rest(&observed, &decision) => Next::After(if waits_for_others(&decision) {
+            FOR_OTHERS
         } else {
             AT_REST
         }),
@@ -191,9 +194,13 @@ fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
         && alive >= size
 }
 
-fn is_resizing(decision: &Decision) -> bool {
+fn waits_for_others(decision: &Decision) -> bool {
     let mut blocked = decision.plan.blocked.iter();
-    blocked.any(|blocked| blocked.gate == volumes::RESIZING)
+    blocked.any(|blocked| {
+        blocked.gate == volumes::RESIZING
+            || blocked.gate == listeners::ADDRESS_MISSING
+            || gates::UPGRADE.iter().any(|gate| gate.name == blocked.gate)
+    })
 }
 
 /// Has claims ask for more. One that the API server does not let grow is no failure of the pass, which goes on without it: the step becomes
@@ -267,12 +274,16 @@ async fn act(
             | Step::Rebalance { .. }
             | Step::ProveEmpty { .. }
             | Step::ProveLost { .. }
+            | Step::RaiseFeatureLevel { .. }
+            | Step::SetListeners { .. }
             | Step::Unregister { .. } => {
                 let sentence = plan::cluster_sentence(step);
                 ask_brokers(context, key, observed, step).await?;
                 tracing::info!(cluster = %key, step = sentence, "asked of the brokers");
                 let action = match step {
                     Step::ProveLost { .. } => "Heal",
+                    Step::RaiseFeatureLevel { .. } => "Upgrade",
+                    Step::SetListeners { .. } => "Listen",
                     _ => "Scale",
                 };
                 context
@@ -289,6 +300,17 @@ async fn act(
                             apply::plain(&error)
                         )
                     })?;
+            }
+            Step::DeleteService { name } => {
+                apply::delete_service(&context.client, &key.namespace, name)
+                    .await
+                    .map_err(|error| {
+                        format!(
+                            "Service {name} could not be deleted: {}",
+                            apply::plain(&error)
+                        )
+                    })?;
+                tracing::info!(cluster = %key, name, "deleted the Service of a listener");
             }
             Step::DeleteVolume { broker, claim } => {
                 delete_volume(context, key, observed, *broker, claim).await?;
@@ -386,6 +408,8 @@ fn asked(step: &Step) -> &'static str {
         Step::Rebalance { .. } => "Rebalancing",
         Step::ProveEmpty { .. } => "ProvenEmpty",
         Step::ProveLost { .. } => "ProvenLost",
+        Step::RaiseFeatureLevel { .. } => "FeatureLevelRaised",
+        Step::SetListeners { .. } => "ListenersSet",
         _ => "Unregistered",
     }
 }

@@ -14,6 +14,7 @@ use super::metrics::Metrics;
 use super::queue::Queue;
 use super::watch::Watched;
 use crate::admin::{Admin, Way};
+use crate::decide::upgrade::Healthy;
 use crate::names;
 use crate::validate::Defaults;
 use crate::world::Key;
@@ -59,6 +60,8 @@ pub(super) struct Context {
     pub(super) groups: Queue<Key>,
     recorder: Recorder,
     doors: Doors,
+    /// Since when clusters have been healthy whose feature level is to be raised. Lost with the process, which only makes it later.
+    healthy: std::sync::Mutex<BTreeMap<Key, Healthy>>,
 }
 
 impl Context {
@@ -84,7 +87,26 @@ impl Context {
             topics: Queue::default(),
             groups: Queue::default(),
             doors: Doors::default(),
+            healthy: std::sync::Mutex::default(),
         }
+    }
+
+    /// What the last decision over a cluster had to be remembered for the next.
+    pub(super) fn healthy(&self, cluster: &Key) -> Option<Healthy> {
+        self.all_healthy().get(cluster).copied()
+    }
+
+    /// Remembers it.
+    pub(super) fn remember(&self, cluster: &Key, healthy: Option<Healthy>) {
+        match healthy {
+            Some(healthy) => self.all_healthy().insert(cluster.clone(), healthy),
+            None => self.all_healthy().remove(cluster),
+        };
+    }
+
+    fn all_healthy(&self) -> MutexGuard<'_, BTreeMap<Key, Healthy>> {
+        // Nothing that can panic runs while it is held.
+        self.healthy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The door to a cluster's brokers. It is made anew when addresses or certificates are others.
@@ -94,6 +116,7 @@ impl Context {
 
     /// Forgets the door of a cluster that is gone.
     pub(super) fn close(&self, cluster: &Key) {
+        self.remember(cluster, None);
         self.doors.close(cluster);
     }
 

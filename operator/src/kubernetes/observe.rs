@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
@@ -18,7 +18,8 @@ use crate::decide::cluster::World;
 use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects;
-use crate::world::{BrokerId, Key, Process};
+use crate::validate::{Cluster, Listener, ListenerType};
+use crate::world::{BrokerId, Key, NodeAddress, Process};
 
 /// A cluster as the API server has it, and where its brokers may be asked.
 #[derive(Debug, Default)]
@@ -110,6 +111,60 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
     };
     observed.world.now_s = Timestamp::now().as_second();
     Ok(observed)
+}
+
+/// Finds out the addresses of the nodes that brokers are on, if clients are told of them. Where nodes may not be read, what the pods say of theirs
+/// has to do.
+pub async fn hosts(client: &Client, cluster: &Cluster, observed: &mut Observed) {
+    let is_wanted = |listener: &Listener| listener.kind == ListenerType::NodePort;
+    if !cluster.listeners.iter().any(is_wanted) {
+        return;
+    }
+    let api: Api<Node> = Api::all(client.clone());
+    let mut nodes: BTreeMap<String, Vec<NodeAddress>> = BTreeMap::new();
+    for (broker, pod) in &observed.pods {
+        let Some(name) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else {
+            continue;
+        };
+        if !nodes.contains_key(&name) {
+            let found = match api.get_opt(&name).await {
+                Ok(node) => node.as_ref().map(node_addresses).unwrap_or_default(),
+                Err(error) => {
+                    tracing::debug!(node = name, %error, "the addresses of a node cannot be read");
+                    Vec::new()
+                }
+            };
+            nodes.insert(name.clone(), found);
+        }
+        let of_node = nodes.get(&name).filter(|addresses| !addresses.is_empty());
+        let addresses = of_node.cloned().unwrap_or_else(|| host_addresses(pod));
+        observed.world.hosts.insert(*broker, addresses);
+    }
+}
+
+fn node_addresses(node: &Node) -> Vec<NodeAddress> {
+    let status = node.status.as_ref();
+    let addresses = status.and_then(|status| status.addresses.as_ref());
+    let addresses = addresses.into_iter().flatten();
+    addresses
+        .map(|address| NodeAddress {
+            kind: address.type_.clone(),
+            address: address.address.clone(),
+        })
+        .collect()
+}
+
+/// What a pod says of its node: the address in the cluster's own network.
+fn host_addresses(pod: &Pod) -> Vec<NodeAddress> {
+    let address = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.host_ip.clone());
+    let address = address.map(|address| NodeAddress {
+        kind: "InternalIP".to_owned(),
+        address,
+    });
+    address.into_iter().collect()
 }
 
 /// Items of a list do not say what they are.

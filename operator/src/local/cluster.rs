@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 use weir_tls::Role;
@@ -19,6 +20,7 @@ use super::{LocalError, Options, proof};
 use crate::act;
 use crate::admin::{Admin, Way};
 use crate::decide::cluster::Step;
+use crate::decide::upgrade::{self, Healthy};
 use crate::decide::{roll, scale};
 use crate::manifests::Manifests;
 use crate::objects;
@@ -38,6 +40,8 @@ pub(super) struct LocalCluster {
     admin: (u32, Admin),
     look: Option<Look>,
     topics: Topics,
+    /// Since when all has been well while a newer feature level waits.
+    healthy: Option<Healthy>,
     opened: Instant,
     proven: bool,
     introduced: bool,
@@ -59,6 +63,7 @@ impl LocalCluster {
             admin: (0, Admin::default()),
             look: None,
             topics: Topics::default(),
+            healthy: None,
             opened: Instant::now(),
             proven: false,
             introduced: false,
@@ -120,6 +125,10 @@ impl LocalCluster {
                 return Ok(false);
             }
         };
+        let doors = (!cluster.listeners.is_empty()).then_some(
+            "spec.listeners is for Kubernetes: on this machine brokers have the one listener each that they always have.",
+        );
+        say.standing(&format!("listeners of {about}"), doors)?;
         self.brokers.reap(say)?;
         self.brokers.find_ready(say).await?;
         self.find_out().await?;
@@ -165,6 +174,7 @@ impl LocalCluster {
             &hash,
             &self.brokers.processes(),
             self.look.as_ref(),
+            &size.leaving,
         );
         let is_scaling = size
             .blocked
@@ -194,6 +204,10 @@ impl LocalCluster {
             say.standing(&about, sentence.as_deref())?;
         }
 
+        if !cluster.paused {
+            self.finalize(&cluster, size.brokers, &roll.outdated, say)
+                .await?;
+        }
         if !self.all_up(size.brokers, say)? {
             return self.in_time().map(|()| true);
         }
@@ -212,6 +226,28 @@ impl LocalCluster {
             self.prove(say).await?;
         }
         Ok(busy || is_scaling || !roll.outdated.is_empty() || !self.proven)
+    }
+
+    /// Has the brokers use a newer feature level when it is time.
+    async fn finalize<W: Write + Send>(
+        &mut self,
+        cluster: &Cluster,
+        brokers: u32,
+        outdated: &[BrokerId],
+        say: &mut Say<'_, W>,
+    ) -> Result<(), LocalError> {
+        let finalize = upgrade::finalize(&upgrade::Case {
+            brokers,
+            processes: &self.brokers.processes(),
+            outdated,
+            look: self.look.as_ref(),
+            healthy: self.healthy,
+            finalize_after_s: cluster.finalize_after_s,
+            now_s: Timestamp::now().as_second(),
+        });
+        self.healthy = finalize.healthy;
+        let steps: Vec<Step> = finalize.step().into_iter().collect();
+        self.ask(&steps, say).await.map(drop)
     }
 
     /// Asks the brokers what was decided. `false` when one of it was not done; then nothing that depends on it may be.

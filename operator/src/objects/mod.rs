@@ -7,6 +7,7 @@
 mod bootstrap_service;
 mod config_map;
 mod headless_service;
+mod listener_services;
 mod metadata;
 mod pod_disruption_budget;
 mod pod_hash;
@@ -71,7 +72,7 @@ pub fn kinds() -> [ApiResource; 5] {
     ]
 }
 
-/// All objects of a cluster of `brokers` brokers, in the order in which they are applied: what the pods need comes before the pods.
+/// All objects of a cluster of `brokers` brokers but those of its listeners, in the order in which they are applied: what the pods need comes before the pods.
 ///
 /// # Errors
 /// When an object cannot be serialised, which is a defect.
@@ -88,6 +89,18 @@ pub fn desired(
         child::<PodDisruptionBudget>(cluster, &pod_disruption_budget::build(cluster))?,
         child::<StatefulSet>(cluster, &stateful_set::build(cluster, brokers, existing))?,
     ])
+}
+
+/// The Services of a cluster's listeners: beside the others, since nothing depends on them but their clients.
+///
+/// # Errors
+/// When an object cannot be serialised, which is a defect.
+pub fn listeners(cluster: &Cluster, brokers: u32) -> Result<Vec<Child>, BuildError> {
+    let services = listener_services::build(cluster, brokers);
+    services
+        .iter()
+        .map(|service| child::<Service>(cluster, service))
+        .collect()
 }
 
 fn child<K>(cluster: &Cluster, object: &K) -> Result<Child, BuildError>

@@ -24,6 +24,7 @@ use serde_json::Value;
 use super::{config_map, metadata, pod_hash};
 use crate::broker_config::{DATA_DIR, TLS_DIR};
 use crate::decide::heal::Healing;
+use crate::decide::upgrade::Known;
 use crate::names;
 use crate::validate::{Cluster, Image};
 
@@ -50,9 +51,18 @@ const BALANCED_ANNOTATION: &str = "weir.dev/balanced";
 /// The broker whose lost disk is being replaced, and which volume that was.
 const HEALING_ANNOTATION: &str = "weir.dev/healing";
 
+/// The feature level of the cluster, and those that images know.
+const LEVELS_ANNOTATION: &str = "weir.dev/levels";
+
 /// What there is already and has to stay.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Existing {
+    /// What is known of feature levels.
+    pub levels: Known,
+    /// What the brokers are to run whatever the Cluster says, which would be refused by those that run.
+    pub kept_image: Option<String>,
+    /// What the pods of the set are made with.
+    pub template_image: Option<String>,
     /// Size of the set.
     pub replicas: Option<u32>,
     /// The number of brokers that replicas were last asked to be spread over.
@@ -78,7 +88,12 @@ impl Existing {
         let default_image = annotation(DEFAULT_IMAGE_ANNOTATION);
         let balanced = annotation(BALANCED_ANNOTATION).and_then(|number| number.parse().ok());
         let healing = annotation(HEALING_ANNOTATION).and_then(|text| Healing::parse(&text));
+        let levels = annotation(LEVELS_ANNOTATION).and_then(|text| Known::parse(&text));
         let spec = set.spec.unwrap_or_default();
+        let pod = spec.template.spec.as_ref();
+        let template_image = pod
+            .and_then(|pod| pod.containers.first())
+            .and_then(|container| container.image.clone());
         let mut claims = spec.volume_claim_templates;
         for claim in claims.iter_mut().flatten() {
             claim.status = None;
@@ -91,12 +106,18 @@ impl Existing {
             healing,
             default_image,
             claims,
+            levels: levels.unwrap_or_default(),
+            kept_image: None,
+            template_image,
         }
     }
 
     /// The image that the brokers are to run.
     #[must_use]
     pub fn image<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
+        if let Some(kept) = &self.kept_image {
+            return kept;
+        }
         match &cluster.image {
             Image::Named(image) => image,
             Image::Default(image) => self.default_image.as_deref().unwrap_or(image),
@@ -115,6 +136,9 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
     }
     if matches!(cluster.image, Image::Default(_)) {
         annotations.insert(DEFAULT_IMAGE_ANNOTATION.to_owned(), image.to_owned());
+    }
+    if let Some(levels) = existing.levels.text() {
+        annotations.insert(LEVELS_ANNOTATION.to_owned(), levels);
     }
     meta.annotations = Some(annotations);
     StatefulSet {

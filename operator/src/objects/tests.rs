@@ -40,6 +40,46 @@ fn objects_are_what_they_were() {
 }
 
 #[test]
+fn listeners_have_services_and_leave_the_pods_as_they_are() {
+    let mut resource = serde_json::to_value(crate::testing::resource()).unwrap();
+    resource["spec"]["listeners"] = serde_json::json!([{
+        "name": "nodes", "port": 9100, "type": "nodePort", "bootstrapNodePort": 31000, "brokers": [{"id": 1, "nodePort": 31001}],
+    }, {
+        "name": "lb", "port": 9101, "type": "loadBalancer", "loadBalancerSourceRanges": ["203.0.113.0/24"],
+        "annotations": {"external-dns.alpha.kubernetes.io/hostname": "broker-{id}.example.com"},
+    }]);
+    let defaults = crate::validate::Defaults {
+        broker_image: "weir-broker:0.1.0".into(),
+    };
+    let resource = serde_json::from_value(resource).unwrap();
+    let with = crate::validate::Cluster::validate(&resource, &defaults).unwrap();
+    for name in [
+        "shop-listener-nodes",
+        "shop-listener-nodes-1",
+        "shop-listener-lb-0",
+    ] {
+        golden(
+            &format!("service.{name}.yaml"),
+            &yaml(&with, "Service", name),
+        );
+    }
+    for (kind, name) in [
+        ("StatefulSet", "shop-broker"),
+        ("ConfigMap", "shop-config"),
+        ("Service", "shop-brokers"),
+    ] {
+        assert_eq!(yaml(&with, kind, name), yaml(&cluster(), kind, name));
+    }
+}
+
+/// Another hash restarts every cluster that there is: it changes for nothing that a Cluster does not say.
+#[test]
+fn the_hash_of_the_pods_is_what_it_was() {
+    let hash = super::pod_hash(&cluster(), "weir-broker:0.1.0");
+    assert_eq!(hash, "6ee3588afb1f661b");
+}
+
+#[test]
 fn pods_keep_to_the_restricted_security_profile() {
     let text = yaml(&cluster(), "StatefulSet", "shop-broker");
     for part in [

@@ -1,24 +1,34 @@
 //! Status of a Cluster.
 
 use jiff::Timestamp;
-use weir_crds::{BlockedStep, BrokersSummary, ClusterStatus, PlanSummary, PlannedStep};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use weir_crds::{
+    BlockedStep, BrokersSummary, ClusterStatus, FeatureLevelStatus, ListenerAddress,
+    ListenerStatus, PlanSummary, PlannedStep,
+};
 
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
-use crate::decide::{gates, heal, scale, volumes};
+use crate::decide::{gates, heal, listeners, scale, upgrade, volumes};
 use crate::names;
 use crate::plan;
 use crate::validate::{Cluster, Invalid};
-use crate::world::Look;
+use crate::world::{BrokerId, HostPort, Look};
 
 /// Steps and gates that a status lists, by its schema.
 const LISTED_MAX: usize = 32;
 /// Bytes of a message in those lists, by its schema.
 const LISTED_MESSAGE_MAX: usize = 1024;
 
+/// Brokers that a status lists, by its schema.
+const BROKERS_MAX: usize = 100;
+
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 7] = [
+const NEEDS_A_PERSON: [&str; 10] = [
+    listeners::ADDRESS_SHARED,
+    listeners::NOT_SUPPORTED,
+    upgrade::REFUSED,
     "CertificatesUnusable",
     "LostLastCopy",
     "ScaleDownFeatureLevel",
@@ -37,7 +47,26 @@ const UNDER_WAY: [&str; 4] = [
 ];
 
 /// Conditions of their own, each with the gates that make it true.
-const OF_GATES: [(&str, &[&str]); 4] = [
+const OF_GATES: [(&str, &[&str]); 7] = [
+    (
+        "ListenersPending",
+        &[
+            listeners::ADDRESS_SHARED,
+            listeners::ADDRESS_MISSING,
+            listeners::NOT_SUPPORTED,
+            listeners::NOT_SEEN,
+        ],
+    ),
+    ("DowngradeRefused", &[upgrade::REFUSED]),
+    (
+        "FinalizationPending",
+        &[
+            "FinalizeRestartsPending",
+            "FinalizeNotKnownToAll",
+            "FinalizeUnhealthy",
+            upgrade::WAITS,
+        ],
+    ),
     (
         "BrokerLost",
         &[
@@ -314,6 +343,7 @@ fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: 
         &cluster.key.namespace,
     ));
     status.plan = summary(decision);
+    status.listeners = decision.listeners.iter().map(listener).collect();
     let Some(look) = &world.look else { return };
     if !look.cluster_id.is_empty() {
         status.cluster_id = Some(look.cluster_id.clone());
@@ -326,6 +356,7 @@ fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: 
         .map(|broker| broker.version.as_str())
         .min_by_key(|version| version_key(version))
         .map(str::to_owned);
+    status.feature_level = Some(feature_level(look, decision));
     status.brokers = Some(BrokersSummary {
         registered: count(look.brokers.len()),
         alive: count(alive_count(look)),
@@ -351,13 +382,42 @@ fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: 
     });
 }
 
+fn listener(found: &listeners::Found) -> ListenerStatus {
+    let address = |(broker, at): (&BrokerId, &HostPort)| {
+        Some(ListenerAddress {
+            broker: i32::try_from(broker.0).ok()?,
+            host: at.host.clone(),
+            port: at.port.into(),
+        })
+    };
+    ListenerStatus {
+        name: found.name.clone(),
+        bootstrap: found.bootstrap.clone(),
+        addresses: found
+            .addresses
+            .iter()
+            .filter_map(address)
+            .take(BROKERS_MAX)
+            .collect(),
+    }
+}
+
+fn feature_level(look: &Look, decision: &Decision) -> FeatureLevelStatus {
+    let level = |level: u32| i32::try_from(level).unwrap_or(i32::MAX);
+    let newest = look.levels.iter().flat_map(|levels| levels.newest.values());
+    let at = decision.finalizes_at_s;
+    FeatureLevelStatus {
+        finalized: level(look.feature_level),
+        known_to_all: newest.min().copied().map(level),
+        finalizes_at: at.and_then(|at| Timestamp::from_second(at).ok()).map(Time),
+    }
+}
+
 fn draining(look: &Look) -> Vec<i32> {
-    /// As many as the schema admits.
-    const MAX: usize = 100;
     let brokers = look.brokers.iter().filter(|(_, seen)| seen.draining);
     brokers
         .filter_map(|(broker, _)| i32::try_from(broker.0).ok())
-        .take(MAX)
+        .take(BROKERS_MAX)
         .collect()
 }
 
@@ -406,6 +466,16 @@ fn planned(step: &Step) -> PlannedStep {
             "replicas are spread over all of them".to_owned(),
         ),
         Step::ProveEmpty { brokers } => ("ProveEmpty", plan::numbers_of(brokers), String::new()),
+        Step::RaiseFeatureLevel { level } => (
+            "RaiseFeatureLevel",
+            format!("feature level {level}"),
+            String::new(),
+        ),
+        Step::SetListeners { brokers } => {
+            let ids: Vec<BrokerId> = brokers.iter().map(|(broker, _)| *broker).collect();
+            ("SetListeners", plan::numbers_of(&ids), String::new())
+        }
+        Step::DeleteService { name } => ("DeleteService", format!("Service {name}"), String::new()),
         Step::Unregister { brokers } => ("Unregister", plan::numbers_of(brokers), String::new()),
         Step::MarkVolume { claim, .. } => volume("MarkVolume", claim),
         Step::KeepVolume { claim, .. } => volume("KeepVolume", claim),
@@ -442,6 +512,9 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
         heal::HEALING => "replace lost disks",
         scale::SPREAD_WAITS => "spread replicas",
         volumes::PENDING | volumes::RESIZING | volumes::AT_MAXIMUM => "resize volumes",
+        gate if gate.starts_with("Listener") => "be reached by listeners",
+        upgrade::REFUSED => "run an older version",
+        gate if gate.starts_with("Finalize") => "use a newer feature level",
         "RackNotSupported" => "place replicas by rack",
         "CertificatesUnusable" => "make certificates",
         "Paused" => "all steps",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use weir_crds::{PodOverrides, Resources};
 
+use super::listener::{Listener, listeners};
 use super::{Invalid, at_least_one};
 use crate::broker_config::Settings;
 use crate::names;
@@ -82,6 +83,10 @@ pub struct Cluster {
     pub settings: Settings,
     /// Additions to the pods.
     pub pod: PodOverrides,
+    /// Further doors for clients.
+    pub listeners: Vec<Listener>,
+    /// A newer feature level is used after so many healthy seconds.
+    pub finalize_after_s: i64,
     /// `spec.rack` is set, which this version does not carry out.
     pub rack: Option<String>,
     /// The cluster id that was seen before (`status.clusterId`): no broker may form another cluster from an empty disk.
@@ -133,6 +138,14 @@ impl Cluster {
                     .map(|(key, value)| (key.as_str(), value.as_str())),
             )?,
             pod: spec.pod.clone().unwrap_or_default(),
+            listeners: listeners(&spec.listeners)?,
+            finalize_after_s: spec
+                .upgrade
+                .as_ref()
+                .map_or(weir_crds::FINALIZE_AFTER_S, |upgrade| {
+                    upgrade.finalize_after_seconds
+                })
+                .into(),
             rack: spec.rack.as_ref().map(|rack| rack.topology_key.clone()),
             cluster_id: resource
                 .status

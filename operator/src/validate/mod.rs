@@ -5,10 +5,12 @@
 
 mod cluster;
 mod group;
+mod listener;
 mod topic;
 
 pub use cluster::{AutoGrow, Cluster, Defaults, Image, Storage};
 pub use group::{Group, Objective};
+pub use listener::{Listener, ListenerBroker, ListenerType};
 pub use topic::{Deletion, Drift, Topic};
 
 /// A resource that cannot be acted on.

@@ -1,6 +1,6 @@
 //! Brokers register, are heard from, fall silent and say goodbye.
 
-use super::{Decision, FEATURE_LEVEL, View, elections};
+use super::{Decision, View, elections, levels};
 use crate::command::{Goodbye, Heartbeat, RegisterBroker, Reply, ReportLost, Suspect};
 use crate::error::{ControlError, ErrorName};
 use crate::ids::{BrokerEpoch, BrokerId, ClusterId, NodeId};
@@ -10,13 +10,11 @@ use crate::record::{
     ClusterFormed, FeatureLevel, Record,
 };
 
-/// The first records of a cluster.
-pub fn formed(cluster_id: ClusterId) -> Vec<Record> {
+/// The first records of a cluster, which uses this feature level.
+pub fn formed(cluster_id: ClusterId, level: u32) -> Vec<Record> {
     vec![
         Record::ClusterFormed(ClusterFormed { cluster_id }),
-        Record::FeatureLevel(FeatureLevel {
-            level: FEATURE_LEVEL,
-        }),
+        Record::FeatureLevel(FeatureLevel { level }),
     ]
 }
 
@@ -33,7 +31,7 @@ pub(super) fn register(
             ),
         ));
     }
-    if request.feature_level < view.image.feature_level() {
+    if levels::too_old(view.image, request) {
         return Err(ControlError::new(
             ErrorName::InvalidRequest,
             format!(
@@ -217,36 +215,6 @@ pub(super) fn unregister(view: &View<'_>, id: BrokerId) -> Result<Decision, Cont
         epoch: broker.epoch,
     });
     Ok(Decision::new(vec![gone], Reply::Done))
-}
-
-/// The cluster uses newer features, if every broker that there is knows them: one that is away may come back as what it was.
-pub(super) fn raise_level(view: &View<'_>, level: u32) -> Result<Decision, ControlError> {
-    let refuse = |why: String| Err(ControlError::new(ErrorName::UnsupportedVersion, why));
-    if level > FEATURE_LEVEL {
-        return refuse(format!(
-            "feature level {level}; this controller knows levels up to {FEATURE_LEVEL}: run a newer version"
-        ));
-    }
-    for broker in view.image.brokers() {
-        match view.liveness.level(broker.id, broker.epoch) {
-            Some(known) if known >= level => {}
-            Some(known) => {
-                return refuse(format!(
-                    "broker {} (version {}) knows features up to level {known}: run a newer version there first",
-                    broker.id, broker.version
-                ));
-            }
-            None => {
-                return refuse(format!(
-                    "broker {} has not been heard from, so it is not known what it knows: start it, or unregister it",
-                    broker.id
-                ));
-            }
-        }
-    }
-    let is_new = level > view.image.feature_level();
-    let record = is_new.then_some(Record::FeatureLevel(FeatureLevel { level }));
-    Ok(Decision::new(record.into_iter().collect(), Reply::Done))
 }
 
 /// The broker whose session is over first, if any is, and the records that fence it. The leader's loop asks again

@@ -7,6 +7,7 @@ use crate::command::{AlterConfigs, ConfigChange, ConfigChanges, ConfigOp, Config
 use crate::configs::{self, ConfigDef, ConfigKind, check_group, list};
 use crate::error::{ControlError, ErrorName};
 use crate::image::Image;
+use crate::listeners;
 use crate::record::{ConfigChanged, ConfigOf, Record};
 use crate::topics::check_name;
 
@@ -178,7 +179,14 @@ fn change_key(
         }
         Err(error) => return Err(error),
     };
-    if def.read_only && op.change != ConfigChange::Delete {
+    let is_kept = |key: &str| {
+        own(view.image, resource).is_some_and(|own| own.contains_key(key))
+            && matches!(resource, ConfigResource::Broker(_))
+    };
+    // Listeners are the operator's: without one, clients that it does not concern would be cut off.
+    let is_of_listeners = [listeners::BOUND, listeners::ADVERTISED].contains(&def.name);
+    if def.read_only && (op.change != ConfigChange::Delete || is_of_listeners && is_kept(def.name))
+    {
         return Err(invalid(format!(
             "Cannot update these configs dynamically: [{}]",
             def.name

@@ -53,6 +53,7 @@ impl Client {
             partitions: Arc::clone(&house.partitions),
             producer_ids: Arc::clone(&producer_ids),
             request_memory: RequestMemory::new(1 << 20),
+            connection_places: Arc::new(tokio::sync::Semaphore::new(1)),
             host: crate::host::Host {
                 storage: Arc::new(house.storage.clone()),
                 ..crate::host::Host::system()

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Needed, TopicSeen};
+use crate::world::{BrokerId, BrokerSeen, Levels, Look, MOVES_LEVEL, Needed, TopicSeen};
+
+/// The newest feature level that anybody knows.
+pub(super) const NEWEST: u32 = MOVES_LEVEL + 1;
 
 /// A write with acks=all waits for so many, where a partition has as many.
 const IN_SYNC_MIN: usize = 2;
@@ -13,6 +16,8 @@ struct Registration {
     draining: bool,
     /// The claim of the disk that it is registered with.
     disk: String,
+    /// The newest feature level that it knows.
+    level: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -45,14 +50,24 @@ pub(super) struct Brokers {
     partitions: Vec<Partition>,
     topics: usize,
     rebalancing: bool,
+    /// How many levels above the first the cluster uses.
+    raised: u32,
+    /// Who was not let in, and what it knows.
+    refused: BTreeMap<BrokerId, u32>,
 }
 
 impl Brokers {
-    /// A broker's process serves, on this disk.
-    pub(super) fn join(&mut self, broker: BrokerId, disk: &str) {
+    /// A broker's process that knows this feature level serves, on this disk; `false`: the others do not let it in.
+    pub(super) fn join(&mut self, broker: BrokerId, disk: &str, level: u32) -> bool {
+        if level < self.level() {
+            self.refused.insert(broker, level);
+            return false;
+        }
+        self.refused.remove(&broker);
         let registration = self.registered.entry(broker).or_default();
         let is_new = registration.disk != disk;
         (registration.alive, registration.disk) = (true, disk.to_owned());
+        registration.level = level;
         for partition in self.partitions.iter_mut().filter(|_| is_new) {
             partition.in_sync.remove(&broker);
             // What nobody has any more goes on empty.
@@ -63,6 +78,21 @@ impl Brokers {
         if self.voters.is_empty() {
             self.voters.insert(broker);
         }
+        true
+    }
+
+    pub(super) fn level(&self) -> u32 {
+        MOVES_LEVEL + self.raised
+    }
+
+    pub(super) fn raise(&mut self, level: u32) -> Result<(), String> {
+        self.controller().ok_or("no controller")?;
+        let mut brokers = self.registered.values();
+        if brokers.any(|broker| broker.level < level) {
+            return Err("a broker does not know it".into());
+        }
+        self.raised = self.raised.max(level - MOVES_LEVEL);
+        Ok(())
     }
 
     /// A broker's process is gone.
@@ -396,6 +426,8 @@ impl Brokers {
         for partition in &self.partitions {
             let topic = topics.entry(format!("t{}", partition.topic)).or_default();
             topic.partitions += 1;
+            let is_short = partition.in_sync.len() < partition.replicas.len();
+            topic.under_replicated_partitions += u32::from(is_short);
             let replicas = partition.replicas.len() - usize::from(partition.moves.is_some());
             topic.replication_factor = topic
                 .replication_factor
@@ -411,9 +443,18 @@ impl Brokers {
             brokers: self.registered.iter().map(seen).collect(),
             voters: self.voters.iter().copied().collect(),
             topics,
-            feature_level: MOVES_LEVEL,
+            feature_level: self.level(),
             rebalancing: self.rebalancing,
             moving_partitions: u32::try_from(moving.count()).unwrap(),
+            sets_listeners: true,
+            levels: self.controller().map(|_| Levels {
+                newest: self
+                    .registered
+                    .iter()
+                    .map(|(id, broker)| (*id, broker.level))
+                    .collect(),
+                refused: self.refused.clone(),
+            }),
         }
     }
 }

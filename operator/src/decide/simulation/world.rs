@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::brokers::Brokers;
+use super::brokers::{Brokers, NEWEST};
 use crate::act::lost;
 use crate::decide::cluster::{self, Decision, Step, decide};
+use crate::decide::upgrade::Healthy;
 use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects::{self, Existing};
@@ -40,6 +41,9 @@ pub(super) struct World {
     healing: Option<BrokerId>,
     /// Claims made so far.
     made: u32,
+    now_s: i64,
+    /// What the operator remembers, as long as it lives.
+    healthy: Option<Healthy>,
 }
 
 impl World {
@@ -63,9 +67,11 @@ impl World {
             nodes: BTreeMap::new(),
             healing: None,
             made: 0,
+            now_s: testing::made_at_s(),
+            healthy: None,
         };
         for (broker, claim) in &world.claims {
-            world.brokers.join(*broker, &claim.uid);
+            world.brokers.join(*broker, &claim.uid, level_of(0));
         }
         while world.brokers.act() {}
         world.looks.push(world.brokers.look());
@@ -91,8 +97,21 @@ impl World {
             look: answers.then(|| self.looks[at].clone()),
             disks: BTreeMap::new(),
             homes: self.homes(),
-            now_s: testing::made_at_s(),
+            hosts: BTreeMap::new(),
+            now_s: self.now_s,
+            healthy: self.healthy,
         }
+    }
+
+    /// Seconds pass.
+    pub(super) fn time(&mut self, seconds: i64) {
+        self.now_s += seconds;
+    }
+
+    /// Whether a newer level waits for its time, or that has come.
+    pub(super) fn finalizes(&mut self) -> bool {
+        let decision = self.plan(0);
+        decision.finalizes_at_s.is_some() || !decision.plan.steps.is_empty()
     }
 
     pub(super) fn plan(&mut self, age: usize) -> Decision {
@@ -103,6 +122,7 @@ impl World {
     /// One pass; returns how many steps were taken.
     pub(super) fn pass(&mut self, age: usize, killed_after: Option<usize>) -> usize {
         let decision = self.plan(age);
+        self.healthy = decision.healthy.filter(|_| killed_after.is_none());
         let restarts = |step: &&Step| matches!(step, Step::RestartBroker { .. });
         assert!(decision.plan.steps.iter().filter(restarts).count() <= 1);
         let mut written = 0;
@@ -154,12 +174,24 @@ impl World {
                 assert!(!self.pods.contains_key(broker), "it is in use");
                 self.claims.remove(broker);
             }
-            Step::GrowVolume { .. } | Step::Issue { .. } => unreachable!("{step:?}"),
+            Step::GrowVolume { .. }
+            | Step::Issue { .. }
+            | Step::SetListeners { .. }
+            | Step::DeleteService { .. } => unreachable!("{step:?}"),
             _ if !self.reachable => return Err("unreachable".into()),
             Step::Drain { brokers } => self.brokers.drain(brokers, true)?,
             Step::CancelDrain { brokers } => self.brokers.drain(brokers, false)?,
             Step::Rebalance { .. } => self.brokers.rebalance()?,
             Step::Unregister { brokers } => self.brokers.unregister(brokers)?,
+            Step::RaiseFeatureLevel { level } => {
+                let hash = objects::pod_hash(&self.spec, "image-0");
+                let newest = |pod: &Process| pod.hash.as_ref() == Some(&hash);
+                assert!(
+                    !is_fresh || self.pods.values().all(newest),
+                    "somebody runs another image"
+                );
+                self.brokers.raise(*level)?;
+            }
             Step::ProveEmpty { brokers } => {
                 self.brokers.drain(brokers, true)?;
                 let look = self.brokers.look();
@@ -382,14 +414,19 @@ impl World {
             let is_good = pod.hash.as_deref() != Some(bad.as_str());
             !pod.ready && !pod.leaving && is_good && has_disk && !nodes.contains_key(broker)
         };
-        let next = self
-            .pods
-            .iter_mut()
-            .find(|(broker, pod)| starts(broker, pod));
-        if let Some((broker, pod)) = next {
-            pod.ready = true;
-            self.taken.remove(broker);
-            self.brokers.join(*broker, &self.claims[broker].uid);
+        let old = objects::pod_hash(&self.spec, "image-1");
+        let known = |pod: &Process| level_of(usize::from(pod.hash.as_ref() == Some(&old)));
+        for (broker, pod) in &mut self.pods {
+            if !starts(broker, pod) {
+                continue;
+            }
+            let disk = &self.claims[broker].uid;
+            // One that is not let in does not keep others from coming up.
+            if self.brokers.join(*broker, disk, known(pod)) {
+                pod.ready = true;
+                self.taken.remove(broker);
+                break;
+            }
         }
         // What will never start, or has gone for good, is nobody's to wait for.
         let (pods, size) = (&self.pods, self.size());
@@ -444,6 +481,11 @@ impl World {
     ) {
         (self.brokers.clone(), self.pods.clone(), self.claims.clone())
     }
+}
+
+/// The newest feature level that an image knows.
+fn level_of(image: usize) -> u32 {
+    NEWEST - u32::from(image > 0)
 }
 
 fn image(number: usize) -> Image {

@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use super::world::{SESSION, World};
 use crate::command::{
-    AllocateProducerIds, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply,
+    AllocateProducerIds, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource,
+    RegisterBroker, Reply,
 };
 use crate::error::ErrorName;
-use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch};
+use crate::ids::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch};
+use crate::record::HostPort;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -439,4 +441,78 @@ fn the_feature_level_is_raised_when_every_broker_knows_it() {
     assert_eq!(raise(&mut world, 2), Ok(2));
     assert_eq!(raise(&mut world, 1), Ok(2), "there is no way back");
     assert!(raise(&mut world, 9).is_err());
+}
+
+#[test]
+fn a_broker_that_knows_less_than_the_cluster_uses_is_not_let_in() {
+    let mut world = World::of(1);
+    let request = |level| RegisterBroker {
+        id: BrokerId(5),
+        incarnation: Incarnation(uuid::Uuid::from_u128(55)),
+        kafka: HostPort {
+            host: "h".into(),
+            port: 9092,
+        },
+        quorum_address: "h:9094".into(),
+        rack: None,
+        version: "0".into(),
+        feature_level: level,
+    };
+    let old = request(world.image.feature_level() - 1);
+    assert!(crate::controller::too_old(&world.image, &old));
+    let refused = world.ask(Command::RegisterBroker(old)).unwrap_err();
+    assert!(refused.message.contains("run a newer version"), "{refused}");
+    world.liveness.refuse(BrokerId(5), 1);
+    let levels = |world: &mut World| match world.ask(Command::DescribeLevels) {
+        Ok(Reply::Levels(levels)) => levels.refused,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(levels(&mut world), [(BrokerId(5), 1)]);
+    // A newer one takes its place.
+    let newer = request(world.image.feature_level());
+    let registered = world.ask(Command::RegisterBroker(newer));
+    let Ok(Reply::Registered { epoch }) = registered else {
+        panic!("{registered:?}")
+    };
+    world.heartbeat(5, epoch).unwrap();
+    assert_eq!(levels(&mut world), []);
+}
+
+#[test]
+fn listeners_are_kept_until_their_broker_is_forgotten() {
+    let mut world = World::of(2);
+    let listener = crate::listeners::Listener {
+        name: "lb".into(),
+        port: 9100,
+        advertised: Some(HostPort {
+            host: "lb.example.com".into(),
+            port: 9092,
+        }),
+    };
+    let set = |world: &mut World, listeners: Vec<crate::listeners::Listener>| {
+        let id = BrokerId(1);
+        let before = world.image.revision();
+        world
+            .ask(Command::SetListeners { id, listeners })
+            .map(|_| world.image.revision() != before)
+    };
+    assert_eq!(set(&mut world, vec![listener.clone()]), Ok(true));
+    assert_eq!(
+        set(&mut world, vec![listener.clone()]),
+        Ok(false),
+        "no news"
+    );
+    let broker = world.image.broker(BrokerId(1)).unwrap().clone();
+    assert_eq!(world.image.address(&broker, "lb"), listener.advertised);
+    assert_eq!(world.image.address(&broker, "other"), None);
+    assert_eq!(
+        world.image.address(&broker, "kafka"),
+        Some(broker.kafka.clone())
+    );
+    // A new registration has the same listeners.
+    let epoch = world.register(1, 1).unwrap();
+    world.heartbeat(1, epoch).unwrap();
+    assert_eq!(world.image.listeners(BrokerId(1)), [listener]);
+    assert_eq!(set(&mut world, Vec::new()), Ok(true));
+    assert_eq!(world.image.listeners(BrokerId(1)), []);
 }

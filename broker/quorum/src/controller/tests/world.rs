@@ -34,7 +34,7 @@ impl World {
     /// A cluster with so many brokers, all alive, and this configuration file.
     pub(super) fn with(brokers: i32, settings: Settings) -> Self {
         let image = Image::default()
-            .apply(1, &controller::formed(ClusterId("c".into())))
+            .apply(1, &controller::formed(ClusterId("c".into()), FEATURE_LEVEL))
             .unwrap();
         let mut world = Self {
             image,

@@ -75,7 +75,10 @@ impl Cluster {
         cluster.leader().await;
         first.ensure_leading().await.unwrap();
         first
-            .propose(0, &controller::formed(ClusterId("test".into())))
+            .propose(
+                0,
+                &controller::formed(ClusterId("test".into()), controller::FEATURE_LEVEL),
+            )
             .await
             .unwrap();
         for id in 1..brokers {
