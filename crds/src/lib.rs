@@ -20,6 +20,7 @@
 pub mod admission;
 mod cluster;
 mod consumer_group;
+mod group_actions;
 mod pod;
 mod quantity;
 pub mod schema;
@@ -33,6 +34,10 @@ pub use cluster::{
 pub use consumer_group::{
     ConsumerGroup, ConsumerGroupSpec, ConsumerGroupStatus, Lag, LagObjective, MAX_TOPICS_IN_STATUS,
     TopicLag,
+};
+pub use group_actions::{
+    ConsumerScale, LastReset, MAX_PARTITIONS_IN_STATUS, OffsetReset, PartitionReset, ResetPosition,
+    ScaleStatus,
 };
 pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};

@@ -12,6 +12,7 @@ use super::Options;
 use super::lease::Lease;
 use super::metrics::Metrics;
 use super::queue::Queue;
+use super::scaling::Histories;
 use super::watch::Watched;
 use crate::admin::{Admin, Way};
 use crate::names;
@@ -57,6 +58,8 @@ pub(super) struct Context {
     pub(super) clusters: Queue<Key>,
     pub(super) topics: Queue<Key>,
     pub(super) groups: Queue<Key>,
+    /// What was recommended for the consumers of groups.
+    pub(super) histories: Histories,
     recorder: Recorder,
     doors: Doors,
 }
@@ -83,6 +86,7 @@ impl Context {
             clusters: Queue::default(),
             topics: Queue::default(),
             groups: Queue::default(),
+            histories: Histories::default(),
             doors: Doors::default(),
         }
     }

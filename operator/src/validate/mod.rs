@@ -8,7 +8,7 @@ mod group;
 mod topic;
 
 pub use cluster::{AutoGrow, Cluster, Defaults, Image, Storage};
-pub use group::{Group, Objective};
+pub use group::{Group, Objective, Reset, ResetTo, Scale};
 pub use topic::{Deletion, Drift, Topic};
 
 /// A resource that cannot be acted on.
