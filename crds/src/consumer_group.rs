@@ -1,11 +1,11 @@
-//! The kind `ConsumerGroup`: one consumer group of a Cluster, watched.
+//! The kind `ConsumerGroup`: one consumer group of a Cluster, watched, and what is to be done with it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ClusterRef;
+use crate::{ClusterRef, ConsumerScale, LastReset, OffsetReset, ScaleStatus};
 
 /// Most topics that a status lists: a status is a summary, and has to fit into one object many times over.
 pub const MAX_TOPICS_IN_STATUS: usize = 100;
@@ -22,7 +22,7 @@ pub const MAX_TOPICS_IN_STATUS: usize = 100;
     shortname = "wcg",
     category = "weir",
     namespaced,
-    doc = "ConsumerGroup is one consumer group of a Cluster: its members, its lag, and the lag that is acceptable.",
+    doc = "ConsumerGroup is one consumer group of a Cluster: its members, its lag and the lag that is acceptable, and what is to be done with it: resets of offsets, pauses, consumers that follow the lag.",
     derive = "PartialEq",
     derive = "Default",
     status = "ConsumerGroupStatus",
@@ -64,6 +64,20 @@ pub const MAX_TOPICS_IN_STATUS: usize = 100;
         description = "Whether the group could be observed"
     ),
     printcolumn(
+        name = "Consumption",
+        type_ = "string",
+        json_path = ".status.consumption",
+        description = "Whether the group reads or is paused",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".status.scale.replicas",
+        description = "Replicas that the consumers' Deployment is asked for",
+        priority = 1
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
@@ -99,6 +113,19 @@ pub struct ConsumerGroupSpec {
     /// How far behind the group may be before that is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_objective: Option<LagObjective>,
+
+    /// Whether the group is paused: its members stay, and have no partitions. Removed after it was true, the group goes on; never set, it is left as
+    /// it is. Deleting this resource changes nothing: a group that is paused then stays paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+
+    /// Offsets that are to be set, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<OffsetReset>,
+
+    /// The Deployment of the group's consumers, and how it follows the lag. Unset, nothing is scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ConsumerScale>,
 }
 
 impl ConsumerGroup {
@@ -166,6 +193,23 @@ pub struct ConsumerGroupStatus {
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".into()]))]
     pub topics: Vec<TopicLag>,
+
+    /// Whether the group reads, as far as the brokers have a say in it: `Running`, `Pausing`, `Paused` or `NotPausable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub consumption: Option<String>,
+
+    /// This resource has had the group paused, so that removing `spec.paused` has it go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+
+    /// What came of the last reset that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reset: Option<LastReset>,
+
+    /// How the consumers' Deployment stands, while it is scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleStatus>,
 }
 
 /// How far behind a group is.

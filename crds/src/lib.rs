@@ -20,6 +20,7 @@
 pub mod admission;
 mod cluster;
 mod consumer_group;
+mod group_actions;
 mod listener;
 mod pod;
 mod quantity;
@@ -35,6 +36,10 @@ pub use cluster::{
 pub use consumer_group::{
     ConsumerGroup, ConsumerGroupSpec, ConsumerGroupStatus, Lag, LagObjective, MAX_TOPICS_IN_STATUS,
     TopicLag,
+};
+pub use group_actions::{
+    ConsumerScale, LastReset, MAX_PARTITIONS_IN_STATUS, OffsetReset, PartitionReset, ResetPosition,
+    ScaleStatus,
 };
 pub use listener::{
     Listener, ListenerAddress, ListenerBroker, ListenerStatus, ListenerType, NodeAddressType,

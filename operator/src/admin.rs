@@ -14,11 +14,13 @@ use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Pems, Tls};
 
 use crate::world::{
-    BrokerId, BrokerSeen, Disk, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
+    BrokerId, BrokerSeen, Consumption, Disk, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
     PartitionLag, Refusal, TopicSeen,
 };
 
 mod connector;
+mod groups;
+pub use groups::is_passing;
 
 /// A broker with which no connection comes about for this long is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -624,8 +626,10 @@ fn group_seen(group: proto::Group) -> Result<GroupSeen, Refusal> {
                 committed_offset: lag.committed_offset,
                 records: lag.lag,
                 age_ms: lag.lag_ms,
+                topic_partitions: lag.topic_partitions,
             })
             .collect(),
+        consumption: Consumption::parse(&group.consumption),
     })
 }
 

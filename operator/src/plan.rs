@@ -102,11 +102,7 @@ pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Res
             resource.name_any(),
         );
         match Group::validate(resource) {
-            Ok(group) => writeln!(
-                out,
-                "\nConsumerGroup {key}\n  watch group {} of Cluster {}",
-                group.id, group.cluster.name
-            )?,
+            Ok(group) => print_group(out, &group)?,
             Err(invalid) => refused.push(print_refused(
                 out,
                 "ConsumerGroup",
@@ -120,6 +116,37 @@ pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Res
     } else {
         Err(PlanError::Refused(refused.len()))
     }
+}
+
+/// What is seen to of a group; whether a pause or a reset is still to be asked for the running operator knows.
+fn print_group(out: &mut impl Write, group: &Group) -> std::io::Result<()> {
+    let Group { key, id, .. } = group;
+    writeln!(
+        out,
+        "\nConsumerGroup {key}\n  watch group {id} of Cluster {}",
+        group.cluster.name
+    )?;
+    match group.paused {
+        Some(true) => writeln!(out, "  keep it paused")?,
+        Some(false) => writeln!(out, "  keep it from being paused")?,
+        None => {}
+    }
+    if let Some(reset) = &group.reset {
+        let how = if reset.dry_run {
+            "dry-run"
+        } else {
+            "carry out"
+        };
+        writeln!(out, "  {how} reset {} once", reset.id)?;
+    }
+    if let Some(scale) = &group.scale {
+        writeln!(
+            out,
+            "  keep Deployment {} between {} and {} replicas, one for each {} messages that wait",
+            scale.deployment, scale.min, scale.max, scale.lag_per_replica
+        )?;
+    }
+    Ok(())
 }
 
 /// The cluster with its uid and status from the API, its objects, and what its brokers say if they can be reached from here.

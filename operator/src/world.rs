@@ -274,6 +274,65 @@ pub struct GroupSeen {
     pub members: u32,
     /// Lag for each partition that has a committed offset.
     pub lag: Vec<PartitionLag>,
+    /// Whether its members read, as far as the brokers have a say in it; `None` when they are too old to have one.
+    pub consumption: Option<Consumption>,
+}
+
+/// Whether the members of a group read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consumption {
+    /// Nothing keeps them from it.
+    Running,
+    /// The group is paused, and members have partitions to give up.
+    Pausing,
+    /// The group is paused, and no member has a partition.
+    Paused,
+    /// The group is to be paused, and its members speak a protocol that the brokers cannot speak for.
+    NotPausable,
+}
+
+impl Consumption {
+    /// As the brokers and the status name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Pausing => "Pausing",
+            Self::Paused => "Paused",
+            Self::NotPausable => "NotPausable",
+        }
+    }
+
+    /// Reads a name; `None` for one that is not known.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [
+            Self::Running,
+            Self::Pausing,
+            Self::Paused,
+            Self::NotPausable,
+        ];
+        all.into_iter().find(|known| known.name() == name)
+    }
+
+    /// Whether the group has been asked to pause.
+    #[must_use]
+    pub fn is_to_be_paused(self) -> bool {
+        self != Self::Running
+    }
+}
+
+/// What has come of a reset that the brokers did not refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResetSeen {
+    /// It was carried out by an earlier call: nothing has changed now.
+    pub before: bool,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Members that were fenced.
+    pub fenced: u32,
+    /// Topic, partition, and its offset before and after.
+    pub partitions: Vec<(String, i32, Option<i64>, Option<i64>)>,
 }
 
 /// What a group has yet to read of one partition.
@@ -289,6 +348,8 @@ pub struct PartitionLag {
     pub records: i64,
     /// Age of the oldest of them in milliseconds; 0 when there is none.
     pub age_ms: i64,
+    /// Partitions that the topic has; 0 when the brokers are too old to say.
+    pub topic_partitions: u32,
 }
 
 /// Why something was refused by the brokers: Kafka's error name and the brokers' own words.

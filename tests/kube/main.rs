@@ -6,6 +6,7 @@
 
 mod deletion;
 mod flights;
+mod groups;
 mod install;
 mod leader;
 mod nodes;

@@ -83,6 +83,8 @@ pub struct GroupSettings {
     pub share_session_timeout_ms: i32,
     /// `group.consumer.migration.policy`.
     pub consumer_migration: MigrationPolicy,
+    /// `weir.paused`: its members are to have no partitions.
+    pub is_paused: bool,
 }
 
 impl Default for GroupSettings {
@@ -93,6 +95,7 @@ impl Default for GroupSettings {
             share_heartbeat_interval_ms: 5_000,
             share_session_timeout_ms: 45_000,
             consumer_migration: MigrationPolicy::Bidirectional,
+            is_paused: false,
         }
     }
 }

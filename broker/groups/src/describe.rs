@@ -37,6 +37,7 @@ impl Group {
             self.drop_offset(turn, &topic, partition);
         }
         self.kind.end(turn);
+        self.forget_resets(turn);
         Ok(())
     }
 }

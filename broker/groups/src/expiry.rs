@@ -22,6 +22,9 @@ impl Group {
         if is_over && self.kind.is_stored() {
             self.kind.end(turn);
         }
+        if is_over {
+            self.forget_resets(turn);
+        }
         is_over
     }
 

@@ -22,10 +22,11 @@ use crate::error::GroupError;
 use crate::offsets::Offsets;
 use crate::outbox::Turn;
 use crate::pending::PendingOffsets;
-use crate::request::{CommitRequest, Description, GroupState, GroupType, TopicRef};
+use crate::request::{CommitRequest, Consumption, Description, GroupState, GroupType, TopicRef};
+use crate::reset::DoneReset;
 use crate::share::group::{SHARE, ShareGroup};
 use crate::stored::StoredRecord;
-use crate::types::{Generation, GroupId, MonoMs};
+use crate::types::{Generation, GroupId, MemberId, MonoMs};
 
 /// A group.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) offsets: Offsets,
     pub(crate) pending: PendingOffsets,
+    /// The last that were carried out, in their order.
+    pub(crate) resets: Vec<DoneReset>,
     pub(crate) kind: Kind,
     /// Under which moment the coordinator's list of wakes has the group.
     pub(crate) listed_at: Option<MonoMs>,
@@ -67,6 +70,7 @@ impl Group {
             kind: Kind::Classic(Box::new(Classic::new(id.clone()))),
             offsets: Offsets::default(),
             pending: PendingOffsets::default(),
+            resets: Vec::new(),
             listed_at: None,
             id,
         }
@@ -74,7 +78,10 @@ impl Group {
 
     /// Nothing would be lost if it were forgotten.
     pub(crate) fn is_blank(&self) -> bool {
-        !self.kind.is_stored() && self.kind.is_deserted() && self.keeps_nothing()
+        !self.kind.is_stored()
+            && self.kind.is_deserted()
+            && self.keeps_nothing()
+            && self.resets.is_empty()
     }
 
     /// Every topic of which it keeps offsets or states, each id once.
@@ -145,6 +152,30 @@ impl Kind {
             Self::Classic(group) => group.describe(),
             Self::Consumer(group) => group.describe(),
             Self::Share(group) => group.describe(),
+        }
+    }
+
+    /// Whether its members read, as far as the coordinator has a say in it. `is_paused` is what was asked for.
+    pub(crate) fn consumption(&self, is_paused: bool) -> Consumption {
+        let (may_be_paused, is_idle) = match self {
+            Self::Classic(group) => (group.may_be_paused(), group.is_idle()),
+            Self::Consumer(group) => (true, group.is_idle()),
+            Self::Share(group) => (true, group.is_idle()),
+        };
+        match (is_paused, may_be_paused, is_idle) {
+            (false, _, _) => Consumption::Running,
+            (true, false, _) => Consumption::NotPausable,
+            (true, true, true) => Consumption::Paused,
+            (true, true, false) => Consumption::Pausing,
+        }
+    }
+
+    /// Everybody who is in it, or about to be.
+    pub(crate) fn member_ids(&self) -> Vec<&MemberId> {
+        match self {
+            Self::Classic(group) => group.members.keys().chain(group.pending.keys()).collect(),
+            Self::Consumer(group) => group.members.keys().collect(),
+            Self::Share(group) => group.members.keys().collect(),
         }
     }
 

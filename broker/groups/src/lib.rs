@@ -33,6 +33,7 @@ mod pending;
 mod placement;
 mod protocols;
 pub mod request;
+mod reset;
 pub mod share;
 mod stored;
 pub mod transactions;

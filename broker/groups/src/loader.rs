@@ -61,6 +61,9 @@ impl Loader {
             Stored::Group { group, value: None } => self.end(group),
             Stored::Consumer { group, key, value } => self.replay_consumer(group, key, value),
             Stored::Share { group, key, value } => self.replay_share(group, key, value),
+            Stored::Resets { group, value } => {
+                self.group(group).resets = value.unwrap_or_default();
+            }
             Stored::Other => {}
         }
         Ok(())

@@ -41,6 +41,8 @@ pub enum Request {
     Fetch(FetchRequest),
     /// OffsetDelete.
     DeleteOffsets(DeleteOffsetsRequest),
+    /// The group's offsets are set from outside, while its members are fenced.
+    Reset(ResetRequest),
     /// DeleteGroups, for one group.
     DeleteGroup(GroupId),
     /// What every type of group can tell, for one group.
@@ -85,6 +87,8 @@ pub enum Response {
     Fetch(Result<Vec<FetchedTopic>, GroupError>),
     /// For each partition.
     DeleteOffsets(Result<Vec<CommittedTopic>, GroupError>),
+    /// What has come of it.
+    Reset(Result<ResetOutcome, GroupError>),
     /// Whether the group is gone.
     DeleteGroup(Result<(), GroupError>),
     /// The group as it is.
@@ -461,6 +465,78 @@ pub struct DeleteOffsetsRequest {
     pub topics: Vec<(TopicRef, Vec<PartitionIndex>)>,
 }
 
+/// Offsets to set from outside.
+#[derive(Clone, Debug)]
+pub struct ResetRequest {
+    /// The group; it is made when there is none.
+    pub group: GroupId,
+    /// Names the request: one of the same name is carried out once.
+    pub id: String,
+    /// Tell what would come of it, and change nothing.
+    pub dry_run: bool,
+    /// What is to be set, each partition once.
+    pub partitions: Vec<ResetPartition>,
+}
+
+/// One offset to set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetPartition {
+    /// The topic.
+    pub topic: TopicRef,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// Where the group goes.
+    pub to: ResetTo,
+}
+
+/// Where a group goes in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetTo {
+    /// To this offset.
+    Offset(Offset),
+    /// So many offsets from where it is, within the partition.
+    Shift {
+        /// How far; back when negative.
+        by: i64,
+        /// The partition's first offset.
+        start: Offset,
+        /// One past its last.
+        end: Offset,
+    },
+}
+
+/// What has come of a request to set offsets, or would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetOutcome {
+    /// It was carried out before, at that time in milliseconds since 1970. Nothing has changed now.
+    Before {
+        /// When.
+        at_ms: i64,
+    },
+    /// It is carried out, or may be.
+    Done {
+        /// When, in milliseconds since 1970.
+        at_ms: i64,
+        /// How many members were fenced.
+        members: u32,
+        /// In the order of the request.
+        places: Vec<ResetPlace>,
+    },
+}
+
+/// A group's place in one partition, before and after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetPlace {
+    /// The topic.
+    pub topic: TopicRef,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// Absent where nothing was committed.
+    pub before: Option<Offset>,
+    /// Absent where there is nothing to go from.
+    pub after: Option<Offset>,
+}
+
 /// Which groups to list. Empty lists filter nothing.
 #[derive(Clone, Debug, Default)]
 pub struct ListRequest {
@@ -543,6 +619,35 @@ pub struct Description {
     pub protocol: String,
     /// The members.
     pub members: Vec<MemberDescription>,
+    /// Whether they read.
+    pub consumption: Consumption,
+}
+
+/// Whether the members of a group read, as far as the coordinator has a say in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consumption {
+    /// Nothing keeps them from it.
+    #[default]
+    Running,
+    /// The group is paused, and members still have partitions to give up.
+    Pausing,
+    /// The group is paused, and no member has a partition.
+    Paused,
+    /// The group is to be paused, and its members' protocol cannot be spoken for.
+    NotPausable,
+}
+
+impl Consumption {
+    /// As the operator reads it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Pausing => "Pausing",
+            Self::Paused => "Paused",
+            Self::NotPausable => "NotPausable",
+        }
+    }
 }
 
 /// A member as it is.

@@ -17,6 +17,7 @@ use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use crate::consumer::{ConsumerKey, ConsumerRecord};
 use crate::request::CommittedOffset;
+use crate::reset::{self, DoneReset};
 use crate::share::group::{ShareKey, ShareRecord};
 use crate::types::{Generation, GroupId, InstanceId, MemberId, WallMs};
 
@@ -53,6 +54,9 @@ pub enum StoredError {
         /// What was there.
         found: i8,
     },
+    /// A name that is none.
+    #[error("text in UTF-8 wanted")]
+    NotText,
     /// Of a known kind, and not decodable.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -82,6 +86,11 @@ pub(crate) enum Stored {
         group: GroupId,
         key: ShareKey,
         value: Option<ShareRecord>,
+    },
+    /// Which resets of its offsets were carried out.
+    Resets {
+        group: GroupId,
+        value: Option<Vec<DoneReset>>,
     },
     /// A kind that belongs to other features.
     Other,
@@ -219,6 +228,10 @@ impl Stored {
             let value = value.map(|value| ShareRecord::decode(&key, value));
             let value = value.transpose()?;
             Ok(Self::Share { group, key, value })
+        } else if kind == reset::RECORD_KIND {
+            let group = reset::decode_key(key)?;
+            let value = value.map(reset::decode_value).transpose()?;
+            Ok(Self::Resets { group, value })
         } else {
             Ok(Self::Other)
         }

@@ -23,7 +23,7 @@ mod topic;
 
 pub use broker::BROKER;
 pub use client_metrics::{CLIENT_METRICS, ClientMatch, MATCH_KEYS};
-pub use group::{GroupConfig, OffsetReset, check_group, group_config};
+pub use group::{GroupConfig, OffsetReset, PAUSED, check_group, group_config};
 pub use group_table::GROUP;
 pub(crate) use replication::{IN_SYNC_MIN, in_sync_min_of, said};
 pub use replication::{cluster_size, in_sync_min};

@@ -9,7 +9,8 @@ use weir_groups::request::{
     Beat, ChangeShareStates, CommitRequest, CommittedTopic, ConsumerDescription,
     ConsumerHeartbeatRequest, DeleteOffsetsRequest, Description, FetchRequest, FetchedTopic,
     HeartbeatRequest, InTransaction, JoinRefused, JoinRequest, Joined, LeaveRequest, Left,
-    ListRequest, Listing, ShareDescription, ShareHeartbeatRequest, SyncRequest, Synced,
+    ListRequest, Listing, ResetOutcome, ResetRequest, ShareDescription, ShareHeartbeatRequest,
+    SyncRequest, Synced,
 };
 use weir_groups::transactions::Version;
 use weir_groups::{Asked, GroupError, GroupId, Marker, Request, Response, TopicPartition};
@@ -219,6 +220,20 @@ impl Groups {
         async move {
             match asked.await? {
                 Response::DeleteOffsets(outcome) => outcome,
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Sets offsets from outside, and fences members.
+    pub(super) fn reset(
+        &self,
+        request: ResetRequest,
+    ) -> impl Future<Output = Result<ResetOutcome, GroupError>> + Send + use<> {
+        let asked = self.ask(&request.group.clone(), Request::Reset(request));
+        async move {
+            match asked.await? {
+                Response::Reset(outcome) => outcome,
                 other => Err(unexpected(&other)),
             }
         }

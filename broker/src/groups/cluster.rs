@@ -67,6 +67,7 @@ impl Cluster for Seen {
             share_heartbeat_interval_ms: config.share_heartbeat_interval_ms,
             share_session_timeout_ms: config.share_session_timeout_ms,
             consumer_migration: migration_policy(image, settings),
+            is_paused: config.weir_paused,
         }
     }
 }

@@ -72,6 +72,8 @@ impl Groups {
             (Err(GroupError::GroupIdNotFound), _) => proto::Group {
                 id: id.to_string(),
                 state: GroupState::Dead.name().to_owned(),
+                // There is nobody to read.
+                consumption: self.consumption_of_none(&id).name().to_owned(),
                 ..proto::Group::default()
             },
             (Err(error), _) | (_, Err(error)) => failed(id.to_string(), error),
@@ -190,9 +192,13 @@ impl Groups {
         let mut lag = Vec::with_capacity(group.committed.len());
         for place in group.committed {
             // Offsets outlive their topics: there is nothing to lag behind any more.
-            if image.partition(&place.topic, place.partition).is_none() {
+            let Some(found) = image.topic(&place.topic) else {
+                continue;
+            };
+            if found.partition(place.partition).is_none() {
                 continue;
             }
+            let topic_partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
             let proto::Committed {
                 topic,
                 partition,
@@ -217,6 +223,7 @@ impl Groups {
                 end_offset: standing.end_offset,
                 lag: standing.lag,
                 lag_ms: standing.lag_ms,
+                topic_partitions,
             });
         }
         let members = group.members.into_iter().map(|member| admin::Member {
@@ -230,6 +237,7 @@ impl Groups {
             protocol: group.protocol,
             members: members.collect(),
             lag,
+            consumption: group.consumption,
             ..described
         }
     }
@@ -264,6 +272,7 @@ fn described_group(description: Description, offsets: Vec<FetchedTopic>) -> prot
         protocol: description.protocol,
         members: members.collect(),
         committed: committed.collect(),
+        consumption: description.consumption.name().to_owned(),
         ..proto::Group::default()
     }
 }

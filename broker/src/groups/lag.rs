@@ -1,12 +1,10 @@
 //! How far groups are behind, asked of the partitions that this broker leads.
 
-use std::sync::Arc;
-
 use weir_groups::lag;
-use weir_log::{FileSlice, PartitionKey, ReadError};
+use weir_log::{FileSlice, ReadError};
 use weir_proto::groups::v1 as proto;
+use weir_wire::Offset;
 use weir_wire::batch::{BatchHeader, Compression, HEADER_LEN, TimestampType, only_batch};
-use weir_wire::{Offset, PartitionIndex, TopicId};
 
 use super::Groups;
 use crate::partitions::Partition;
@@ -20,7 +18,10 @@ impl Groups {
     ) -> Vec<proto::StandingResult> {
         let places: Vec<_> = committed
             .iter()
-            .map(|place| (self.led_here(place), Offset(place.offset)))
+            .map(|place| {
+                let partition = self.leads(&place.topic, place.partition);
+                (partition, Offset(place.offset))
+            })
             .collect();
         let now_ms = self.shared.host.clock.now_ms();
         // Finding the oldest record that was not read may wait for the disk.
@@ -33,18 +34,6 @@ impl Groups {
             standings.collect()
         });
         found.await
-    }
-
-    fn led_here(&self, place: &proto::Committed) -> Option<Arc<Partition>> {
-        let image = self.shared.metadata.image();
-        let topic = image.topic(&place.topic)?;
-        let leader = topic.partition(place.partition)?.leader;
-        let key = PartitionKey {
-            topic_id: TopicId(topic.id.0),
-            partition: PartitionIndex(place.partition),
-        };
-        let here = self.shared.partitions.get(key).ok()?;
-        (leader == Some(self.shared.metadata.broker_id())).then_some(here)
     }
 }
 

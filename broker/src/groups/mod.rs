@@ -12,6 +12,8 @@ mod describe;
 mod follow;
 mod lag;
 mod peers;
+mod places;
+mod reset;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+use weir_proto::admin::v1 as admin;
 use weir_proto::groups::v1 as proto;
 use weir_proto::groups::v1::groups_client::GroupsClient;
 use weir_proto::groups::v1::groups_server::{self, GroupsServer};
@@ -16,6 +17,9 @@ use crate::quorum::net::MESSAGE_BYTES_MAX;
 
 /// How long another broker may take: a question is answered from memory, or after some reads.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a reset may take: the coordinator asks leaders first, and then writes.
+const RESET_PATIENCE: Duration = Duration::from_secs(8);
 
 /// A broker that could not be asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +62,35 @@ impl Groups {
             .map_err(|status| unreachable(broker, &status))?
             .into_inner()
             .results)
+    }
+
+    /// Where partitions that another broker leads begin and end.
+    pub(super) async fn ask_places(
+        &self,
+        broker: BrokerId,
+        wanted: proto::PlacesRequest,
+    ) -> Result<Vec<proto::PlaceResult>, Unreachable> {
+        let mut client = self.client(broker)?;
+        let answer = client.places(request(wanted)).await;
+        Ok(answer
+            .map_err(|status| unreachable(broker, &status))?
+            .into_inner()
+            .results)
+    }
+
+    /// Has another broker set the offsets of a group that it coordinates.
+    pub(super) async fn ask_reset(
+        &self,
+        broker: BrokerId,
+        wanted: admin::ResetOffsetsRequest,
+    ) -> Result<admin::ResetOffsetsResponse, Unreachable> {
+        let mut client = self.client(broker)?;
+        let mut wanted = Request::new(wanted);
+        wanted.set_timeout(RESET_PATIENCE);
+        let answer = client.reset_offsets(wanted).await;
+        Ok(answer
+            .map_err(|status| unreachable(broker, &status))?
+            .into_inner())
     }
 
     fn client(&self, broker: BrokerId) -> Result<GroupsClient<Channel>, Unreachable> {
@@ -133,5 +166,21 @@ impl groups_server::Groups for PeersService {
             .standings(request.into_inner().committed)
             .await;
         Ok(Response::new(proto::StandingsResponse { results }))
+    }
+
+    async fn places(
+        &self,
+        request: Request<proto::PlacesRequest>,
+    ) -> Result<Response<proto::PlacesResponse>, Status> {
+        let results = self.groups()?.places(request.into_inner()).await;
+        Ok(Response::new(proto::PlacesResponse { results }))
+    }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<admin::ResetOffsetsRequest>,
+    ) -> Result<Response<admin::ResetOffsetsResponse>, Status> {
+        let response = self.groups()?.reset_here(request.into_inner()).await;
+        Ok(Response::new(response))
     }
 }

@@ -13,6 +13,7 @@ use weir_quorum::command::{
     AlterConfigs, ChangeReplicas, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource,
     Cordon, CreatePartitions, CreateTopics, DeleteTopics, MorePartitions, NewTopic, TopicRef,
 };
+use weir_quorum::configs::PAUSED;
 use weir_quorum::listeners::Listener;
 use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, Reply};
@@ -24,6 +25,8 @@ use crate::health::Health;
 
 /// Brokers named in one request: as many as a cluster may have. Each is a decision of the controller's.
 const BROKERS_MAX: usize = 1_000;
+/// Groups named in one request: each is a record in one entry of the metadata.
+const GROUPS_MAX: usize = 1_000;
 
 /// Answers for the broker that `health` knows.
 #[derive(Debug)]
@@ -225,6 +228,60 @@ impl Admin for AdminService {
         let groups = described.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(proto::DescribeGroupsResponse { groups }))
     }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<proto::ResetOffsetsRequest>,
+    ) -> Result<Response<proto::ResetOffsetsResponse>, Status> {
+        let groups = &self.broker()?.groups;
+        Ok(Response::new(
+            groups.reset_offsets(request.into_inner()).await,
+        ))
+    }
+
+    async fn pause_groups(
+        &self,
+        request: Request<proto::PauseGroupsRequest>,
+    ) -> Result<Response<proto::GroupResultsResponse>, Status> {
+        let proto::PauseGroupsRequest { ids, paused } = request.into_inner();
+        let results = pause_groups(self.broker()?, ids, paused).await?;
+        Ok(Response::new(proto::GroupResultsResponse { results }))
+    }
+}
+
+/// Sets a group's configuration, or takes it back, for each of these groups; each succeeds or fails alone.
+async fn pause_groups(
+    broker: &Broker,
+    ids: Vec<String>,
+    paused: bool,
+) -> Result<Vec<proto::GroupResult>, Status> {
+    if ids.len() > GROUPS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "{} groups in one request; allowed: {GROUPS_MAX}",
+            ids.len()
+        )));
+    }
+    let change = || match paused {
+        true => ConfigChange::Set("true".to_owned()),
+        false => ConfigChange::Delete,
+    };
+    let resources = ids.iter().map(|id| ConfigChanges {
+        resource: ConfigResource::Group(id.clone()),
+        ops: vec![ConfigOp {
+            key: PAUSED.to_owned(),
+            change: change(),
+        }],
+    });
+    let command = AlterConfigs {
+        resources: resources.collect(),
+        validate_only: false,
+    };
+    let errors = config_errors(broker, command).await;
+    let results = ids.into_iter().zip(errors).map(|(id, error)| {
+        let error = error.map(told);
+        proto::GroupResult { id, error }
+    });
+    Ok(results.collect())
 }
 
 fn at_most_all(brokers: usize) -> Result<(), Status> {
@@ -386,26 +443,33 @@ async fn configure(
     if names.is_empty() {
         return HashMap::new();
     }
-    let errors: Vec<Option<ApiError>> = match broker
+    let command = AlterConfigs {
+        resources,
+        validate_only,
+    };
+    let errors = config_errors(broker, command).await;
+    names
+        .into_iter()
+        .zip(errors)
+        .filter_map(|(name, error)| Some((name, error?)))
+        .collect()
+}
+
+/// What became of each resource of a change of configurations, in its order.
+async fn config_errors(broker: &Broker, command: AlterConfigs) -> Vec<Option<ApiError>> {
+    let asked = command.resources.len();
+    match broker
         .metadata
-        .control(Command::AlterConfigs(AlterConfigs {
-            resources,
-            validate_only,
-        }))
+        .control(Command::AlterConfigs(command))
         .await
     {
         Ok(Reply::Configs(outcomes)) => outcomes
             .into_iter()
             .map(|outcome| outcome.map_err(ApiError::from).err())
             .collect(),
-        Ok(_) => vec![Some(ErrorCode::UnknownServerError.into()); names.len()],
-        Err(error) => vec![Some(error.into()); names.len()],
-    };
-    names
-        .into_iter()
-        .zip(errors)
-        .filter_map(|(name, error)| Some((name, error?)))
-        .collect()
+        Ok(_) => vec![Some(ErrorCode::UnknownServerError.into()); asked],
+        Err(error) => vec![Some(error.into()); asked],
+    }
 }
 
 /// What became of each topic of a command, in its order.

@@ -19,10 +19,10 @@ use weir_wire::{ErrorCode, MessageView};
 
 use super::client::{Client, TestBroker, eventually};
 
-const GROUP: &str = "shop";
+pub(crate) const GROUP: &str = "shop";
 
 /// A heartbeat that says everything, from a member that joins.
-fn joining(member: &str) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn joining(member: &str) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest {
         group_id: GROUP.to_owned(),
         member_id: member.to_owned(),
@@ -33,7 +33,7 @@ fn joining(member: &str) -> ConsumerGroupHeartbeatRequest {
     }
 }
 
-fn beat(
+pub(crate) fn beat(
     member: &str,
     epoch: i32,
     topic: Uuid,
@@ -56,7 +56,7 @@ fn beat(
 }
 
 impl Client {
-    async fn beat(
+    pub(crate) async fn beat(
         &mut self,
         version: i16,
         request: &ConsumerGroupHeartbeatRequest,
@@ -90,7 +90,7 @@ impl Client {
 }
 
 /// A client that has found the coordinator, and the id of a topic of four partitions.
-async fn client(broker: &TestBroker) -> (Client, Uuid) {
+pub(crate) async fn client(broker: &TestBroker) -> (Client, Uuid) {
     let mut client = broker.connect().await;
     let topic = client.create_topic("orders", 4, &[]).await;
     let request = FindCoordinatorRequest {
@@ -105,7 +105,7 @@ async fn client(broker: &TestBroker) -> (Client, Uuid) {
     (client, topic)
 }
 
-fn given(response: &ConsumerGroupHeartbeatResponse) -> Option<Vec<i32>> {
+pub(crate) fn given(response: &ConsumerGroupHeartbeatResponse) -> Option<Vec<i32>> {
     let assignment = response.assignment.as_ref()?;
     let topics = assignment.topic_partitions.iter();
     Some(topics.flat_map(|topic| topic.partitions.clone()).collect())

@@ -19,6 +19,7 @@ mod consumer_groups;
 mod deleting;
 mod fetching;
 mod full_disk;
+mod group_admin;
 mod lifecycle;
 mod listeners;
 mod moving;

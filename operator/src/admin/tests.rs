@@ -23,7 +23,8 @@ use crate::decide::certificates::members;
 use crate::decide::cluster::Step as ClusterStep;
 use crate::decide::topic::Step;
 use crate::testing::certificates;
-use crate::world::{BrokerId, Key, Refusal};
+use crate::validate::{Reset, ResetTo};
+use crate::world::{BrokerId, Key, Refusal, ResetSeen};
 
 /// A broker that has what it is given and refuses topics whose name begins with `bad`.
 #[derive(Debug, Clone, Default)]
@@ -205,6 +206,48 @@ impl Service for Broker {
             },
         )
     }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<proto::ResetOffsetsRequest>,
+    ) -> Result<Response<proto::ResetOffsetsResponse>, Status> {
+        let request = request.into_inner();
+        let partition = proto::ResetPartition {
+            topic: "orders".into(),
+            partition: 3,
+            before: Some(70),
+            after: None,
+        };
+        self.called(
+            format!("reset {request:?}"),
+            proto::ResetOffsetsResponse {
+                done_at_ms: 7,
+                fenced_members: 2,
+                partitions: vec![partition],
+                ..proto::ResetOffsetsResponse::default()
+            },
+        )
+    }
+
+    async fn pause_groups(
+        &self,
+        request: Request<proto::PauseGroupsRequest>,
+    ) -> Result<Response<proto::GroupResultsResponse>, Status> {
+        let request = request.into_inner();
+        let results = request.ids.iter().map(|id| proto::GroupResult {
+            id: id.clone(),
+            error: (id == "odd").then(|| proto::Error {
+                code: "INVALID_REQUEST".into(),
+                message: "no".into(),
+            }),
+        });
+        self.called(
+            format!("pause {}", request.paused),
+            proto::GroupResultsResponse {
+                results: results.collect(),
+            },
+        )
+    }
 }
 
 /// Starts a broker and returns its address.
@@ -374,6 +417,55 @@ async fn nothing_to_do_is_no_call() {
     );
     assert!(admin.groups(Vec::new()).await.unwrap().is_empty());
     assert_eq!(broker.calls.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn groups_are_reset_and_paused() {
+    let broker = Broker::default();
+    let mut admin = Admin::new(way(vec![start(broker.clone()).await]));
+    let reset = Reset {
+        id: "again".into(),
+        to: ResetTo::Shift(-5),
+        topics: vec!["orders".into()],
+        partitions: vec![3],
+        dry_run: true,
+    };
+    let seen = admin.reset_offsets("billing", &reset).await.unwrap();
+    assert_eq!(
+        seen.unwrap(),
+        ResetSeen {
+            before: false,
+            at_ms: 7,
+            fenced: 2,
+            partitions: vec![("orders".into(), 3, Some(70), None)],
+        }
+    );
+    let ids = vec!["billing".to_owned(), "odd".to_owned()];
+    let outcomes = admin.pause_groups(ids, true).await.unwrap();
+    assert_eq!(outcomes["billing"], Ok(()));
+    assert_eq!(
+        outcomes["odd"].as_ref().unwrap_err().code,
+        "INVALID_REQUEST"
+    );
+    let calls = broker.calls.lock().unwrap().clone();
+    for part in [
+        "billing",
+        "again",
+        "Shift(-5)",
+        "orders",
+        "[3]",
+        "dry_run: true",
+    ] {
+        assert!(calls[0].contains(part), "{} lacks {part}", calls[0]);
+    }
+    assert_eq!(calls[1], "pause true");
+    assert!(
+        admin
+            .pause_groups(Vec::new(), true)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]

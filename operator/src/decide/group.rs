@@ -1,9 +1,10 @@
-//! What is said of a `ConsumerGroup`. Nothing is done to groups; this is arithmetic over what the brokers know exactly.
+//! What is said of a `ConsumerGroup`: arithmetic over what the brokers know exactly. What is done is in `group_steps` and `group_scale`.
 
 use std::collections::BTreeMap;
 
+use super::group_scale::Load;
 use crate::validate::{Group, Objective};
-use crate::world::GroupSeen;
+use crate::world::{Consumption, GroupSeen};
 
 /// Lag, over one topic or several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +38,10 @@ pub struct Report {
     pub topics: Vec<(String, Lag)>,
     /// When there is an objective: whether it is met, and the numbers.
     pub objective: Option<(bool, String)>,
+    /// Whether the members read.
+    pub consumption: Option<Consumption>,
+    /// What counts for the number of consumers.
+    pub load: Load,
 }
 
 /// Reports on one group.
@@ -44,6 +49,8 @@ pub struct Report {
 pub fn report(group: &Group, seen: &GroupSeen) -> Report {
     let mut by_topic: BTreeMap<&str, Lag> = BTreeMap::new();
     let mut total = Lag::default();
+    let mut known_partitions = 0;
+    let mut partitions: BTreeMap<&str, usize> = BTreeMap::new();
     for partition in seen
         .lag
         .iter()
@@ -52,7 +59,21 @@ pub fn report(group: &Group, seen: &GroupSeen) -> Report {
         let lag = by_topic.entry(&partition.topic).or_default();
         *lag = lag.plus(partition.records, partition.age_ms);
         total = total.plus(partition.records, partition.age_ms);
+        known_partitions += 1;
+        let count = usize::try_from(partition.topic_partitions).unwrap_or(usize::MAX);
+        partitions.insert(&partition.topic, count);
     }
+    // One topic whose brokers do not say is enough not to know.
+    let are_known = !partitions.is_empty() && partitions.values().all(|count| *count > 0);
+    let load = Load {
+        records: total.records,
+        known_partitions,
+        partitions: are_known.then(|| {
+            partitions
+                .values()
+                .fold(0_usize, |sum, count| sum.saturating_add(*count))
+        }),
+    };
     let mut topics: Vec<(String, Lag)> = by_topic
         .into_iter()
         .map(|(topic, lag)| (topic.to_owned(), lag))
@@ -70,6 +91,8 @@ pub fn report(group: &Group, seen: &GroupSeen) -> Report {
         lag: total,
         topics,
         objective: group.objective.map(|objective| judge(objective, total)),
+        consumption: seen.consumption,
+        load,
     }
 }
 
@@ -113,6 +136,9 @@ mod tests {
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             objective: (records.is_some() || seconds.is_some())
                 .then_some(Objective { records, seconds }),
+            paused: None,
+            reset: None,
+            scale: None,
         }
     }
 
@@ -123,6 +149,7 @@ mod tests {
             partition,
             records,
             age_ms,
+            topic_partitions: 4,
         };
         GroupSeen {
             state: "Stable".into(),
@@ -132,6 +159,7 @@ mod tests {
                 lag("orders", 1, 5, 900),
                 lag("audit", 0, 100, 60_000),
             ],
+            consumption: None,
         }
     }
 
@@ -165,6 +193,19 @@ mod tests {
             ]
         );
         assert_eq!(report.objective, None);
+    }
+
+    #[test]
+    fn all_partitions_of_a_topic_that_is_read_are_room_for_consumers() {
+        let load = report(&group(&["orders"], None, None), &seen()).load;
+        assert_eq!(
+            (load.records, load.known_partitions, load.partitions),
+            (15, 2, Some(4))
+        );
+        let mut old = seen();
+        old.lag[0].topic_partitions = 0;
+        old.lag[1].topic_partitions = 0;
+        assert_eq!(report(&group(&[], None, None), &old).load.partitions, None);
     }
 
     #[test]

@@ -12,10 +12,13 @@ pub mod config_value;
 pub mod drift;
 pub mod gates;
 pub mod group;
+pub mod group_scale;
+pub mod group_steps;
 pub mod heal;
 pub mod listeners;
 #[cfg(test)]
 mod properties;
+pub mod reset;
 pub mod roll;
 pub mod scale;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::Options;
 use super::lease::Lease;
 use super::metrics::Metrics;
 use super::queue::Queue;
+use super::scaling::Histories;
 use super::watch::Watched;
 use crate::admin::{Admin, Way};
 use crate::decide::upgrade::Healthy;
@@ -58,6 +59,8 @@ pub(super) struct Context {
     pub(super) clusters: Queue<Key>,
     pub(super) topics: Queue<Key>,
     pub(super) groups: Queue<Key>,
+    /// What was recommended for the consumers of groups.
+    pub(super) histories: Histories,
     recorder: Recorder,
     doors: Doors,
     /// Since when clusters have been healthy whose feature level is to be raised. Lost with the process, which only makes it later.
@@ -86,6 +89,7 @@ impl Context {
             clusters: Queue::default(),
             topics: Queue::default(),
             groups: Queue::default(),
+            histories: Histories::default(),
             doors: Doors::default(),
             healthy: std::sync::Mutex::default(),
         }

@@ -1,4 +1,4 @@
-//! One pass over all ConsumerGroups of one cluster: one call to the brokers, and status where it changed.
+//! One pass over all ConsumerGroups of one cluster: one call to the brokers, what was decided then, and status where it changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,15 +8,22 @@ use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
+use weir_crds::ConsumerGroupStatus;
 
 use super::apply;
 use super::context::Context;
 use super::observe;
 use super::queue::Next;
-use crate::decide::group;
-use crate::status::{self, group::Outcome};
+use super::scaling::{Autoscalers, Consumers, autoscalers};
+use crate::admin::{Admin, is_passing};
+use crate::decide;
+use crate::decide::group::{self, Report};
+use crate::decide::group_scale::Hold;
+use crate::decide::group_steps::{self, Asked, GroupsPlan, Step};
+use crate::status;
+use crate::status::group::{Actions, Outcome, Reset, Scaled};
 use crate::validate::{Group, Invalid};
-use crate::world::{GroupSeen, Key, Refusal};
+use crate::world::{Consumption, GroupSeen, Key, Refusal};
 
 /// Clusters whose groups are looked at at the same time.
 const CONCURRENCY: usize = 4;
@@ -50,36 +57,78 @@ pub(super) async fn work(context: &Arc<Context>) {
 
 type Answers = BTreeMap<String, Result<GroupSeen, Refusal>>;
 
+/// One ConsumerGroup, judged.
+type Judged = (Arc<weir_crds::ConsumerGroup>, Result<Group, Invalid>);
+
 async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
-    let judged: Vec<(Arc<weir_crds::ConsumerGroup>, Result<Group, Invalid>)> = context
+    let judged: Vec<Judged> = context
         .watched
         .groups_of(cluster)
         .into_iter()
         .map(|resource| (Arc::clone(&resource), Group::validate(&resource)))
         .collect();
+    keep_histories(context, cluster, &judged);
     if judged.is_empty() {
         context.metrics.groups(cluster, &[]);
         return Ok(Next::WhenAdded);
     }
-    let found = context
+    let resource = context
         .watched
         .cluster(cluster)
-        .is_some_and(|resource| resource.metadata.deletion_timestamp.is_none());
-    let answers: Result<Answers, String> = if found {
+        .filter(|resource| resource.metadata.deletion_timestamp.is_none());
+    let is_held = resource
+        .as_ref()
+        .is_some_and(|resource| resource.spec.paused);
+    let no_status = ConsumerGroupStatus::default();
+    let asked: Vec<Asked<'_>> = judged
+        .iter()
+        .filter_map(|(resource, verdict)| {
+            Some(Asked {
+                group: verdict.as_ref().ok()?,
+                created: resource
+                    .metadata
+                    .creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0),
+                generation: resource.metadata.generation,
+                status: resource.status.as_ref().unwrap_or(&no_status),
+            })
+        })
+        .collect();
+    let mut done: BTreeMap<Key, Actions> = BTreeMap::new();
+    let answers: Result<Answers, String> = if resource.is_some() {
         let way = observe::way_to(&context.client, cluster).await?;
         let door = context.door(cluster, way).await;
-        let ids = judged
-            .iter()
-            .filter_map(|(_, verdict)| Some(verdict.as_ref().ok()?.id.clone()))
-            .collect();
-        let answer = door.lock().await.1.groups(ids).await;
+        let mut open = door.lock().await;
+        let ids: Vec<String> = asked.iter().map(|one| one.group.id.clone()).collect();
+        let mut answer = open.1.groups(ids.clone()).await;
+        if let Ok(seen) = &mut answer {
+            let plan = group_steps::plan(is_held, &asked, seen);
+            if act(context, &mut open.1, &plan, &mut done).await
+                && let Ok(again) = open.1.groups(ids).await
+            {
+                // What it has come to. Of a group that cannot be described right now, what was done is told all the same.
+                seen.extend(again.into_iter().filter(|(_, group)| group.is_ok()));
+            }
+            for (resource, speaker) in plan.conflicts {
+                done.entry(resource).or_default().conflict = Some(speaker);
+            }
+        }
         answer.map_err(|error| error.to_string())
     } else {
         Ok(Answers::new())
     };
+    let scale_conflicts = group_steps::scale_conflicts(&asked);
+    let scales = asked.iter().any(|one| one.group.scale.is_some());
+    let autoscaled = match scales && !is_held {
+        true => autoscalers(&context.client, &cluster.namespace).await,
+        false => Ok(Autoscalers::new()),
+    };
     let mut reports = Vec::new();
+    let mut is_settled = true;
+    let found = resource.is_some();
     for (resource, verdict) in &judged {
-        let report;
+        let (report, mut actions);
         let outcome = match (verdict, &answers) {
             (Err(invalid), _) => Outcome::Invalid(invalid),
             (Ok(group), _) if !found => Outcome::ClusterNotFound(group),
@@ -89,7 +138,19 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
                     report = group::report(group, seen);
                     let committed = seen.lag.iter().map(|lag| lag.committed_offset.max(0));
                     reports.push((resource.name_any(), report.clone(), committed.sum()));
-                    Outcome::Seen(group, &report)
+                    actions = done.remove(&group.key).unwrap_or_default();
+                    actions.is_held = is_held;
+                    actions.scaled = scale(
+                        context,
+                        group,
+                        &report,
+                        is_held,
+                        &scale_conflicts,
+                        &autoscaled,
+                    )
+                    .await;
+                    is_settled &= settled(group, &report, &actions);
+                    Outcome::Seen(group, &report, &actions)
                 }
                 Some(Err(refusal)) => Outcome::Refused(group, refusal),
                 None => Outcome::Unreachable(group, "the brokers did not answer for this group"),
@@ -103,10 +164,128 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     }
     let all_seen = answers.is_ok_and(|answers| answers.values().all(Result::is_ok));
     Ok(Next::After(match (found, all_seen) {
-        (true, true) => LOOK,
-        (true, false) => AGAIN,
+        (true, true) if is_settled => LOOK,
+        (true, _) => AGAIN,
         (false, _) => LOST,
     }))
+}
+
+/// Has the brokers do what was decided. Tells whether groups are to be looked at once more.
+async fn act(
+    context: &Context,
+    admin: &mut Admin,
+    plan: &GroupsPlan,
+    done: &mut BTreeMap<Key, Actions>,
+) -> bool {
+    if plan.steps.is_empty() {
+        return false;
+    }
+    let lost = context.lease.still_held().await.err();
+    for step in &plan.steps {
+        match step {
+            Step::Pause {
+                resource,
+                group,
+                paused,
+            } => {
+                let failed = match &lost {
+                    Some(lost) => Some(lost.to_string()),
+                    None => pause(admin, group, *paused).await,
+                };
+                done.entry(resource.clone()).or_default().pause_failed = failed;
+            }
+            Step::Reset {
+                resource,
+                group,
+                reset,
+            } => {
+                let outcome = match &lost {
+                    Some(lost) => Reset::NotYet(lost.to_string()),
+                    None => match admin.reset_offsets(group, reset).await {
+                        Ok(Ok(seen)) => Reset::Done(seen),
+                        Ok(Err(refusal)) if is_passing(&refusal) => {
+                            Reset::NotYet(refusal.to_string())
+                        }
+                        Ok(Err(refusal)) => Reset::Refused(refusal),
+                        Err(error) => Reset::NotYet(error.to_string()),
+                    },
+                };
+                done.entry(resource.clone()).or_default().reset = Some(outcome);
+            }
+        }
+    }
+    lost.is_none()
+}
+
+/// Why it failed, if it did.
+async fn pause(admin: &mut Admin, group: &str, paused: bool) -> Option<String> {
+    match admin.pause_groups(vec![group.to_owned()], paused).await {
+        Ok(outcomes) => outcomes
+            .into_values()
+            .find_map(Result::err)
+            .map(|refusal| refusal.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Has the consumers' Deployment follow the lag.
+async fn scale(
+    context: &Context,
+    group: &Group,
+    report: &Report,
+    is_held: bool,
+    conflicts: &BTreeMap<Key, Key>,
+    autoscaled: &Result<Autoscalers, Scaled>,
+) -> Option<Scaled> {
+    let scale = group.scale.as_ref()?;
+    if let Some(owner) = conflicts.get(&group.key) {
+        return Some(Scaled::Held(Hold::Conflict(owner.name.clone())));
+    }
+    if is_held {
+        return Some(Scaled::Held(Hold::ClusterPaused));
+    }
+    if report.consumption.is_some_and(Consumption::is_to_be_paused) {
+        return Some(Scaled::Held(Hold::Paused));
+    }
+    match autoscaled {
+        Err(why) => return Some(why.clone()),
+        Ok(all) => {
+            if let Some(name) = all.get(&scale.deployment) {
+                return Some(Scaled::Held(Hold::OwnedByAutoscaler(name.clone())));
+            }
+        }
+    }
+    let consumers = Consumers {
+        client: &context.client,
+        lease: &context.lease,
+        histories: &context.histories,
+        group,
+        scale,
+    };
+    Some(consumers.follow(report.load).await)
+}
+
+/// Resources that scale nothing any more leave no memory behind.
+fn keep_histories(context: &Context, cluster: &Key, judged: &[Judged]) {
+    let scaling = judged.iter().filter_map(|(_, verdict)| {
+        let group = verdict.as_ref().ok()?;
+        group.scale.as_ref().map(|_| group.key.clone())
+    });
+    context.histories.keep(cluster, &scaling.collect());
+}
+
+/// Whether there is nothing that is about to come by itself.
+fn settled(group: &Group, report: &Report, done: &Actions) -> bool {
+    let is_pausing = report.consumption == Some(Consumption::Pausing);
+    let is_resetting = group.reset.is_some() && matches!(done.reset, Some(Reset::NotYet(_)));
+    !is_pausing && !is_resetting && done.pause_failed.is_none()
+}
+
+fn key_of(resource: &weir_crds::ConsumerGroup) -> Key {
+    Key::new(
+        resource.namespace().unwrap_or_default(),
+        resource.name_any(),
+    )
 }
 
 async fn write(
@@ -124,26 +303,53 @@ async fn write(
     if status == previous {
         return Ok(());
     }
-    let key = Key::new(
-        resource.namespace().unwrap_or_default(),
-        resource.name_any(),
-    );
-    apply::status::<weir_crds::ConsumerGroup, _>(&context.client, &key, &status).await?;
-    let missed = status
+    apply::status::<weir_crds::ConsumerGroup, _>(&context.client, &key_of(resource), &status)
+        .await?;
+    for (kind, reason, note) in events(&previous, &status, outcome) {
+        context
+            .tell(&resource.object_ref(&()), kind, "Observe", reason, note)
+            .await;
+    }
+    Ok(())
+}
+
+/// What a person is to hear of once.
+fn events(
+    previous: &ConsumerGroupStatus,
+    now: &ConsumerGroupStatus,
+    outcome: &Outcome<'_>,
+) -> Vec<(EventType, &'static str, String)> {
+    let mut events = Vec::new();
+    let missed = now
         .conditions
         .iter()
         .find(|condition| condition.type_ == "LagObjectiveMet" && condition.status == "False");
     let missed_before = status::holds(&previous.conditions, "LagObjectiveMet") == Some(false);
     if let Some(missed) = missed.filter(|_| !missed_before) {
-        context
-            .tell(
-                &resource.object_ref(&()),
-                EventType::Warning,
-                "Observe",
-                "LagObjectiveMissed",
-                missed.message.clone(),
-            )
-            .await;
+        let note = missed.message.clone();
+        events.push((EventType::Warning, "LagObjectiveMissed", note));
     }
-    Ok(())
+    if let Some(last) = now
+        .last_reset
+        .as_ref()
+        .filter(|_| now.last_reset != previous.last_reset)
+    {
+        let (kind, reason) = match (last.state == decide::reset::DONE, last.dry_run) {
+            (true, true) => (EventType::Normal, "OffsetsResetDryRun"),
+            (true, false) => (EventType::Normal, "OffsetsReset"),
+            (false, _) => (EventType::Warning, "OffsetsResetRefused"),
+        };
+        let note = format!("reset {}: {}", last.request_id, last.message);
+        events.push((kind, reason, note));
+    }
+    if let Outcome::Seen(_, _, done) = outcome
+        && let Some(Scaled::Looked {
+            verdict,
+            changed: Some(_),
+        }) = &done.scaled
+    {
+        let note = format!("{} consumers: {}", verdict.replicas, verdict.why);
+        events.push((EventType::Normal, "ConsumersScaled", note));
+    }
+    events
 }

@@ -16,6 +16,7 @@ mod lease;
 pub(crate) mod metrics;
 pub mod observe;
 mod queue;
+mod scaling;
 mod topics;
 mod watch;
 

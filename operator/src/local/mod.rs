@@ -8,6 +8,7 @@ mod brokers;
 mod cluster;
 mod directory;
 mod follow;
+mod groups;
 mod ports;
 mod process;
 mod proof;

@@ -1,25 +1,26 @@
-//! Topics and groups of a cluster on this machine: decided and carried out as in Kubernetes, and said instead of written as status.
+//! Topics of a cluster on this machine, and after them its groups: decided and carried out as in Kubernetes, and said instead of written as status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use kube::ResourceExt;
 
+use super::groups::Groups;
 use super::say::Say;
 use crate::act;
 use crate::admin::Admin;
-use crate::decide::group;
 use crate::decide::topic::{self, ClusterView};
 use crate::manifests::Manifests;
 use crate::plan;
 use crate::status::topic::refused;
-use crate::validate::{Deletion, Group, Topic};
+use crate::validate::{Deletion, Topic};
 use crate::world::{Key, Look};
 
 /// What was in the files before, to know what left them.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     known: BTreeMap<Key, Topic>,
+    groups: Groups,
 }
 
 impl Topics {
@@ -90,8 +91,11 @@ impl Topics {
                 true
             }
         };
-        watch_groups(manifests, cluster, admin, say).await?;
-        Ok(busy)
+        let is_acting = self
+            .groups
+            .pass(manifests, cluster, paused, admin, say)
+            .await?;
+        Ok(busy || is_acting)
     }
 
     /// The topics in the files, and those that left them and are to be deleted.
@@ -146,58 +150,4 @@ impl Topics {
         }
         Ok(self.known.values().cloned().collect())
     }
-}
-
-/// Says how the groups of the files stand, when that changes.
-async fn watch_groups<W: Write + Send>(
-    manifests: &Manifests,
-    cluster: &str,
-    admin: &mut Admin,
-    say: &mut Say<'_, W>,
-) -> std::io::Result<()> {
-    let groups: Vec<Group> = manifests
-        .groups
-        .iter()
-        .filter(|group| group.spec.cluster_ref.name == cluster)
-        .filter_map(|group| Group::validate(group).ok())
-        .collect();
-    let ids = groups.iter().map(|group| group.id.clone()).collect();
-    let answers = match admin.groups(ids).await {
-        Ok(answers) => answers,
-        Err(error) => {
-            tracing::debug!(%error, "groups could not be looked at");
-            return Ok(());
-        }
-    };
-    for group in &groups {
-        let Some(Ok(seen)) = answers.get(&group.id) else {
-            continue;
-        };
-        let report = group::report(group, seen);
-        // Lag itself changes all the time; what is said is who reads, and whether the objective is met.
-        let sentence = match (seen.state.as_str(), &report.objective) {
-            ("Dead", _) => format!(
-                "Group {} does not exist yet; it does when its first consumer joins.",
-                group.id
-            ),
-            (state, Some((false, numbers))) => format!(
-                "Group {} is {state} with {} members, behind its objective: {numbers}.",
-                group.id, seen.members
-            ),
-            (state, _) => format!(
-                "Group {} is {state} with {} members.",
-                group.id, seen.members
-            ),
-        };
-        let about = format!("group {}", group.id);
-        // The numbers of a missed objective are said once, not each time that they change.
-        let key = format!(
-            "{} {} {:?}",
-            seen.state,
-            seen.members,
-            report.objective.as_ref().map(|(met, _)| *met)
-        );
-        say.changed(&about, &key, &sentence)?;
-    }
-    Ok(())
 }

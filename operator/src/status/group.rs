@@ -1,7 +1,11 @@
 //! Status of a ConsumerGroup.
 
+mod actions;
+
 use jiff::Timestamp;
 use weir_crds::{ConsumerGroupStatus, Lag, MAX_TOPICS_IN_STATUS, TopicLag};
+
+pub use actions::{Actions, Reset, Scaled, is_paused_by};
 
 use super::{Is, Wanted, conditions};
 use crate::decide::group::{self, Report};
@@ -19,8 +23,8 @@ pub enum Outcome<'a> {
     Unreachable(&'a Group, &'a str),
     /// The brokers said no.
     Refused(&'a Group, &'a Refusal),
-    /// The group was seen.
-    Seen(&'a Group, &'a Report),
+    /// The group was seen, and what was asked for was done, or not.
+    Seen(&'a Group, &'a Report, &'a Actions),
 }
 
 /// The status after a look.
@@ -38,7 +42,7 @@ pub fn status(
         Outcome::ClusterNotFound(group)
         | Outcome::Unreachable(group, _)
         | Outcome::Refused(group, _) => status.group_id = Some(group.id.clone()),
-        Outcome::Seen(group, report) => {
+        Outcome::Seen(group, report, done) => {
             status.group_id = Some(group.id.clone());
             status.state = Some(report.state.clone());
             status.members = i32::try_from(report.members).ok();
@@ -53,9 +57,11 @@ pub fn status(
                     seconds: Some(lag.seconds),
                 })
                 .collect();
+            actions::fields(&mut status, previous, generation, group, report, done);
         }
     }
-    status.conditions = conditions(&previous.conditions, generation, now, wanted(outcome));
+    let wanted = wanted(outcome, &status);
+    status.conditions = conditions(&previous.conditions, generation, now, wanted);
     status
 }
 
@@ -66,7 +72,7 @@ fn lag(lag: group::Lag) -> Lag {
     }
 }
 
-fn wanted(outcome: &Outcome<'_>) -> Vec<Wanted> {
+fn wanted(outcome: &Outcome<'_>, status: &ConsumerGroupStatus) -> Vec<Wanted> {
     match outcome {
         Outcome::Invalid(invalid) => vec![Wanted::new(
             "Ready",
@@ -89,7 +95,7 @@ fn wanted(outcome: &Outcome<'_>) -> Vec<Wanted> {
         Outcome::Refused(group, refusal) => {
             not_seen(group, Is::False, "RefusedByBrokers", refusal.to_string())
         }
-        Outcome::Seen(_, report) => {
+        Outcome::Seen(group, report, done) => {
             let mut wanted = vec![Wanted::new(
                 "Ready",
                 true,
@@ -108,6 +114,7 @@ fn wanted(outcome: &Outcome<'_>) -> Vec<Wanted> {
                     numbers.clone(),
                 ));
             }
+            wanted.extend(actions::conditions(status, group, report, done));
             wanted
         }
     }

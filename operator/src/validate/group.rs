@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
+use weir_crds::{ConsumerScale, OffsetReset, ResetPosition};
 
 use super::Invalid;
 use crate::world::Key;
@@ -14,6 +16,53 @@ pub struct Objective {
     pub records: Option<i64>,
     /// Seconds that the oldest of them may have waited.
     pub seconds: Option<i64>,
+}
+
+/// Offsets that are to be set, once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reset {
+    /// Names it.
+    pub id: String,
+    /// Where to.
+    pub to: ResetTo,
+    /// Topics; empty: all that the group has offsets of.
+    pub topics: Vec<String>,
+    /// Partitions of the one topic; empty: all.
+    pub partitions: Vec<i32>,
+    /// Only say what would come of it.
+    pub dry_run: bool,
+}
+
+/// Where offsets are set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetTo {
+    /// To the first record.
+    Earliest,
+    /// Past the last.
+    Latest,
+    /// To the first record that is not older, in milliseconds since 1970.
+    Timestamp(i64),
+    /// To an offset.
+    Offset(i64),
+    /// By so many from where the group is.
+    Shift(i64),
+}
+
+/// How a Deployment follows the lag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scale {
+    /// The Deployment, in the same namespace.
+    pub deployment: String,
+    /// Replicas at least.
+    pub min: i32,
+    /// Replicas at most.
+    pub max: i32,
+    /// Records that may wait for each.
+    pub lag_per_replica: i64,
+    /// Seconds for which more must have been wanted.
+    pub up_window: i64,
+    /// Seconds for which fewer must have been wanted.
+    pub down_window: i64,
 }
 
 /// A group that somebody watches.
@@ -29,6 +78,12 @@ pub struct Group {
     pub topics: BTreeSet<String>,
     /// When given.
     pub objective: Option<Objective>,
+    /// Whether it is paused; `None`: as it is.
+    pub paused: Option<bool>,
+    /// Offsets to set, once.
+    pub reset: Option<Reset>,
+    /// How its consumers are scaled.
+    pub scale: Option<Scale>,
 }
 
 impl Group {
@@ -79,7 +134,109 @@ impl Group {
             id,
             topics: resource.spec.topics.iter().cloned().collect(),
             objective,
+            paused: resource.spec.paused,
+            reset: resource
+                .spec
+                .reset
+                .as_ref()
+                .map(|reset| validate_reset(reset, &resource.spec.topics))
+                .transpose()?,
+            scale: resource
+                .spec
+                .scale
+                .as_ref()
+                .map(validate_scale)
+                .transpose()?,
             key,
         })
     }
+}
+
+fn validate_reset(reset: &OffsetReset, topics: &[String]) -> Result<Reset, Invalid> {
+    let mut given = Vec::new();
+    if let Some(to) = reset.to {
+        given.push(match to {
+            ResetPosition::Earliest => ResetTo::Earliest,
+            ResetPosition::Latest => ResetTo::Latest,
+        });
+    }
+    if let Some(text) = &reset.timestamp {
+        let at: Timestamp = text.parse().map_err(|_| {
+            Invalid::new(
+                "spec.reset.timestamp",
+                format!("\"{text}\" is no time"),
+                "Write it as 2026-11-26T06:00:00Z",
+            )
+        })?;
+        given.push(ResetTo::Timestamp(at.as_millisecond()));
+    }
+    given.extend(reset.offset.map(ResetTo::Offset));
+    given.extend(reset.shift.map(ResetTo::Shift));
+    let [to] = given[..] else {
+        return Err(Invalid::new(
+            "spec.reset",
+            format!("says {} places to go to", given.len()),
+            "Set one of to, timestamp, offset and shift",
+        ));
+    };
+    if reset.request_id.is_empty() {
+        return Err(Invalid::new(
+            "spec.reset.requestId",
+            "is empty",
+            "Choose a name that no reset of this group had before",
+        ));
+    }
+    if !reset.partitions.is_empty() && reset.topics.len() != 1 {
+        return Err(Invalid::new(
+            "spec.reset.partitions",
+            format!("are given for {} topics", reset.topics.len()),
+            "Name the one topic that they are of in spec.reset.topics",
+        ));
+    }
+    Ok(Reset {
+        id: reset.request_id.clone(),
+        to,
+        topics: match reset.topics.is_empty() {
+            true => topics.to_vec(),
+            false => reset.topics.clone(),
+        },
+        partitions: reset.partitions.clone(),
+        dry_run: reset.dry_run,
+    })
+}
+
+fn validate_scale(scale: &ConsumerScale) -> Result<Scale, Invalid> {
+    let bad = |field: &str, what: String, remedy: &str| {
+        Err(Invalid::new(format!("spec.scale.{field}"), what, remedy))
+    };
+    let (min, max) = (scale.min_replicas, scale.max_replicas);
+    if min < 0 {
+        return bad(
+            "minReplicas",
+            format!("{min} is negative"),
+            "Set it to 0 or more",
+        );
+    }
+    if max < 1 || max < min {
+        return bad(
+            "maxReplicas",
+            format!("{max} is less than minReplicas or 1"),
+            "Set it to 1 or more, and to minReplicas or more",
+        );
+    }
+    if scale.lag_per_replica < 1 {
+        return bad(
+            "lagPerReplica",
+            format!("{} is less than 1", scale.lag_per_replica),
+            "Set it to 1 or more",
+        );
+    }
+    Ok(Scale {
+        deployment: scale.deployment.clone(),
+        min,
+        max,
+        lag_per_replica: scale.lag_per_replica,
+        up_window: i64::from(scale.scale_up_stabilization_seconds.max(0)),
+        down_window: i64::from(scale.scale_down_stabilization_seconds.max(0)),
+    })
 }

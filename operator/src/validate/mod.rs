@@ -9,7 +9,7 @@ mod listener;
 mod topic;
 
 pub use cluster::{AutoGrow, Cluster, Defaults, Image, Storage};
-pub use group::{Group, Objective};
+pub use group::{Group, Objective, Reset, ResetTo, Scale};
 pub use listener::{Listener, ListenerBroker, ListenerType};
 pub use topic::{Deletion, Drift, Topic};
 

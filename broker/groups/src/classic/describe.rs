@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Classic, Phase};
-use crate::request::{Description, GroupType, MemberDescription};
+use crate::request::{Consumption, Description, GroupType, MemberDescription};
 
 impl Classic {
     /// The group as it is. Subscriptions and assignments are told only while they are everyone's.
@@ -29,6 +29,8 @@ impl Classic {
                 .filter(|_| is_stable)
                 .unwrap_or_default(),
             members: members.collect(),
+            // The coordinator knows what was asked for.
+            consumption: Consumption::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod describe;
 mod join;
 mod leave;
 mod member;
+mod pause;
 mod rebalance;
 pub(crate) mod subscription;
 mod sync;
@@ -77,6 +78,8 @@ pub(crate) struct Classic {
     pub(crate) pending: BTreeMap<MemberId, MonoMs>,
     /// Its metadata is in the log, so that its end must be too.
     pub(crate) stored: bool,
+    /// In this generation nobody has a partition, whatever the leader said.
+    pub(crate) suspended: bool,
     /// When to look at the group's deadlines, at the latest.
     pub(crate) wake_at: Option<MonoMs>,
 }
@@ -95,6 +98,7 @@ impl Classic {
             static_members: BTreeMap::new(),
             pending: BTreeMap::new(),
             stored: false,
+            suspended: false,
             wake_at: None,
         }
     }
@@ -357,6 +361,7 @@ impl Classic {
             Phase::Stable { deadline: None }
         };
         self.stored = true;
+        self.suspended = self.has_paused_assignments();
     }
 
     /// Goes on after loading: every member's silence counts from now, for nobody could reach the coordinator before.

@@ -133,7 +133,7 @@ impl Classic {
         }
     }
 
-    fn become_empty(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn become_empty(&mut self, turn: &mut Turn<'_>) {
         self.generation = self.generation.next();
         self.protocol = None;
         self.enter(Phase::Empty, turn.now.wall);

@@ -87,6 +87,7 @@ impl Classic {
         for (id, member) in &mut self.members {
             member.assignment = assignments.remove(id).unwrap_or_default();
         }
+        self.suspend_if_paused(turn);
         let record = self.to_stored();
         if !fits(&record, turn.config) {
             tracing::warn!(group = %self.id, "assignment too large to store");
@@ -136,6 +137,13 @@ impl Classic {
             Phase::Preparing { .. } => Err(GroupError::RebalanceInProgress),
             Phase::Completing { .. } | Phase::Stable { .. } => Ok(()),
         });
+        let outcome = match outcome {
+            Ok(()) if self.is_to_be_paused_or_resumed(turn) => {
+                self.rebalance(turn);
+                Err(GroupError::RebalanceInProgress)
+            }
+            other => other,
+        };
         if matches!(outcome, Ok(()) | Err(GroupError::RebalanceInProgress)) {
             self.touch(&request.member, turn.now.mono);
         }

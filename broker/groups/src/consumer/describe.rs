@@ -10,8 +10,8 @@ use crate::classic::CONSUMER;
 use crate::cluster::Cluster;
 use crate::modern::{TopicPartition, by_topic};
 use crate::request::{
-    AssignedTopic, ConsumerDescription, ConsumerMemberDescription, Description, GroupType,
-    MemberDescription,
+    AssignedTopic, ConsumerDescription, ConsumerMemberDescription, Consumption, Description,
+    GroupType, MemberDescription,
 };
 
 impl Consumer {
@@ -32,6 +32,8 @@ impl Consumer {
             protocol_type: CONSUMER.to_owned(),
             protocol: self.preferred_assignor().to_owned(),
             members: members.collect(),
+            // The coordinator knows what was asked for.
+            consumption: Consumption::default(),
         }
     }
 

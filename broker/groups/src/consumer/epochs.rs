@@ -8,7 +8,7 @@ use super::Consumer;
 use super::stored::{ConsumerKey, ConsumerRecord};
 use crate::modern::assignor::{CONSUMER_ASSIGNORS, MemberSpec, Spec};
 use crate::modern::reconcile::{Progress, Way};
-use crate::modern::{Partitions, topics_hash};
+use crate::modern::{PAUSED_HASH, Partitions, topics_hash};
 use crate::outbox::Turn;
 use crate::types::MemberId;
 
@@ -42,6 +42,9 @@ impl Consumer {
     }
 
     fn hash(&self, turn: &Turn<'_>) -> i64 {
+        if turn.group_settings(&self.id).is_paused {
+            return PAUSED_HASH;
+        }
         topics_hash(turn.cluster, self.subscribed())
     }
 
@@ -73,9 +76,10 @@ impl Consumer {
 
     fn spec(&self, turn: &Turn<'_>) -> Spec {
         let mut spec = Spec::default();
+        let is_paused = turn.group_settings(&self.id).is_paused;
         let mut ids: BTreeMap<&str, TopicId> = BTreeMap::new();
         let mut room = turn.config.assigned_partitions_max;
-        for name in self.subscribed() {
+        for name in self.subscribed().into_iter().filter(|_| !is_paused) {
             let Some(topic) = turn.cluster.topic(name) else {
                 continue;
             };

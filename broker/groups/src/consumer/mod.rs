@@ -105,6 +105,11 @@ impl Consumer {
         }
     }
 
+    /// Nobody has a partition.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.owners.is_empty()
+    }
+
     fn has_arrived(&self, current: &Current) -> bool {
         current.progress == Progress::Stable && current.epoch == self.target.epoch
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use weir_wire::TopicId;
 
 mod consumer;
+mod reset;
 mod share;
 
 use crate::classic::{nobody_left, refuse};
@@ -23,7 +24,8 @@ use crate::offsets::{nothing_committed, refuse_commit};
 use crate::outbox::{Effects, Outbox, Turn};
 use crate::pending::Producers;
 use crate::request::{
-    CommitRequest, InTransaction, JoinRequest, ListRequest, Request, Response, TopicRef,
+    CommitRequest, Description, InTransaction, JoinRequest, ListRequest, Request, Response,
+    TopicRef,
 };
 use crate::transactions::Version;
 use crate::types::{CallId, Generation, GroupId, InstanceId, MonoMs, Now, Position};
@@ -133,12 +135,19 @@ impl Coordinator {
                     self.out.reply_when_durable(call, missing);
                 }
             },
+            Request::Reset(request) => self.reset(call, &request, now),
             Request::DeleteGroup(id) => self.delete_group(call, &id, now),
             Request::Describe(id) => {
                 let found = self
                     .groups
                     .get(&id)
-                    .map(|group| group.kind.describe())
+                    .map(|group| {
+                        let settings = self.cluster.group_settings(id.as_str());
+                        Description {
+                            consumption: group.kind.consumption(settings.is_paused),
+                            ..group.kind.describe()
+                        }
+                    })
                     .ok_or(GroupError::GroupIdNotFound);
                 self.out.reply_when_durable(call, Response::Describe(found));
             }

@@ -120,6 +120,10 @@ impl Target {
     }
 }
 
+/// Stands for the topics of a group that is paused: nothing is to be assigned, whatever they are. [`topics_hash`] never
+/// gives it.
+pub(crate) const PAUSED_HASH: i64 = i64::MIN;
+
 /// A number that differs when a new target is needed because topics have come, gone, grown or moved to other racks.
 /// Topics that do not exist do not count.
 pub(crate) fn topics_hash<'n>(

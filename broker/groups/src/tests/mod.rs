@@ -10,7 +10,9 @@ mod durability;
 mod expiry;
 mod migration;
 mod offsets;
+mod pause;
 mod random;
+mod reset;
 mod static_members;
 mod transactional;
 

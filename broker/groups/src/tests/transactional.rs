@@ -9,7 +9,7 @@ use crate::transactions::Version;
 use crate::transactions::Version::{V0, V2};
 use crate::{GroupError, Request};
 
-fn producer(id: i64, epoch: i16) -> Producer {
+pub(super) fn producer(id: i64, epoch: i16) -> Producer {
     Producer {
         id: ProducerId(id),
         epoch: ProducerEpoch(epoch),
@@ -17,7 +17,7 @@ fn producer(id: i64, epoch: i16) -> Producer {
 }
 
 impl Shard {
-    fn commit_in(
+    pub(super) fn commit_in(
         &mut self,
         producer: Producer,
         version: Version,
@@ -45,7 +45,7 @@ impl Shard {
         }
     }
 
-    fn mark(
+    pub(super) fn mark(
         &mut self,
         producer: Producer,
         version: Version,
@@ -65,7 +65,7 @@ impl Shard {
     }
 
     /// The group's offset, and whether it is stable.
-    fn standing(&mut self) -> (Option<i64>, bool) {
+    pub(super) fn standing(&mut self) -> (Option<i64>, bool) {
         let call = self.ask(Request::Fetch(fetch("orders")));
         match self.replies.remove(&call).unwrap() {
             Response::Fetch(Ok(topics)) => (

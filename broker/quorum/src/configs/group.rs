@@ -47,7 +47,11 @@ pub struct GroupConfig {
     pub share_record_lock_duration_ms: i32,
     pub share_renew_acknowledge_enable: bool,
     pub share_session_timeout_ms: i32,
+    pub weir_paused: bool,
 }
+
+/// The configuration that pauses a group: Weir's own.
+pub const PAUSED: &str = "weir.paused";
 
 /// A group's number, and the broker's least and greatest for it.
 const RANGES: [(&str, &str, &str); 9] = [
@@ -145,6 +149,7 @@ pub fn group_config(image: &Image, settings: &Settings, group: &str) -> GroupCon
         share_record_lock_duration_ms: number("share.record.lock.duration.ms"),
         share_renew_acknowledge_enable: text("share.renew.acknowledge.enable") == "true",
         share_session_timeout_ms: number("share.session.timeout.ms"),
+        weir_paused: text(PAUSED) == "true",
     }
 }
 

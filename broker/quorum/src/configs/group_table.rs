@@ -3,7 +3,7 @@
 use super::Allowed::{self, *};
 use super::ConfigDef;
 use super::ConfigKind::{self, *};
-use super::group::OffsetReset;
+use super::group::{OffsetReset, PAUSED};
 
 const fn def(
     name: &'static str,
@@ -143,6 +143,14 @@ pub const GROUP: &[ConfigDef] = &[
         Between(1, i64::MAX),
         Some("group.share.session.timeout.ms"),
         "How long a member of a share group may be silent before it is taken for gone, in milliseconds.",
+    ),
+    def(
+        PAUSED,
+        Boolean,
+        "false",
+        Any,
+        None,
+        "Whether the group is paused: its members stay, and have no partitions. Weir's own.",
     ),
     def(
         "streams.assignment.interval.ms",

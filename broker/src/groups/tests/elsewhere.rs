@@ -6,6 +6,8 @@ use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
+use weir_proto::admin::v1 as admin;
+use weir_proto::admin::v1::reset_offsets_request::To;
 use weir_proto::groups::v1 as proto;
 use weir_proto::groups::v1::groups_server::{Groups as Answers, GroupsServer};
 use weir_quorum::command::{Command, Heartbeat, RegisterBroker, Reply};
@@ -63,6 +65,39 @@ impl Answers for Other {
         });
         Ok(Response::new(proto::StandingsResponse {
             results: results.collect(),
+        }))
+    }
+
+    async fn places(
+        &self,
+        request: Request<proto::PlacesRequest>,
+    ) -> Result<Response<proto::PlacesResponse>, Status> {
+        let request = request.into_inner();
+        let place = proto::Place {
+            start_offset: 10,
+            end_offset: 100,
+            offset_at_time: request.timestamp_ms.map(|_| 55),
+        };
+        let results = request
+            .partitions
+            .iter()
+            .map(|_| proto::PlaceResult { place: Some(place) });
+        Ok(Response::new(proto::PlacesResponse {
+            results: results.collect(),
+        }))
+    }
+
+    async fn reset_offsets(
+        &self,
+        request: Request<admin::ResetOffsetsRequest>,
+    ) -> Result<Response<admin::ResetOffsetsResponse>, Status> {
+        // So that the test sees what has come.
+        Ok(Response::new(admin::ResetOffsetsResponse {
+            error: Some(admin::Error {
+                code: request.into_inner().request_id,
+                message: String::new(),
+            }),
+            ..admin::ResetOffsetsResponse::default()
         }))
     }
 }
@@ -194,4 +229,67 @@ async fn what_cannot_be_learnt_is_an_error_and_not_a_guess() {
         .collect();
     assert_eq!(codes, ["LEADER_NOT_AVAILABLE", "COORDINATOR_NOT_AVAILABLE"]);
     assert_eq!(house.describe_all().await.unwrap_err().broker, BrokerId(1));
+}
+
+fn reset(group: &str, partition: i32, to: To) -> admin::ResetOffsetsRequest {
+    admin::ResetOffsetsRequest {
+        group: group.to_owned(),
+        request_id: format!("{to:?}"),
+        topics: vec![admin::ResetTopic {
+            name: TOPIC.to_owned(),
+            partitions: vec![partition],
+        }],
+        to: Some(to),
+        dry_run: false,
+    }
+}
+
+#[tokio::test]
+async fn a_reset_goes_to_the_coordinator_and_asks_the_leaders() {
+    let (house, _) = neighbours().await;
+    let (mine, theirs) = (house.group_at(0).await, house.group_at(1).await);
+    let there = house.partition_at(1);
+    house.loaded().await;
+    let cases = [
+        (To::Earliest(true), 10),
+        (To::Latest(true), 100),
+        (To::TimestampMs(7), 55),
+        (To::Offset(1_000), 100),
+        (To::Shift(-30), 70),
+    ];
+    for (to, expected) in cases {
+        let answer = house.groups.reset_offsets(reset(&mine, there, to)).await;
+        assert_eq!(answer.error, None);
+        assert_eq!(answer.partitions[0].after, Some(expected), "{to:?}");
+    }
+    let carried = house
+        .groups
+        .reset_offsets(reset(&theirs, there, To::Offset(3)))
+        .await;
+    assert_eq!(carried.error.unwrap().code, "Offset(3)");
+}
+
+#[tokio::test]
+async fn nothing_is_reset_while_a_leader_cannot_be_asked() {
+    let house = House::empty().await;
+    // Nobody listens there.
+    house.meet("127.0.0.1:9".to_owned()).await;
+    house.create(TOPIC, 4).await;
+    let (mine, theirs) = (house.group_at(0).await, house.group_at(1).await);
+    let (here, there) = (house.partition_at(0), house.partition_at(1));
+    house.partition(here).await;
+    house.loaded().await;
+    let mut both = reset(&mine, here, To::Earliest(true));
+    both.topics[0].partitions.push(there);
+    let refused = house.groups.reset_offsets(both.clone()).await;
+    assert_eq!(refused.error.unwrap().code, "LEADER_NOT_AVAILABLE");
+    let refused = house
+        .groups
+        .reset_offsets(reset(&theirs, here, To::Earliest(true)))
+        .await;
+    assert_eq!(refused.error.unwrap().code, "COORDINATOR_NOT_AVAILABLE");
+    // The id is not used up.
+    both.topics[0].partitions = vec![here];
+    let done = house.groups.reset_offsets(both).await;
+    assert_eq!((done.error, done.done_before), (None, false));
 }

@@ -4,7 +4,7 @@ use super::{ASSIGNOR, SHARE, ShareGroup};
 use crate::cluster::Cluster;
 use crate::modern::{Partitions, by_topic};
 use crate::request::{
-    AssignedTopic, Description, GroupType, MemberDescription, ShareDescription,
+    AssignedTopic, Consumption, Description, GroupType, MemberDescription, ShareDescription,
     ShareMemberDescription,
 };
 
@@ -26,6 +26,8 @@ impl ShareGroup {
             protocol_type: SHARE.to_owned(),
             protocol: ASSIGNOR.to_owned(),
             members: members.collect(),
+            // The coordinator knows what was asked for.
+            consumption: Consumption::default(),
         }
     }
 

@@ -24,7 +24,7 @@ use weir_wire::TopicId;
 
 use crate::error::GroupError;
 use crate::modern::assignor::{MemberSpec, Spec, simple};
-use crate::modern::{Epoch, Partitions, Target, TopicPartition, topics_hash};
+use crate::modern::{Epoch, PAUSED_HASH, Partitions, Target, TopicPartition, topics_hash};
 use crate::outbox::Turn;
 use crate::request::GroupState;
 use crate::types::{GroupId, MemberId, MonoMs};
@@ -127,6 +127,12 @@ impl ShareGroup {
         } else {
             GroupState::Stable
         }
+    }
+
+    /// Nobody has a partition.
+    pub(crate) fn is_idle(&self) -> bool {
+        let mut members = self.members.values();
+        members.all(|member| member.current.assigned.is_empty())
     }
 
     pub(crate) fn wake_at(&self) -> Option<MonoMs> {
@@ -238,6 +244,9 @@ impl ShareGroup {
     }
 
     fn hash(&self, turn: &Turn<'_>) -> i64 {
+        if turn.group_settings(&self.id).is_paused {
+            return PAUSED_HASH;
+        }
         topics_hash(turn.cluster, self.subscribed().iter().map(String::as_str))
     }
 
@@ -273,7 +282,8 @@ impl ShareGroup {
         let mut topics = BTreeMap::new();
         let mut ids = BTreeMap::new();
         let mut bytes = self.states.values().map(Stated::bytes).sum::<usize>();
-        for name in self.subscribed() {
+        let is_paused = turn.group_settings(&self.id).is_paused;
+        for name in self.subscribed().into_iter().filter(|_| !is_paused) {
             let Some(topic) = turn.cluster.topic(&name) else {
                 continue;
             };

@@ -1,0 +1,155 @@
+//! What is to be asked of the brokers for the ConsumerGroups of a cluster: pauses, and resets of offsets.
+//!
+//! What always holds: of several resources for one group only the oldest is followed; a group that no resource has said a word about is left as it is; a
+//! converged world asks for nothing; the order in which resources are given does not matter.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use weir_crds::ConsumerGroupStatus;
+
+use super::reset;
+use crate::validate::{Group, Reset};
+use crate::world::{GroupSeen, Key, Refusal};
+
+/// A resource, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What it says.
+    pub group: &'a Group,
+    /// When it was made; none without a Kubernetes.
+    pub created: Option<Timestamp>,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// What was said of it last.
+    pub status: &'a ConsumerGroupStatus,
+}
+
+/// One thing to ask of the brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The group is to be paused, or to go on.
+    Pause {
+        /// Who asks.
+        resource: Key,
+        /// The group.
+        group: String,
+        /// Which of the two.
+        paused: bool,
+    },
+    /// Offsets are to be set, or a dry run is wanted.
+    Reset {
+        /// Who asks.
+        resource: Key,
+        /// The group.
+        group: String,
+        /// What is to be set.
+        reset: Reset,
+    },
+}
+
+/// What is to be asked, and who is not heard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupsPlan {
+    /// In the order in which they are to be asked.
+    pub steps: Vec<Step>,
+    /// Resources that ask for something about a group which an older one speaks for, and that one.
+    pub conflicts: BTreeMap<Key, Key>,
+}
+
+/// Whether the group is to be paused; `None`: as it is. A pause that this resource asked for ends when it asks no longer.
+#[must_use]
+pub fn pause_wanted(asked: &Asked<'_>) -> Option<bool> {
+    match asked.group.paused {
+        None if asked.status.paused => Some(false),
+        other => other,
+    }
+}
+
+/// Plans for all groups of a cluster. `is_held`: the Cluster is paused, and nothing is done but status.
+#[must_use]
+pub fn plan(
+    is_held: bool,
+    asked: &[Asked<'_>],
+    seen: &BTreeMap<String, Result<GroupSeen, Refusal>>,
+) -> GroupsPlan {
+    let mut speakers: BTreeMap<&str, &Asked<'_>> = BTreeMap::new();
+    let age = |asked: &Asked<'_>| (asked.created, asked.group.key.clone());
+    for one in asked.iter().filter(|one| asks(one)) {
+        let speaker = speakers.entry(&one.group.id).or_insert(one);
+        if age(one) < age(speaker) {
+            *speaker = one;
+        }
+    }
+    let conflicts = asked.iter().filter(|one| asks(one)).filter_map(|one| {
+        let speaker = &speakers.get(one.group.id.as_str())?.group.key;
+        (*speaker != one.group.key).then(|| (one.group.key.clone(), speaker.clone()))
+    });
+    let mut plan = GroupsPlan {
+        steps: Vec::new(),
+        conflicts: conflicts.collect(),
+    };
+    if is_held {
+        return plan;
+    }
+    // Pauses first: a group that is to be paused and reset does not read in between.
+    for (id, speaker) in &speakers {
+        let Some(Ok(seen)) = seen.get(*id) else {
+            continue;
+        };
+        let is_paused = seen.consumption.map(|now| now.is_to_be_paused());
+        if let (Some(paused), Some(is_paused)) = (pause_wanted(speaker), is_paused)
+            && paused != is_paused
+        {
+            plan.steps.push(Step::Pause {
+                resource: speaker.group.key.clone(),
+                group: (*id).to_owned(),
+                paused,
+            });
+        }
+    }
+    for (id, speaker) in &speakers {
+        let is_seen = matches!(seen.get(*id), Some(Ok(seen)) if seen.consumption.is_some());
+        let last = speaker.status.last_reset.as_ref();
+        let due = reset::due(speaker.group.reset.as_ref(), last, speaker.generation);
+        if let Some(reset) = due.filter(|_| is_seen) {
+            plan.steps.push(Step::Reset {
+                resource: speaker.group.key.clone(),
+                group: (*id).to_owned(),
+                reset: reset.clone(),
+            });
+        }
+    }
+    plan
+}
+
+/// Whether the resource asks for anything to be done with the group.
+fn asks(asked: &Asked<'_>) -> bool {
+    pause_wanted(asked).is_some() || asked.group.reset.is_some()
+}
+
+/// Of resources that name one Deployment, those that do not scale it, and the one that does: the oldest.
+#[must_use]
+pub fn scale_conflicts(asked: &[Asked<'_>]) -> BTreeMap<Key, Key> {
+    let mut owners: BTreeMap<(&str, &str), (Option<Timestamp>, &Key)> = BTreeMap::new();
+    let named = |asked: &Asked<'_>| asked.group.scale.is_some();
+    for one in asked.iter().filter(|one| named(one)) {
+        let Some(scale) = &one.group.scale else {
+            continue;
+        };
+        let place = (one.group.key.namespace.as_str(), scale.deployment.as_str());
+        let age = (one.created, &one.group.key);
+        let owner = owners.entry(place).or_insert(age);
+        *owner = (*owner).min(age);
+    }
+    let conflicts = asked.iter().filter_map(|one| {
+        let scale = one.group.scale.as_ref()?;
+        let place = (one.group.key.namespace.as_str(), scale.deployment.as_str());
+        let (_, owner) = owners.get(&place)?;
+        (**owner != one.group.key).then(|| (one.group.key.clone(), (*owner).clone()))
+    });
+    conflicts.collect()
+}
+
+#[cfg(test)]
+mod tests;

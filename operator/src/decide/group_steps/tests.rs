@@ -1,0 +1,214 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use weir_crds::{ConsumerGroupStatus, LastReset};
+
+use super::{Asked, Step, plan, scale_conflicts};
+use crate::validate::{Group, Reset, ResetTo, Scale};
+use crate::world::{Consumption, GroupSeen, Key, Refusal};
+
+fn group(name: &str, paused: Option<bool>, reset: Option<&str>) -> Group {
+    Group {
+        key: Key::new("shop", name),
+        cluster: Key::new("shop", "main"),
+        id: "billing".into(),
+        topics: Default::default(),
+        objective: None,
+        paused,
+        reset: reset.map(|id| Reset {
+            id: id.into(),
+            to: ResetTo::Latest,
+            topics: Vec::new(),
+            partitions: Vec::new(),
+            dry_run: false,
+        }),
+        scale: None,
+    }
+}
+
+fn asked<'a>(group: &'a Group, status: &'a ConsumerGroupStatus, created: i64) -> Asked<'a> {
+    Asked {
+        group,
+        created: Some(Timestamp::from_second(created).unwrap()),
+        generation: Some(1),
+        status,
+    }
+}
+
+fn seen(consumption: Consumption) -> BTreeMap<String, Result<GroupSeen, Refusal>> {
+    let seen = GroupSeen {
+        consumption: Some(consumption),
+        ..GroupSeen::default()
+    };
+    [("billing".to_owned(), Ok(seen))].into()
+}
+
+fn pauses(steps: &[Step]) -> Vec<bool> {
+    let paused = steps.iter().filter_map(|step| match step {
+        Step::Pause { paused, .. } => Some(*paused),
+        Step::Reset { .. } => None,
+    });
+    paused.collect()
+}
+
+#[test]
+fn a_group_is_paused_when_asked_for_and_goes_on_when_not_any_more() {
+    use Consumption::{NotPausable, Paused, Pausing, Running};
+    let ours = ConsumerGroupStatus {
+        paused: true,
+        ..ConsumerGroupStatus::default()
+    };
+    let plain = ConsumerGroupStatus::default();
+    for (spec, status, now, expected) in [
+        (Some(true), &plain, Running, vec![true]),
+        (Some(true), &plain, Pausing, vec![]),
+        (Some(true), &plain, Paused, vec![]),
+        (Some(true), &plain, NotPausable, vec![]),
+        (Some(false), &plain, Paused, vec![false]),
+        (Some(false), &plain, Running, vec![]),
+        (None, &ours, Paused, vec![false]),
+        (None, &ours, NotPausable, vec![false]),
+        (None, &ours, Running, vec![]),
+        // Somebody else paused it.
+        (None, &plain, Paused, vec![]),
+    ] {
+        let group = group("billing", spec, None);
+        let steps = plan(false, &[asked(&group, status, 1)], &seen(now)).steps;
+        assert_eq!(pauses(&steps), expected, "{spec:?} {now:?}");
+        assert!(
+            plan(true, &[asked(&group, status, 1)], &seen(now))
+                .steps
+                .is_empty(),
+            "a paused Cluster"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_asked_of_brokers_that_were_not_seen_or_are_too_old() {
+    let group = group("billing", Some(true), Some("again"));
+    let status = ConsumerGroupStatus::default();
+    let old = [("billing".to_owned(), Ok(GroupSeen::default()))].into();
+    let refused = Refusal {
+        code: "COORDINATOR_NOT_AVAILABLE".into(),
+        message: String::new(),
+    };
+    let away = [("billing".to_owned(), Err(refused))].into();
+    for seen in [BTreeMap::new(), old, away] {
+        let plan = plan(false, &[asked(&group, &status, 1)], &seen);
+        assert_eq!(plan.steps, []);
+    }
+}
+
+#[test]
+fn the_older_of_two_resources_for_one_group_is_followed() {
+    let status = ConsumerGroupStatus::default();
+    let (older, younger) = (
+        group("b", Some(true), None),
+        group("a", Some(false), Some("x")),
+    );
+    let silent = group("c", None, None);
+    let all = [
+        asked(&younger, &status, 2),
+        asked(&silent, &status, 0),
+        asked(&older, &status, 1),
+    ];
+    let plan = plan(false, &all, &seen(Consumption::Running));
+    assert_eq!(pauses(&plan.steps), [true]);
+    assert_eq!(plan.steps.len(), 1);
+    assert_eq!(
+        plan.conflicts,
+        [(younger.key.clone(), older.key.clone())].into()
+    );
+}
+
+#[test]
+fn a_deployment_is_scaled_by_the_older_of_two_resources() {
+    let status = ConsumerGroupStatus::default();
+    let scaling = |name: &str, deployment: &str| Group {
+        scale: Some(Scale {
+            deployment: deployment.into(),
+            min: 0,
+            max: 4,
+            lag_per_replica: 1,
+            up_window: 0,
+            down_window: 0,
+        }),
+        ..group(name, None, None)
+    };
+    let (a, b, c) = (
+        scaling("a", "one"),
+        scaling("b", "one"),
+        scaling("c", "two"),
+    );
+    let all = [
+        asked(&a, &status, 2),
+        asked(&b, &status, 1),
+        asked(&c, &status, 3),
+    ];
+    assert_eq!(
+        scale_conflicts(&all),
+        [(a.key.clone(), b.key.clone())].into()
+    );
+}
+
+fn consumption() -> impl Strategy<Value = Consumption> {
+    prop_oneof![
+        Just(Consumption::Running),
+        Just(Consumption::Pausing),
+        Just(Consumption::Paused),
+        Just(Consumption::NotPausable),
+    ]
+}
+
+proptest! {
+    /// The brokers do as they are asked, the status is written or, after a crash, not: it settles, resets once for each id, and in any order.
+    #[test]
+    fn it_converges_and_no_id_is_asked_for_again_once_its_status_is_written(
+        specs in prop::collection::vec((any::<Option<bool>>(), prop::option::of(0_u8..3), any::<bool>()), 1..4),
+        start in consumption(),
+    ) {
+        let groups: Vec<Group> = specs.iter().enumerate().map(|(at, (paused, reset, _))| {
+            let id = reset.map(|id| id.to_string());
+            group(&format!("g{at}"), *paused, id.as_deref())
+        }).collect();
+        let mut statuses: Vec<ConsumerGroupStatus> = specs.iter().map(|(_, _, paused)| ConsumerGroupStatus {
+            paused: *paused, ..ConsumerGroupStatus::default()
+        }).collect();
+        let mut now = start;
+        let mut asked_for = Vec::new();
+        for round in 0..4 {
+            let all: Vec<Asked<'_>> = groups.iter().zip(&statuses).enumerate()
+                .map(|(at, (group, status))| asked(group, status, i64::try_from(at).unwrap())).collect();
+            let plan = plan(false, &all, &seen(now));
+            let mut reversed = all.clone();
+            reversed.reverse();
+            prop_assert_eq!(&super::plan(false, &reversed, &seen(now)), &plan);
+            if round >= 2 {
+                prop_assert!(plan.steps.is_empty(), "it settles: {:?}", plan.steps);
+            }
+            for step in plan.steps {
+                match step {
+                    Step::Pause { paused, .. } => now = if paused { Consumption::Paused } else { Consumption::Running },
+                    Step::Reset { resource, reset, .. } => {
+                        let at = groups.iter().position(|group| group.key == resource).unwrap();
+                        prop_assert!(!asked_for.contains(&reset.id), "{}", reset.id);
+                        asked_for.push(reset.id.clone());
+                        statuses[at].last_reset = Some(LastReset {
+                            request_id: reset.id,
+                            state: crate::decide::reset::DONE.into(),
+                            generation: Some(1),
+                            ..LastReset::default()
+                        });
+                    }
+                }
+            }
+            for (group, status) in groups.iter().zip(&mut statuses) {
+                status.paused = crate::status::group::is_paused_by(group, status.paused, Some(now));
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What is said of resets, pauses and the number of consumers.
+
+use jiff::Timestamp;
+use weir_crds::{
+    ConsumerGroupStatus, LastReset, MAX_PARTITIONS_IN_STATUS, PartitionReset, ScaleStatus,
+};
+
+use super::super::{Is, Wanted, truncated};
+use crate::decide::group::Report;
+use crate::decide::group_scale::{Hold, Verdict};
+use crate::decide::reset::{DONE, REFUSED};
+use crate::validate::{Group, Scale};
+use crate::world::{Consumption, Key, Refusal, ResetSeen};
+
+/// Bytes of a reset's message: the brokers' own words, or a sentence.
+const MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// What was done in one pass of what a resource asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Actions {
+    /// An older resource speaks for the group.
+    pub conflict: Option<Key>,
+    /// The Cluster is paused: nothing was done.
+    pub is_held: bool,
+    /// Pausing the group, or having it go on, has failed.
+    pub pause_failed: Option<String>,
+    /// A reset was asked for in this pass.
+    pub reset: Option<Reset>,
+    /// The number of consumers was looked at.
+    pub scaled: Option<Scaled>,
+}
+
+/// What came of a reset that was asked for.
+#[derive(Debug, Clone)]
+pub enum Reset {
+    /// It is done.
+    Done(ResetSeen),
+    /// The brokers said no.
+    Refused(Refusal),
+    /// The brokers could not, or did not answer: it is asked for again.
+    NotYet(String),
+}
+
+/// What came of a look at the consumers' Deployment.
+#[derive(Debug, Clone)]
+pub enum Scaled {
+    /// Something stands in the way.
+    Held(Hold),
+    /// It was looked at.
+    Looked {
+        /// What it comes to.
+        verdict: Verdict,
+        /// The number was changed just now.
+        changed: Option<Timestamp>,
+    },
+    /// It could not be looked at, or changed.
+    Failed(String),
+}
+
+/// Whether the group is paused because a resource asks, or asked, for it.
+#[must_use]
+pub fn is_paused_by(group: &Group, before: bool, now: Option<Consumption>) -> bool {
+    match group.paused {
+        Some(paused) => paused,
+        None => before && now != Some(Consumption::Running),
+    }
+}
+
+/// The fields of a status that are not conditions.
+pub(super) fn fields(
+    status: &mut ConsumerGroupStatus,
+    previous: &ConsumerGroupStatus,
+    generation: Option<i64>,
+    group: &Group,
+    report: &Report,
+    done: &Actions,
+) {
+    status.consumption = report.consumption.map(|now| now.name().to_owned());
+    status.paused =
+        done.conflict.is_none() && is_paused_by(group, previous.paused, report.consumption);
+    if let Some(reset) = &group.reset {
+        let last = |state: &str| LastReset {
+            request_id: reset.id.clone(),
+            state: state.to_owned(),
+            dry_run: reset.dry_run,
+            generation,
+            ..LastReset::default()
+        };
+        match &done.reset {
+            Some(Reset::Done(seen)) => status.last_reset = Some(told(last(DONE), seen)),
+            Some(Reset::Refused(refusal)) => {
+                status.last_reset = Some(LastReset {
+                    message: truncated(refusal.to_string(), MESSAGE_BYTES_MAX),
+                    ..last(REFUSED)
+                });
+            }
+            Some(Reset::NotYet(_)) | None => {}
+        }
+    }
+    status.scale = group.scale.as_ref().and_then(|_| {
+        let before = previous.scale.clone().unwrap_or_default();
+        match &done.scaled {
+            Some(Scaled::Looked { verdict, changed }) => Some(ScaleStatus {
+                replicas: Some(verdict.replicas),
+                wanted_replicas: Some(verdict.wanted),
+                last_scale_time: changed.map_or(before.last_scale_time, |at| Some(time(at))),
+            }),
+            // What is not looked at is not told.
+            Some(Scaled::Held(_)) => None,
+            Some(Scaled::Failed(_)) | None => previous.scale.clone(),
+        }
+    });
+}
+
+fn told(last: LastReset, seen: &ResetSeen) -> LastReset {
+    if seen.before {
+        return LastReset {
+            // What the brokers answer to the second asking is the same for a dry run.
+            dry_run: false,
+            time: Timestamp::from_millisecond(seen.at_ms).ok().map(time),
+            message: "carried out; from where to where is not known any more".to_owned(),
+            ..last
+        };
+    }
+    let moved = seen.partitions.iter().filter(|(.., to)| to.is_some());
+    let moved = moved.count();
+    let message = match (last.dry_run, seen.partitions.len() - moved) {
+        (true, _) => "nothing was changed: this is what would be".to_owned(),
+        (false, 0) => "carried out".to_owned(),
+        (false, left) => {
+            format!("carried out; {left} partitions had no committed offset to go from")
+        }
+    };
+    let partitions = seen.partitions.iter().take(MAX_PARTITIONS_IN_STATUS);
+    let partitions = partitions.map(|(topic, partition, from, to)| PartitionReset {
+        topic: topic.clone(),
+        partition: *partition,
+        from: *from,
+        to: *to,
+    });
+    LastReset {
+        time: Timestamp::from_millisecond(seen.at_ms).ok().map(time),
+        message,
+        fenced_members: i32::try_from(seen.fenced).ok(),
+        partitions_reset: i32::try_from(moved).ok(),
+        partitions: partitions.collect(),
+        ..last
+    }
+}
+
+/// The API keeps whole seconds, and so do we.
+fn time(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second())
+        .unwrap_or(at)
+        .to_string()
+}
+
+/// The conditions of what is asked for. `status` has its fields already.
+pub(super) fn conditions(
+    status: &ConsumerGroupStatus,
+    group: &Group,
+    report: &Report,
+    done: &Actions,
+) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    wanted.extend(paused(status, group, report, done));
+    wanted.extend(reset(status, group, report, done));
+    if let (Some(scale), Some(scaled)) = (&group.scale, &done.scaled) {
+        wanted.push(scaling(scale, scaled));
+    }
+    wanted
+}
+
+fn conflict(kind: &'static str, done: &Actions) -> Option<Wanted> {
+    let other = done.conflict.as_ref()?;
+    Some(Wanted::new(
+        kind,
+        Is::False,
+        "Conflict",
+        format!(
+            "ConsumerGroup \"{}\", which is older, speaks for the same group: set it there, or delete one of the two",
+            other.name
+        ),
+    ))
+}
+
+const TOO_OLD: &str = "the brokers are too old for it: upgrade them";
+const HELD: &str = "the Cluster is paused: nothing is done but status";
+
+/// Whether it is paused, where somebody has asked for that.
+fn paused(
+    status: &ConsumerGroupStatus,
+    group: &Group,
+    report: &Report,
+    done: &Actions,
+) -> Option<Wanted> {
+    let say =
+        |is: Is, reason: &str, message: &str| Some(Wanted::new("Paused", is, reason, message));
+    if group.paused.is_some()
+        && let Some(conflict) = conflict("Paused", done)
+    {
+        return Some(conflict);
+    }
+    let is_asked_for = group.paused.unwrap_or(false);
+    let Some(now) = report.consumption else {
+        return match group.paused {
+            Some(_) => say(Is::Unknown, "NotSupported", TOO_OLD),
+            None => None,
+        };
+    };
+    if let Some(why) = &done.pause_failed {
+        return say(now.is_to_be_paused().into(), "Failed", why);
+    }
+    if done.is_held && group.paused.is_some() && is_asked_for != now.is_to_be_paused() {
+        return say(Is::False, "ClusterPaused", HELD);
+    }
+    match now {
+        Consumption::Running if group.paused.is_none() && !status.paused => None,
+        Consumption::Running => say(Is::False, "Running", "members have partitions"),
+        Consumption::Pausing => say(
+            Is::False,
+            "Pausing",
+            "members are to give up their partitions, each with its next heartbeats",
+        ),
+        Consumption::Paused if is_asked_for || status.paused => say(
+            Is::True,
+            "Paused",
+            "members stay in the group and have no partitions",
+        ),
+        Consumption::Paused => say(
+            Is::True,
+            "PausedElsewhere",
+            "the group's configuration weir.paused was set by somebody else; spec.paused: false has the group go on",
+        ),
+        Consumption::NotPausable => say(
+            Is::False,
+            "NotPausable",
+            "members speak a protocol that tells them more than partitions, as those of Kafka Streams and Kafka Connect do: stop the application instead",
+        ),
+    }
+}
+
+fn reset(
+    status: &ConsumerGroupStatus,
+    group: &Group,
+    report: &Report,
+    done: &Actions,
+) -> Option<Wanted> {
+    let wanted = group.reset.as_ref()?;
+    if let Some(conflict) = conflict("ResetDone", done) {
+        return Some(conflict);
+    }
+    let last = status.last_reset.as_ref();
+    let last = last.filter(|last| last.request_id == wanted.id);
+    let say =
+        |is: Is, reason: &str, message: String| Some(Wanted::new("ResetDone", is, reason, message));
+    if let Some(Reset::NotYet(why)) = &done.reset {
+        return say(
+            Is::Unknown,
+            "Retrying",
+            format!("the brokers did not do it yet: {why}"),
+        );
+    }
+    match last {
+        Some(last) if last.state == DONE && !last.dry_run => say(
+            Is::True,
+            "Done",
+            format!("reset {} was carried out", wanted.id),
+        ),
+        Some(last) if last.state == DONE && wanted.dry_run => say(
+            Is::False,
+            "DryRun",
+            "status.lastReset says what would change; set spec.reset.dryRun to false to carry it out"
+                .to_owned(),
+        ),
+        Some(last) if last.state == REFUSED => say(Is::False, "Refused", last.message.clone()),
+        _ if report.consumption.is_none() => say(Is::False, "NotSupported", TOO_OLD.to_owned()),
+        _ if done.is_held => say(Is::False, "ClusterPaused", HELD.to_owned()),
+        _ => say(Is::Unknown, "Waiting", "it was not asked for yet".to_owned()),
+    }
+}
+
+fn scaling(scale: &Scale, scaled: &Scaled) -> Wanted {
+    match scaled {
+        Scaled::Held(hold) => Wanted::new("Scaling", Is::False, hold.reason(), hold.message(scale)),
+        Scaled::Failed(why) => Wanted::new("Scaling", Is::Unknown, "Failed", why.clone()),
+        // Numbers that move all the time are in the fields, not in the message.
+        Scaled::Looked { verdict, .. } if verdict.wanted == verdict.replicas => Wanted::new(
+            "Scaling",
+            Is::True,
+            "AtWanted",
+            "there are as many consumers as the lag asks for, within the bounds",
+        ),
+        Scaled::Looked { .. } => Wanted::new(
+            "Scaling",
+            Is::True,
+            "Stabilizing",
+            "another number is wanted, and is asked for once that has been so for the stabilisation window",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;
