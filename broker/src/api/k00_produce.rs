@@ -178,7 +178,6 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     );
     response.throttle_time_ms = throttle_time_ms(wait);
     let responder = request.responder();
-    let peer = Arc::clone(&request.peer);
     let acks = view.acks;
     let (broker, peer) = (Arc::clone(broker), Arc::clone(&request.peer));
     let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
