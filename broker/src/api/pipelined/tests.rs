@@ -1,4 +1,5 @@
 //! Against the story of one connection.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use weir_wire::{PartitionIndex, ProducerEpoch};
 
