@@ -99,6 +99,30 @@ fn a_topic_is_named_after_its_resource_unless_it_says_otherwise() {
 }
 
 #[test]
+fn the_fields_of_a_queue_are_configurations_of_the_topic() {
+    let config = |spec: Value| {
+        let topic = Topic::validate(&topic(spec)).unwrap();
+        let config = topic.config.into_iter();
+        let config: Vec<String> = config
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        config.join(" ")
+    };
+    let bounded = json!({
+        "clusterRef": {"name": "m"},
+        "config": {"retention.ms": "1000"},
+        "queue": {"group": "tills", "bound": {"maxMessages": 10, "overflow": "DropOldest"}},
+    });
+    assert_eq!(
+        config(bounded),
+        "retention.ms=1000 weir.queue.group=tills weir.queue.max.bytes=-1 weir.queue.max.messages=10 \
+         weir.queue.overflow=drop_oldest"
+    );
+    let named = json!({"clusterRef": {"name": "m"}, "queue": {"group": "tills"}});
+    assert_eq!(config(named), "weir.queue.group=tills");
+}
+
+#[test]
 fn topics_that_cannot_be_are_refused() {
     for (spec, part) in [
         (

@@ -103,6 +103,8 @@ impl Topic {
                 .config
                 .iter()
                 .map(|(key, value)| (key.clone(), value.as_str().to_owned()))
+                // What the resource says in fields comes last: an API server admits no such key beside them.
+                .chain(spec.queue.iter().flat_map(weir_crds::Queue::config))
                 .collect(),
             drift: match spec.drift_policy {
                 weir_crds::DriftPolicy::Repair => Drift::Repair,

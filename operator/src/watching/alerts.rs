@@ -165,6 +165,16 @@ pub const GROUPS: &[Alert] = &[
     ),
 ];
 
+/// Alerts about topics that are queues.
+pub const QUEUES: &[Alert] = &[alert(
+    "WeirQueueFull",
+    Warning,
+    "10m",
+    "sum by (namespace, cluster, topic) (rate(weir_topic_queue_refused_batches_total[5m])) > 0",
+    "The queue {{ $labels.topic }} is full",
+    "Topic {{ $labels.topic }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has refused producers for 10 minutes: as much of it is unsettled as its bound allows.",
+)];
+
 /// Alerts about what the operator does, or cannot.
 pub const OPERATOR: &[Alert] = &[
     alert(
@@ -243,5 +253,6 @@ pub const OPERATOR: &[Alert] = &[
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Alert> {
-    CLUSTER.iter().chain(GROUPS).chain(OPERATOR)
+    let brokers = CLUSTER.iter().chain(GROUPS).chain(QUEUES);
+    brokers.chain(OPERATOR)
 }

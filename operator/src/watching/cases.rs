@@ -34,6 +34,24 @@ const OF_GROUP: &[(&str, &str)] = &[
 /// The cases.
 pub const CASES: &[Case] = &[
     Case {
+        alert: "WeirQueueFull",
+        wrong: &[(
+            r#"weir_topic_queue_refused_batches_total{namespace="market",cluster="shop",topic="tickets"}"#,
+            "0+60x30",
+        )],
+        well: &[(
+            r#"weir_topic_queue_refused_batches_total{namespace="market",cluster="shop",topic="tickets"}"#,
+            "0+60x3 180x30",
+        )],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("topic", "tickets"),
+        ],
+        value: "1",
+    },
+    Case {
         alert: "WeirOfflinePartitions",
         wrong: &[
             (

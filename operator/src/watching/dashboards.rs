@@ -248,6 +248,22 @@ pub const ALL: &[Dashboard] = &[
                 )],
             ),
             panel(
+                "Queues: messages that are not settled",
+                "short",
+                &[(
+                    "{{topic}}",
+                    r#"sum by (topic) (weir_topic_queue_backlog_messages{namespace="$namespace",cluster="$cluster",topic=~"$topic"})"#,
+                )],
+            ),
+            panel(
+                "Queues: batches refused since they were full",
+                "cps",
+                &[(
+                    "{{topic}}",
+                    r#"sum by (topic) (rate(weir_topic_queue_refused_batches_total{namespace="$namespace",cluster="$cluster",topic=~"$topic"}[5m]))"#,
+                )],
+            ),
+            panel(
                 "Data",
                 "bytes",
                 &[(

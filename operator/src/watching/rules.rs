@@ -16,6 +16,7 @@ pub fn file() -> Result<String, serde_yaml::ser::Error> {
     let groups = [
         ("weir-cluster", alerts::CLUSTER),
         ("weir-consumer-groups", alerts::GROUPS),
+        ("weir-queues", alerts::QUEUES),
         ("weir-operator", alerts::OPERATOR),
     ];
     let groups = groups.map(|(name, alerts)| {
