@@ -33,3 +33,4 @@ mod telemetry;
 mod topics;
 mod transactions;
 mod transactions_log;
+mod upgrade;
