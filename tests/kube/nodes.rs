@@ -341,14 +341,21 @@ struct Nodes {
     cluster: String,
 }
 
+/// The name of the cluster that `KUBECONFIG` names, if it is one that `cargo xtask` makes on this machine: also that of the network namespace that
+/// its nodes are reached from.
+pub(crate) fn cluster_of_the_tests() -> Option<String> {
+    let kubeconfig = PathBuf::from(std::env::var_os("KUBECONFIG")?);
+    let folder = kubeconfig.parent()?;
+    let is_ours = folder.join("nodes").exists() && folder.join("pki").exists();
+    let cluster = folder.file_name()?.to_str()?.to_owned();
+    is_ours.then_some(cluster)
+}
+
 impl Nodes {
     /// Those of the cluster that `KUBECONFIG` names, if it is one of that kind.
     fn of_the_tests() -> Option<Self> {
-        let kubeconfig = PathBuf::from(std::env::var_os("KUBECONFIG")?);
-        let folder = kubeconfig.parent()?;
-        let is_ours = folder.join("nodes").exists() && folder.join("pki").exists();
-        let cluster = folder.file_name()?.to_str()?.to_owned();
-        is_ours.then_some(Self { cluster })
+        let cluster = cluster_of_the_tests()?;
+        Some(Self { cluster })
     }
 
     /// `node.sh WORDS`

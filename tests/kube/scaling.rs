@@ -103,13 +103,13 @@ async fn seen(stage: &Stage, what: &str, wanted: impl Fn(&BrokersSummary) -> boo
 }
 
 /// A producer that writes until it is told to end.
-struct Load {
+pub(crate) struct Load {
     ends: Arc<AtomicBool>,
     thread: JoinHandle<Producer>,
 }
 
 impl Load {
-    fn begin(mut producer: Producer) -> Self {
+    pub(crate) fn begin(mut producer: Producer) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
         let thread = std::thread::spawn(move || {
@@ -122,7 +122,7 @@ impl Load {
         Self { ends, thread }
     }
 
-    fn end(self) -> Producer {
+    pub(crate) fn end(self) -> Producer {
         self.ends.store(true, Ordering::Relaxed);
         self.thread
             .join()

@@ -200,3 +200,24 @@ fn what_the_controller_heeds_is_read_by_kafkas_names_and_checked() {
         "{refused}"
     );
 }
+
+#[test]
+fn a_broker_may_be_told_to_know_less_and_not_more() {
+    let level = |yaml: &str, environment: &[(&str, &str)]| {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Config::parse(yaml, &environment, "broker-0").map(|config| config.cluster.feature_level)
+    };
+    let newest = weir_quorum::controller::FEATURE_LEVEL;
+    assert_eq!(level("data_dir: /d", &[]), Ok(newest));
+    assert_eq!(
+        level("data_dir: /d\ncluster: { feature_level: 1 }", &[]),
+        Ok(1)
+    );
+    let told = [("WEIR_CLUSTER_FEATURE_LEVEL", "1")];
+    assert_eq!(level("data_dir: /d", &told), Ok(1));
+    let more = format!("data_dir: /d\ncluster: {{ feature_level: {} }}", newest + 1);
+    assert!(level(&more, &[]).is_err());
+}

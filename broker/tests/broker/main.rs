@@ -35,3 +35,4 @@ mod telemetry;
 mod topics;
 mod transactions;
 mod transactions_log;
+mod upgrade;

@@ -93,9 +93,15 @@ fn present(case: &Case<'_>) -> u32 {
     case.set.unwrap_or(0).max(registered)
 }
 
+/// What the brokers say, if they can be asked to change anything: without a controller they would only refuse, and hold up what brings one back.
+fn with_a_controller<'a>(case: &Case<'a>) -> Option<&'a Look> {
+    case.look.filter(|look| look.controller.is_some())
+}
+
 /// Brokers that are being drained and are to stay.
 fn staying(case: &Case<'_>) -> Vec<BrokerId> {
-    let brokers = case.look.into_iter().flat_map(|look| &look.brokers);
+    let look = with_a_controller(case).into_iter();
+    let brokers = look.flat_map(|look| &look.brokers);
     brokers
         .filter(|(broker, seen)| broker.0 < case.wanted && seen.draining)
         .map(|(broker, _)| *broker)
@@ -170,7 +176,7 @@ fn progress(leaving: std::ops::Range<u32>, look: &Look) -> String {
 
 /// Brokers that are registered, empty, and have no process any more.
 fn forgettable(case: &Case<'_>, brokers: u32) -> Vec<BrokerId> {
-    let Some(look) = case.look else {
+    let Some(look) = with_a_controller(case) else {
         return Vec::new();
     };
     let is_over = |broker: &BrokerId| {

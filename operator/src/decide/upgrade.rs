@@ -4,7 +4,7 @@
 //! back. When all brokers have run what is wanted, and known the newer level, and been healthy for `spec.upgrade.finalizeAfterSeconds` without
 //! a break, the level is raised. There is no way back then: an image that is known not to know the level is refused, and what runs stays.
 //!
-//! *Without a break* means in what was seen: what nobody looked at for [`LOOKS_APART_MAX_S`] does not count, so that an operator that was away
+//! *Without a break* means in what was seen: what nobody looked at for a minute does not count, so that an operator that was away
 //! begins to count anew. When it began is remembered by whoever calls, and lost with it; that makes it later, never sooner.
 //!
 //! What an image knows is learned from the brokers that run it, and kept on the StatefulSet ([`Known`]). One that no broker of the cluster ever ran

@@ -313,3 +313,20 @@ fn a_drain_that_a_gate_holds_is_neither_called_off_nor_completed() {
     let scale = world.to(3);
     assert_eq!((scale.brokers, scale.before), (4, vec![]));
 }
+
+#[test]
+fn nothing_is_asked_that_would_only_be_refused_for_want_of_a_controller() {
+    let mut world = world(4);
+    world.drains(1, 3);
+    let gone = world.broker(3);
+    (gone.alive, gone.draining, gone.replicas) = (false, true, 0);
+    world.processes.remove(&BrokerId(3));
+    world.set = Some(3);
+    let asked = world.to(3);
+    let stays = Step::CancelDrain { brokers: ids(&[1]) };
+    let forgotten = Step::Unregister { brokers: ids(&[3]) };
+    assert_eq!((asked.before, asked.after), (vec![stays], vec![forgotten]));
+    world.look().controller = None;
+    let asked = world.to(3);
+    assert_eq!((asked.before, asked.after), (Vec::new(), Vec::new()));
+}

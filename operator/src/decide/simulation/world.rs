@@ -111,7 +111,8 @@ impl World {
     /// Whether a newer level waits for its time, or that has come.
     pub(super) fn finalizes(&mut self) -> bool {
         let decision = self.plan(0);
-        decision.finalizes_at_s.is_some() || !decision.plan.steps.is_empty()
+        let raises = |step: &Step| matches!(step, Step::RaiseFeatureLevel { .. });
+        decision.finalizes_at_s.is_some() || decision.plan.steps.iter().any(raises)
     }
 
     pub(super) fn plan(&mut self, age: usize) -> Decision {

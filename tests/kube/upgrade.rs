@@ -1,0 +1,119 @@
+//! A Cluster of an older version is upgraded, goes back, is upgraded again and stays, while a producer writes: an older version is accepted until the
+//! upgrade has held for a while, and refused with the levels from then on; nothing that was acknowledged is missing.
+//!
+//! The older version is this build told to know the first feature level alone (image `weir-broker:<version>-before`).
+
+use crate::scaling::Load;
+use crate::stage::{Stage, restarts};
+use crate::watching::{condition, until};
+use weir_crds::{Cluster, ClusterStatus};
+use weir_tests::acknowledged::Producer;
+use weir_tests::log;
+
+/// The version of everything here.
+const NEW: &str = env!("CARGO_PKG_VERSION");
+
+/// How long it has to hold at first: longer than this story takes to go back.
+const LONG_S: u32 = 3_600;
+/// And then: longer than a roll has breaks.
+const SHORT_S: u32 = 10;
+
+#[tokio::test]
+async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_then() {
+    let old = format!("{NEW}-before");
+    let stage = Stage::open("upgrade").await;
+    apply(&stage, &old, LONG_S);
+    stage.cluster_ready("shop").await;
+    stage.topic("shop", "flights", 12).await;
+    let clients = stage.clients().await;
+    let bootstrap = stage.bootstrap("shop");
+    let load = Load::begin(Producer::start(&clients, &bootstrap, "flights"));
+
+    apply(&stage, NEW, LONG_S);
+    let status = seen(&stage, "the new version waits to be finished", |status| {
+        is_reason(status, "FinalizationPending", "FinalizeWaits")
+    })
+    .await;
+    let level = status.feature_level.expect("levels are told");
+    assert_eq!((level.finalized, level.known_to_all), (1, Some(2)));
+    assert!(level.finalizes_at.is_some(), "and when that will be");
+
+    apply(&stage, &old, LONG_S);
+    seen(&stage, "all brokers are what they were", |status| {
+        let known = status
+            .feature_level
+            .as_ref()
+            .and_then(|level| level.known_to_all);
+        known == Some(1) && is_reason(status, "FinalizationPending", "AsWanted") && rests(status)
+    })
+    .await;
+
+    apply(&stage, NEW, SHORT_S);
+    seen(&stage, "the upgrade has held", |status| {
+        let level = status.feature_level.as_ref().map(|level| level.finalized);
+        level == Some(2) && rests(status)
+    })
+    .await;
+    let before = restarts(&stage.brokers("shop").await);
+    apply(&stage, &old, SHORT_S);
+    let status = seen(&stage, "there is no way back any more", |status| {
+        is_reason(status, "DowngradeRefused", "DowngradeRefused")
+    })
+    .await;
+    let refused = condition(&status.conditions, "DowngradeRefused");
+    let message = refused
+        .map(|refused| refused.message.as_str())
+        .unwrap_or_default();
+    for part in [old.as_str(), "up to 1", "level 2"] {
+        assert!(message.contains(part), "{message}");
+    }
+    // What a pod that dies now is made of is what runs.
+    stage.kubectl(&["delete", "pod", "shop-broker-2"]);
+    let replaced = before.iter().find(|(name, ..)| name == "shop-broker-2");
+    let (_, uid, _) = replaced.expect("there is a third broker");
+    stage.pod_ready("shop-broker-2", uid).await;
+    apply(&stage, NEW, SHORT_S);
+    seen(&stage, "what runs is what is wanted", |status| {
+        is_reason(status, "DowngradeRefused", "AsWanted") && rests(status)
+    })
+    .await;
+    let after = restarts(&stage.brokers("shop").await);
+    assert_eq!(after[..2], before[..2], "nobody else was restarted");
+
+    let sent = load.end().finish_with(|acknowledged| {
+        let log = clients.read_log(&bootstrap, "flights");
+        log::holds_acknowledged(&log, acknowledged);
+    });
+    println!("  {sent} messages acknowledged meanwhile, and all of them are there");
+    stage.close().await;
+}
+
+fn apply(stage: &Stage, version: &str, finalize_after_s: u32) {
+    stage.apply(&format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: shop\n\
+         spec:\n  replicas: 3\n  version: {version}\n  storage:\n    size: 1Gi\n\
+         \x20 upgrade:\n    finalizeAfterSeconds: {finalize_after_s}\n"
+    ));
+}
+
+/// Waits until the status of the newest generation says so.
+async fn seen(stage: &Stage, what: &str, wanted: impl Fn(&ClusterStatus) -> bool) -> ClusterStatus {
+    let cluster = until(&stage.api::<Cluster>(), "shop", what, |cluster| {
+        let status = cluster.status.as_ref();
+        status.is_some_and(|status| {
+            status.observed_generation == cluster.metadata.generation && wanted(status)
+        })
+    })
+    .await;
+    cluster.status.unwrap_or_default()
+}
+
+fn is_reason(status: &ClusterStatus, kind: &str, reason: &str) -> bool {
+    condition(&status.conditions, kind).is_some_and(|condition| condition.reason == reason)
+}
+
+/// Whether all brokers are there, and nothing is on its way.
+fn rests(status: &ClusterStatus) -> bool {
+    let is_converged = is_reason(status, "Reconciling", "Converged");
+    is_converged && status.ready_replicas == Some(3)
+}
