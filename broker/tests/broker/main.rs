@@ -24,6 +24,7 @@ mod lifecycle;
 mod moving;
 mod producing;
 mod protocol;
+mod quick_look;
 mod quotas;
 mod replication;
 mod sessions;
