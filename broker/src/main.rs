@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use weir_broker::certificates::{self, CertificatesOptions};
 use weir_broker::config::{Config, LogFormat};
+use weir_broker::probe::messages::{self, ConsumeOptions, ProduceOptions};
 use weir_broker::probe::{self, ProbeOptions};
 use weir_broker::start::{OnFatal, start};
 
@@ -40,6 +41,10 @@ struct Arguments {
 enum Command {
     /// Writes messages to a cluster and reads them back.
     Probe(ProbeOptions),
+    /// Writes each line of standard input as a message.
+    Produce(ProduceOptions),
+    /// Prints messages of a topic: partition, offset, key and value, with tabs between them.
+    Consume(ConsumeOptions),
     /// Makes the certificates with which brokers prove to each other who they are, and renews those that are due.
     Certificates(CertificatesOptions),
 }
@@ -49,6 +54,15 @@ fn main() -> ExitCode {
     match arguments.command {
         None => {}
         Some(Command::Probe(options)) => return run_probe(&options),
+        Some(Command::Produce(options)) => {
+            let input = std::io::stdin().lock();
+            return report(messages::produce(&options, input).map(|count| {
+                eprintln!("weir-broker: {count} messages written");
+            }));
+        }
+        Some(Command::Consume(options)) => {
+            return report(messages::consume(&options, &mut std::io::stdout().lock()));
+        }
         Some(Command::Certificates(options)) => return make_certificates(&options),
     }
     let config = match Config::load(arguments.config.as_deref()).and_then(Config::checked) {
@@ -169,6 +183,16 @@ fn run_probe(options: &ProbeOptions) -> ExitCode {
             );
             ExitCode::SUCCESS
         }
+        Err(error) => {
+            eprintln!("weir-broker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(outcome: Result<(), probe::ProbeError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir-broker: {error}");
             ExitCode::FAILURE

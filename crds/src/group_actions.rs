@@ -36,6 +36,7 @@ pub struct OffsetReset {
 
     /// By so many messages from where the group is: back when negative. Partitions without a committed offset stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -9_007_199_254_740_991_i64, max = 9_007_199_254_740_991_i64))]
     #[x_kube(validation = Rule::new("self != 0").message("reset.shift of 0 changes nothing: set another number, or remove it"))]
     pub shift: Option<i64>,
 

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use weir_operator::kubectl::Kubectl;
 use weir_operator::{kubernetes, local, plan};
 
 /// Weir: a Kafka-compatible broker that lives in Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "weir-operator", version)]
-pub(crate) struct Cli {
+struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +25,29 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Run the clusters of some manifests as processes on this machine.
     Local(Local),
+    /// What `kubectl weir` does: look at clusters, change them through their resources, read and write messages.
+    Kubectl(Kubectl),
+}
+
+/// The same as a plugin: a link to this program by the name `kubectl-weir`, somewhere in PATH.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl weir", bin_name = "kubectl weir", version)]
+struct Plugin {
+    #[command(flatten)]
+    asked: Kubectl,
+}
+
+/// The name of the link.
+const PLUGIN: &str = "kubectl-weir";
+
+/// Reads the command line, by whichever name the program was called.
+pub(crate) fn parse() -> Command {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(std::path::Path::file_stem);
+    match name == Some(PLUGIN.as_ref()) {
+        true => Command::Kubectl(Plugin::parse().asked),
+        false => Cli::parse().command,
+    }
 }
 
 #[derive(Debug, Args)]
@@ -172,4 +196,43 @@ pub(crate) async fn stop_signal() {
 pub(crate) fn complain(error: &str) {
     // When even standard error is closed there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "weir-operator: {error}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Plugin};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        Plugin::command().debug_assert();
+    }
+
+    #[test]
+    fn the_plugin_and_the_subcommand_take_the_same() {
+        for words in [
+            "status",
+            "plan shop --namespace market",
+            "drain shop 3",
+            "restart shop",
+            "lag",
+            "lag --cluster shop",
+            "reset-offsets billing --shift -5 --topic orders --partition 3",
+            "reset-offsets billing --to earliest --execute --request-id again",
+            "produce shop orders",
+            "consume shop orders --from beginning --max 3",
+        ] {
+            let words: Vec<&str> = words.split(' ').collect();
+            let plugin = [&["kubectl-weir"], words.as_slice()].concat();
+            let subcommand = [&["weir-operator", "kubectl"], words.as_slice()].concat();
+            assert!(Plugin::try_parse_from(plugin).is_ok(), "{words:?}");
+            assert!(Cli::try_parse_from(subcommand).is_ok(), "{words:?}");
+        }
+        assert!(
+            Plugin::try_parse_from(["kubectl-weir", "lag", "a", "--cluster", "b"]).is_err(),
+            "one of the two"
+        );
+    }
 }

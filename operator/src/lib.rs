@@ -7,6 +7,7 @@ pub mod act;
 pub mod admin;
 pub mod broker_config;
 pub mod decide;
+pub mod kubectl;
 pub mod kubernetes;
 pub mod local;
 pub mod manifests;

@@ -1,17 +1,15 @@
-//! `weir-operator`: the operator, what it would do, and Weir without Kubernetes.
+//! `weir-operator`: the operator, what it would do, Weir without Kubernetes, and `kubectl weir`.
 
 mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use cli::{Cli, Command};
-use weir_operator::{kubernetes, local, plan};
+use cli::Command;
+use weir_operator::{kubectl, kubernetes, local, plan};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let result = match cli::parse() {
         Command::Run(arguments) => {
             cli::log_to_stderr(arguments.log_format);
             run(arguments).await
@@ -31,6 +29,15 @@ async fn main() -> ExitCode {
             )
             .await
             .map_err(|error| error.to_string())
+        }
+        Command::Kubectl(asked) => {
+            cli::log_to_stderr(cli::LogFormat::Quiet);
+            let outcome = kubectl::run(asked, &mut std::io::stdout()).await;
+            if let Err(error) = &outcome {
+                cli::complain(&error.to_string());
+            }
+            // Not by returning: a thread may wait for standard input, and nobody is to press a key first.
+            std::process::exit(i32::from(outcome.is_err()));
         }
     };
     match result {

@@ -1,4 +1,4 @@
-//! `weir-broker probe`: writes messages through the Kafka protocol and reads them back.
+//! `weir-broker probe`: writes messages through the Kafka protocol and reads them back. [`messages`] are its parts for a quick look.
 //!
 //! What a person or a Helm test runs to see that a cluster works: it finds the topic's leaders through the bootstrap address, or
 //! creates the topic, writes to every partition with an idempotent producer and `acks=all`, fetches from where it wrote, and
@@ -6,6 +6,7 @@
 //! that restarts) is tried again until the deadline.
 
 mod client;
+pub mod messages;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -74,6 +75,9 @@ pub enum ProbeError {
         /// The broker's words, or Kafka's.
         message: String,
     },
+    /// There is nothing to read or to write to.
+    #[error("there is no topic {0}")]
+    NoTopic(String),
     /// An answer that no broker should give.
     #[error("{0}")]
     Protocol(String),
@@ -95,7 +99,7 @@ impl ProbeError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { code, .. } => code.is_retriable(),
-            Self::Protocol(_) | Self::Wrong { .. } => false,
+            Self::NoTopic(_) | Self::Protocol(_) | Self::Wrong { .. } => false,
         }
     }
 }
@@ -115,7 +119,9 @@ pub struct ProbeSummary {
 pub fn run(options: &ProbeOptions) -> Result<ProbeSummary, ProbeError> {
     let started = Instant::now();
     let mut probe = Probe {
-        options,
+        bootstrap: &options.bootstrap,
+        topic: &options.topic,
+        creates: true,
         deadline: started + Duration::from_secs(options.timeout),
         connections: BTreeMap::new(),
     };
@@ -130,7 +136,8 @@ pub fn run(options: &ProbeOptions) -> Result<ProbeSummary, ProbeError> {
         let values: Vec<String> = (0..each)
             .map(|number| format!("probe {run} partition {partition} message {number}"))
             .collect();
-        let batch = batch(&values, producer)?;
+        let values: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+        let batch = batch(&values, producer, 0)?;
         let offset = probe.until_deadline(|probe| probe.write(partition, &batch))?;
         probe.until_deadline(|probe| probe.read_back(partition, offset, &values))?;
     }
@@ -141,18 +148,19 @@ pub fn run(options: &ProbeOptions) -> Result<ProbeSummary, ProbeError> {
     })
 }
 
-fn batch(values: &[String], (id, epoch): Producer) -> Result<Bytes, ProbeError> {
+/// `sequence`: how many messages the producer has written to the partition before.
+fn batch(values: &[&[u8]], (id, epoch): Producer, sequence: i32) -> Result<Bytes, ProbeError> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_millis();
-    let mut builder = BatchBuilder::new().producer(id, epoch, 0);
+    let mut builder = BatchBuilder::new().producer(id, epoch, sequence);
     for value in values {
         builder
             .push(&NewRecord {
                 timestamp_ms: i64::try_from(now).unwrap_or(i64::MAX),
                 key: None,
-                value: Some(value.as_bytes()),
+                value: Some(value),
                 headers: &[],
             })
             .map_err(protocol)?;
@@ -164,7 +172,10 @@ fn batch(values: &[String], (id, epoch): Producer) -> Result<Bytes, ProbeError> 
 type Producer = (ProducerId, ProducerEpoch);
 
 struct Probe<'a> {
-    options: &'a ProbeOptions,
+    bootstrap: &'a str,
+    topic: &'a str,
+    /// The topic is created when it is not there.
+    creates: bool,
     deadline: Instant,
     /// By address; one that broke is taken out.
     connections: BTreeMap<String, Client>,
@@ -203,14 +214,14 @@ impl Probe<'_> {
     fn leaders(&mut self) -> Result<BTreeMap<i32, String>, ProbeError> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
-                name: Some(self.options.topic.clone()),
+                name: Some(self.topic.to_owned()),
                 ..MetadataRequestTopic::default()
             }]),
             allow_auto_topic_creation: false,
             ..MetadataRequest::default()
         };
-        let (bootstrap, deadline) = (self.options.bootstrap.clone(), self.deadline);
-        let body = self.at(&bootstrap)?.call(METADATA, &request, deadline)?;
+        let (bootstrap, deadline) = (self.bootstrap, self.deadline);
+        let body = self.at(bootstrap)?.call(METADATA, &request, deadline)?;
         let response = MetadataResponseView::decode(&body, METADATA).map_err(protocol)?;
         let addresses: BTreeMap<i32, String> = response
             .brokers
@@ -219,6 +230,9 @@ impl Probe<'_> {
             .collect();
         let topic = only(response.topics.iter(), "Metadata")?;
         if topic.error_code == ErrorCode::UnknownTopicOrPartition.code() {
+            if !self.creates {
+                return Err(ProbeError::NoTopic(self.topic.to_owned()));
+            }
             self.create_topic()?;
         }
         refused("Metadata", topic.error_code, None)?;
@@ -240,7 +254,7 @@ impl Probe<'_> {
     fn create_topic(&mut self) -> Result<(), ProbeError> {
         let request = CreateTopicsRequest {
             topics: vec![CreatableTopic {
-                name: self.options.topic.clone(),
+                name: self.topic.to_owned(),
                 num_partitions: 1,
                 replication_factor: -1,
                 ..CreatableTopic::default()
@@ -248,9 +262,9 @@ impl Probe<'_> {
             timeout_ms: 10_000,
             validate_only: false,
         };
-        let (bootstrap, deadline) = (self.options.bootstrap.clone(), self.deadline);
+        let (bootstrap, deadline) = (self.bootstrap, self.deadline);
         let body = self
-            .at(&bootstrap)?
+            .at(bootstrap)?
             .call(CREATE_TOPICS, &request, deadline)?;
         let response = CreateTopicsResponseView::decode(&body, CREATE_TOPICS).map_err(protocol)?;
         let topic = only(response.topics.iter(), "CreateTopics")?;
@@ -268,9 +282,9 @@ impl Probe<'_> {
             producer_epoch: -1,
             ..InitProducerIdRequest::default()
         };
-        let (bootstrap, deadline) = (self.options.bootstrap.clone(), self.deadline);
+        let (bootstrap, deadline) = (self.bootstrap, self.deadline);
         let body = self
-            .at(&bootstrap)?
+            .at(bootstrap)?
             .call(INIT_PRODUCER_ID, &request, deadline)?;
         let response =
             InitProducerIdResponseView::decode(&body, INIT_PRODUCER_ID).map_err(protocol)?;
@@ -287,7 +301,7 @@ impl Probe<'_> {
             acks: -1,
             timeout_ms: 10_000,
             topic_data: vec![TopicProduceData {
-                name: self.options.topic.clone(),
+                name: self.topic.to_owned(),
                 partition_data: vec![PartitionProduceData {
                     index: partition,
                     records: Some(Records::from(batch.clone())),
@@ -310,7 +324,7 @@ impl Probe<'_> {
         &mut self,
         partition: i32,
         offset: i64,
-        values: &[String],
+        values: &[&[u8]],
     ) -> Result<(), ProbeError> {
         let mut seen = 0;
         while seen < values.len() {
@@ -332,7 +346,7 @@ impl Probe<'_> {
                     else {
                         continue; // below what was asked for, or another producer's
                     };
-                    if record.value != Some(expected.as_bytes()) {
+                    if record.value != Some(*expected) {
                         return Err(self.wrong(
                             partition,
                             format!("offset {at} holds other bytes than were written there"),
@@ -356,7 +370,7 @@ impl Probe<'_> {
             max_bytes: 8 << 20,
             session_epoch: -1,
             topics: vec![FetchTopic {
-                topic: self.options.topic.clone(),
+                topic: self.topic.to_owned(),
                 partitions: vec![FetchPartition {
                     partition,
                     current_leader_epoch: -1,
@@ -391,7 +405,7 @@ impl Probe<'_> {
 
     fn wrong(&self, partition: i32, what: String) -> ProbeError {
         ProbeError::Wrong {
-            topic: self.options.topic.clone(),
+            topic: self.topic.to_owned(),
             partition,
             what,
         }

@@ -106,7 +106,13 @@ async fn trap_16_groups_and_client_metrics_have_configurations() {
         found(&group, "consumer.session.timeout.ms"),
         ("45000".into(), 5, false)
     );
-    assert_eq!(group.configs.len(), 21, "as many as Kafka 4.4 describes");
+    // And one of Weir's own.
+    assert_eq!(found(&group, "weir.paused"), ("false".into(), 5, false));
+    assert_eq!(
+        group.configs.len(),
+        21 + 1,
+        "as many as Kafka 4.4 describes"
+    );
     let set = [(0, "consumer.session.timeout.ms", Some("50000"))];
     assert_eq!(alter(&mut client, GROUP, "g", &set).await, 0);
     let group = describe(&mut client, GROUP, "g").await;

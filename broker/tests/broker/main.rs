@@ -26,6 +26,7 @@ mod moving;
 mod producing;
 mod protocol;
 mod queues;
+mod quick_look;
 mod quotas;
 mod replication;
 mod sessions;

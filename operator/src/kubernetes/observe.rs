@@ -250,7 +250,7 @@ fn process(pod: &Pod) -> Process {
 }
 
 /// The pod's condition `Ready`.
-pub(super) fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
         .as_ref()

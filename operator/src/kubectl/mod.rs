@@ -1,0 +1,203 @@
+//! `kubectl weir`: what a person types beside a cluster.
+//!
+//! What always holds: nothing is done past the operator. What is to change is changed in resources, as with `kubectl edit`, and the operator does the rest
+//! behind its gates. Only what resources do not say (lag of groups without one, messages) is asked of brokers, through the API server.
+
+mod ask;
+mod edit;
+mod messages;
+mod show;
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
+use weir_crds::{Cluster, ConsumerGroup, Topic};
+
+/// What to do, and where.
+#[derive(Debug, Args)]
+pub struct Kubectl {
+    /// Namespace [default: the kubeconfig's].
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
+    /// Context of the kubeconfig [default: the current one].
+    #[arg(long, global = true)]
+    context: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How clusters, topics and groups stand.
+    Status {
+        /// Name of a Cluster [default: all of the namespace].
+        cluster: Option<String>,
+    },
+    /// What the operator is about to do, and what holds it.
+    Plan {
+        /// Name of a Cluster [default: all of the namespace].
+        cluster: Option<String>,
+    },
+    /// Has the last broker emptied and removed, by lowering spec.replicas.
+    Drain {
+        /// Name of the Cluster.
+        cluster: String,
+        /// Number of its last broker.
+        broker: u32,
+    },
+    /// Has all brokers restarted one at a time, by an annotation of spec.pod.
+    Restart {
+        /// Name of the Cluster.
+        cluster: String,
+    },
+    /// How far groups are behind.
+    Lag {
+        /// Name of a ConsumerGroup [default: all of the namespace].
+        group: Option<String>,
+        /// Ask the brokers of this Cluster instead, for all of its groups.
+        #[arg(long, conflicts_with = "group")]
+        cluster: Option<String>,
+    },
+    /// Sets a group's offsets by spec.reset of its ConsumerGroup; says first what would change.
+    ResetOffsets(edit::Reset),
+    /// Writes each line of standard input as a message.
+    Produce {
+        /// Name of the Cluster.
+        cluster: String,
+        /// The topic, which must be there.
+        topic: String,
+    },
+    /// Prints messages of a topic, a line each, as they come.
+    Consume(messages::Consume),
+}
+
+/// Why it could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum KubectlError {
+    /// There is no way to the API server.
+    #[error("Kubernetes cannot be reached: {0}")]
+    Config(String),
+    /// The API server said no.
+    #[error("{0}")]
+    Api(String),
+    /// What was asked for makes no sense as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// The brokers did not answer.
+    #[error("{0}")]
+    Brokers(String),
+    /// Nobody takes the output, or gives input.
+    #[error("standard input or output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl From<kube::Error> for KubectlError {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(match error {
+            kube::Error::Api(status) if !status.message.is_empty() => status.message,
+            other => other.to_string(),
+        })
+    }
+}
+
+/// A namespace, and the way there.
+pub(crate) struct Place {
+    client: Client,
+    namespace: String,
+}
+
+impl Place {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// One by its name, or all.
+    async fn found<K>(&self, name: Option<&str>) -> Result<Vec<K>, KubectlError>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        match name {
+            Some(name) => Ok(vec![self.api::<K>().get(name).await?]),
+            None => {
+                let mut all = self.api::<K>().list(&Default::default()).await?.items;
+                all.sort_by_key(|one| one.meta().name.clone());
+                Ok(all)
+            }
+        }
+    }
+}
+
+/// Does it.
+///
+/// # Errors
+/// Says what was wrong, in words.
+pub async fn run(asked: Kubectl, out: &mut (impl Write + Send)) -> Result<(), KubectlError> {
+    let options = KubeConfigOptions {
+        context: asked.context,
+        ..KubeConfigOptions::default()
+    };
+    let config = match options.context {
+        Some(_) => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| error.to_string()),
+        None => Config::infer().await.map_err(|error| error.to_string()),
+    };
+    let mut config = config.map_err(KubectlError::Config)?;
+    // A stream of messages may be silent for as long as it likes.
+    config.read_timeout = None;
+    let client =
+        Client::try_from(config).map_err(|error| KubectlError::Config(error.to_string()))?;
+    let namespace = asked
+        .namespace
+        .unwrap_or_else(|| client.default_namespace().to_owned());
+    let place = Place { client, namespace };
+    match asked.command {
+        Command::Status { cluster } => status(&place, cluster.as_deref(), out).await,
+        Command::Plan { cluster } => {
+            for cluster in place.found::<Cluster>(cluster.as_deref()).await? {
+                out.write_all(show::plan(&cluster).as_bytes())?;
+            }
+            Ok(())
+        }
+        Command::Drain { cluster, broker } => edit::drain(&place, &cluster, broker, out).await,
+        Command::Restart { cluster } => edit::restart(&place, &cluster, out).await,
+        Command::Lag {
+            cluster: Some(cluster),
+            ..
+        } => ask::lag(&place, &cluster, out).await,
+        Command::Lag { group, .. } => {
+            let groups = place.found::<ConsumerGroup>(group.as_deref()).await?;
+            out.write_all(show::lag(&groups).as_bytes())?;
+            Ok(())
+        }
+        Command::ResetOffsets(reset) => edit::reset(&place, &reset, out).await,
+        Command::Produce { cluster, topic } => messages::produce(&place, &cluster, &topic).await,
+        Command::Consume(consume) => messages::consume(&place, &consume).await,
+    }
+}
+
+async fn status(
+    place: &Place,
+    cluster: Option<&str>,
+    out: &mut impl Write,
+) -> Result<(), KubectlError> {
+    let clusters = place.found::<Cluster>(cluster).await?;
+    if clusters.is_empty() {
+        writeln!(out, "There is no Cluster in namespace {}.", place.namespace)?;
+    }
+    let topics = place.found::<Topic>(None).await?;
+    let groups = place.found::<ConsumerGroup>(None).await?;
+    for cluster in clusters {
+        out.write_all(show::status(&cluster, &topics, &groups).as_bytes())?;
+    }
+    Ok(())
+}
