@@ -42,7 +42,9 @@ proptest! {
                     if let Some((offset, _)) = model.get(which).copied() {
                         model.remove(which);
                         ready.remove(&offset);
-                        ready.extend(order.settled(Offset(offset)).map(|offset| offset.0));
+                        if let Some(next) = order.settled(Offset(offset)) {
+                            prop_assert!(ready.insert(next.0), "{} was ready before", next);
+                        }
                     }
                 }
                 _ => {

@@ -65,6 +65,33 @@ fn a_partition_s_new_leader_begins_with_what_is_there() {
     assert_eq!(ledger.ask(one.ask(1)), None, "its time is over");
 }
 
+#[test]
+fn what_an_earlier_ledger_gave_is_not_taken_once_a_later_one_was_told_of_less() {
+    let mut earlier = ledger_of(1, 10);
+    let mut one = lease(0, 0);
+    let on_its_way = earlier.ask(one.ask(10)).expect("an answer");
+    one.ledger_is(LeaderEpoch(2));
+    let mut later = Ledger::new(LeaderEpoch(2), 10);
+    for partition in 0..2 {
+        later.epoch_is(PartitionIndex(partition), LeaderEpoch(1));
+    }
+    let mut other = Lease::new(PartitionIndex(1), LeaderEpoch(1), LeaderEpoch(2), 0);
+    later.ask(one.ask(0));
+    let all = later.ask(other.ask(10)).expect("an answer");
+    assert!(other.granted(all));
+    assert!(!one.granted(on_its_way), "20 of 10 would be leased");
+    assert_eq!(one.limit() + other.limit(), 10);
+}
+
+#[test]
+fn a_ledger_hears_no_leader_whose_time_is_over() {
+    let mut ledger = ledger_of(1, 10);
+    let deposed = lease(0, 3);
+    ledger.epoch_is(PartitionIndex(0), LeaderEpoch(2));
+    assert_eq!(ledger.ask(deposed.ask(1)), None);
+    assert_eq!(ledger.free(), 0, "nothing was heard of the new one");
+}
+
 /// What of the metadata counts here; a broker has seen some revision of it.
 #[derive(Clone, Debug)]
 struct Metadata {
