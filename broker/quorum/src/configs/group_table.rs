@@ -145,14 +145,6 @@ pub const GROUP: &[ConfigDef] = &[
         "How long a member of a share group may be silent before it is taken for gone, in milliseconds.",
     ),
     def(
-        PAUSED,
-        Boolean,
-        "false",
-        Any,
-        None,
-        "Whether the group is paused: its members stay, and have no partitions. Weir's own.",
-    ),
-    def(
         "streams.assignment.interval.ms",
         Int,
         "1000",
@@ -207,5 +199,13 @@ pub const GROUP: &[ConfigDef] = &[
         Between(45_000, 60_000),
         None,
         "Accepted for Kafka's sake; streams groups are not served.",
+    ),
+    def(
+        PAUSED,
+        Boolean,
+        "false",
+        Any,
+        None,
+        "Whether the group is paused: its members stay, and have no partitions. Weir's own.",
     ),
 ];
