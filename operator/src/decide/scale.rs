@@ -65,7 +65,8 @@ pub fn scale(case: &Case<'_>) -> Scale {
     };
     let stay = staying(case);
     if !stay.is_empty() {
-        scale.before.push(Step::CancelDrain { brokers: stay });
+        // After the set remembers that they are to have a share again: as long as they are drained, that is known without it.
+        scale.after.push(Step::CancelDrain { brokers: stay });
     }
     if case.wanted < present {
         match gates::first_no(gates::SCALE, |gate| gate(case)) {
@@ -193,6 +194,9 @@ fn forgettable(case: &Case<'_>, brokers: u32) -> Vec<BrokerId> {
 fn spread(case: &Case<'_>, scale: &mut Scale) {
     // A cluster that is new, or older than this memory, needs none for what it has.
     let balanced = case.balanced.or(case.set).unwrap_or(scale.brokers);
+    // One that was being emptied has given away what it had.
+    let emptied = staying(case).first().map_or(u32::MAX, |broker| broker.0);
+    let balanced = balanced.min(emptied);
     scale.balanced = balanced.min(scale.brokers);
     if scale.brokers > case.wanted || balanced >= scale.brokers {
         return;
