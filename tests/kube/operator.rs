@@ -22,6 +22,8 @@ pub(crate) async fn installed(client: &Client) {
             "--namespace",
             NAMESPACE,
             "--create-namespace",
+            // A story may have set some.
+            "--reset-values",
         ],
     );
     run(
