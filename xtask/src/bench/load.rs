@@ -25,8 +25,10 @@ impl Answer {
         self
     }
 
+    /// The last line; before it the client may have said how far it is.
     fn parse(said: &str) -> Outcome<Self> {
-        Ok(Self(serde_json::from_str(said)?))
+        let answer = said.lines().last().unwrap_or_default();
+        Ok(Self(serde_json::from_str(answer)?))
     }
 }
 
