@@ -124,10 +124,11 @@ func move(ctx context.Context, s settings, plan func(placement, int32)) (answer,
 	}
 	plan(all, broker)
 	var wanted kadm.AlterPartitionAssignmentsReq
-	moves := 0
+	moving, moves := kadm.TopicsSet{}, 0
 	for _, partition := range all.partitions {
 		if partition.moved {
 			wanted.Assign(partition.topic, partition.partition, partition.replicas)
+			moving.Add(partition.topic, partition.partition)
 			moves++
 		}
 	}
@@ -139,7 +140,7 @@ func move(ctx context.Context, s settings, plan func(placement, int32)) (answer,
 	if err != nil {
 		return nil, err
 	}
-	if err := untilMoved(ctx, client, moves); err != nil {
+	if err := untilMoved(ctx, client, moving, moves); err != nil {
 		return nil, err
 	}
 	seconds := time.Since(began).Seconds()
@@ -157,17 +158,14 @@ func move(ctx context.Context, s settings, plan func(placement, int32)) (answer,
 }
 
 // UntilMoved asks whoever answers: the broker that led the quorum may be killed meanwhile.
-func untilMoved(ctx context.Context, client *kgo.Client, moves int) error {
+func untilMoved(ctx context.Context, client *kgo.Client, moving kadm.TopicsSet, moves int) error {
 	admin := kadm.NewClient(client)
 	halfway, said := false, time.Now()
 	for {
 		left := -1
-		moving, err := admin.ListPartitionReassignments(ctx, nil)
+		listed, err := admin.ListPartitionReassignments(ctx, moving)
 		if err == nil {
-			left = 0
-			for range moving.Sorted() {
-				left++
-			}
+			left = len(listed.Sorted())
 		}
 		if time.Since(said) > time.Second {
 			fmt.Fprintf(os.Stderr, "%d of %d partitions are still moved (%v)\n", left, moves, err)
