@@ -46,6 +46,16 @@ impl ApiError {
     }
 }
 
+/// As the operator hears it.
+impl From<ApiError> for weir_proto::admin::v1::Error {
+    fn from(error: ApiError) -> Self {
+        Self {
+            code: error.code.name().to_owned(),
+            message: error.message,
+        }
+    }
+}
+
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let code = ErrorCode::from_code(error.name.code()).unwrap_or(ErrorCode::UnknownServerError);

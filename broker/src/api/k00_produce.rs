@@ -30,7 +30,7 @@ use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
-use crate::partitions::{OfTransaction, Until};
+use crate::partitions::{OfTransaction, Until, key_of};
 use crate::quorum::Metadata;
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
@@ -77,7 +77,6 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         acks: view.acks,
         now_ms: broker.host.clock.now_ms(),
     };
-    let now = Instant::now();
     let mut response = ProduceResponse::default();
     let mut appends = Vec::new();
     for topic in view.topic_data {
@@ -114,9 +113,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 Err(not_led) => {
                     let batch = Sequenced::of(data.records.unwrap_or_default());
                     if let (Ok(topic), Some(batch)) = (&found, batch) {
-                        let key = leaders::key(topic, data.index);
+                        let key = key_of(topic, data.index);
                         let pipelined = &request.peer.pipelined;
-                        pipelined.settle(key, batch, not_led.error.code, now);
+                        pipelined.settle(key, batch, not_led.error.code, Instant::now);
                     }
                     refused(data.index, not_led)
                 }
@@ -195,9 +194,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             if let (Some(batch), Some(code)) =
                 (place.sequenced, ErrorCode::from_code(answer.error_code))
             {
-                let told = peer
-                    .pipelined
-                    .settle(place.key, batch, code, Instant::now());
+                let told = peer.pipelined.settle(place.key, batch, code, Instant::now);
                 answer.error_code = told.code();
             }
         }

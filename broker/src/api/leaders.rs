@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use weir_log::PartitionKey;
 use weir_quorum::image::{Image, Topic};
-use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
+use weir_wire::LeaderEpoch;
 
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
-use crate::partitions::{Partition, PartitionError};
+use crate::partitions::{Partition, PartitionError, key_of};
 
 /// A partition that this broker leads.
 #[derive(Clone, Debug)]
@@ -79,14 +78,6 @@ pub(crate) fn topic<'i>(
         image
             .topic_by_id(weir_quorum::TopicId(id))
             .ok_or(ErrorCode::UnknownTopicId)
-    }
-}
-
-/// How the log names a partition.
-pub(super) fn key(topic: &Topic, index: i32) -> PartitionKey {
-    PartitionKey {
-        topic_id: TopicId(topic.id.0),
-        partition: PartitionIndex(index),
     }
 }
 
@@ -212,7 +203,7 @@ fn elsewhere(metadata: &weir_quorum::image::Partition) -> NotLed {
 fn here(broker: &Broker, topic: &Topic, index: i32) -> Result<Arc<Partition>, ApiError> {
     broker
         .partitions
-        .get(key(topic, index))
+        .get(key_of(topic, index))
         .map_err(|error| match error {
             // The metadata has it here, and the log is on its way: clients ask again.
             PartitionError::NotHere => PartitionError::NotYet.into(),

@@ -87,7 +87,7 @@ impl Pipelined {
         key: PartitionKey,
         batch: Sequenced,
         code: ErrorCode,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> ErrorCode {
         let refusals = match passes(code) {
             true => self.refusals.get_or_init(Mutex::default),
@@ -96,6 +96,7 @@ impl Pipelined {
                 None => return code,
             },
         };
+        let now = now();
         // Nothing that can panic runs while it is held.
         let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (key, batch.producer.id);

@@ -15,7 +15,7 @@ use weir_quorum::BrokerId;
 
 use super::Groups;
 use super::peers::Unreachable;
-use crate::error::ErrorCode;
+use crate::error::{ApiError, ErrorCode};
 
 /// Where partitions stand, by topic, partition and committed offset.
 type Standings = BTreeMap<(String, i32, i64), proto::Standing>;
@@ -179,12 +179,9 @@ impl Groups {
                 .ok()
                 .and_then(ErrorCode::from_code)
                 .unwrap_or(ErrorCode::UnknownServerError);
-            let error = admin::Error {
-                code: code.name().to_owned(),
-                message: group.error_message,
-            };
+            let error = ApiError::new(code, group.error_message);
             return admin::Group {
-                error: Some(error),
+                error: Some(error.into()),
                 ..described
             };
         }
@@ -210,9 +207,9 @@ impl Groups {
                     "the end of {}-{partition} cannot be learnt from its leader now",
                     key.0
                 );
-                let code = ErrorCode::LeaderNotAvailable.name().to_owned();
+                let error = ApiError::new(ErrorCode::LeaderNotAvailable, message);
                 return admin::Group {
-                    error: Some(admin::Error { code, message }),
+                    error: Some(error.into()),
                     ..described
                 };
             };

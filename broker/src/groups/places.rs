@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use weir_log::PartitionKey;
 use weir_proto::groups::v1 as proto;
 use weir_quorum::BrokerId;
-use weir_wire::{PartitionIndex, TopicId};
 
 use super::Groups;
-use crate::partitions::{Isolation, Partition};
+use crate::partitions::{Isolation, Partition, key_of};
 
 impl Groups {
     /// For each partition, in order, as far as this broker leads it and can read it now: what is not known is not guessed.
@@ -72,11 +70,7 @@ impl Groups {
         let image = self.shared.metadata.image();
         let topic = image.topic(topic)?;
         let leader = topic.partition(partition)?.leader;
-        let key = PartitionKey {
-            topic_id: TopicId(topic.id.0),
-            partition: PartitionIndex(partition),
-        };
-        let here = self.shared.partitions.get(key).ok()?;
+        let here = self.shared.partitions.get(key_of(topic, partition)).ok()?;
         (leader == Some(self.shared.metadata.broker_id())).then_some(here)
     }
 }

@@ -238,10 +238,7 @@ fn invalid(message: &str) -> ApiError {
 
 fn failed(error: ApiError) -> admin::ResetOffsetsResponse {
     admin::ResetOffsetsResponse {
-        error: Some(admin::Error {
-            code: error.code.name().to_owned(),
-            message: error.message,
-        }),
+        error: Some(error.into()),
         ..admin::ResetOffsetsResponse::default()
     }
 }

@@ -177,8 +177,8 @@ impl Admin for AdminService {
                 answer.newest = levels.newest.into_iter().map(broker_level).collect();
                 answer.refused = levels.refused.into_iter().map(broker_level).collect();
             }
-            Ok(_) => answer.error = Some(told(ErrorCode::UnknownServerError.into())),
-            Err(error) => answer.error = Some(told(error.into())),
+            Ok(_) => answer.error = Some(ApiError::from(ErrorCode::UnknownServerError).into()),
+            Err(error) => answer.error = Some(ApiError::from(error).into()),
         }
         Ok(Response::new(answer))
     }
@@ -198,7 +198,7 @@ impl Admin for AdminService {
                         let id = BrokerId(broker);
                         refusal(self.broker()?, Command::SetListeners { id, listeners }).await
                     }
-                    Err(error) => Some(told(error)),
+                    Err(error) => Some(error.into()),
                 },
             });
         }
@@ -278,7 +278,7 @@ async fn pause_groups(
     };
     let errors = config_errors(broker, command).await;
     let results = ids.into_iter().zip(errors).map(|(id, error)| {
-        let error = error.map(told);
+        let error = error.map(Into::into);
         proto::GroupResult { id, error }
     });
     Ok(results.collect())
@@ -337,14 +337,7 @@ async fn each_broker(
 /// Gives a command; says why it was refused, if it was.
 async fn refusal(broker: &Broker, command: Command) -> Option<proto::Error> {
     let asked = broker.metadata.control(command).await;
-    asked.err().map(|error| told(error.into()))
-}
-
-fn told(error: ApiError) -> proto::Error {
-    proto::Error {
-        code: error.code.name().to_owned(),
-        message: error.message,
-    }
+    asked.err().map(|error| ApiError::from(error).into())
 }
 
 /// A command about these topics; the errors of those for which it failed.
@@ -496,7 +489,7 @@ fn results(
     errors: Vec<Option<ApiError>>,
 ) -> Response<proto::TopicResultsResponse> {
     let results = names.into_iter().zip(errors).map(|(name, error)| {
-        let error = error.map(told);
+        let error = error.map(Into::into);
         proto::TopicResult { name, error }
     });
     Response::new(proto::TopicResultsResponse {

@@ -21,6 +21,18 @@ pub use stored::Watermarks;
 pub use transactions::{Marker, OfTransaction};
 pub use watermark::{Isolation, WakeGuard, Watermark};
 
+use weir_log::PartitionKey;
+use weir_quorum::image::Topic;
+use weir_wire::{PartitionIndex, TopicId};
+
+/// How the log names a partition of a topic.
+pub(crate) fn key_of(topic: &Topic, index: i32) -> PartitionKey {
+    PartitionKey {
+        topic_id: TopicId(topic.id.0),
+        partition: PartitionIndex(index),
+    }
+}
+
 use weir_log::{Compaction, LogConfig};
 use weir_quorum::configs::{Durability, TimestampType, TopicConfig};
 

@@ -16,7 +16,7 @@ use weir_quorum::Image;
 use weir_quorum::configs::{Durability, Settings, TopicConfig, in_sync_min};
 use weir_quorum::image::Topic;
 use weir_replication::{Known, Promise};
-use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
+use weir_wire::{LeaderEpoch, TopicId};
 
 use super::partition::{AssignedFor, Counters, Partition, Progresses};
 use super::replica::{Assignment, Replica};
@@ -313,11 +313,7 @@ impl Partitions {
     fn apply(self: &Arc<Self>, image: &Image, is_current: bool) {
         let mut wanted = BTreeMap::new();
         for (topic, index, partition) in image.partitions_on(self.me) {
-            let key = PartitionKey {
-                topic_id: TopicId(topic.id.0),
-                partition: PartitionIndex(index),
-            };
-            wanted.insert(key, (topic, partition));
+            wanted.insert(super::key_of(topic, index), (topic, partition));
         }
         self.configure(image, &wanted);
         // An old image, from before this process, may call it the leader of what others lead now.
@@ -556,17 +552,13 @@ impl Partitions {
     pub fn leads_its_own(&self, image: &Image) -> bool {
         image
             .partitions_led_by(self.me)
-            .all(|(topic, index, metadata)| {
-                let key = PartitionKey {
-                    topic_id: TopicId(topic.id.0),
-                    partition: PartitionIndex(index),
-                };
-                match self.get(key) {
+            .all(
+                |(topic, index, metadata)| match self.get(super::key_of(topic, index)) {
                     Ok(partition) => partition.leads(LeaderEpoch(metadata.leader_epoch.0)),
                     Err(PartitionError::Failed(_)) => true,
                     Err(PartitionError::NotYet | PartitionError::NotHere) => false,
-                }
-            })
+                },
+            )
     }
 
     /// Lets go of every role: who waits for an acknowledgement or for records is told, and finds them elsewhere.

@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use weir_groups::Machine;
 use weir_log::PartitionKey;
 use weir_quorum::image::Image;
-use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
+use weir_wire::LeaderEpoch;
 
 use super::Shards;
 use super::shard::{Inbox, Shard};
+use crate::partitions::key_of;
 
 /// The task of a shard. Two of one partition follow one another; they differ in the epoch.
 struct Running<M: Machine> {
@@ -55,11 +56,8 @@ impl<M: Machine> Shards<M> {
             .zip(&topic.partitions)
             .filter(|(_, partition)| partition.leader == Some(me));
         let led = partitions.map(|(index, partition)| {
-            let key = PartitionKey {
-                topic_id: TopicId(topic.id.0),
-                partition: PartitionIndex(index),
-            };
-            (key, LeaderEpoch(partition.leader_epoch.0))
+            let epoch = LeaderEpoch(partition.leader_epoch.0);
+            (key_of(topic, index), epoch)
         });
         led.collect()
     }

@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use weir_groups::transactions::{Markers, Request, Transactions, Version};
 use weir_groups::{GroupError, Marker, OFFSETS_TOPIC, Outcome};
+use weir_log::Clock;
 use weir_log::mutants::Mutant;
-use weir_log::{Clock, PartitionKey};
 use weir_quorum::BrokerId;
 use weir_quorum::image::Image;
 use weir_wire::batch::EndTransactionMarker;
-use weir_wire::{ErrorCode, LeaderEpoch, PartitionIndex, TopicId};
+use weir_wire::{ErrorCode, LeaderEpoch, PartitionIndex};
 
 use crate::error::ApiError;
 use crate::groups::Groups;
@@ -220,10 +220,7 @@ impl MarkerWriter {
         if metadata.leader != Some(self.metadata.broker_id()) {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
-        let key = PartitionKey {
-            topic_id: TopicId(topic.id.0),
-            partition: *index,
-        };
+        let key = partitions::key_of(topic, index.0);
         let partition = self.partitions.get(key).map_err(|error| match error {
             PartitionError::Failed(_) => ErrorCode::KafkaStorageError,
             // The log is on its way.

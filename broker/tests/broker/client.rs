@@ -257,11 +257,29 @@ impl Client {
 
     /// Sets configurations of a resource: of a topic (kind 2) or of brokers (4).
     pub(crate) async fn set_configs(&mut self, kind: i8, name: &str, configs: &[(&str, &str)]) {
-        let configs = configs.iter().map(|(name, value)| AlterableConfig {
-            name: (*name).to_owned(),
-            config_operation: 0,
-            value: Some((*value).to_owned()),
-        });
+        let changes = configs.iter().map(|(key, value)| (0, *key, Some(*value)));
+        let changes: Vec<_> = changes.collect();
+        assert_eq!(
+            self.alter_configs(kind, name, &changes).await,
+            0,
+            "{configs:?}"
+        );
+    }
+
+    /// Sets (0), deletes (1), appends (2) or subtracts (3); the error.
+    pub(crate) async fn alter_configs(
+        &mut self,
+        kind: i8,
+        name: &str,
+        changes: &[(i8, &str, Option<&str>)],
+    ) -> i16 {
+        let configs = changes
+            .iter()
+            .map(|(operation, key, value)| AlterableConfig {
+                name: (*key).to_owned(),
+                config_operation: *operation,
+                value: value.map(str::to_owned),
+            });
         let request = IncrementalAlterConfigsRequest {
             resources: vec![AlterConfigsResource {
                 resource_type: kind,
@@ -271,10 +289,11 @@ impl Client {
             validate_only: false,
         };
         let body = self.call(1, &request).await;
-        let response = IncrementalAlterConfigsResponseView::decode(&body, 1)
+        IncrementalAlterConfigsResponseView::decode(&body, 1)
             .unwrap()
-            .to_owned();
-        assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+            .to_owned()
+            .responses[0]
+            .error_code
     }
 
     pub(crate) async fn fetch(&mut self, version: i16, request: &FetchRequest) -> FetchResponse {

@@ -3,13 +3,9 @@
 use weir_wire::MessageView;
 use weir_wire::messages::describe_configs_request::DescribeConfigsResource;
 use weir_wire::messages::describe_configs_response::DescribeConfigsResult;
-use weir_wire::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use weir_wire::messages::{
     AlterConfigsRequest, AlterConfigsResponseView, DescribeConfigsRequest,
-    DescribeConfigsResponseView, ErrorCode, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponseView, ListConfigResourcesRequest,
+    DescribeConfigsResponseView, ErrorCode, ListConfigResourcesRequest,
     ListConfigResourcesResponseView,
 };
 
@@ -49,37 +45,6 @@ fn found(result: &DescribeConfigsResult, name: &str) -> (String, i8, bool) {
     )
 }
 
-/// Sets (0), deletes (1), appends (2) or subtracts (3); the error.
-async fn alter(
-    client: &mut Client,
-    kind: i8,
-    name: &str,
-    changes: &[(i8, &str, Option<&str>)],
-) -> i16 {
-    let configs = changes
-        .iter()
-        .map(|(operation, key, value)| AlterableConfig {
-            name: (*key).to_owned(),
-            config_operation: *operation,
-            value: value.map(str::to_owned),
-        });
-    let resource = AlterConfigsResource {
-        resource_type: kind,
-        resource_name: name.into(),
-        configs: configs.collect(),
-    };
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![resource],
-        validate_only: false,
-    };
-    let body = client.call(1, &request).await;
-    IncrementalAlterConfigsResponseView::decode(&body, 1)
-        .unwrap()
-        .to_owned()
-        .responses[0]
-        .error_code
-}
-
 async fn listed(client: &mut Client, version: i16, types: &[i8]) -> Result<Vec<(i8, String)>, i16> {
     let request = ListConfigResourcesRequest {
         resource_types: types.to_vec(),
@@ -114,7 +79,7 @@ async fn trap_16_groups_and_client_metrics_have_configurations() {
         "as many as Kafka 4.4 describes"
     );
     let set = [(0, "consumer.session.timeout.ms", Some("50000"))];
-    assert_eq!(alter(&mut client, GROUP, "g", &set).await, 0);
+    assert_eq!(client.alter_configs(GROUP, "g", &set).await, 0);
     let group = describe(&mut client, GROUP, "g").await;
     assert_eq!(
         found(&group, "consumer.session.timeout.ms"),
@@ -125,7 +90,7 @@ async fn trap_16_groups_and_client_metrics_have_configurations() {
         (0, "interval.ms", Some("1000")),
         (0, "match", Some("client_id=a.*")),
     ];
-    assert_eq!(alter(&mut client, CLIENT_METRICS, "m", &set).await, 0);
+    assert_eq!(client.alter_configs(CLIENT_METRICS, "m", &set).await, 0);
     let metrics = describe(&mut client, CLIENT_METRICS, "m").await;
     assert_eq!(found(&metrics, "interval.ms"), ("1000".into(), 7, false));
     assert_eq!(found(&metrics, "metrics"), (String::new(), 5, false));
@@ -223,7 +188,7 @@ async fn trap_16_what_cannot_be_set_is_refused_with_kafkas_code() {
         (0, "x", (0, "a", Some("b")), invalid_request),
     ] {
         assert_eq!(
-            alter(&mut client, kind, name, &[change]).await,
+            client.alter_configs(kind, name, &[change]).await,
             wanted,
             "{kind} {name:?} {change:?}"
         );
@@ -233,7 +198,7 @@ async fn trap_16_what_cannot_be_set_is_refused_with_kafkas_code() {
         (0, "retention.ms", Some("2")),
     ];
     assert_eq!(
-        alter(&mut client, TOPIC, "t", &twice).await,
+        client.alter_configs(TOPIC, "t", &twice).await,
         invalid_request
     );
     for (kind, name, wanted) in [

@@ -8,13 +8,9 @@ use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Role, Tls, directory};
 use weir_wire::MessageView;
-use weir_wire::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use weir_wire::messages::{
     DescribeClusterRequest, DescribeClusterResponseView, ErrorCode, FetchResponseView,
-    FindCoordinatorRequest, FindCoordinatorResponseView, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponseView, MetadataRequest, ProduceResponseView,
+    FindCoordinatorRequest, FindCoordinatorResponseView, MetadataRequest, ProduceResponseView,
 };
 
 use crate::client::{Client, TestBroker, batch, channel, eventually, fetch, produce};
@@ -212,26 +208,8 @@ async fn a_listener_comes_and_goes_while_the_broker_runs_and_is_there_after_a_re
     // What is the operator's no client takes away.
     let mut inside = broker.connect().await;
     for name in ["listeners", "advertised.listeners"] {
-        let request = IncrementalAlterConfigsRequest {
-            resources: vec![AlterConfigsResource {
-                resource_type: 4,
-                resource_name: "0".into(),
-                configs: vec![AlterableConfig {
-                    name: name.into(),
-                    config_operation: 1,
-                    value: None,
-                }],
-            }],
-            validate_only: false,
-        };
-        let body = inside.call(1, &request).await;
-        let response = IncrementalAlterConfigsResponseView::decode(&body, 1)
-            .unwrap()
-            .to_owned();
-        assert_eq!(
-            response.responses[0].error_code,
-            ErrorCode::InvalidRequest.code()
-        );
+        let refused = inside.alter_configs(4, "0", &[(1, name, None)]).await;
+        assert_eq!(refused, ErrorCode::InvalidRequest.code());
     }
     assert_eq!(told(&mut client).await, everybody()[..1]);
 

@@ -102,10 +102,9 @@ pub struct Verdict {
 /// How many consumers the load asks for, within the bounds.
 #[must_use]
 pub fn wanted(scale: &Scale, load: Load, current: i32) -> (i32, String) {
-    let within = |number: i32| number.max(scale.min).min(scale.max);
     if load.known_partitions == 0 {
         // A group that has never read has no lag that anybody could know: one consumer finds out.
-        let number = within(current.max(1));
+        let number = scale.within(current.max(1));
         return (
             number,
             "the group has committed no offsets yet, so its lag is not known".to_owned(),
@@ -119,7 +118,7 @@ pub fn wanted(scale: &Scale, load: Load, current: i32) -> (i32, String) {
     }
     let per = scale.lag_per_replica;
     (
-        within(number),
+        scale.within(number),
         format!("{records} messages wait, {per} may for each replica"),
     )
 }
@@ -134,10 +133,9 @@ pub fn look(
     now: Timestamp,
 ) -> Verdict {
     let (wanted, why) = wanted(scale, load, current);
-    let bounded = |number: i32| number.max(scale.min).min(scale.max);
     if history.recommended.is_empty() {
         // Nobody knows what was wanted before: what is there may have been, all the time.
-        history.recommended.push_back((now, bounded(current)));
+        history.recommended.push_back((now, scale.within(current)));
     }
     history.recommended.push_back((now, wanted));
     let longest = scale.up_window.max(scale.down_window);
@@ -146,7 +144,7 @@ pub fn look(
     let least = history.within(now, scale.up_window).min();
     let (most, least) = (most.unwrap_or(wanted), least.unwrap_or(wanted));
     // Never beyond the bounds, whatever was recommended under others.
-    let replicas = bounded(if current < least {
+    let replicas = scale.within(if current < least {
         least
     } else if current > most {
         most

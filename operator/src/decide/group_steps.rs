@@ -73,21 +73,10 @@ pub fn plan(
     asked: &[Asked<'_>],
     seen: &BTreeMap<String, Result<GroupSeen, Refusal>>,
 ) -> GroupsPlan {
-    let mut speakers: BTreeMap<&str, &Asked<'_>> = BTreeMap::new();
-    let age = |asked: &Asked<'_>| (asked.created, asked.group.key.clone());
-    for one in asked.iter().filter(|one| asks(one)) {
-        let speaker = speakers.entry(&one.group.id).or_insert(one);
-        if age(one) < age(speaker) {
-            *speaker = one;
-        }
-    }
-    let conflicts = asked.iter().filter(|one| asks(one)).filter_map(|one| {
-        let speaker = &speakers.get(one.group.id.as_str())?.group.key;
-        (*speaker != one.group.key).then(|| (one.group.key.clone(), speaker.clone()))
-    });
+    let (speakers, conflicts) = oldest(asked, |one| asks(one).then_some(one.group.id.as_str()));
     let mut plan = GroupsPlan {
         steps: Vec::new(),
-        conflicts: conflicts.collect(),
+        conflicts,
     };
     if is_held {
         return plan;
@@ -131,24 +120,33 @@ fn asks(asked: &Asked<'_>) -> bool {
 /// Of resources that name one Deployment, those that do not scale it, and the one that does: the oldest.
 #[must_use]
 pub fn scale_conflicts(asked: &[Asked<'_>]) -> BTreeMap<Key, Key> {
-    let mut owners: BTreeMap<(&str, &str), (Option<Timestamp>, &Key)> = BTreeMap::new();
-    let named = |asked: &Asked<'_>| asked.group.scale.is_some();
-    for one in asked.iter().filter(|one| named(one)) {
-        let Some(scale) = &one.group.scale else {
-            continue;
-        };
-        let place = (one.group.key.namespace.as_str(), scale.deployment.as_str());
-        let age = (one.created, &one.group.key);
-        let owner = owners.entry(place).or_insert(age);
-        *owner = (*owner).min(age);
-    }
-    let conflicts = asked.iter().filter_map(|one| {
+    let (_, conflicts) = oldest(asked, |one| {
         let scale = one.group.scale.as_ref()?;
-        let place = (one.group.key.namespace.as_str(), scale.deployment.as_str());
-        let (_, owner) = owners.get(&place)?;
-        (**owner != one.group.key).then(|| (one.group.key.clone(), (*owner).clone()))
+        Some((one.group.key.namespace.as_str(), scale.deployment.as_str()))
     });
-    conflicts.collect()
+    conflicts
+}
+
+/// Of resources that claim the same thing the oldest, and of each other one whom it gives way to.
+fn oldest<'a, T: Ord>(
+    asked: &'a [Asked<'a>],
+    claim: impl Fn(&'a Asked<'a>) -> Option<T>,
+) -> (BTreeMap<T, &'a Asked<'a>>, BTreeMap<Key, Key>) {
+    let age = |one: &'a Asked<'a>| (one.created, &one.group.key);
+    let claims = || asked.iter().filter_map(|one| Some((claim(one)?, one)));
+    let mut owners: BTreeMap<T, &Asked<'_>> = BTreeMap::new();
+    for (what, one) in claims() {
+        let owner = owners.entry(what).or_insert(one);
+        if age(one) < age(owner) {
+            *owner = one;
+        }
+    }
+    let conflicts = claims().filter_map(|(what, one)| {
+        let owner = &owners.get(&what)?.group.key;
+        (*owner != one.group.key).then(|| (one.group.key.clone(), owner.clone()))
+    });
+    let conflicts = conflicts.collect();
+    (owners, conflicts)
 }
 
 #[cfg(test)]

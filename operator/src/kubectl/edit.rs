@@ -176,9 +176,9 @@ fn is_settled(status: &ConsumerGroupStatus, generation: Option<i64>) -> bool {
         .conditions
         .iter()
         .find(|condition| condition.type_ == "ResetDone");
-    let is_passing = |reason: &str| matches!(reason, "Waiting" | "Retrying");
     match done {
-        Some(done) => done.observed_generation >= generation && !is_passing(&done.reason),
+        // It is not known while it waits, or is tried again.
+        Some(done) => done.observed_generation >= generation && done.status != "Unknown",
         // It says why it cannot look at the group at all.
         None => status.conditions.iter().any(|it| {
             it.type_ == "Ready" && it.status == "False" && it.observed_generation >= generation

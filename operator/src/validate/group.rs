@@ -65,6 +65,14 @@ pub struct Scale {
     pub down_window: i64,
 }
 
+impl Scale {
+    /// The number of replicas within the bounds that is nearest to this one.
+    #[must_use]
+    pub fn within(&self, replicas: i32) -> i32 {
+        replicas.max(self.min).min(self.max)
+    }
+}
+
 /// A group that somebody watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {

@@ -96,7 +96,7 @@ impl PartitionLog {
                 duplicate: true,
             });
         }
-        if origin == Origin::Client && self.admission.is_some() {
+        if origin == Origin::Client {
             self.admit(&header, batch.len(), epoch)?;
         }
         header.base_offset = self.staged_end;

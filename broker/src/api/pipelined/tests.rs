@@ -40,7 +40,7 @@ impl Story {
             epoch: ProducerEpoch(epoch),
         };
         let batch = Sequenced { producer, sequence };
-        self.pipelined.settle(key, batch, code, self.now)
+        self.pipelined.settle(key, batch, code, || self.now)
     }
 
     fn tell(&self, sequence: i32, code: ErrorCode) -> ErrorCode {

@@ -11,10 +11,10 @@ use weir_groups::{
     CallId, Effects, Entry, Generation, GroupError, Machine, MonoMs, Now, OFFSETS_TOPIC, Position,
     Replayed, Reply, StoredError, StoredRecord,
 };
-use weir_log::PartitionKey;
-use weir_wire::{LeaderEpoch, PartitionIndex, TopicId};
+use weir_wire::{LeaderEpoch, PartitionIndex};
 
 use super::{GROUP, House, PAUSE, TOPIC, join};
+use crate::partitions::key_of;
 use crate::shards::{Refused, Shards};
 
 /// Far above what anything here takes.
@@ -63,10 +63,12 @@ impl Machine for Fragile {
     }
 }
 
-#[tokio::test]
-async fn a_shard_whose_machine_panics_is_loaded_again_and_that_is_counted() {
-    let house = House::new().await;
-    let shards = Shards::<Fragile>::new(
+/// Shards of a machine that wants nothing done, served until they are stopped.
+fn serving<M>(house: &House) -> (Shards<M>, CancellationToken, tokio::task::JoinHandle<()>)
+where
+    M: Machine<Config = (), Action = Infallible>,
+{
+    let shards = Shards::<M>::new(
         house.metadata.clone(),
         Arc::clone(&house.partitions),
         (),
@@ -76,6 +78,13 @@ async fn a_shard_whose_machine_panics_is_loaded_again_and_that_is_counted() {
     );
     let stop = CancellationToken::new();
     let serving = tokio::spawn(shards.clone().follow(stop.clone()));
+    (shards, stop, serving)
+}
+
+#[tokio::test]
+async fn a_shard_whose_machine_panics_is_loaded_again_and_that_is_counted() {
+    let house = House::new().await;
+    let (shards, stop, serving) = serving::<Fragile>(&house);
     let echoed = async |number: u32| {
         let asking = async {
             while shards.ask_shard(PartitionIndex(0), Some(number)).await != Ok(number) {
@@ -171,22 +180,9 @@ impl Machine for Forgetful {
 #[tokio::test]
 async fn what_a_machine_lets_go_of_leaves_the_log_and_nothing_else_does() {
     let house = House::new().await;
-    let shards = Shards::<Forgetful>::new(
-        house.metadata.clone(),
-        Arc::clone(&house.partitions),
-        (),
-        crate::host::Host::system(),
-        Arc::new(|never, _| match never {}),
-        Arc::new(|| None),
-    );
-    let stop = CancellationToken::new();
-    let serving = tokio::spawn(shards.clone().follow(stop.clone()));
+    let (shards, stop, serving) = serving::<Forgetful>(&house);
     let topic = house.image().topic(OFFSETS_TOPIC).cloned().unwrap();
-    let key = PartitionKey {
-        topic_id: TopicId(topic.id.0),
-        partition: PartitionIndex(0),
-    };
-    let partition = house.partitions.get(key).unwrap();
+    let partition = house.partitions.get(key_of(&topic, 0)).unwrap();
     let mut written = 0;
     for keeps in [300, 200, 5000, 300] {
         let asking = async {
@@ -337,10 +333,7 @@ async fn without_a_lease_a_coordinator_proves_that_it_leads_before_it_answers() 
     let written = |house: &House| -> i64 {
         let topic = house.image().topic(OFFSETS_TOPIC).unwrap().clone();
         let ends = (0..topic.partitions.len()).map(|index| {
-            let key = PartitionKey {
-                topic_id: TopicId(topic.id.0),
-                partition: PartitionIndex(i32::try_from(index).unwrap()),
-            };
+            let key = key_of(&topic, i32::try_from(index).unwrap());
             house.partitions.get(key).unwrap().reader().log_end().0
         });
         ends.sum()
