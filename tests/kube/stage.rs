@@ -226,6 +226,9 @@ metadata:
 spec:
   terminationGracePeriodSeconds: 0
   automountServiceAccountToken: false
+  # A node that is away for a while does not lose its clients.
+  tolerations:
+    - operator: Exists
   securityContext:
     runAsNonRoot: true
     seccompProfile:
