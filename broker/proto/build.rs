@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "weir/admin/v1/admin.proto",
         "weir/groups/v1/groups.proto",
+        "weir/ledgers/v1/ledgers.proto",
         "weir/quorum/v1/quorum.proto",
         "weir/transactions/v1/transactions.proto",
         "weir/share/v1/share.proto",

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::net::RequestMemory;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::queue::ledgers::Ledgers;
 use crate::quorum::Metadata;
 use crate::quotas::Quotas;
 use crate::share::Share;
@@ -54,6 +55,8 @@ pub struct Broker {
     pub transactions: TransactionCoordinators,
     /// Share-partitions, their sessions and states.
     pub share: Share,
+    /// Bounds of whole topics.
+    pub ledgers: Ledgers,
 }
 
 impl Broker {

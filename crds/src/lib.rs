@@ -49,7 +49,8 @@ pub use quantity::{QuantityError, ResourceQuantity, StorageSize};
 pub use schema::crds;
 pub use shared::{ClusterRef, ConfigValue, SecretRef};
 pub use topic::{
-    DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, Topic, TopicSpec, TopicStatus,
+    BoundScope, DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, Topic, TopicSpec,
+    TopicStatus,
 };
 
 /// The API group of every kind of Weir's.

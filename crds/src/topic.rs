@@ -130,12 +130,16 @@ pub struct Queue {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.maxMessages) || has(self.maxBytes)").message("a bound needs maxMessages, maxBytes or both"))]
 pub struct QueueBound {
-    /// Messages of a partition that may be unsettled.
+    /// What is bounded: each partition by itself, or the whole topic, whose bound is leased to its partitions and never passed.
+    #[serde(default)]
+    pub scope: BoundScope,
+
+    /// Messages that may be unsettled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_messages: Option<i64>,
 
-    /// Bytes of a partition that may be unsettled, as they were sent (compressed).
+    /// Bytes that may be unsettled, as they were sent (compressed).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_bytes: Option<i64>,
@@ -143,6 +147,16 @@ pub struct QueueBound {
     /// What becomes of a batch that does not fit.
     #[serde(default)]
     pub overflow: Overflow,
+}
+
+/// What a bound is the bound of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BoundScope {
+    /// Each partition by itself.
+    #[default]
+    Partition,
+    /// The whole topic.
+    Topic,
 }
 
 /// What becomes of a batch that does not fit into a queue.
@@ -172,7 +186,12 @@ impl Queue {
                 Overflow::Throttle => "throttle",
                 Overflow::DropOldest => "drop_oldest",
             };
+            let scope = match bound.scope {
+                BoundScope::Partition => "partition",
+                BoundScope::Topic => "topic",
+            };
             config.extend([
+                ("weir.queue.max.scope".to_owned(), scope.to_owned()),
                 (
                     "weir.queue.max.messages".to_owned(),
                     most(bound.max_messages),

@@ -44,7 +44,7 @@ const STAGES: [Stage; 10] = [
     },
     Stage {
         name: "fuzz",
-        what: "frames, every message in every version, and batches, 30 seconds each",
+        what: "frames, every message in every version, and batches, 15 seconds each",
         budget_minutes: 4,
         run: fuzz,
     },
@@ -209,7 +209,7 @@ fn simulation(_filter: &str, tally: &mut Tally) -> Outcome {
 }
 
 fn fuzz(_filter: &str, tally: &mut Tally) -> Outcome {
-    tally.count(fuzz::run(30, false))
+    tally.count(fuzz::run(15, false))
 }
 
 fn build(_filter: &str, tally: &mut Tally) -> Outcome {

@@ -1,5 +1,5 @@
 //! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`], [`groups`],
-//! [`share`], [`transactions`]).
+//! [`ledgers`], [`share`], [`transactions`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -25,6 +25,14 @@ pub mod groups {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.groups.v1");
+    }
+}
+
+/// `weir.ledgers.v1`: between brokers.
+pub mod ledgers {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.ledgers.v1");
     }
 }
 

@@ -152,6 +152,9 @@ pub struct Heartbeat {
     /// Whether it is about to stop, and asks whether it may.
     #[serde(default)]
     pub stopping: bool,
+    /// Whether its disk has no room for what it leads: others lead where they can.
+    #[serde(default)]
+    pub full: bool,
     /// The newest feature level that it knows.
     #[serde(default = "first_level")]
     pub feature_level: u32,

@@ -27,7 +27,9 @@ pub use group::{GroupConfig, OffsetReset, PAUSED, check_group, group_config};
 pub use group_table::GROUP;
 pub(crate) use replication::{IN_SYNC_MIN, in_sync_min_of, said};
 pub use replication::{cluster_size, in_sync_min};
-pub use resolved::{CleanupPolicy, Durability, Overflow, QueueConfig, TimestampType, TopicConfig};
+pub use resolved::{
+    CleanupPolicy, Durability, Overflow, QueueConfig, Scope, TimestampType, TopicConfig,
+};
 pub use topic::TOPIC;
 
 /// The longest value, in bytes: as Kafka's. With it a resource's whole configuration stays far below what one metadata

@@ -23,6 +23,8 @@ pub struct Liveness {
     doubted: BTreeMap<BrokerId, Duration>,
     // The newest feature level that each knows, in its registration.
     levels: BTreeMap<BrokerId, (BrokerEpoch, u32)>,
+    // Those whose disks have no room, in these registrations.
+    full: BTreeMap<BrokerId, BrokerEpoch>,
     // Who wanted to register and knows less than the cluster uses. Each speaks for its own id alone, so that there are as many at most
     // as there are certificates.
     refused: BTreeMap<BrokerId, u32>,
@@ -37,6 +39,7 @@ impl Liveness {
             heard: BTreeMap::new(),
             doubted: BTreeMap::new(),
             levels: BTreeMap::new(),
+            full: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -45,6 +48,20 @@ impl Liveness {
     pub fn knows(&mut self, id: BrokerId, epoch: BrokerEpoch, level: u32) {
         self.levels.insert(id, (epoch, level));
         self.refused.remove(&id);
+    }
+
+    /// Remembers whether a broker's disk has no room.
+    pub fn fills(&mut self, id: BrokerId, epoch: BrokerEpoch, full: bool) {
+        if full {
+            self.full.insert(id, epoch);
+        } else {
+            self.full.remove(&id);
+        }
+    }
+
+    /// Whether a registration has said last that its disk has no room.
+    pub fn is_full(&self, id: BrokerId, epoch: BrokerEpoch) -> bool {
+        self.full.get(&id) == Some(&epoch)
     }
 
     /// Remembers that a broker is not let in, since it knows features up to this level alone.

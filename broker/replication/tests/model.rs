@@ -193,6 +193,7 @@ fn beat(image: &mut Image, broker: usize, registration: u64) {
             epoch: BrokerEpoch(registration),
             ready: true,
             stopping: false,
+            full: false,
             feature_level: FEATURE_LEVEL,
             sizes: Vec::new(),
         }),

@@ -24,7 +24,7 @@ use super::replica::{Assignment, Replica, Until};
 use super::transactions::Pending;
 use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
-use crate::queue::Bound;
+use crate::queue::{Bound, Work};
 
 /// What is counted for a partition's topic.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub struct Partition {
     /// How much of it may be unsettled, if that is bounded.
     bound: ArcSwapOption<Bound>,
     /// Counts what is not settled.
-    bounds: Arc<Notify>,
+    bounds: Arc<Work>,
     counters: Counters,
     dir: Arc<DataDir>,
     preparing: Arc<Queue>,
@@ -125,7 +125,7 @@ impl Partition {
         config: Arc<TopicConfig>,
         counters: Counters,
         (dir, permits): (Arc<DataDir>, Arc<Semaphore>),
-        bounds: Arc<Notify>,
+        bounds: Arc<Work>,
     ) -> Self {
         let key = handle.reader().key();
         let partition = Self {

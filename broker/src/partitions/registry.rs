@@ -23,6 +23,7 @@ use super::replica::{Assignment, Replica};
 use super::stored::Watermarks;
 use super::watermark::Watermark;
 use crate::metrics::{Metrics, OTHER_TOPICS};
+use crate::queue::Work;
 use crate::replication::Links;
 
 /// Why a partition cannot be used here.
@@ -67,7 +68,7 @@ pub struct Partitions {
     placed: Mutex<BTreeMap<PartitionKey, usize>>,
     permits: Arc<Semaphore>,
     /// Some bounded partition's backlog is to be counted, or room to be made.
-    bounds: Arc<Notify>,
+    bounds: Arc<Work>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     slots: RwLock<HashMap<PartitionKey, Slot>>,
@@ -173,7 +174,7 @@ impl Partitions {
     }
 
     /// Notified when something is to be done for a bounded partition.
-    pub(crate) fn bounds(&self) -> Arc<Notify> {
+    pub(crate) fn bounds(&self) -> Arc<Work> {
         Arc::clone(&self.bounds)
     }
 

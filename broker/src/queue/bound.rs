@@ -4,10 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntCounter;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use weir_log::{Admission, LogReader, NotAdmitted, Offered};
+use weir_queues::bound::{Ask, Grant};
 use weir_queues::bound::{Backlog, Limits, Size};
-use weir_quorum::configs::{Overflow, QueueConfig};
-use weir_wire::{LeaderEpoch, Offset};
+use weir_quorum::configs::{Overflow, QueueConfig, Scope};
+use weir_wire::{LeaderEpoch, Offset, PartitionIndex};
+
+use super::leases::{Leases, Unit};
 
 /// Bytes of a batch that was not offered here: the end of a transaction, by its coordinator.
 const MARKER_BYTES: u64 = 78;
@@ -21,14 +25,22 @@ pub struct Settled {
     pub within: u64,
 }
 
+/// What is to be done for bounded partitions, and wakes the tasks that do it.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// A backlog is to be counted, or room to be made.
+    pub(super) look: Notify,
+    /// The ledger of a topic is to be asked.
+    pub(super) lease: Notify,
+}
+
 /// A bounded partition. Its lock is held for some instructions, by the lane, by the share-partition's task, and by the one that counts.
 #[derive(Debug)]
 pub struct Bound {
     config: QueueConfig,
     reader: LogReader,
     refusals: IntCounter,
-    /// The task that counts backlogs and makes room has something to do.
-    work: Arc<Notify>,
+    work: Arc<Work>,
     state: Mutex<State>,
 }
 
@@ -36,6 +48,8 @@ pub struct Bound {
 struct State {
     /// Since it was counted in this epoch.
     known: Option<(LeaderEpoch, Backlog)>,
+    /// What this leader may have of the topic's bound, where it is the topic's.
+    leases: Option<(LeaderEpoch, Leases)>,
     /// What was said last of how far the group is, perhaps while the backlog was being counted.
     said: Option<(LeaderEpoch, Settled)>,
     /// How many times in a row the group's coordinator said less than that.
@@ -49,10 +63,13 @@ impl Bound {
         config: QueueConfig,
         reader: LogReader,
         refusals: IntCounter,
-        work: Arc<Notify>,
+        work: Arc<Work>,
     ) -> Self {
         // There may be somebody who appends soon.
-        work.notify_one();
+        work.look.notify_one();
+        if config.scope == Scope::Topic {
+            work.lease.notify_one();
+        }
         Self {
             config,
             reader,
@@ -125,6 +142,66 @@ impl Bound {
         true
     }
 
+    /// Whether the bound is the whole topic's.
+    pub(super) fn is_of_topic(&self) -> bool {
+        self.config.scope == Scope::Topic
+    }
+
+    /// The backlog is known in this epoch, and whose the ledger is: from here on there is a lease, with what there is. One that there is in this
+    /// epoch already goes on.
+    pub(super) fn lease(
+        &self,
+        partition: PartitionIndex,
+        epoch: LeaderEpoch,
+        ledger: LeaderEpoch,
+        partitions: usize,
+    ) {
+        let mut state = self.lock();
+        let State { known, leases, .. } = &mut *state;
+        let is_led = |(of, _): &&(LeaderEpoch, Leases)| *of == epoch;
+        if leases.as_ref().filter(is_led).is_some() {
+            return;
+        }
+        if let Some((of, backlog)) = known
+            && *of == epoch
+        {
+            let begun = Leases::new(
+                (partition, epoch),
+                (ledger, partitions),
+                self.limits(),
+                backlog.size(),
+            );
+            *leases = Some((epoch, begun));
+            self.work.lease.notify_one();
+        }
+    }
+
+    /// What to ask the ledger that is kept in this epoch; with `true` soon again.
+    pub(super) fn asks(&self, epoch: LeaderEpoch, ledger: LeaderEpoch) -> (Vec<(Unit, Ask)>, bool) {
+        let mut state = self.lock();
+        let State { known, leases, .. } = &mut *state;
+        match (known, leases) {
+            (Some((known, backlog)), Some((leased, leases)))
+                if *known == epoch && *leased == epoch =>
+            {
+                backlog.log_start_moved(self.reader.log_start());
+                let size = backlog.size();
+                let asks = leases.asks(ledger, size);
+                (asks, leases.is_restless(size))
+            }
+            _ => (Vec::new(), true),
+        }
+    }
+
+    /// The ledger has answered this epoch's leader.
+    pub(super) fn granted(&self, epoch: LeaderEpoch, unit: Unit, grant: Grant) {
+        if let Some((leased, leases)) = &mut self.lock().leases
+            && *leased == epoch
+        {
+            leases.granted(unit, grant, Instant::now());
+        }
+    }
+
     pub(super) fn counts_bytes(&self) -> bool {
         self.config.max_bytes.is_some()
     }
@@ -146,6 +223,9 @@ impl Bound {
             backlog.settled(settled.start, settled.within);
         }
         state.known = Some((epoch, backlog));
+        if self.is_of_topic() {
+            self.work.lease.notify_one();
+        }
     }
 
     /// The group was set to another place, or is another: the backlog is counted anew.
@@ -160,7 +240,7 @@ impl Bound {
                 backlog.settled(settled.start, settled.within);
             } else {
                 state.known = None;
-                self.work.notify_one();
+                self.work.look.notify_one();
             }
         }
     }
@@ -188,12 +268,17 @@ impl Admission for Bound {
     fn admit(&self, offered: Offered) -> Result<(), NotAdmitted> {
         let log_start = self.reader.log_start();
         let mut state = self.lock();
-        let State { known, room_to, .. } = &mut *state;
+        let State {
+            known,
+            leases,
+            room_to,
+            ..
+        } = &mut *state;
         let known = known
             .as_mut()
             .filter(|(epoch, _)| *epoch == offered.leader_epoch);
         let Some((_, backlog)) = known else {
-            self.work.notify_one();
+            self.work.look.notify_one();
             return Err(NotAdmitted::ForNow(
                 "what is not settled yet is being counted".into(),
             ));
@@ -207,8 +292,35 @@ impl Admission for Bound {
             messages: offered.records,
             bytes: offered.bytes,
         };
-        let limits = self.limits();
+        let mut leased = match self.config.scope {
+            Scope::Partition => None,
+            Scope::Topic => match leases {
+                Some((epoch, leases)) if *epoch == offered.leader_epoch => Some(leases),
+                _ => {
+                    self.work.lease.notify_one();
+                    return Err(NotAdmitted::ForNow(
+                        "what this partition may have of the topic's bound is being asked for"
+                            .into(),
+                    ));
+                }
+            },
+        };
+        let bounds = self.limits();
+        let limits = leased.as_ref().map_or(bounds, |leases| leases.limits());
         if let Err(full) = backlog.check(more, limits) {
+            let why = match &mut leased {
+                None => full.to_string(),
+                Some(leases) => {
+                    let is_full = leases.lacks(backlog.size(), more, Instant::now());
+                    self.work.lease.notify_one();
+                    if !is_full && bounds.hold(more) {
+                        return Err(NotAdmitted::ForNow(
+                            "more of the topic's bound is being asked for".into(),
+                        ));
+                    }
+                    full.of_topic(bounds)
+                }
+            };
             let room = match self.config.overflow {
                 Overflow::DropOldest => backlog.room_for(more, limits),
                 Overflow::Reject | Overflow::Throttle => None,
@@ -216,11 +328,11 @@ impl Admission for Bound {
             let Some(start) = room else {
                 self.refusals.inc();
                 let why = match self.group() {
-                    Some(group) => format!("{full} (share group {group})"),
-                    None => full.to_string(),
+                    Some(group) => format!("{why} (share group {group})"),
+                    None => why,
                 };
                 // What never fits may as well be given up at once.
-                let never_fits = backlog.room_for(more, limits).is_none();
+                let never_fits = !bounds.hold(more);
                 return Err(match self.config.overflow {
                     Overflow::Throttle if !never_fits => NotAdmitted::ForNow(why),
                     _ => NotAdmitted::ForGood(why),
@@ -228,10 +340,13 @@ impl Admission for Bound {
             };
             backlog.log_start_moved(start);
             *room_to = Some(start);
-            self.work.notify_one();
+            self.work.look.notify_one();
         }
         let end = i64::try_from(offered.records).unwrap_or(i64::MAX);
         backlog.appended(Offset(offered.end.0.saturating_add(end)), offered.bytes);
+        if leased.is_some_and(|leases| leases.run_low(backlog.size())) {
+            self.work.lease.notify_one();
+        }
         Ok(())
     }
 }

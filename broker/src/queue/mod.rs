@@ -1,15 +1,16 @@
 //! What makes a topic more than a log: the input and output of `weir_queues`.
 //!
-//! Owns nothing of a plain topic. [`Bound`] is a bounded partition's; [`follow`] is the task that counts backlogs when a leader
+//! Owns nothing of a plain topic. [`Bound`] is a bounded partition's, and what is bounded together is leased by [`ledgers`]; [`follow`] is the task that counts backlogs when a leader
 //! begins, and lets logs begin later where the oldest messages make room. What always holds: a client's batch is admitted only by a
 //! leader that knows its backlog, and the backlog that is known is never less than the true one.
 
 mod bound;
+mod leases;
+pub mod ledgers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -19,7 +20,7 @@ use weir_log::ReadError;
 use weir_wire::batch::batches;
 use weir_wire::{LeaderEpoch, Offset};
 
-pub use bound::{Bound, Settled};
+pub use bound::{Bound, Settled, Work};
 
 use crate::Broker;
 use crate::partitions::Partition;
@@ -33,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const READ_BYTES: usize = 4 << 20;
 
 /// Counts backlogs and makes room, until `stop`.
-pub async fn follow(broker: Arc<Broker>, work: Arc<Notify>, stop: CancellationToken) {
+pub async fn follow(broker: Arc<Broker>, work: Arc<Work>, stop: CancellationToken) {
     loop {
         let is_behind = tokio::select! {
             () = stop.cancelled() => return,
@@ -42,7 +43,7 @@ pub async fn follow(broker: Arc<Broker>, work: Arc<Notify>, stop: CancellationTo
         let pause = if is_behind { PAUSE } else { LOOK_EVERY };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = work.notified() => {}
+            () = work.look.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -504,6 +504,7 @@ impl<'a> Reign<'a> {
             (Command::Heartbeat(request), _) => {
                 self.liveness
                     .knows(request.id, request.epoch, request.feature_level);
+                self.liveness.fills(request.id, request.epoch, request.full);
                 if request.sizes.is_empty() {
                     return;
                 }

@@ -102,6 +102,8 @@ pub(crate) struct Intent {
     pub(crate) ready: bool,
     /// It is about to stop.
     pub(crate) stopping: bool,
+    /// Its disk has no room for what it leads.
+    pub(crate) full: bool,
 }
 
 /// What the controller has answered.
@@ -335,6 +337,14 @@ impl Member {
     /// Says whether this broker is ready to lead and serve: its logs are recovered. The controller hears of it at once.
     pub fn set_ready(&self, ready: bool) {
         self.intent.send_modify(|intent| intent.ready = ready);
+    }
+
+    /// Says whether this broker's disk has no room for what it leads. The controller hears of it at once.
+    pub fn set_full(&self, full: bool) {
+        self.intent.send_if_modified(|intent| {
+            let before = std::mem::replace(&mut intent.full, full);
+            before != full
+        });
     }
 
     /// Says how the sizes of this broker's replicas are found out. Once in a process's life.

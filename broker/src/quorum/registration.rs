@@ -134,13 +134,18 @@ impl Registration {
         let mut intent = self.intent.clone();
         let mut sized = None;
         loop {
-            let Intent { ready, stopping } = *intent.borrow_and_update();
+            let Intent {
+                ready,
+                stopping,
+                full,
+            } = *intent.borrow_and_update();
             let sizes = self.sizes(&mut sized);
             let command = Command::Heartbeat(Heartbeat {
                 id: self.shared.quorum.node().broker,
                 epoch,
                 ready,
                 stopping,
+                full,
                 feature_level: self.shared.options.feature_level,
                 sizes,
             });

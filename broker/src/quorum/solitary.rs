@@ -77,6 +77,7 @@ impl Metadata {
                     epoch,
                     ready: true,
                     stopping: false,
+                    full: false,
                     feature_level: FEATURE_LEVEL,
                     sizes: Vec::new(),
                 }))

@@ -8,6 +8,7 @@ mod dirs;
 mod lanes;
 mod lock;
 mod lost;
+mod room;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ use crate::net::{
 use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
 use crate::queue;
+use crate::queue::ledgers::{self, Ledgers, LedgersService};
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
 use crate::replication::{self, LeaderDebt};
@@ -211,7 +213,10 @@ pub async fn start_on<N: Network>(
                 first: TransactionsService::server(Arc::clone(&health)),
                 second: Services {
                     first: StatesService::server(Arc::clone(&health)),
-                    second: member.service(),
+                    second: Services {
+                        first: LedgersService::server(Arc::clone(&health)),
+                        second: member.service(),
+                    },
                 },
             },
         },
@@ -293,6 +298,7 @@ pub async fn start_on<N: Network>(
         ShareSettings::default(),
         host.clone(),
     );
+    let dialer = host.dialer.clone();
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
         connection_places: Arc::new(Semaphore::new(config.limits.connections)),
@@ -308,6 +314,7 @@ pub async fn start_on<N: Network>(
         groups,
         transactions,
         share,
+        ledgers: Ledgers::new(dialer),
     });
     health.assembled(Arc::clone(&broker));
     let is_current = {
@@ -348,9 +355,19 @@ pub async fn start_on<N: Network>(
         partitions.bounds(),
         stop.clone(),
     ));
+    tasks.spawn(ledgers::follow(
+        Arc::clone(&broker),
+        partitions.bounds(),
+        stop.clone(),
+    ));
     let member = Arc::new(member);
     let measured = Arc::clone(&partitions);
     member.measure(move || sizes(&measured));
+    tasks.spawn(room::watch(
+        Arc::clone(&broker),
+        Arc::clone(&member),
+        stop.clone(),
+    ));
     tasks.spawn(watch_quorum(Arc::clone(&member), on_fatal, stop.clone()));
 
     metadata.until(Metadata::caught_up).await;

@@ -51,3 +51,40 @@ async fn a_follower_without_room_says_so_and_holds_nobody_up() {
         broker.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_room_lets_another_lead_until_it_has_some() {
+    let disks: Vec<SimStorage> = (0..3).map(|_| SimStorage::new()).collect();
+    let (brokers, _, _dir) = cluster_on("", |id| disks.get(id).cloned()).await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create(&mut client, "t").await;
+    let all: Vec<&Running> = brokers.iter().collect();
+    produce(&all, "t", batch(&["before"])).await;
+    until("all to be in sync", || in_sync(&brokers[0], "t") == 3).await;
+    let led = leader(&brokers[0], "t").unwrap();
+    let full = &disks[led];
+    let space = full.space(Path::new("/")).unwrap();
+    let used = space.total_bytes - space.available_bytes;
+    full.set_capacity(used + RESERVE_BYTES / 2);
+
+    until("another to lead", || {
+        brokers
+            .iter()
+            .all(|broker| leader(broker, "t").is_some_and(|now| now != led))
+    })
+    .await;
+    for offset in 1..5 {
+        assert_eq!(produce(&all, "t", batch(&["meanwhile"])).await, offset);
+    }
+    let other = (led + 1) % 3;
+    until("it to count no more", || in_sync(&brokers[other], "t") == 2).await;
+    full.set_capacity(1 << 40);
+    until("it to be in sync again", || {
+        in_sync(&brokers[other], "t") == 3
+    })
+    .await;
+    assert_eq!(produce(&all, "t", batch(&["after"])).await, 5);
+    for broker in brokers {
+        broker.stop().await;
+    }
+}

@@ -1,6 +1,10 @@
 //! Bounded queues: how much of a partition may be unsettled, and what becomes of more.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::task::{JoinSet, LocalSet};
 use uuid::Uuid;
 use weir_broker::start::Running;
@@ -13,7 +17,9 @@ use weir_wire::messages::{
 };
 use weir_wire::{MessageView, ProducerEpoch, ProducerId};
 
-use crate::client::{Client, TestBroker, batch, build, eventually, produce, produced, values};
+use crate::client::{
+    Client, PATIENCE, TestBroker, batch, build, eventually, produce, produced, values,
+};
 use crate::cluster::cluster;
 use crate::replication::leader;
 use crate::share::{ACCEPT, GROUP, Member, initialize};
@@ -321,6 +327,81 @@ async fn the_bound_holds_when_another_leads() {
         "{:?}",
         refused.error_message
     );
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
+
+/// Buys from one partition until it is sold out.
+async fn buy_all(brokers: &[Running], partition: i32, sold: &AtomicU64) {
+    let ticket = of(1);
+    let selling = async {
+        loop {
+            let known = brokers.iter().find_map(|broker| {
+                let image = broker.broker().metadata.image();
+                image.partition("t", partition)?.leader
+            });
+            let at = brokers
+                .iter()
+                .find(|broker| Some(broker.broker().metadata.broker_id()) == known);
+            if let Some(at) = at {
+                let mut client = Client::connect(at.addresses().kafka).await;
+                loop {
+                    let answer = client.produce("t", partition, ticket.clone()).await;
+                    match ErrorCode::from_code(answer.error_code) {
+                        Some(ErrorCode::None) => sold.fetch_add(1, Ordering::Relaxed),
+                        Some(SOLD_OUT) => return,
+                        _ => break,
+                    };
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE * 3, selling)
+        .await
+        .unwrap_or_else(|_| panic!("partition {partition} is never sold out"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bound_of_a_whole_topic_is_sold_to_the_last_message_and_never_passed() {
+    const BOUND: u64 = 200;
+    const PARTITIONS: i32 = 6;
+    let (mut brokers, _dir) = cluster().await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    let config = |name: &str, value: &str| CreatableTopicConfig {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: "t".to_owned(),
+            num_partitions: PARTITIONS,
+            replication_factor: 3,
+            configs: vec![
+                config("min.insync.replicas", "2"),
+                config("weir.queue.max.messages", &BOUND.to_string()),
+                config("weir.queue.max.scope", "topic"),
+                config("weir.queue.group", GROUP),
+            ],
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    client.call(7, &request).await;
+    let sold = AtomicU64::new(0);
+    join_all((0..PARTITIONS).map(|partition| buy_all(&brokers, partition, &sold))).await;
+    assert_eq!(sold.load(Ordering::Relaxed), BOUND);
+
+    // Whoever keeps the ledger goes: the next one knows of nothing, and hears what everyone has.
+    let kept = brokers
+        .iter()
+        .find_map(|broker| leader(broker, "t"))
+        .unwrap();
+    brokers.remove(kept).stop().await;
+    join_all((0..PARTITIONS).map(|partition| buy_all(&brokers, partition, &sold))).await;
+    assert_eq!(sold.load(Ordering::Relaxed), BOUND);
     for broker in brokers {
         broker.stop().await;
     }

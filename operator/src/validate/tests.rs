@@ -111,12 +111,12 @@ fn the_fields_of_a_queue_are_configurations_of_the_topic() {
     let bounded = json!({
         "clusterRef": {"name": "m"},
         "config": {"retention.ms": "1000"},
-        "queue": {"group": "tills", "bound": {"maxMessages": 10, "overflow": "DropOldest"}},
+        "queue": {"group": "tills", "bound": {"maxMessages": 10, "overflow": "DropOldest", "scope": "Topic"}},
     });
     assert_eq!(
         config(bounded),
         "retention.ms=1000 weir.queue.group=tills weir.queue.max.bytes=-1 weir.queue.max.messages=10 \
-         weir.queue.overflow=drop_oldest"
+         weir.queue.max.scope=topic weir.queue.overflow=drop_oldest"
     );
     let named = json!({"clusterRef": {"name": "m"}, "queue": {"group": "tills"}});
     assert_eq!(config(named), "weir.queue.group=tills");

@@ -21,7 +21,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn hold(self, size: Size) -> bool {
+    /// Whether so much is within them.
+    #[must_use]
+    pub fn hold(self, size: Size) -> bool {
         self.messages.is_none_or(|most| size.messages <= most)
             && self.bytes.is_none_or(|most| size.bytes <= most)
     }
@@ -72,6 +74,22 @@ pub enum Full {
         /// How many would have come.
         more: u64,
     },
+}
+
+impl Full {
+    /// The same where the bound is the whole topic's, of which nothing is free.
+    #[must_use]
+    pub fn of_topic(self, bounds: Limits) -> String {
+        let (what, most, more) = match self {
+            Self::Messages { most, more, .. } => {
+                ("messages", bounds.messages.unwrap_or(most), more)
+            }
+            Self::Bytes { most, more, .. } => ("bytes", bounds.bytes.unwrap_or(most), more),
+        };
+        format!(
+            "the queue is full: at most {most} {what} of the topic may be unsettled, and there is no room for {more} more"
+        )
+    }
 }
 
 /// What of a partition is not settled. Every offset counts as a message: those of control batches too, until the group has passed

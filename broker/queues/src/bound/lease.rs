@@ -15,6 +15,8 @@ pub struct Ask {
     pub grant: u64,
     /// What the partition keeps to, whatever comes, until a later grant.
     pub limit: u64,
+    /// How much of that it uses.
+    pub used: u64,
     /// How much more it would like.
     pub want: u64,
 }
@@ -32,6 +34,10 @@ pub struct Grant {
     pub grant: u64,
     /// What the partition may have now.
     pub limit: u64,
+    /// Somebody wants more than there was: who has what it does not use is to give it back.
+    pub is_recalled: bool,
+    /// There is not all that was wanted, and nobody has what it does not use, as far as the ledger was told: the queue is full.
+    pub is_all: bool,
 }
 
 /// What one partition may have, as its leader in one epoch knows it. A leader of a later epoch begins with what there is; what its predecessor had
@@ -83,15 +89,16 @@ impl Lease {
         }
     }
 
-    /// What to say to the ledger.
+    /// What to say to the ledger: how much is used, and how much more is wanted.
     #[must_use]
-    pub fn ask(&self, want: u64) -> Ask {
+    pub fn ask(&self, used: u64, want: u64) -> Ask {
         Ask {
             partition: self.partition,
             epoch: self.epoch,
             ledger: self.ledger,
             grant: self.grant,
             limit: self.limit,
+            used,
             want,
         }
     }

@@ -24,6 +24,10 @@ struct Entry {
 struct Leased {
     grant: u64,
     limit: u64,
+    /// How much of it was used when it was heard last.
+    used: u64,
+    /// It wanted more than there was when it was heard last.
+    lacks: bool,
 }
 
 /// The ledger of one topic. See the module.
@@ -94,6 +98,8 @@ impl Ledger {
             _ => Leased {
                 grant: ask.grant,
                 limit: ask.limit,
+                used: ask.used,
+                lacks: false,
             },
         };
         // Who has not got the last grant yet may still get it, and speaks of what was before.
@@ -101,6 +107,7 @@ impl Ledger {
         if is_up_to_date {
             leased.limit = leased.limit.min(ask.limit);
         }
+        leased.used = ask.used;
         entry.leased = Some(leased);
         if is_up_to_date {
             let more = ask.want.min(self.free());
@@ -108,15 +115,24 @@ impl Ledger {
                 leased.grant += 1;
                 leased.limit += more;
             }
+            leased.lacks = more < ask.want;
         }
         let entry = self.partitions.get_mut(&ask.partition)?;
         entry.leased = Some(leased);
+        let mut others = self
+            .partitions
+            .iter()
+            .filter(|(partition, _)| **partition != ask.partition)
+            .map(|(_, entry)| entry.leased);
+        let is_used_up = |one: Option<Leased>| one.is_some_and(|one| one.used >= one.limit);
         Some(Grant {
             partition: ask.partition,
             epoch: ask.epoch,
             ledger: self.epoch,
             grant: leased.grant,
             limit: leased.limit,
+            is_recalled: others.clone().any(|one| one.is_some_and(|one| one.lacks)),
+            is_all: leased.lacks && others.all(is_used_up),
         })
     }
 }

@@ -45,15 +45,27 @@ pub enum Overflow {
     DropOldest,
 }
 
+/// What a bound is the bound of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Each partition by itself.
+    #[default]
+    Partition,
+    /// The whole topic, whose leader of partition 0 leases it to the partitions.
+    Topic,
+}
+
 /// What makes a topic more than a log. A plain topic has none of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
     /// The share group whose unsettled messages are the backlog.
     pub group: Option<String>,
-    /// Messages of each partition that may be unsettled.
+    /// Messages that may be unsettled.
     pub max_messages: Option<u64>,
     /// Their bytes.
     pub max_bytes: Option<u64>,
+    /// Of each partition, or of the topic.
+    pub scope: Scope,
     /// What becomes of more.
     pub overflow: Overflow,
 }
@@ -164,6 +176,10 @@ fn queue(text: &impl Fn(&str) -> String) -> Option<QueueConfig> {
         group: Some(text("weir.queue.group")).filter(|group| !group.is_empty()),
         max_messages,
         max_bytes,
+        scope: match text("weir.queue.max.scope").as_str() {
+            "topic" => Scope::Topic,
+            _ => Scope::Partition,
+        },
         overflow: match text("weir.queue.overflow").as_str() {
             "throttle" => Overflow::Throttle,
             "drop_oldest" => Overflow::DropOldest,

@@ -371,7 +371,8 @@ pub const TOPIC: &[ConfigDef] = &[
         "-1",
         OneOrBetween(-1, 1, i64::MAX),
         None,
-        "How many bytes of each partition may be unsettled, as they were sent; -1: without bound.",
+        "How many bytes may be unsettled, as they were sent, of each partition or of the topic (`weir.queue.max.scope`); \
+         -1: without bound.",
     ),
     def(
         "weir.queue.max.messages",
@@ -379,7 +380,16 @@ pub const TOPIC: &[ConfigDef] = &[
         "-1",
         OneOrBetween(-1, 1, i64::MAX),
         None,
-        "How many messages of each partition may be unsettled; -1: without bound.",
+        "How many messages may be unsettled, of each partition or of the topic (`weir.queue.max.scope`); -1: without bound.",
+    ),
+    def(
+        "weir.queue.max.scope",
+        String,
+        "partition",
+        OneOf(&["partition", "topic"]),
+        None,
+        "What `weir.queue.max.messages` and `weir.queue.max.bytes` bound: each `partition` by itself, or the whole `topic`, \
+         whose bound is leased to the partitions as they need it and never passed.",
     ),
     def(
         "weir.queue.overflow",

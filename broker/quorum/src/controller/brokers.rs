@@ -124,6 +124,8 @@ pub(super) fn heartbeat(view: &View<'_>, request: &Heartbeat) -> Result<Decision
             epoch: request.epoch,
         }));
         records.extend(elections::retire(view, request.id));
+    } else if request.full && request.ready && !broker.fenced {
+        records.extend(elections::relieve(view, request.id));
     }
     let may_stop =
         request.stopping && (broker.fenced || hands_over_nothing(view, request.id, &records));

@@ -110,16 +110,20 @@ fn preferred(
     if partition.leader == wanted {
         return Err(not_needed());
     }
-    let is_ready = |id| partition.isr.contains(&id) && elections::can_lead(view.image, id);
+    let is_ready = |id| {
+        partition.isr.contains(&id)
+            && elections::can_lead(view.image, id)
+            && !elections::is_full(view, id)
+    };
     if !wanted.is_some_and(is_ready) {
         return Err(ControlError::new(
             ErrorName::PreferredLeaderNotAvailable,
-            "the preferred leader is away or not in sync",
+            "the preferred leader is away, not in sync, or its disk is full",
         ));
     }
     let rules = Rules {
         in_sync_min: minimum.of(view, topic),
-        can_lead: &|id| elections::can_lead(view.image, id),
+        can_lead: &|id| elections::can_lead(view.image, id) && !elections::is_full(view, id),
     };
     Step::new(partition, rules)
         .elect()
@@ -155,6 +159,7 @@ pub fn awaits_leaders(view: &View<'_>) -> bool {
             partition.leader != Some(id)
                 && !partition.isr.contains(&id)
                 && elections::can_lead(view.image, id)
+                && !elections::is_full(view, id)
         })
     })
 }

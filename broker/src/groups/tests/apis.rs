@@ -68,6 +68,7 @@ impl Client {
                 weir_groups::transactions::Config::default(),
                 crate::host::Host::system(),
             ),
+            ledgers: crate::queue::ledgers::Ledgers::new(crate::net::Dialer::Tcp),
             share: Share::new(
                 house.metadata.clone(),
                 Arc::clone(&house.partitions),

@@ -126,6 +126,7 @@ impl House {
             epoch,
             ready: true,
             stopping: false,
+            full: false,
             feature_level: weir_quorum::controller::FEATURE_LEVEL,
             sizes: Vec::new(),
         });

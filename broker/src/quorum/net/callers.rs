@@ -20,9 +20,10 @@ enum Who {
 }
 
 /// Every service on the port. One that is not named here is refused to everyone.
-const MAY_CALL: [(&str, Who); 5] = [
+const MAY_CALL: [(&str, Who); 6] = [
     ("weir.admin.v1.Admin", Who::BrokersAndOperator),
     ("weir.groups.v1.Groups", Who::Brokers),
+    ("weir.ledgers.v1.Ledgers", Who::Brokers),
     ("weir.quorum.v1.Quorum", Who::Brokers),
     ("weir.share.v1.ShareStates", Who::Brokers),
     ("weir.transactions.v1.Transactions", Who::Brokers),
@@ -98,6 +99,7 @@ mod tests {
     use tonic::server::NamedService;
     use weir_proto::admin::v1::admin_server::AdminServer;
     use weir_proto::groups::v1::groups_server::GroupsServer;
+    use weir_proto::ledgers::v1::ledgers_server::LedgersServer;
     use weir_proto::quorum::v1::quorum_server::QuorumServer;
     use weir_proto::share::v1::share_states_server::ShareStatesServer;
     use weir_proto::transactions::v1::transactions_server::TransactionsServer;
@@ -108,6 +110,7 @@ mod tests {
     fn brokers_may_call_everything_and_the_operator_administration_only() {
         let brokers_only = [
             GroupsServer::<()>::NAME,
+            LedgersServer::<()>::NAME,
             QuorumServer::<()>::NAME,
             ShareStatesServer::<()>::NAME,
             TransactionsServer::<()>::NAME,

@@ -235,6 +235,7 @@ fn stopping(world: &mut World, id: i32) -> bool {
         epoch: world.epoch(id),
         ready: true,
         stopping: true,
+        full: false,
         feature_level: crate::controller::FEATURE_LEVEL,
         sizes: Vec::new(),
     });
@@ -280,6 +281,55 @@ fn a_broker_waits_for_another_to_catch_up_before_it_stops() {
         "the other is there, and not in sync yet"
     );
     assert_eq!(world.led_by(0), 3);
+}
+
+#[test]
+fn a_broker_without_room_hands_over_what_others_can_lead_and_gets_it_back_when_it_has_some() {
+    let mut world = World::of(3);
+    replicated(&mut world, "t", 3);
+    replicated(&mut world, "alone", 1);
+    let alone = |world: &World, id| {
+        let led = world.image.partitions_led_by(BrokerId(id));
+        led.filter(|(topic, ..)| &*topic.name == "alone").count()
+    };
+    let only_it_has = alone(&world, 1);
+    assert!(only_it_has > 0);
+    world.says_full(1, true);
+    assert_eq!(
+        world.led_by(1),
+        only_it_has,
+        "what nobody else has, it still leads"
+    );
+    let all_in_sync = |world: &World| {
+        let mut of_t = world
+            .image
+            .partitions()
+            .filter(|(topic, ..)| &*topic.name == "t");
+        of_t.all(|(_, _, partition)| partition.isr.len() == 3)
+    };
+    assert!(all_in_sync(&world), "it has everything still");
+    assert!(
+        crate::controller::balance_leaders(&world.view()).is_empty(),
+        "nor is it given back while there is no room"
+    );
+    assert!(!crate::controller::awaits_leaders(&world.view()));
+
+    world.says_full(2, true);
+    assert_eq!(
+        (world.led_by(0), world.led_by(1)),
+        (3 + alone(&world, 0), only_it_has)
+    );
+    world.says_full(0, true);
+    assert_eq!(
+        world.led_by(0),
+        3 + alone(&world, 0),
+        "nobody has more room"
+    );
+
+    world.says_full(1, false);
+    let back = crate::controller::balance_leaders(&world.view());
+    world.image = world.image.apply(world.image.index() + 1, &back).unwrap();
+    assert!(world.led_by(1) > only_it_has);
 }
 
 #[test]

@@ -72,6 +72,7 @@ impl World {
                 self.liveness.heard(request.id, request.epoch, self.now);
                 self.liveness
                     .knows(request.id, request.epoch, request.feature_level);
+                self.liveness.fills(request.id, request.epoch, request.full);
             }
             (Command::Goodbye(request), _) => self.liveness.forget(request.id),
             _ => {}
@@ -113,9 +114,23 @@ impl World {
             epoch,
             ready: true,
             stopping: false,
+            full: false,
             feature_level: FEATURE_LEVEL,
             sizes: Vec::new(),
         }))
+    }
+
+    pub(super) fn says_full(&mut self, id: i32, full: bool) {
+        self.ask(Command::Heartbeat(Heartbeat {
+            id: BrokerId(id),
+            epoch: self.epoch(id),
+            ready: true,
+            stopping: false,
+            full,
+            feature_level: FEATURE_LEVEL,
+            sizes: Vec::new(),
+        }))
+        .unwrap();
     }
 
     pub(super) fn goodbye(&mut self, id: i32) {
