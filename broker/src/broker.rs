@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::net::RequestMemory;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::queue::append::Appenders;
 use crate::quorum::Metadata;
 use crate::quotas::Quotas;
 use crate::share::Share;
@@ -54,6 +55,8 @@ pub struct Broker {
     pub transactions: TransactionCoordinators,
     /// Share-partitions, their sessions and states.
     pub share: Share,
+    /// The ways to leaders of partitions, for what is appended in other names than a Kafka client's.
+    pub appenders: Appenders,
 }
 
 impl Broker {

@@ -43,6 +43,7 @@ use crate::net::{
 use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
 use crate::queue;
+use crate::queue::append::{Appenders, AppendsService};
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
 use crate::replication::{self, LeaderDebt};
@@ -211,7 +212,10 @@ pub async fn start_on<N: Network>(
                 first: TransactionsService::server(Arc::clone(&health)),
                 second: Services {
                     first: StatesService::server(Arc::clone(&health)),
-                    second: member.service(),
+                    second: Services {
+                        first: AppendsService::server(Arc::clone(&health)),
+                        second: member.service(),
+                    },
                 },
             },
         },
@@ -293,6 +297,7 @@ pub async fn start_on<N: Network>(
         ShareSettings::default(),
         host.clone(),
     );
+    let host_dialer = host.dialer.clone();
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
         connection_places: Arc::new(Semaphore::new(config.limits.connections)),
@@ -308,6 +313,7 @@ pub async fn start_on<N: Network>(
         groups,
         transactions,
         share,
+        appenders: Appenders::new(host_dialer),
     });
     health.assembled(Arc::clone(&broker));
     let is_current = {

@@ -9,6 +9,7 @@
 
 mod admin;
 mod administering;
+mod appending;
 mod bounds;
 mod certificates;
 mod client;
