@@ -19,6 +19,7 @@ mod group_table;
 mod period;
 mod replication;
 mod resolved;
+mod sharing;
 mod topic;
 
 pub use broker::BROKER;
@@ -28,6 +29,7 @@ pub use group_table::GROUP;
 pub(crate) use replication::{IN_SYNC_MIN, in_sync_min_of, said};
 pub use replication::{cluster_size, in_sync_min};
 pub use resolved::{CleanupPolicy, Durability, Overflow, QueueConfig, TimestampType, TopicConfig};
+pub use sharing::{DeadLetterRules, SharingConfig};
 pub use topic::TOPIC;
 
 /// The longest value, in bytes: as Kafka's. With it a resource's whole configuration stays far below what one metadata

@@ -30,6 +30,8 @@ mod queues;
 mod quick_look;
 mod quotas;
 mod replication;
+mod retries;
+mod selecting;
 mod sessions;
 mod share;
 mod share_groups;
