@@ -3,6 +3,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "weir/admin/v1/admin.proto",
+        "weir/appends/v1/appends.proto",
         "weir/groups/v1/groups.proto",
         "weir/ledgers/v1/ledgers.proto",
         "weir/quorum/v1/quorum.proto",

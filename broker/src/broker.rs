@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::net::RequestMemory;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::queue::append::Appenders;
 use crate::queue::ledgers::Ledgers;
 use crate::quorum::Metadata;
 use crate::quotas::Quotas;
@@ -57,6 +58,8 @@ pub struct Broker {
     pub share: Share,
     /// Bounds of whole topics.
     pub ledgers: Ledgers,
+    /// The ways to leaders of partitions, for what is appended in other names than a Kafka client's.
+    pub appenders: Appenders,
 }
 
 impl Broker {

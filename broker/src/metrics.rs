@@ -83,6 +83,8 @@ pub struct TopicMetrics {
     pub fetched_bytes: IntCounterVec,
     pub produce_errors: IntCounterVec,
     pub queue_refusals: IntCounterVec,
+    pub dead_letters: IntCounterVec,
+    pub dead_letters_dropped: IntCounterVec,
     pub queue_backlog_messages: IntGaugeVec,
     labelled: Arc<Mutex<HashSet<Arc<str>>>>,
 }
@@ -110,6 +112,8 @@ impl TopicMetrics {
                 &self.fetched_bytes,
                 &self.produce_errors,
                 &self.queue_refusals,
+                &self.dead_letters,
+                &self.dead_letters_dropped,
             ] {
                 // One that was never counted is not there.
                 let _ = counters.remove_label_values(&[topic]);
@@ -195,6 +199,18 @@ impl Metrics {
                     r,
                     "weir_topic_queue_refused_batches_total",
                     "Batches that were refused since the topic's queue was full.",
+                    "topic",
+                )?,
+                dead_letters: counters(
+                    r,
+                    "weir_topic_dead_letters_total",
+                    "Records of the topic that share groups gave up and whose dead letters were written.",
+                    "topic",
+                )?,
+                dead_letters_dropped: counters(
+                    r,
+                    "weir_topic_dead_letters_dropped_total",
+                    "Records of the topic that share groups gave up without a dead letter, since the topic for it is missing or takes none.",
                     "topic",
                 )?,
                 queue_backlog_messages: register(

@@ -1,4 +1,4 @@
-//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`quorum`], [`groups`],
+//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`appends`], [`quorum`], [`groups`],
 //! [`ledgers`], [`share`], [`transactions`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
@@ -9,6 +9,14 @@ pub mod admin {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.admin.v1");
+    }
+}
+
+/// `weir.appends.v1`: between brokers.
+pub mod appends {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.appends.v1");
     }
 }
 

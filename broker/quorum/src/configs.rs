@@ -19,6 +19,7 @@ mod group_table;
 mod period;
 mod replication;
 mod resolved;
+mod sharing;
 mod topic;
 
 pub use broker::BROKER;
@@ -30,6 +31,7 @@ pub use replication::{cluster_size, in_sync_min};
 pub use resolved::{
     CleanupPolicy, Durability, Overflow, QueueConfig, Scope, TimestampType, TopicConfig,
 };
+pub use sharing::{DeadLetterRules, SharingConfig};
 pub use topic::TOPIC;
 
 /// The longest value, in bytes: as Kafka's. With it a resource's whole configuration stays far below what one metadata

@@ -15,7 +15,6 @@ use weir_log::{Appended, PartitionKey};
 use weir_quorum::configs::{TimestampType, TopicConfig};
 use weir_quorum::image::Image;
 use weir_wire::batch::{BatchHeader, BatchView, Compression, only_batch};
-use weir_wire::messages::produce_request::PartitionProduceDataView;
 use weir_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
@@ -90,7 +89,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                     Err(NotLed::from(ErrorCode::InvalidTopicException))
                 }
                 Ok(topic) => leaders::led(broker, topic, data.index, -1).and_then(|led| {
-                    check(&led, &data, rules)
+                    check(&led, data.records, rules)
                         .map(|admitted| (led, admitted))
                         .map_err(NotLed::from)
                 }),
@@ -210,6 +209,39 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     }))
 }
 
+/// Appends one batch as a Produce with `acks=all` would that is no part of a transaction: checked, prepared as its topic asks, asked of
+/// its bound. It is handed over when this is called; the outcome comes once it is committed.
+pub(crate) fn offer(
+    broker: &Broker,
+    led: Led,
+    batch: Bytes,
+) -> Result<Gathered<Result<Appended, Unfit>>, ApiError> {
+    let rules = Rules {
+        version: LEADER_HINTS_FROM,
+        acks: -1,
+        now_ms: broker.host.clock.now_ms(),
+    };
+    let admitted = check(&led, Some(&batch), rules)?;
+    if admitted.of_transaction().is_some() {
+        let why = "a batch of a transaction comes by its producer only";
+        return Err(ApiError::new(ErrorCode::InvalidTxnState, why));
+    }
+    let counters = led.partition.counters();
+    counters.produced_bytes.inc_by(batch.len() as u64);
+    let outcomes = Gathered::new(1);
+    let job = Job {
+        batch,
+        now_ms: rules.now_ms,
+        outcome: outcomes.slot(0),
+        until: Until::Committed,
+        of_transaction: None,
+        begins_at_zero: false,
+        verification: None,
+    };
+    append(broker, led, job);
+    Ok(outcomes)
+}
+
 /// A checked batch, and where its outcome goes.
 struct Job {
     batch: Bytes,
@@ -294,13 +326,9 @@ fn sole_producer(
 }
 
 /// Whether a batch may be appended to a partition.
-fn check(
-    led: &Led,
-    data: &PartitionProduceDataView<'_>,
-    rules: Rules,
-) -> Result<Admitted, ApiError> {
+fn check(led: &Led, records: Option<&[u8]>, rules: Rules) -> Result<Admitted, ApiError> {
     let config = led.partition.config();
-    let checked = admissible(led, &config, data, rules);
+    let checked = admissible(led, &config, records, rules);
     match &checked {
         Err(_) => led.partition.counters().produce_errors.inc(),
         Ok(admitted) => led
@@ -315,7 +343,7 @@ fn check(
 fn admissible(
     led: &Led,
     config: &TopicConfig,
-    data: &PartitionProduceDataView<'_>,
+    records: Option<&[u8]>,
     rules: Rules,
 ) -> Result<Admitted, ApiError> {
     if !matches!(rules.acks, -1..=1) {
@@ -332,7 +360,7 @@ fn admissible(
         );
         return Err(ApiError::new(ErrorCode::NotEnoughReplicas, message));
     }
-    let bytes = data.records.unwrap_or_default();
+    let bytes = records.unwrap_or_default();
     let batch = only_batch(bytes)?;
     let bytes_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
     if bytes.len() > bytes_max {

@@ -98,6 +98,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+pub(crate) use k00_produce::offer;
 pub use leaders::{Led, NotLed};
 pub use request::{Answer, Peer, Refused, Reply, Request, Responder};
 use weir_wire::ApiKey;

@@ -39,6 +39,10 @@ pub struct Counters {
     pub produce_errors: IntCounter,
     /// Batches that a full queue has refused.
     pub queue_refusals: IntCounter,
+    /// Dead letters written of its records.
+    pub dead_letters: IntCounter,
+    /// Records given up without one, though one was wanted.
+    pub dead_letters_dropped: IntCounter,
     /// From an append being queued to its being durable.
     pub durable_duration: Histogram,
 }

@@ -616,6 +616,11 @@ impl Partitions {
             fetched_bytes: metrics.topics.fetched_bytes.with_label_values(&labels),
             produce_errors: metrics.topics.produce_errors.with_label_values(&labels),
             queue_refusals: metrics.topics.queue_refusals.with_label_values(&labels),
+            dead_letters: metrics.topics.dead_letters.with_label_values(&labels),
+            dead_letters_dropped: metrics
+                .topics
+                .dead_letters_dropped
+                .with_label_values(&labels),
             durable_duration: metrics.durable_duration.clone(),
         }
     }

@@ -12,6 +12,7 @@ use weir_wire::batch::{ControlRecord, batches};
 use weir_wire::{Offset, Records, RecordsPart};
 
 use super::leader::Leader;
+use super::select;
 use crate::error::{ApiError, ErrorCode};
 use crate::partitions::Isolation;
 
@@ -112,6 +113,7 @@ async fn fill(
             let aborted = aborted(leader, within).await?;
             leave_out(&mut found, &bytes, aborted);
         }
+        let selected = select::select(leader, &found, &bytes).await?;
         let taken = leader.with(|engine, now| {
             let want = Acquire {
                 member: wanted.member,
@@ -119,9 +121,15 @@ async fn fill(
                 batch_size: wanted.batch_size,
                 mode: wanted.mode,
                 from,
-                batches: &found,
+                batches: selected.as_deref().unwrap_or(&found),
             };
-            (engine.acquire(want, now), engine.next_fetch())
+            let start = engine.start();
+            let acquired = engine.acquire(want, now);
+            if selected.is_some() && engine.start() > start {
+                // What was passed over is settled, though nobody acknowledges it.
+                engine.store_start();
+            }
+            (acquired, engine.next_fetch())
         })?;
         let Some((acquired, next)) = taken else { break };
         if let (Some(first), Some(last)) = (acquired.first(), acquired.last()) {
@@ -181,6 +189,7 @@ fn look(bytes: &Bytes) -> Result<(Vec<Fetched>, Vec<usize>), ApiError> {
             base: header.base_offset,
             last: header.last_offset(),
             is_for_consumers: !header.attributes.is_control(),
+            key: None,
         });
     }
     Ok((found, ends))

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,10 +18,12 @@ use weir_groups::share::state::{
 use weir_groups::share::{Restored, SharePartition, Ticket, Write, Written};
 use weir_groups::{MonoMs, share};
 use weir_log::mutants::Mutant;
+use weir_quorum::configs::SharingConfig;
 use weir_wire::{LeaderEpoch, Offset};
 
 use super::persister::Persister;
-use super::settings::{GroupSettings, StartAt};
+use super::settings::{GroupSettings, Sharing, StartAt};
+use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::host::Host;
 use crate::partitions::Partition;
@@ -39,11 +42,17 @@ pub(super) struct Leader {
     pub(super) key: StateKey,
     pub(super) epoch: LeaderEpoch,
     pub(super) partition: Arc<Partition>,
+    /// Whether records of one key go one at a time.
+    pub(super) is_ordered: bool,
     inner: Mutex<Inner>,
     /// Held by whoever reads the log for it, so that a crowd of members does not read the same.
     pub(super) reading: tokio::sync::Mutex<()>,
     /// The task has something to do.
     work: Notify,
+    /// There are records that are to become dead letters.
+    pub(super) dead: Notify,
+    /// What the group asks beyond Kafka's.
+    sharing: ArcSwapOption<Sharing>,
     end: CancellationToken,
     /// Cancelled when its task has ended.
     over: CancellationToken,
@@ -97,6 +106,7 @@ impl Leader {
         Self {
             key,
             epoch,
+            is_ordered: partition.config().is_ordered_by_key,
             partition,
             inner: Mutex::new(Inner {
                 phase: Phase::Loading,
@@ -105,6 +115,8 @@ impl Leader {
             }),
             reading: tokio::sync::Mutex::new(()),
             work: Notify::new(),
+            dead: Notify::new(),
+            sharing: ArcSwapOption::empty(),
             end: CancellationToken::new(),
             over: CancellationToken::new(),
             failure: OnceLock::new(),
@@ -126,6 +138,36 @@ impl Leader {
     /// Why it ended by itself, if it did: whoever waited for it is told that, since another one would fare no better at once.
     pub(super) fn failure(&self) -> Option<ApiError> {
         self.failure.get().cloned()
+    }
+
+    /// Whether its topic asks for another order now: it ends, and the next one goes on as that is.
+    pub(super) fn is_out_of_order(&self) -> bool {
+        self.partition.config().is_ordered_by_key != self.is_ordered
+    }
+
+    /// What the group asks beyond Kafka's, if it asks for anything.
+    pub(super) fn sharing(&self) -> Option<Arc<Sharing>> {
+        self.sharing.load_full()
+    }
+
+    /// What the group asks from now on.
+    pub(super) fn share_as(&self, config: Option<SharingConfig>) {
+        let before = self.sharing.load();
+        if before.as_ref().map(|before| &before.config) == config.as_ref() {
+            return;
+        }
+        let mut inner = self.lock();
+        self.sharing.store(config.map(Sharing::of));
+        if let Phase::Ready(engine) = &mut inner.phase {
+            self.tell(engine);
+        }
+        self.after(inner);
+    }
+
+    /// Tells the engine what the group asks. Within the lock, so that the last word is the last.
+    fn tell(&self, engine: &mut SharePartition) {
+        let retry = self.sharing.load().as_ref().and_then(|it| it.retry());
+        engine.retry_as(retry, self.now());
     }
 
     /// Lets `act` change the engine; `None` while it is loading.
@@ -189,6 +231,7 @@ impl Leader {
     pub(super) async fn run(
         self: Arc<Self>,
         before: Option<Arc<Self>>,
+        broker: &Arc<Broker>,
         persister: Persister,
         settings: GroupSettings,
     ) {
@@ -209,7 +252,10 @@ impl Leader {
                     bound.begins_at(self.key.group.as_str(), self.epoch, settled);
                 }
                 self.enter(Phase::Ready(Box::new(engine)));
-                self.keep(&persister).await
+                tokio::select! {
+                    error = self.keep(&persister) => error,
+                    never = self.bury(broker) => match never {},
+                }
             }
             Err(error) => error,
         };
@@ -256,7 +302,7 @@ impl Leader {
             tokio::time::sleep(PAUSE).await;
         };
         if restored.start != NO_START && !Mutant::ForgetShared.is_active() {
-            let mut engine = SharePartition::restore(settings.engine, restored);
+            let mut engine = self.restore(settings, restored);
             engine.log_start_moved(self.partition.reader().log_start());
             return Ok(engine);
         }
@@ -266,10 +312,18 @@ impl Leader {
             batches: Vec::new(),
             ..restored
         };
-        let mut engine = SharePartition::restore(settings.engine, restored);
+        let mut engine = self.restore(settings, restored);
         // Stored before anything is handed out: whoever takes over must not begin somewhere else.
         engine.store_start();
         Ok(engine)
+    }
+
+    fn restore(&self, settings: GroupSettings, restored: Restored) -> SharePartition {
+        let engine = SharePartition::restore(settings.engine, restored);
+        match self.is_ordered {
+            true => engine.in_order_of_keys(),
+            false => engine,
+        }
     }
 
     /// Where a group begins that was never here.
@@ -318,7 +372,7 @@ impl Leader {
             }
         }
         // What is out is handed back, and its delivery counts: whoever leads next begins from there.
-        self.engine(|engine, _| engine.release_all());
+        self.engine(|engine, now| engine.release_all(now));
         if let Some(write) = self.take_write() {
             let _ = tokio::time::timeout(LAST_WRITE, self.store(persister, write)).await;
         }
@@ -330,13 +384,16 @@ impl Leader {
     }
 
     /// For the task itself, which need not be told that there is something to do.
-    fn engine<T>(&self, act: impl FnOnce(&mut SharePartition, MonoMs) -> T) -> Option<T> {
+    pub(super) fn engine<T>(
+        &self,
+        act: impl FnOnce(&mut SharePartition, MonoMs) -> T,
+    ) -> Option<T> {
         let mut inner = self.lock();
         let result = match &mut inner.phase {
             Phase::Ready(engine) => act(engine, self.now()),
             Phase::Loading | Phase::Ended(_) => return None,
         };
-        wake_if_freed(&mut inner);
+        self.wake_who_waits(&mut inner);
         Some(result)
     }
 
@@ -395,14 +452,34 @@ impl Leader {
             }
         }
         inner.phase = phase;
+        if let Phase::Ready(engine) = &mut inner.phase {
+            self.tell(engine);
+        }
         wake(&mut inner);
     }
 
     /// After each change of the engine: its task looks at it, and who waits when there is something for them.
     fn after(&self, mut inner: MutexGuard<'_, Inner>) {
-        wake_if_freed(&mut inner);
+        self.wake_who_waits(&mut inner);
         drop(inner);
         self.work.notify_one();
+    }
+
+    /// The task has something to store, or another deadline.
+    pub(super) fn has_work(&self) {
+        self.work.notify_one();
+    }
+
+    fn wake_who_waits(&self, inner: &mut Inner) {
+        let Phase::Ready(engine) = &mut inner.phase else {
+            return;
+        };
+        if engine.has_dead() {
+            self.dead.notify_one();
+        }
+        if engine.take_freed() {
+            wake(inner);
+        }
     }
 
     fn now(&self) -> MonoMs {
@@ -412,14 +489,6 @@ impl Leader {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing that can panic runs while it is held.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn wake_if_freed(inner: &mut Inner) {
-    if let Phase::Ready(engine) = &mut inner.phase
-        && engine.take_freed()
-    {
-        wake(inner);
     }
 }
 

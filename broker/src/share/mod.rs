@@ -12,11 +12,13 @@
 //! [`Share::fetch`] and [`Share::acknowledge`] are for handlers, [`Share::persister`] for whoever looks at states,
 //! [`Share::follow`] for `start`.
 
+mod bury;
 mod fetch;
 mod leader;
 mod offsets;
 mod peers;
 mod persister;
+mod select;
 mod serve;
 mod sessions;
 mod settings;
@@ -30,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use weir_groups::GroupId;
 use weir_groups::request::TopicRef;
 use weir_groups::share::state::{StateConfig, StateKey, StateRequest};
-use weir_quorum::configs::group_config;
+use weir_quorum::configs::{SharingConfig, group_config};
 use weir_quorum::image::Image;
 use weir_wire::{PartitionIndex, TopicId};
 
@@ -38,7 +40,7 @@ pub use offsets::{Altered, Forgotten, Place, Standing};
 pub use peers::StatesService;
 pub use persister::Persister;
 pub use serve::{AckOutcome, AcknowledgeCall, FetchAnswer, FetchCall, Named, PartitionAnswer};
-pub use settings::{GroupSettings, ShareSettings, StartAt};
+pub use settings::{GroupSettings, ShareSettings, Sharing, StartAt};
 
 use crate::Broker;
 use crate::api::{Led, NotLed, Peer, leaders};
@@ -128,6 +130,7 @@ impl Share {
             loop {
                 let image = Arc::clone(&images.borrow_and_update());
                 self.end_not_led(&image);
+                self.follow_configs(&image);
                 tokio::select! {
                     () = stop.cancelled() => break,
                     changed = images.changed() => if changed.is_err() { break },
@@ -161,13 +164,29 @@ impl Share {
         }
     }
 
+    /// Has share-partitions do as their groups ask now.
+    fn follow_configs(&self, image: &Image) {
+        let leaders: Vec<_> = self.leaders().values().cloned().collect();
+        for leader in leaders {
+            leader.share_as(SharingConfig::of(image, leader.key.group.as_str()));
+        }
+    }
+
     /// The share-partition, which begins when there is none.
-    fn lead(&self, led: &Led, group: &GroupId, partition: TopicPartition) -> Arc<Leader> {
+    fn lead(
+        &self,
+        broker: &Arc<Broker>,
+        led: &Led,
+        group: &GroupId,
+        partition: TopicPartition,
+    ) -> Arc<Leader> {
         let key = state_key(group, partition);
+        let sharing = SharingConfig::of(&self.shared.metadata.image(), group.as_str());
         let mut leaders = self.leaders();
         let before = leaders.get(&key).cloned();
         if let Some(leader) = &before {
-            if leader.epoch == led.epoch && !leader.is_over() {
+            if leader.epoch == led.epoch && !leader.is_over() && !leader.is_out_of_order() {
+                leader.share_as(sharing);
                 return Arc::clone(leader);
             }
             leader.end();
@@ -175,13 +194,17 @@ impl Share {
         let host = self.shared.host.clone();
         let leader = Leader::new(key.clone(), led.epoch, Arc::clone(&led.partition), host);
         let leader = Arc::new(leader);
+        leader.share_as(sharing);
         leaders.insert(key, Arc::clone(&leader));
         drop(leaders);
+        let broker = Arc::clone(broker);
         let settings = self.settings_of(group);
         let (share, running) = (self.clone(), Arc::clone(&leader));
         self.shared.tasks.spawn(async move {
             let persister = share.shared.persister.clone();
-            Arc::clone(&running).run(before, persister, settings).await;
+            Arc::clone(&running)
+                .run(before, &broker, persister, settings)
+                .await;
             let mut leaders = share.leaders();
             let is_last = leaders
                 .get(&running.key)

@@ -282,7 +282,7 @@ impl Share {
             };
             if let Some(leader) = self.leaders().get(&state).cloned() {
                 // One that has ended has nothing out.
-                let _ = leader.with(|engine, _| engine.release(&key.member, departure));
+                let _ = leader.with(|engine, now| engine.release(&key.member, departure, now));
             }
         }
         self.leave_unused(&key.group, partitions);
@@ -360,7 +360,7 @@ impl Share {
             answer.error = Some(error.into());
             return answer;
         }
-        let leader = self.lead(&led, group, partition);
+        let leader = self.lead(broker, &led, group, partition);
         waiting.leaders.insert(partition, Arc::clone(&leader));
         // Before the look: what is freed while it lasts wakes too.
         leader.wake_when_freed(&waiting.wake);

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use weir_groups::share::ShareConfig;
-use weir_quorum::configs::{GroupConfig, OffsetReset};
+use std::sync::Arc;
+
+use weir_groups::share::{RetryConfig, ShareConfig};
+use weir_queues::filter::Filter;
+use weir_queues::retry::Backoffs;
+use weir_quorum::configs::{GroupConfig, OffsetReset, SharingConfig};
 
 use crate::partitions::Isolation;
 
@@ -33,6 +37,40 @@ pub struct GroupSettings {
     pub isolation: Isolation,
     /// Whether its members may renew their locks.
     pub may_renew: bool,
+}
+
+/// What a group asks beyond delivery as Kafka has it, read once. Most groups ask for none of it.
+#[derive(Debug)]
+pub struct Sharing {
+    /// As it was written.
+    pub config: SharingConfig,
+    /// Which records it is given.
+    pub filter: Option<Filter>,
+}
+
+impl Sharing {
+    /// Reads it. What cannot be read was refused when it was written; a version that let it pass is followed in nothing.
+    #[must_use]
+    pub fn of(config: SharingConfig) -> Arc<Self> {
+        let is_filtered = !config.filter.is_empty();
+        Arc::new(Self {
+            filter: is_filtered
+                .then(|| Filter::parse("", &config.filter).ok())
+                .flatten(),
+            config,
+        })
+    }
+
+    /// What the engine makes of it; nothing for a group that only filters.
+    #[must_use]
+    pub fn retry(&self) -> Option<RetryConfig> {
+        let retry = RetryConfig {
+            backoffs: Backoffs::parse(&self.config.retry_backoff).unwrap_or_default(),
+            given_up_max: self.config.dead_letter_rate_max,
+            has_dead_letters: self.config.dead_letter_topic.is_some(),
+        };
+        (retry != RetryConfig::default()).then_some(retry)
+    }
 }
 
 /// Where a group begins in a partition that it has never read.

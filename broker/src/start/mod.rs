@@ -44,6 +44,7 @@ use crate::net::{
 use crate::partitions::{Partitions, Watermarks};
 use crate::producer_ids::ProducerIds;
 use crate::queue;
+use crate::queue::append::{Appenders, AppendsService};
 use crate::queue::ledgers::{self, Ledgers, LedgersService};
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
@@ -215,7 +216,10 @@ pub async fn start_on<N: Network>(
                     first: StatesService::server(Arc::clone(&health)),
                     second: Services {
                         first: LedgersService::server(Arc::clone(&health)),
-                        second: member.service(),
+                        second: Services {
+                            first: AppendsService::server(Arc::clone(&health)),
+                            second: member.service(),
+                        },
                     },
                 },
             },
@@ -314,7 +318,8 @@ pub async fn start_on<N: Network>(
         groups,
         transactions,
         share,
-        ledgers: Ledgers::new(dialer),
+        ledgers: Ledgers::new(dialer.clone()),
+        appenders: Appenders::new(dialer),
     });
     health.assembled(Arc::clone(&broker));
     let is_current = {

@@ -9,6 +9,7 @@
 
 mod admin;
 mod administering;
+mod appending;
 mod bounds;
 mod certificates;
 mod client;
@@ -29,6 +30,8 @@ mod queues;
 mod quick_look;
 mod quotas;
 mod replication;
+mod retries;
+mod selecting;
 mod sessions;
 mod share;
 mod share_groups;

@@ -25,8 +25,8 @@ use crate::client::{Client, TestBroker, batch, eventually};
 
 pub(crate) const GROUP: &str = "sharers";
 pub(crate) const ACCEPT: i8 = 1;
-const RELEASE: i8 = 2;
-const REJECT: i8 = 3;
+pub(crate) const RELEASE: i8 = 2;
+pub(crate) const REJECT: i8 = 3;
 const RENEW: i8 = 4;
 
 /// A member of the group on a connection of its own.
@@ -109,6 +109,11 @@ impl Member {
             (!data.acquired_records.is_empty()).then(|| ranges(&data))
         })
         .await
+    }
+
+    /// Fetches once, and gives what was acquired.
+    pub(crate) async fn look(&mut self, wait_ms: i32) -> Vec<Range> {
+        ranges(&self.fetch(wait_ms, &[]).await)
     }
 
     async fn acknowledge(&mut self, acks: &[(i64, i64, i8)]) -> ShareAcknowledgeResponse {

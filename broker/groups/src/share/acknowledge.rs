@@ -1,11 +1,13 @@
 //! What members say of the records that they were handed.
 
 use thiserror::Error;
+use weir_queues::retry::Failure;
 use weir_wire::Offset;
 use weir_wire::messages::ErrorCode;
 
 use super::overlay::{DeliveryState, StateBatch};
 use super::partition::SharePartition;
+use super::retrying::{Fate, Fates};
 use super::runs::{Becoming, State};
 use super::write::Ticket;
 use crate::types::{MemberId, MonoMs};
@@ -153,10 +155,12 @@ impl SharePartition {
             else {
                 continue;
             };
-            let outcome = match kind {
-                AckType::Accept => DeliveryState::Acknowledged,
-                AckType::Reject | AckType::Gap => DeliveryState::Archived,
-                AckType::Release => self.after_release(deliveries),
+            let range = (run.first, run.last);
+            let fates = match kind {
+                AckType::Accept => Fates::alike(range, DeliveryState::Acknowledged),
+                AckType::Gap => Fates::alike(range, DeliveryState::Archived),
+                AckType::Reject => self.fates(Failure::Rejected, range, deliveries, now),
+                AckType::Release => self.fates(Failure::Released, range, deliveries, now),
                 AckType::Renew => {
                     let renewed = State::Acquired {
                         member,
@@ -169,24 +173,26 @@ impl SharePartition {
                 }
             };
             is_written = true;
-            self.unsaved.put(StateBatch {
-                first: Offset(run.first),
-                last: Offset(run.last),
-                state: outcome,
-                deliveries,
-            });
             self.has_unsaved = true;
-            let becoming = Some(Becoming {
-                ticket: self.gathering,
-                state: outcome,
-            });
-            let leaving = State::Acquired {
-                member,
-                deliveries,
-                until,
-                becoming,
-            };
-            self.runs.set(run.first, run.last, leaving);
+            for (first, last, Fate { state, due }) in fates {
+                self.unsaved.put(self.stored_as(StateBatch {
+                    first: Offset(first),
+                    last: Offset(last),
+                    state,
+                    deliveries,
+                }));
+                let leaving = State::Acquired {
+                    member: member.clone(),
+                    deliveries,
+                    until,
+                    becoming: Some(Becoming {
+                        ticket: self.gathering,
+                        state,
+                        due,
+                    }),
+                };
+                self.runs.set(first, last, leaving);
+            }
         }
         is_written
     }

@@ -1,5 +1,6 @@
 //! Handing records out.
 
+use weir_queues::order::KeyHash;
 use weir_wire::Offset;
 
 use super::partition::SharePartition;
@@ -26,6 +27,8 @@ pub struct Fetched {
     /// Whether consumers are given its records: not those of control batches, nor of aborted transactions to who reads
     /// committed records only.
     pub is_for_consumers: bool,
+    /// The key of the one record that this is, where records of one key go one at a time.
+    pub key: Option<KeyHash>,
 }
 
 /// What a member wants.
@@ -80,7 +83,7 @@ impl SharePartition {
             }
             let (first, last) = (batch.base.0.max(expected), batch.last.0);
             if batch.is_for_consumers {
-                if !self.take(&mut taking, first, last) {
+                if !self.take(&mut taking, batch, first, last) {
                     break;
                 }
             } else {
@@ -104,6 +107,7 @@ impl SharePartition {
         for run in self.runs.within(first..=last.min(self.end - 1)) {
             if matches!(run.state, State::Available { .. }) {
                 self.runs.set(run.first, run.last, State::Nothing);
+                self.let_next_go(run.first, run.last);
             }
         }
         self.append_until(last + 1, State::Nothing);
@@ -111,12 +115,17 @@ impl SharePartition {
         self.advance_start();
     }
 
-    /// Takes what may be had of one batch. False when there is to be no more.
-    fn take(&mut self, taking: &mut Taking<'_>, first: i64, last: i64) -> bool {
+    /// Takes what may be had of one batch; what may not go waits in the window. False when there is to be no more.
+    fn take(&mut self, taking: &mut Taking<'_>, fetched: &Fetched, first: i64, last: i64) -> bool {
         for run in self.runs.within(first..=last.min(self.end - 1)) {
             let State::Available { deliveries } = run.state else {
                 continue;
             };
+            if !self.may_go(fetched) {
+                let blocked = State::Blocked { deliveries };
+                self.runs.set(run.first, run.last, blocked);
+                continue;
+            }
             let last = match taking.want.mode {
                 AcquireMode::BatchOptimized => run.last,
                 AcquireMode::RecordLimit => run.last.min(run.first + taking.left - 1),
@@ -131,6 +140,13 @@ impl SharePartition {
         let first = first.max(self.end);
         if first > last {
             return true;
+        }
+        if !self.may_go(fetched) {
+            let has_room = self.room() > last - first;
+            if has_room {
+                self.append_until(last + 1, State::Blocked { deliveries: 0 });
+            }
+            return has_room;
         }
         let mut count = (last - first + 1).min(self.room());
         if taking.want.mode == AcquireMode::RecordLimit {

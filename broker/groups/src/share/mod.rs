@@ -11,8 +11,10 @@
 mod acknowledge;
 mod acquire;
 pub(crate) mod group;
+mod ordering;
 mod overlay;
 mod partition;
+mod retrying;
 mod runs;
 pub mod state;
 mod write;
@@ -24,4 +26,5 @@ pub use acknowledge::{AckBatch, AckError, AckType};
 pub use acquire::{Acquire, AcquireMode, Acquired, Fetched};
 pub use overlay::{DeliveryState, Overlay, StateBatch};
 pub use partition::{Departure, ShareConfig, SharePartition};
+pub use retrying::{Dead, RetryConfig};
 pub use write::{Restored, Ticket, Write, Written};

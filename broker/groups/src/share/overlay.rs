@@ -13,6 +13,8 @@ pub enum DeliveryState {
     Available,
     /// A consumer was done with it.
     Acknowledged,
+    /// To be given up, once its dead letter is written.
+    Archiving,
     /// Given up: rejected, or handed out too often.
     Archived,
 }
@@ -24,6 +26,7 @@ impl DeliveryState {
         match self {
             Self::Available => 0,
             Self::Acknowledged => 2,
+            Self::Archiving => 3,
             Self::Archived => 4,
         }
     }
@@ -34,16 +37,16 @@ impl DeliveryState {
         match id {
             0 => Some(Self::Available),
             2 => Some(Self::Acknowledged),
-            // 3 is Kafka's for one that is on its way to being archived.
-            3 | 4 => Some(Self::Archived),
+            3 => Some(Self::Archiving),
+            4 => Some(Self::Archived),
             _ => None,
         }
     }
 
-    /// Whether a record in it is never handed out again.
+    /// Whether nothing is left to do for a record in it.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Available)
+        matches!(self, Self::Acknowledged | Self::Archived)
     }
 }
 

@@ -6,7 +6,8 @@
 //! - A record is out with one member at a time.
 //! - It is handed out until it is acknowledged, rejected, or was handed out as often as the limit says.
 //! - An acknowledgement takes effect when it is stored; until then the record stays where it is.
-//! - The window holds at most [`ShareConfig::records_max`] records, whatever is asked.
+//! - The window holds at most [`ShareConfig::records_max`] records, whatever is asked; those that are done do not count where records wait
+//!   for their time (`retrying`).
 //!
 //! The caller reads the log from [`SharePartition::next_fetch`] on and gives what it found to
 //! [`SharePartition::acquire`]; hands acknowledgements to [`SharePartition::acknowledge`]; after either, stores what
@@ -14,9 +15,12 @@
 //! [`SharePartition::tick`] at [`SharePartition::next_deadline`]. When [`SharePartition::take_freed`] says so, whoever waits
 //! for records may look again. Someone who takes over later begins from what was stored.
 
+use weir_queues::retry::Failure;
 use weir_wire::Offset;
 
+use super::ordering::Order;
 use super::overlay::{DeliveryState, Overlay, StateBatch};
+use super::retrying::{Fate, Fates, Retrying};
 use super::runs::{Runs, State};
 use super::write::{Restored, Ticket, Written};
 use crate::types::{MemberId, MonoMs};
@@ -74,6 +78,12 @@ pub struct SharePartition {
     /// The write that is under way.
     pub(super) writing: Option<Ticket>,
     pub(super) freed: bool,
+    /// What a group asks beyond Kafka's.
+    pub(super) retrying: Option<Box<Retrying>>,
+    /// Which record of each key is next, where that counts.
+    pub(super) order: Order,
+    /// There may be some that is to become a dead letter and was not taken.
+    pub(super) has_dead: bool,
 }
 
 impl SharePartition {
@@ -99,6 +109,9 @@ impl SharePartition {
             gathering: Ticket(1),
             writing: None,
             freed: false,
+            retrying: None,
+            order: None,
+            has_dead: false,
         };
         let mut stored: Overlay = batches.into_iter().collect();
         stored.drop_below(Offset(start));
@@ -107,6 +120,13 @@ impl SharePartition {
             let deliveries = batch.deliveries;
             let state = match batch.state {
                 DeliveryState::Available => State::Available { deliveries },
+                DeliveryState::Archiving => {
+                    partition.has_dead = true;
+                    State::Dead {
+                        deliveries,
+                        is_taken: false,
+                    }
+                }
                 DeliveryState::Acknowledged | DeliveryState::Archived => State::Done,
             };
             // An offset at the very end of what can be counted is not a record's.
@@ -171,6 +191,10 @@ impl SharePartition {
         }
         self.freed |= self.room() <= 0;
         self.runs.drop_below(log_start.0);
+        if let Some(retrying) = &mut self.retrying {
+            retrying.drop_below(log_start.0);
+        }
+        self.forget_order_below(log_start.0);
         self.start = log_start.0;
         self.end = self.end.max(self.start);
         self.hint = self.hint.max(self.start);
@@ -179,24 +203,25 @@ impl SharePartition {
     }
 
     /// A member is gone: what it had may be handed out again.
-    pub fn release(&mut self, member: &MemberId, departure: Departure) {
+    pub fn release(&mut self, member: &MemberId, departure: Departure, now: MonoMs) {
         let held = |state: &State| matches!(state, State::Acquired { member: holder, becoming: None, .. } if holder == member);
-        self.give_back(held, departure);
+        self.give_back(held, departure, now);
     }
 
     /// Everyone is gone: for a leader that steps down in order.
-    pub fn release_all(&mut self) {
+    pub fn release_all(&mut self, now: MonoMs) {
         let held = |state: &State| matches!(state, State::Acquired { becoming: None, .. });
-        self.give_back(held, Departure::Lost);
+        self.give_back(held, Departure::Lost, now);
     }
 
-    /// Takes back what is out too long.
+    /// Takes back what is out too long, and lets go of what has waited long enough.
     pub fn tick(&mut self, now: MonoMs) {
+        self.unpark(now);
         if self.earliest_expiry.is_none_or(|at| at > now) {
             return;
         }
         let expired = |state: &State| matches!(state, State::Acquired { until, becoming: None, .. } if *until <= now);
-        self.give_back(expired, Departure::Lost);
+        self.give_back(expired, Departure::Lost, now);
         let locks = self.runs.states().filter_map(|(_, _, state)| match state {
             State::Acquired {
                 until,
@@ -208,10 +233,11 @@ impl SharePartition {
         self.earliest_expiry = locks.min();
     }
 
-    /// When to call [`tick`](Self::tick) next. Never later than the next lock ends, sometimes earlier.
+    /// When to call [`tick`](Self::tick) next. Never later than the next lock ends or the next record's time comes, sometimes earlier.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoMs> {
-        self.earliest_expiry
+        let due = self.retrying.as_ref().and_then(|parked| parked.next_due());
+        self.earliest_expiry.into_iter().chain(due).min()
     }
 
     /// Whether records, or room for more of them, have come since the last time: who waits may look again.
@@ -237,6 +263,11 @@ impl SharePartition {
 
     /// How many more records the window takes.
     pub(super) fn room(&self) -> i64 {
+        if let Some(retrying) = &self.retrying {
+            let open = self.runs.states().filter(|(_, _, state)| !state.is_over());
+            let open = open.map(|(first, last, _)| last - first + 1).sum();
+            return retrying.room(self.config.records_max, open, self.end - self.start);
+        }
         let nothing = self
             .runs
             .states()
@@ -270,41 +301,51 @@ impl SharePartition {
     }
 
     /// Hands back every run that `which` names, at once; that it was is stored with the next write.
-    fn give_back(&mut self, which: impl Fn(&State) -> bool, departure: Departure) {
+    fn give_back(&mut self, which: impl Fn(&State) -> bool, departure: Departure, now: MonoMs) {
         let held: Vec<_> = self.runs.iter().filter(|run| which(&run.state)).collect();
         for run in held {
             let State::Acquired { deliveries, .. } = run.state else {
                 continue;
             };
-            let (state, deliveries) = match departure {
-                Departure::Orderly => (DeliveryState::Available, deliveries - 1),
-                Departure::Lost => (self.after_release(deliveries), deliveries),
+            let range = (run.first, run.last);
+            let (fates, deliveries) = match departure {
+                Departure::Orderly => {
+                    let fates = Fates::alike(range, DeliveryState::Available);
+                    (fates, deliveries - 1)
+                }
+                Departure::Lost => {
+                    let fates = self.fates(Failure::Released, range, deliveries, now);
+                    (fates, deliveries)
+                }
             };
-            let batch = StateBatch {
-                first: Offset(run.first),
-                last: Offset(run.last),
-                state,
-                deliveries,
-            };
-            self.unsaved.put(batch);
             self.has_unsaved = true;
-            self.enter(batch);
+            for (first, last, Fate { state, due }) in fates {
+                let batch = StateBatch {
+                    first: Offset(first),
+                    last: Offset(last),
+                    state,
+                    deliveries,
+                };
+                self.unsaved.put(self.stored_as(batch));
+                self.enter(batch, due);
+            }
         }
         self.advance_start();
     }
 
-    /// What becomes of a record that is released after so many deliveries.
-    pub(super) fn after_release(&self, deliveries: i16) -> DeliveryState {
-        if deliveries >= self.config.deliveries_max {
-            DeliveryState::Archived
-        } else {
-            DeliveryState::Available
-        }
-    }
-
-    /// A stored, or storable, state takes effect.
-    pub(super) fn enter(&mut self, batch: StateBatch) {
+    /// A stored, or storable, state takes effect; of a record that is handed out again not before it is due.
+    pub(super) fn enter(&mut self, batch: StateBatch, due: Option<MonoMs>) {
         let state = match batch.state {
+            DeliveryState::Available if due.is_some() && self.retrying.is_some() => {
+                return self.park(batch, due.unwrap_or_default());
+            }
+            DeliveryState::Archiving => {
+                self.has_dead = true;
+                State::Dead {
+                    deliveries: batch.deliveries,
+                    is_taken: false,
+                }
+            }
             DeliveryState::Available => {
                 self.freed = true;
                 self.hint = self.hint.min(batch.first.0);
@@ -314,7 +355,14 @@ impl SharePartition {
             }
             DeliveryState::Acknowledged | DeliveryState::Archived => State::Done,
         };
+        let is_done = state == State::Done;
         self.runs.set(batch.first.0, batch.last.0, state);
+        if is_done {
+            if self.retrying.is_some() {
+                self.absorb(batch);
+            }
+            self.let_next_go(batch.first.0, batch.last.0);
+        }
     }
 
     /// Tells what became of the write under way. See [`Written`].

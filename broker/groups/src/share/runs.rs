@@ -30,6 +30,23 @@ pub(super) enum State {
         /// What it will be once that is stored.
         becoming: Option<Becoming>,
     },
+    /// Waits for an older record of its key.
+    Blocked {
+        /// How often it was handed out.
+        deliveries: i16,
+    },
+    /// Waits for its time.
+    Parked {
+        /// How often it was handed out.
+        deliveries: i16,
+    },
+    /// Is to become a dead letter.
+    Dead {
+        /// How often it was handed out.
+        deliveries: i16,
+        /// Somebody is about to write it.
+        is_taken: bool,
+    },
     /// Acknowledged or given up, for good.
     Done,
     /// Nothing that a consumer could be given: a control batch, an aborted record, an offset that was compacted away.
@@ -41,6 +58,8 @@ pub(super) enum State {
 pub(super) struct Becoming {
     pub(super) ticket: Ticket,
     pub(super) state: DeliveryState,
+    /// When it may be handed out again, if that is not at once.
+    pub(super) due: Option<MonoMs>,
 }
 
 impl State {

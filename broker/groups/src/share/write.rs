@@ -102,12 +102,15 @@ impl SharePartition {
                 continue;
             };
             match outcome {
-                Written::Stored => self.enter(StateBatch {
-                    first: Offset(run.first),
-                    last: Offset(run.last),
-                    state: becoming.state,
-                    deliveries,
-                }),
+                Written::Stored => {
+                    let batch = StateBatch {
+                        first: Offset(run.first),
+                        last: Offset(run.last),
+                        state: becoming.state,
+                        deliveries,
+                    };
+                    self.enter(batch, becoming.due);
+                }
                 Written::Failed => {
                     let kept = State::Acquired {
                         member,

@@ -3,6 +3,7 @@
 use super::Allowed::{self, *};
 use super::ConfigDef;
 use super::ConfigKind::{self, *};
+use super::sharing::{DEAD_LETTERS_CREATE, DEAD_LETTERS_PREFIX};
 
 const fn def(
     name: &'static str,
@@ -132,6 +133,22 @@ pub const BROKER: &[ConfigDef] = &[
         None,
         "How many replicas the partitions of a new topic get when its creator does not say. Unset: 3, or as many as there \
          are brokers where that is less.",
+    ),
+    def(
+        DEAD_LETTERS_CREATE,
+        Boolean,
+        "false",
+        Any,
+        None,
+        "Whether a topic for dead letters is made that a share group names and that does not exist.",
+    ),
+    def(
+        DEAD_LETTERS_PREFIX,
+        String,
+        "dlq.",
+        Any,
+        None,
+        "What the names of topics for share groups' dead letters begin with.",
     ),
     fixed(
         "fetch.max.bytes",

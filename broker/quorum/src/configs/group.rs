@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Settings, cluster_number, effective_group, group_def, period};
+use super::{Settings, cluster_number, effective_group, group_def, period, sharing};
 use crate::error::{ControlError, ErrorName};
 use crate::image::Image;
 
@@ -171,6 +171,7 @@ pub fn check_group(
             ));
         }
     }
+    sharing::check(config)?;
     for protocol in ["consumer", "share"] {
         let number = |what: &str| {
             let name = format!("{protocol}.{what}");

@@ -4,6 +4,7 @@ use super::Allowed::{self, *};
 use super::ConfigDef;
 use super::ConfigKind::{self, *};
 use super::group::{OffsetReset, PAUSED};
+use super::sharing::{DEAD_LETTER_RATE_MAX, FILTER, RETRY_BACKOFF};
 
 const fn def(
     name: &'static str,
@@ -62,15 +63,18 @@ pub const GROUP: &[ConfigDef] = &[
         "false",
         Any,
         None,
-        "Whether records that cannot be processed are copied. Accepted for Kafka's sake; nothing is written by itself yet.",
+        "Whether a dead letter has the key, the value and the headers of its record; without, it has only what it says of itself (KIP-1191).",
     ),
     def(
         "errors.deadletterqueue.topic.name",
         String,
         "",
-        Any,
+        Where(
+            |value| !value.starts_with("__"),
+            "a topic's name that does not begin with __",
+        ),
         None,
-        "Where records go that a share group cannot process. Accepted for Kafka's sake; nothing is written by itself yet.",
+        "Where records go that a share group gives up, because a member rejected them or they were delivered as often as they may be. Empty: nowhere. The topic must have `errors.deadletterqueue.group.enable`.",
     ),
     def(
         "share.assignment.interval.ms",
@@ -207,5 +211,29 @@ pub const GROUP: &[ConfigDef] = &[
         Any,
         None,
         "Whether the group is paused: its members stay, and have no partitions. Weir's own.",
+    ),
+    def(
+        DEAD_LETTER_RATE_MAX,
+        Long,
+        "-1",
+        OneOrBetween(-1, 0, 1_000_000_000),
+        None,
+        "How many records of one partition a share group gives up in a minute at most; more are delivered again, after their backoff. -1: without bound. Weir's own.",
+    ),
+    def(
+        FILTER,
+        String,
+        "",
+        Any,
+        None,
+        "A condition in CEL over headers, key and timestamp: a share group is given only the records for which it holds, and passes over the others. Weir's own.",
+    ),
+    def(
+        RETRY_BACKOFF,
+        String,
+        "",
+        Any,
+        None,
+        "How long a record waits after each delivery that failed before it is delivered to a share group again, in milliseconds, with commas between; the last goes on. Empty: not at all. Weir's own.",
     ),
 ];

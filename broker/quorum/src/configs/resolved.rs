@@ -1,5 +1,6 @@
 //! A topic's configuration with every value in its type, as the log and the request handlers want it.
 
+use super::topic::{MESSAGE_TTL, ORDER};
 use super::{Settings, TOPIC, effective_topic, in_sync_min, list};
 use crate::image::{Image, Topic};
 
@@ -86,8 +87,12 @@ pub struct TopicConfig {
     pub durability: Durability,
     pub file_delete_delay_ms: i64,
     pub index_interval_bytes: i32,
+    /// `weir.queue.order` is `key`.
+    pub is_ordered_by_key: bool,
     pub max_compaction_lag_ms: i64,
     pub max_message_bytes: i32,
+    /// `weir.queue.message.ttl.ms`, if there is one.
+    pub message_age_max_ms: Option<u64>,
     pub message_timestamp_after_max_ms: i64,
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_type: TimestampType,
@@ -141,8 +146,10 @@ impl TopicConfig {
             },
             file_delete_delay_ms: long("file.delete.delay.ms"),
             index_interval_bytes: int("index.interval.bytes"),
+            is_ordered_by_key: text(ORDER) == "key",
             max_compaction_lag_ms: long("max.compaction.lag.ms"),
             max_message_bytes: int("max.message.bytes"),
+            message_age_max_ms: text(MESSAGE_TTL).parse().ok(),
             message_timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
             message_timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
             message_timestamp_type: match text("message.timestamp.type").as_str() {

@@ -44,6 +44,11 @@ const NOT_TIERED: Allowed = Where(
     "false: there is no tiered storage",
 );
 
+/// In which order messages are handed out.
+pub(super) const ORDER: &str = "weir.queue.order";
+/// How old a message may be that is handed out.
+pub(super) const MESSAGE_TTL: &str = "weir.queue.message.ttl.ms";
+
 /// What a topic's configuration may hold, by name.
 pub const TOPIC: &[ConfigDef] = &[
     def(
@@ -110,7 +115,7 @@ pub const TOPIC: &[ConfigDef] = &[
         "false",
         Any,
         None,
-        "Whether share groups may write what they cannot process to this topic. Accepted for Kafka's sake; nothing is written by itself yet.",
+        "Whether share groups may write to this topic what they give up.",
     ),
     def(
         "file.delete.delay.ms",
@@ -390,6 +395,22 @@ pub const TOPIC: &[ConfigDef] = &[
         None,
         "What `weir.queue.max.messages` and `weir.queue.max.bytes` bound: each `partition` by itself, or the whole `topic`, \
          whose bound is leased to the partitions as they need it and never passed.",
+    ),
+    def(
+        MESSAGE_TTL,
+        Long,
+        "-1",
+        OneOrBetween(-1, 1, i64::MAX),
+        None,
+        "How old a message may be that is given to a share group, in milliseconds by its timestamp; older ones are passed over. -1: however old.",
+    ),
+    def(
+        ORDER,
+        String,
+        "none",
+        OneOf(&["none", "key"]),
+        None,
+        "Whether share groups are given the messages of one key one at a time, oldest first: `key`. What is tried again keeps those of its key behind it waiting.",
     ),
     def(
         "weir.queue.overflow",

@@ -48,6 +48,7 @@ impl Client {
             fetch_sessions: Default::default(),
             quotas: Default::default(),
             telemetry: Default::default(),
+            appenders: Default::default(),
             config,
             metadata: house.metadata.clone(),
             partitions: Arc::clone(&house.partitions),

@@ -20,8 +20,9 @@ enum Who {
 }
 
 /// Every service on the port. One that is not named here is refused to everyone.
-const MAY_CALL: [(&str, Who); 6] = [
+const MAY_CALL: [(&str, Who); 7] = [
     ("weir.admin.v1.Admin", Who::BrokersAndOperator),
+    ("weir.appends.v1.Appends", Who::Brokers),
     ("weir.groups.v1.Groups", Who::Brokers),
     ("weir.ledgers.v1.Ledgers", Who::Brokers),
     ("weir.quorum.v1.Quorum", Who::Brokers),
@@ -98,6 +99,7 @@ pub(crate) fn speaks_for<T>(request: &Request<T>, broker: BrokerId) -> Result<()
 mod tests {
     use tonic::server::NamedService;
     use weir_proto::admin::v1::admin_server::AdminServer;
+    use weir_proto::appends::v1::appends_server::AppendsServer;
     use weir_proto::groups::v1::groups_server::GroupsServer;
     use weir_proto::ledgers::v1::ledgers_server::LedgersServer;
     use weir_proto::quorum::v1::quorum_server::QuorumServer;
@@ -109,6 +111,7 @@ mod tests {
     #[test]
     fn brokers_may_call_everything_and_the_operator_administration_only() {
         let brokers_only = [
+            AppendsServer::<()>::NAME,
             GroupsServer::<()>::NAME,
             LedgersServer::<()>::NAME,
             QuorumServer::<()>::NAME,

@@ -141,12 +141,12 @@ fn what_a_member_that_left_in_order_had_counts_as_not_delivered() {
     let mut partition = fresh();
     let log = [batch(0, 1)];
     acquire(&mut partition, "a", &log, 5, 0);
-    partition.release(&member("a"), Departure::Orderly);
+    partition.release(&member("a"), Departure::Orderly, MonoMs(0));
     assert!(partition.take_freed());
     assert_eq!(acquire(&mut partition, "b", &log, 5, 0), [(0, 1, 1)]);
-    partition.release(&member("b"), Departure::Lost);
+    partition.release(&member("b"), Departure::Lost, MonoMs(0));
     assert_eq!(acquire(&mut partition, "c", &log, 5, 0), [(0, 1, 2)]);
-    partition.release(&member("b"), Departure::Lost);
+    partition.release(&member("b"), Departure::Lost, MonoMs(0));
     assert_eq!(acquire(&mut partition, "d", &log, 5, 0), []);
 }
 
@@ -193,7 +193,7 @@ fn control_batches_and_gaps_are_passed_over() {
 fn what_was_compacted_away_while_it_was_available_is_not_waited_for() {
     let mut partition = fresh();
     acquire(&mut partition, "a", &[batch(0, 4)], 5, 0);
-    partition.release(&member("a"), Departure::Lost);
+    partition.release(&member("a"), Departure::Lost, MonoMs(0));
     assert_eq!(
         acquire(&mut partition, "a", &[batch(3, 4)], 5, 0),
         [(3, 4, 2)]

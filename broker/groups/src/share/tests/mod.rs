@@ -4,13 +4,14 @@
 mod engine;
 mod model;
 mod random;
+mod retrying;
 
 use weir_wire::Offset;
 
 use super::acquire::{Acquire, AcquireMode, Acquired, Fetched};
 use super::partition::{ShareConfig, SharePartition};
 use super::write::{Restored, Written};
-use super::{AckBatch, AckType};
+use super::{AckBatch, AckType, RetryConfig};
 use crate::types::{MemberId, MonoMs};
 
 const CONFIG: ShareConfig = ShareConfig {
@@ -24,6 +25,7 @@ fn batch(base: i64, last: i64) -> Fetched {
         base: Offset(base),
         last: Offset(last),
         is_for_consumers: true,
+        key: None,
     }
 }
 

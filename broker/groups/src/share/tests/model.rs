@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use weir_queues::Millis;
+use weir_queues::order::KeyHash;
+use weir_queues::retry::Breaker;
+
 use super::*;
 use crate::share::DeliveryState;
 use crate::share::partition::Departure;
@@ -15,8 +19,14 @@ pub(super) enum Record {
         member: usize,
         deliveries: i16,
         until: u64,
-        becoming: Option<(Ticket, DeliveryState)>,
+        becoming: Option<(Ticket, DeliveryState, Option<u64>)>,
     },
+    /// How often it was handed out; an older record of its key is not done with.
+    Blocked(i16),
+    /// How often it was handed out, and when it may be again.
+    Parked(i16, u64),
+    /// How often it was handed out, and whether somebody is about to write its dead letter.
+    Dead(i16, bool),
     Done,
     Nothing,
 }
@@ -32,18 +42,34 @@ pub(super) struct Model {
     /// What is to be stored with the next write.
     pub(super) unsaved: BTreeMap<i64, (DeliveryState, i16)>,
     pub(super) gathering: u64,
+    /// What the group asks for its retries, and what the breaker has left.
+    pub(super) retry: Option<(RetryConfig, Breaker)>,
+    /// The keys of records that were read, where records of one key go one at a time.
+    pub(super) order: Option<BTreeMap<i64, KeyHash>>,
 }
 
+/// What becomes of a record, and when if not at once.
+type Becoming = (DeliveryState, Option<u64>);
+
 impl Model {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(retry: Option<&RetryConfig>, now: u64) -> Self {
         Self {
             gathering: 1,
+            retry: retry.map(|retry| {
+                let breaker = Breaker::new(retry.given_up_max, Millis(now));
+                (retry.clone(), breaker)
+            }),
             ..Self::default()
         }
     }
 
     pub(super) fn room(&self) -> i64 {
-        let counted = self.records.values().filter(|r| **r != Record::Nothing);
+        let is_counted = |record: &&Record| match record {
+            Record::Nothing => false,
+            Record::Done => self.retry.is_none(),
+            _ => true,
+        };
+        let counted = self.records.values().filter(is_counted);
         CONFIG.records_max - i64::try_from(counted.count()).unwrap()
     }
 
@@ -86,11 +112,24 @@ impl Model {
                     until: now + CONFIG.lock_ms,
                     becoming: None,
                 };
-                match self.records.get(&at).cloned() {
+                let record = self.records.get(&at).cloned();
+                let is_asked = match &record {
+                    None => at >= self.end,
+                    record => matches!(record, Some(Record::Available(_))),
+                };
+                let may_go = !is_record || !is_asked || self.may_go(at, batch.key);
+                match record {
                     // It was before the start already, or is since the gap before it was passed.
                     None if at < self.end => {}
                     Some(Record::Available(_)) if !is_record => {
                         self.records.insert(at, Record::Nothing);
+                    }
+                    Some(Record::Available(before)) if !may_go => {
+                        self.records.insert(at, Record::Blocked(before));
+                    }
+                    None if !may_go && self.room() > 0 => {
+                        self.records.insert(at, Record::Blocked(0));
+                        self.end = at + 1;
                     }
                     Some(Record::Available(_)) | None if is_record && is_over => break 'log,
                     Some(Record::Available(before)) => {
@@ -114,6 +153,29 @@ impl Model {
             offset = whole + 1;
         }
         got
+    }
+
+    /// Whether no older record of its key that was read is there still.
+    fn may_go(&mut self, at: i64, key: Option<KeyHash>) -> bool {
+        let (Some(order), Some(key)) = (&mut self.order, key) else {
+            return true;
+        };
+        order.insert(at, key);
+        self.is_first_of_its_key(at)
+    }
+
+    fn is_first_of_its_key(&self, at: i64) -> bool {
+        let Some(order) = &self.order else {
+            return true;
+        };
+        let older = order
+            .range(..at)
+            .filter(|(_, key)| order.get(&at) == Some(*key));
+        let is_there = |offset: &i64| {
+            let record = self.records.get(offset);
+            record.is_some_and(|record| !matches!(record, Record::Done | Record::Nothing))
+        };
+        !older.map(|(offset, _)| offset).any(is_there)
     }
 
     pub(super) fn held_by(&self, member: usize) -> Vec<i64> {
@@ -140,6 +202,7 @@ impl Model {
             return false;
         }
         let ticket = Ticket(self.gathering);
+        let mut unsaved = Vec::new();
         for (at, kind) in said {
             let Some(Record::Acquired {
                 deliveries,
@@ -150,23 +213,98 @@ impl Model {
             else {
                 continue;
             };
-            let state = match kind {
-                AckType::Accept => DeliveryState::Acknowledged,
-                AckType::Reject | AckType::Gap => DeliveryState::Archived,
-                AckType::Release if *deliveries < CONFIG.deliveries_max => DeliveryState::Available,
-                AckType::Release => DeliveryState::Archived,
+            let (state, due) = match kind {
+                AckType::Accept => (DeliveryState::Acknowledged, None),
+                AckType::Gap => (DeliveryState::Archived, None),
+                AckType::Reject => fate(&mut self.retry, true, *deliveries, now),
+                AckType::Release => fate(&mut self.retry, false, *deliveries, now),
                 AckType::Renew => {
                     *until = now + CONFIG.lock_ms;
                     continue;
                 }
             };
-            *becoming = Some((ticket, state));
-            self.unsaved.insert(*at, (state, *deliveries));
+            *becoming = Some((ticket, state, due));
+            unsaved.push((*at, (state, *deliveries)));
+        }
+        for (at, said) in unsaved {
+            self.unsaved.insert(at, self.stored_as(said));
         }
         true
     }
 
-    pub(super) fn give_back(&mut self, which: impl Fn(usize, u64) -> bool, departure: Departure) {
+    /// As a state is stored.
+    fn stored_as(&self, (state, deliveries): (DeliveryState, i16)) -> (DeliveryState, i16) {
+        match self.retry {
+            Some(_) if state.is_final() => (DeliveryState::Acknowledged, 0),
+            _ => (state, deliveries),
+        }
+    }
+
+    /// Records whose time has come.
+    pub(super) fn unpark(&mut self, now: u64) {
+        for record in self.records.values_mut() {
+            if let Record::Parked(deliveries, due) = *record
+                && due <= now
+            {
+                *record = Record::Available(deliveries);
+            }
+        }
+    }
+
+    /// The oldest that are to become dead letters, and were not taken.
+    pub(super) fn take_dead(&mut self, count: usize) -> BTreeMap<i64, i16> {
+        let untaken = self
+            .records
+            .iter_mut()
+            .filter_map(|(at, record)| match record {
+                Record::Dead(deliveries, is_taken @ false) => Some((*at, *deliveries, is_taken)),
+                _ => None,
+            });
+        let taken = untaken.take(count).map(|(at, deliveries, is_taken)| {
+            *is_taken = true;
+            (at, deliveries)
+        });
+        taken.collect()
+    }
+
+    pub(super) fn buried(&mut self, at: i64) {
+        let Some(record @ Record::Dead(..)) = self.records.get_mut(&at) else {
+            return;
+        };
+        let Record::Dead(deliveries, _) = *record else {
+            return;
+        };
+        *record = Record::Done;
+        let said = self.stored_as((DeliveryState::Archived, deliveries));
+        self.unsaved.insert(at, said);
+        self.absorb(&[at]);
+        self.advance();
+    }
+
+    /// What is no record beside what has become done is done too.
+    fn absorb(&mut self, changed: &[i64]) {
+        for at in changed {
+            if self.retry.is_none() || self.records.get(at) != Some(&Record::Done) {
+                continue;
+            }
+            for step in [-1, 1] {
+                let mut next = at + step;
+                while self.records.get(&next) == Some(&Record::Nothing) {
+                    self.records.insert(next, Record::Done);
+                    self.unsaved.insert(next, (DeliveryState::Acknowledged, 0));
+                    next += step;
+                }
+            }
+        }
+    }
+
+    pub(super) fn give_back(
+        &mut self,
+        which: impl Fn(usize, u64) -> bool,
+        departure: Departure,
+        now: u64,
+    ) {
+        let mut unsaved = Vec::new();
         for (at, record) in &mut self.records {
             let Record::Acquired {
                 member,
@@ -180,19 +318,21 @@ impl Model {
             if !which(*member, *until) {
                 continue;
             }
-            let (state, deliveries) = match departure {
-                Departure::Orderly => (DeliveryState::Available, *deliveries - 1),
-                Departure::Lost if *deliveries >= CONFIG.deliveries_max => {
-                    (DeliveryState::Archived, *deliveries)
+            let ((state, due), deliveries) = match departure {
+                Departure::Orderly => ((DeliveryState::Available, None), *deliveries - 1),
+                Departure::Lost => {
+                    let fate = fate(&mut self.retry, false, *deliveries, now);
+                    (fate, *deliveries)
                 }
-                Departure::Lost => (DeliveryState::Available, *deliveries),
             };
-            self.unsaved.insert(*at, (state, deliveries));
-            *record = match state {
-                DeliveryState::Available => Record::Available(deliveries),
-                _ => Record::Done,
-            };
+            unsaved.push((*at, (state, deliveries)));
+            *record = entered(state, due, deliveries);
         }
+        let changed: Vec<i64> = unsaved.iter().map(|(at, _)| *at).collect();
+        for (at, said) in unsaved {
+            self.unsaved.insert(at, self.stored_as(said));
+        }
+        self.absorb(&changed);
         self.advance();
     }
 
@@ -208,7 +348,8 @@ impl Model {
             self.stored.0 = write.start.0;
             self.stored.1 = self.stored.1.split_off(&write.start.0);
         }
-        for record in self.records.values_mut() {
+        let mut changed = Vec::new();
+        for (at, record) in &mut self.records {
             let Record::Acquired {
                 becoming,
                 deliveries,
@@ -217,19 +358,18 @@ impl Model {
             else {
                 continue;
             };
-            let Some((ticket, state)) = *becoming else {
+            let Some((ticket, state, due)) = *becoming else {
                 continue;
             };
             if ticket == write.ticket {
                 *becoming = None;
                 if is_stored {
-                    *record = match state {
-                        DeliveryState::Available => Record::Available(*deliveries),
-                        _ => Record::Done,
-                    };
+                    *record = entered(state, due, *deliveries);
+                    changed.push(*at);
                 }
             }
         }
+        self.absorb(&changed);
         self.advance();
     }
 
@@ -238,9 +378,9 @@ impl Model {
         let is_over = |record: &Record| match record {
             Record::Done | Record::Nothing => true,
             Record::Acquired { becoming, .. } => {
-                becoming.is_some_and(|(_, state)| state.is_final())
+                becoming.is_some_and(|(_, state, _)| state.is_final())
             }
-            Record::Available(_) => false,
+            _ => false,
         };
         let open = self.records.iter().find(|(_, record)| !is_over(record));
         let start = open.map_or(self.end, |(at, _)| *at);
@@ -261,12 +401,13 @@ impl Model {
     }
 
     /// The leader is gone; another begins from what is stored.
-    pub(super) fn crash(&mut self) {
+    pub(super) fn crash(&mut self, now: u64) {
         let (start, stored) = self.stored.clone();
         let end = stored.last_key_value().map_or(start, |(last, _)| last + 1);
         let record = |offset| match stored.get(&offset) {
             None => Record::Available(0),
             Some((DeliveryState::Available, deliveries)) => Record::Available(*deliveries),
+            Some((DeliveryState::Archiving, deliveries)) => Record::Dead(*deliveries, false),
             Some(_) => Record::Done,
         };
         let records = (start..end).map(|offset| (offset, record(offset)));
@@ -275,12 +416,22 @@ impl Model {
             records: records.collect(),
             end,
             stored: (start, stored.clone()),
-            ..Self::new()
+            order: self.order.as_ref().map(|_| BTreeMap::new()),
+            ..Self::new(self.retry.as_ref().map(|(retry, _)| retry), now)
         };
         self.advance();
     }
 
     fn advance(&mut self) {
+        let blocked = self.records.iter().filter_map(|(at, record)| match record {
+            Record::Blocked(deliveries) => Some((*at, *deliveries)),
+            _ => None,
+        });
+        for (at, deliveries) in blocked.collect::<Vec<_>>() {
+            if self.is_first_of_its_key(at) {
+                self.records.insert(at, Record::Available(deliveries));
+            }
+        }
         while let Some(first) = self.records.first_entry()
             && matches!(first.get(), Record::Done | Record::Nothing)
         {
@@ -312,8 +463,21 @@ impl Model {
                         member: members.iter().position(|m| m == member).unwrap(),
                         deliveries: *deliveries,
                         until: until.0,
-                        becoming: becoming.map(|becoming| (becoming.ticket, becoming.state)),
+                        becoming: becoming.map(|becoming| {
+                            let due = becoming.due.map(|due| due.0);
+                            (becoming.ticket, becoming.state, due)
+                        }),
                     },
+                    State::Blocked { deliveries } => Record::Blocked(*deliveries),
+                    // The time is checked where it comes.
+                    State::Parked { deliveries } => match self.records.get(&offset) {
+                        Some(Record::Parked(_, due)) => Record::Parked(*deliveries, *due),
+                        _ => Record::Parked(*deliveries, 0),
+                    },
+                    State::Dead {
+                        deliveries,
+                        is_taken,
+                    } => Record::Dead(*deliveries, *is_taken),
                     State::Done => Record::Done,
                     State::Nothing => Record::Nothing,
                 };
@@ -328,6 +492,7 @@ impl Model {
                 becoming: None,
                 ..
             } => Some(*until),
+            Record::Parked(_, due) => Some(*due),
             _ => None,
         });
         if let Some(first) = first_lock.min() {
@@ -335,6 +500,42 @@ impl Model {
         }
         let runs: Vec<_> = partition.runs.iter().collect();
         assert!(runs.windows(2).all(|pair| pair[0].state != pair[1].state));
-        assert!(partition.runs.len() <= 2 * usize::try_from(CONFIG.records_max).unwrap() + 1);
+        assert!(partition.runs.len() <= 3 * usize::try_from(CONFIG.records_max).unwrap() + 2);
+    }
+}
+
+/// What becomes of a record that was handed out so often.
+fn fate(
+    retry: &mut Option<(RetryConfig, Breaker)>,
+    is_rejected: bool,
+    deliveries: i16,
+    now: u64,
+) -> Becoming {
+    let is_given_up = is_rejected || deliveries >= CONFIG.deliveries_max;
+    let Some((config, breaker)) = retry else {
+        let state = match is_given_up {
+            true => DeliveryState::Archived,
+            false => DeliveryState::Available,
+        };
+        return (state, None);
+    };
+    let mut due = now + config.backoffs.after(deliveries);
+    if is_given_up {
+        match breaker.take(Millis(now)) {
+            Ok(()) if config.has_dead_letters => return (DeliveryState::Archiving, None),
+            Ok(()) => return (DeliveryState::Archived, None),
+            Err(again) => due = due.max(again.0),
+        }
+    }
+    (DeliveryState::Available, (due > now).then_some(due))
+}
+
+/// What a record is once its state is stored.
+fn entered(state: DeliveryState, due: Option<u64>, deliveries: i16) -> Record {
+    match (state, due) {
+        (DeliveryState::Available, Some(due)) => Record::Parked(deliveries, due),
+        (DeliveryState::Available, None) => Record::Available(deliveries),
+        (DeliveryState::Archiving, _) => Record::Dead(deliveries, false),
+        (DeliveryState::Acknowledged | DeliveryState::Archived, _) => Record::Done,
     }
 }

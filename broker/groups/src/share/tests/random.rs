@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use weir_queues::order::KeyHash;
+use weir_queues::retry::Backoffs;
+
 use super::model::Model;
 use super::*;
+use crate::share::Dead;
 use crate::share::partition::Departure;
 use crate::share::write::Write;
 
@@ -37,6 +41,8 @@ enum Step {
     Write(bool),
     Retain(i64),
     Crash,
+    /// Takes so many that are to become dead letters; those taken before are buried.
+    Bury(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -55,6 +61,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => proptest::bool::weighted(0.8).prop_map(Step::Write),
         1 => (0i64..40).prop_map(Step::Retain),
         1 => Just(Step::Crash),
+        4 => (0usize..8).prop_map(Step::Bury),
     ];
     proptest::collection::vec(step, 1..150)
 }
@@ -80,6 +87,26 @@ fn logs() -> impl Strategy<Value = Vec<Fetched>> {
     })
 }
 
+/// The same, where each record has one of a few keys, or none.
+fn logs_of_keys() -> impl Strategy<Value = Vec<Fetched>> {
+    let keys = proptest::collection::vec(proptest::option::of(0u64..4), 60);
+    (logs(), keys).prop_map(|(log, keys)| {
+        let records = log.into_iter().flat_map(|found| {
+            let is_one = found.is_for_consumers;
+            let offsets = found.base.0..=found.last.0;
+            let whole = (!is_one).then_some(found);
+            let each = is_one.then_some(offsets).into_iter().flatten();
+            whole.into_iter().chain(each.map(|at| batch(at, at)))
+        });
+        let keyed = records.zip(keys.into_iter().cycle());
+        let keyed = keyed.map(|(found, key)| Fetched {
+            key: key.filter(|_| found.is_for_consumers).map(KeyHash),
+            ..found
+        });
+        keyed.collect()
+    })
+}
+
 struct Life {
     log: Vec<Fetched>,
     members: Vec<MemberId>,
@@ -90,15 +117,44 @@ struct Life {
     done: BTreeSet<i64>,
     /// The write that is under way.
     writing: Option<Write>,
+    retry: Option<RetryConfig>,
+    /// Dead letters that are being written.
+    burying: Vec<Dead>,
+    is_ordered: bool,
+}
+
+/// None in half of the lives: a plain group.
+fn retries() -> impl Strategy<Value = Option<RetryConfig>> {
+    let backoffs = prop_oneof![Just(""), Just("300"), Just("100,900")];
+    let rate = proptest::option::of(0u64..20);
+    let retry = (backoffs, rate, any::<bool>()).prop_map(|(backoffs, rate, has_dead_letters)| {
+        RetryConfig {
+            backoffs: Backoffs::parse(backoffs).unwrap(),
+            given_up_max: rate,
+            has_dead_letters,
+        }
+    });
+    proptest::option::of(retry)
 }
 
 impl Life {
-    fn new(log: Vec<Fetched>) -> Self {
+    fn new(log: Vec<Fetched>, retry: Option<RetryConfig>) -> Self {
+        let is_ordered = log.iter().any(|batch| batch.key.is_some());
+        let mut partition = match is_ordered {
+            true => fresh().in_order_of_keys(),
+            false => fresh(),
+        };
+        partition.retry_as(retry.clone(), MonoMs(0));
+        let mut model = Model::new(retry.as_ref(), 0);
+        model.order = is_ordered.then(BTreeMap::new);
         Self {
             log,
             members: (0..MEMBERS).map(|n| member(&format!("m{n}"))).collect(),
-            partition: fresh(),
-            model: Model::new(),
+            partition,
+            model,
+            is_ordered,
+            retry,
+            burying: Vec::new(),
             now: 0,
             done: BTreeSet::new(),
             writing: None,
@@ -139,12 +195,34 @@ impl Life {
             for offset in range.first.0..=range.last.0 {
                 got.insert(offset, range.deliveries);
                 assert!(!self.done.contains(&offset), "{offset} was done with");
-                assert!(range.deliveries <= CONFIG.deliveries_max);
+                // More often only where the breaker has it wait.
+                let is_bounded = self
+                    .retry
+                    .as_ref()
+                    .is_none_or(|retry| retry.given_up_max.is_none());
+                assert!(!is_bounded || range.deliveries <= CONFIG.deliveries_max);
             }
         }
         assert_eq!(got, expected);
+        self.one_of_each_key_is_out();
         if strict {
             assert!(i64::try_from(got.len()).unwrap() <= max);
+        }
+    }
+
+    /// Beside the model: the promise itself.
+    fn one_of_each_key_is_out(&self) {
+        let key_of = |offset: i64| {
+            let found = self.log.iter().find(|found| found.base.0 == offset);
+            found.and_then(|found| found.key)
+        };
+        let mut out = BTreeSet::new();
+        for run in self.partition.runs.iter() {
+            if matches!(run.state, crate::share::runs::State::Acquired { .. }) {
+                for key in (run.first..=run.last).filter_map(key_of) {
+                    assert!(out.insert(key), "two of {key:?} are out");
+                }
+            }
         }
     }
 
@@ -194,15 +272,19 @@ impl Life {
                 } else {
                     Departure::Lost
                 };
-                self.partition.release(&self.members[who], departure);
-                self.model.give_back(|holder, _| holder == who, departure);
+                let now = self.now;
+                self.partition
+                    .release(&self.members[who], departure, MonoMs(now));
+                self.model
+                    .give_back(|holder, _| holder == who, departure, now);
             }
             Step::Wait(ms) => {
                 self.now += ms;
                 let now = self.now;
                 self.partition.tick(MonoMs(now));
+                self.model.unpark(now);
                 self.model
-                    .give_back(|_, until| until <= now, Departure::Lost);
+                    .give_back(|_, until| until <= now, Departure::Lost, now);
             }
             Step::Write(is_stored) => self.write(is_stored),
             Step::Retain(at) => {
@@ -210,7 +292,7 @@ impl Life {
                 self.model.log_start(at);
             }
             Step::Crash => {
-                self.model.crash();
+                self.model.crash(self.now);
                 let (start, stored) = &self.model.stored;
                 let batches =
                     stored
@@ -227,10 +309,33 @@ impl Life {
                     batches: batches.collect(),
                 };
                 self.partition = SharePartition::restore(CONFIG, restored);
+                if self.is_ordered {
+                    self.partition = self.partition.clone().in_order_of_keys();
+                }
+                self.partition
+                    .retry_as(self.retry.clone(), MonoMs(self.now));
                 // It may have come through or not; here it has not.
                 self.writing = None;
+                self.burying.clear();
+            }
+            Step::Bury(count) => self.bury(count),
+        }
+    }
+
+    fn bury(&mut self, count: usize) {
+        for dead in std::mem::take(&mut self.burying) {
+            self.partition.buried(dead.first, dead.last);
+            for offset in dead.first.0..=dead.last.0 {
+                self.model.buried(offset);
             }
         }
+        self.burying = self.partition.take_dead(i64::try_from(count).unwrap());
+        let mut taken = BTreeMap::new();
+        for dead in &self.burying {
+            let offsets = dead.first.0..=dead.last.0;
+            taken.extend(offsets.map(|offset| (offset, dead.deliveries)));
+        }
+        assert_eq!(taken, self.model.take_dead(count));
     }
 
     /// Begins a write, or ends the one under way.
@@ -282,8 +387,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn the_engine_does_what_a_state_for_each_record_would(log in logs(), steps in steps()) {
-        let mut life = Life::new(log);
+    fn the_engine_does_what_a_state_for_each_record_would(log in prop_oneof![logs(), logs_of_keys()], retry in retries(), steps in steps()) {
+        let mut life = Life::new(log, retry);
         for step in steps {
             life.step(step);
             life.model.check(&mut life.partition, &life.members);

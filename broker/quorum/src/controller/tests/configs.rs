@@ -3,7 +3,7 @@ use crate::command::{
     AlterConfigs, Command, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply,
 };
 use crate::configs::{
-    OffsetReset, Source, effective_broker, effective_topic, group_config, topic_def,
+    OffsetReset, SharingConfig, Source, effective_broker, effective_topic, group_config, topic_def,
 };
 use crate::controller::{CLIENT_METRICS_MAX, CONFIGURED_GROUPS_MAX};
 use crate::error::ErrorName;
@@ -415,4 +415,47 @@ fn what_the_configuration_file_decides_is_not_changed_and_a_strange_key_can_be_t
         (effective.value(), effective.source()),
         ("true", Source::DynamicBroker)
     );
+}
+
+#[test]
+fn what_a_share_group_cannot_mean_is_refused_with_the_place() {
+    let mut world = world();
+    let mut refused = |key: &str, value: &str| {
+        let resources = vec![ConfigChanges {
+            resource: group(),
+            ops: vec![set(key, value)],
+        }];
+        let asked = AlterConfigs {
+            resources,
+            validate_only: false,
+        };
+        match world.ask(Command::AlterConfigs(asked)).unwrap() {
+            Reply::Configs(results) => results[0].as_ref().err().map(|error| error.message.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let filter = refused(
+        "weir.share.filter",
+        "headers.region == 'eu' &&\n  country == 'de'",
+    );
+    let filter = filter.unwrap();
+    assert!(
+        filter.contains("weir.share.filter: line 2, column 3"),
+        "{filter}"
+    );
+    let backoff = refused("weir.share.retry.backoff.ms", "1000,soon").unwrap();
+    assert!(backoff.contains("\"soon\""), "{backoff}");
+    let topic = refused("errors.deadletterqueue.topic.name", "__consumer_offsets");
+    assert!(topic.unwrap().contains("does not begin with __"));
+    assert_eq!(refused("weir.share.filter", "headers.region == 'eu'"), None);
+    // Doubles in a list are steps of their own.
+    assert_eq!(
+        refused("weir.share.retry.backoff.ms", "1000,1000,5000"),
+        None
+    );
+    assert_eq!(refused("weir.share.deadletter.rate.max", "60"), None);
+    let sharing = SharingConfig::of(&world.image, "g").unwrap();
+    assert_eq!(sharing.retry_backoff, "1000,1000,5000");
+    assert_eq!(sharing.dead_letter_rate_max, Some(60));
+    assert_eq!(SharingConfig::of(&world.image, "another"), None);
 }
