@@ -20,8 +20,9 @@ enum Who {
 }
 
 /// Every service on the port. One that is not named here is refused to everyone.
-const MAY_CALL: [(&str, Who); 5] = [
+const MAY_CALL: [(&str, Who); 6] = [
     ("weir.admin.v1.Admin", Who::BrokersAndOperator),
+    ("weir.gateway.v1.Gateway", Who::Brokers),
     ("weir.groups.v1.Groups", Who::Brokers),
     ("weir.quorum.v1.Quorum", Who::Brokers),
     ("weir.share.v1.ShareStates", Who::Brokers),
@@ -97,6 +98,7 @@ pub(crate) fn speaks_for<T>(request: &Request<T>, broker: BrokerId) -> Result<()
 mod tests {
     use tonic::server::NamedService;
     use weir_proto::admin::v1::admin_server::AdminServer;
+    use weir_proto::gateway::v1::gateway_server::GatewayServer;
     use weir_proto::groups::v1::groups_server::GroupsServer;
     use weir_proto::quorum::v1::quorum_server::QuorumServer;
     use weir_proto::share::v1::share_states_server::ShareStatesServer;
@@ -107,6 +109,7 @@ mod tests {
     #[test]
     fn brokers_may_call_everything_and_the_operator_administration_only() {
         let brokers_only = [
+            GatewayServer::<()>::NAME,
             GroupsServer::<()>::NAME,
             QuorumServer::<()>::NAME,
             ShareStatesServer::<()>::NAME,
