@@ -4,14 +4,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "weir/admin/v1/admin.proto",
         "weir/appends/v1/appends.proto",
+        "weir/gateway/v1/gateway.proto",
         "weir/groups/v1/groups.proto",
         "weir/ledgers/v1/ledgers.proto",
+        "weir/queue/v1/queue.proto",
         "weir/quorum/v1/quorum.proto",
         "weir/transactions/v1/transactions.proto",
         "weir/share/v1/share.proto",
     ];
     println!("cargo:rerun-if-changed=weir");
     let descriptors = protox::compile(files, ["."])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // What is passed on is not copied.
+        .bytes(".weir.gateway.v1")
+        .bytes(".weir.queue.v1")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -13,7 +13,8 @@
 //! - [`scrub`]: looks for bytes on disk that are not what was written.
 //! - [`share`]: share groups: share-partitions, members' sessions, and the coordinators of their states.
 //! - [`queue`]: bounded queues, and what else makes a topic more than a log.
-//! - [`grpc`]: what the operator asks.
+//! - [`gateway`]: reaching what other brokers lead, in the name of clients that came to this one.
+//! - [`grpc`]: what the operator asks, and what clients of gRPC do with queues.
 //! - [`http`]: metrics and health.
 //! - [`health`]: whether the broker is ready, and what is missing.
 //! - [`probe`]: writes and reads back a few messages, for people and for tests of an installation.
@@ -34,6 +35,7 @@ pub mod certificates;
 pub mod config;
 pub mod error;
 pub mod fetch_sessions;
+pub mod gateway;
 pub mod gather;
 pub mod groups;
 pub mod grpc;

@@ -142,7 +142,8 @@ async fn run(config: Config) -> ExitCode {
         () = &mut told_to_stop => return ExitCode::SUCCESS,
     };
     let addresses = running.addresses();
-    info!(kafka = %addresses.kafka, quorum = %addresses.quorum, http = %addresses.http, "serving");
+    info!(kafka = %addresses.kafka, quorum = %addresses.quorum, http = %addresses.http,
+        grpc = addresses.grpc.map(tracing::field::display), "serving");
     told_to_stop.await;
     running.stop().await;
     ExitCode::SUCCESS

@@ -1,5 +1,5 @@
-//! gRPC: what the operator asks of brokers ([`admin`]), and what brokers ask of each other ([`appends`], [`quorum`], [`groups`],
-//! [`ledgers`], [`share`], [`transactions`]).
+//! gRPC: what the operator asks of brokers ([`admin`]), what clients do with queues ([`queue`]), and what brokers ask of each
+//! other ([`appends`], [`quorum`], [`gateway`], [`groups`], [`ledgers`], [`share`], [`transactions`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -57,5 +57,21 @@ pub mod share {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.share.v1");
+    }
+}
+
+/// `weir.gateway.v1`: between brokers.
+pub mod gateway {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.gateway.v1");
+    }
+}
+
+/// `weir.queue.v1`: for clients; published.
+pub mod queue {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.queue.v1");
     }
 }

@@ -24,6 +24,7 @@
 //!       certificate: "/etc/weir-tls/broker-{id}.crt"
 //!       key: "/etc/weir-tls/broker-{id}.key"
 //!   http: { bind: "0.0.0.0:9600" }
+//!   grpc: { bind: "0.0.0.0:9096" } # optional; what clients do with queues over gRPC
 //! peers: ["shop-0.shop-brokers:9094", "shop-1.shop-brokers:9094", "shop-2.shop-brokers:9094"]
 //! topics:
 //!   num.partitions: 1
@@ -67,6 +68,8 @@ pub struct Config {
     pub quorum_tls: Option<weir_tls::Files>,
     /// Where metrics and health are served.
     pub http: HostPort,
+    /// Where clients of gRPC connect; nowhere when it is not said.
+    pub grpc: Option<HostPort>,
     /// Quorum addresses of the brokers 0, 1, 2, … in this order. Empty: this broker is alone.
     pub peers: Vec<HostPort>,
     /// What a topic gets that does not say otherwise.

@@ -62,6 +62,9 @@ impl Config {
             host_port(&numbered(value))
         })?;
         section.finish()?;
+        let mut section = listeners.section("grpc")?;
+        let grpc = section.optional("bind", |value| host_port(&numbered(value)))?;
+        section.finish()?;
         listeners.finish()?;
 
         let peers = document.list("peers", host_port)?;
@@ -77,6 +80,7 @@ impl Config {
             quorum,
             quorum_tls,
             http,
+            grpc,
             peers,
             topics: topics(document.section("topics")?)?,
             groups: groups(document.section("groups")?)?,

@@ -1,10 +1,13 @@
-//! The port for brokers and the operator: the quorum's service and administration, over gRPC.
+//! gRPC. The port for brokers and the operator has the quorum's services and administration, a port of its own has what clients do with
+//! queues ([`queue`]).
 //!
-//! Both answer from the moment that the port is open; administration says `UNAVAILABLE`, and why, until the broker is assembled.
+//! The former answer from the moment that the port is open; administration says `UNAVAILABLE`, and why, until the broker is assembled.
 
 mod admin;
 mod describe;
+mod queue;
 mod services;
 
 pub use admin::AdminService;
+pub use queue::{QueueListener, QueueService};
 pub use services::Services;

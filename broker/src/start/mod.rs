@@ -32,8 +32,9 @@ use crate::Broker;
 use crate::certificates::{self, CertificatesError};
 use crate::config::{Config, HostPort, Listener};
 use crate::fetch_sessions::FetchSessions;
+use crate::gateway::GatewayService;
 use crate::groups::{Groups, PeersService, coordinator_config};
-use crate::grpc::{AdminService, Services};
+use crate::grpc::{AdminService, QueueListener, Services};
 use crate::health::Health;
 use crate::host::{Host, Threads};
 use crate::http::HttpListener;
@@ -148,6 +149,8 @@ pub struct Addresses {
     pub quorum: SocketAddr,
     /// Metrics and health.
     pub http: SocketAddr,
+    /// Clients of gRPC, if there are to be any.
+    pub grpc: Option<SocketAddr>,
 }
 
 /// Brings a broker up. Returns when clients are served. A broker that waits for its peers waits here; its metrics and health are served
@@ -192,10 +195,18 @@ pub async fn start_on<N: Network>(
         .bind(&config.quorum.bind)
         .await
         .map_err(bind_error("listeners.quorum.bind", &config.quorum.bind))?;
+    let queues = match &config.grpc {
+        None => None,
+        Some(address) => {
+            let bound = QueueListener::bind(network, address).await;
+            Some(bound.map_err(bind_error("listeners.grpc.bind", address))?)
+        }
+    };
     let addresses = Addresses {
         kafka: kafka.address(),
         quorum: quorum.address(),
         http: http.address(),
+        grpc: queues.as_ref().map(QueueListener::address),
     };
     tasks.spawn(http.serve(Arc::clone(&health), stop.clone()));
 
@@ -218,7 +229,13 @@ pub async fn start_on<N: Network>(
                         first: LedgersService::server(Arc::clone(&health)),
                         second: Services {
                             first: AppendsService::server(Arc::clone(&health)),
-                            second: member.service(),
+                            second: Services {
+                                first: GatewayService::server(
+                                    Arc::clone(&health),
+                                    stop_clients.clone(),
+                                ),
+                                second: member.service(),
+                            },
                         },
                     },
                 },
@@ -385,6 +402,9 @@ pub async fn start_on<N: Network>(
     leading(&metadata, &broker.partitions).await;
     info!(ms = millis(began), "registered and serving");
     clients.spawn(kafka.serve(Arc::clone(&broker), stop_clients.clone()));
+    if let Some(queues) = queues {
+        clients.spawn(queues.serve(Arc::clone(&broker), stop_clients.clone()));
+    }
     clients.spawn(follow_listeners(
         network.clone(),
         Arc::clone(&broker),

@@ -21,6 +21,8 @@ mod deleting;
 mod fetching;
 mod full_disk;
 mod group_admin;
+mod grpc;
+mod grpc_sharing;
 mod lifecycle;
 mod listeners;
 mod moving;

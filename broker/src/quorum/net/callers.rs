@@ -20,9 +20,10 @@ enum Who {
 }
 
 /// Every service on the port. One that is not named here is refused to everyone.
-const MAY_CALL: [(&str, Who); 7] = [
+const MAY_CALL: [(&str, Who); 8] = [
     ("weir.admin.v1.Admin", Who::BrokersAndOperator),
     ("weir.appends.v1.Appends", Who::Brokers),
+    ("weir.gateway.v1.Gateway", Who::Brokers),
     ("weir.groups.v1.Groups", Who::Brokers),
     ("weir.ledgers.v1.Ledgers", Who::Brokers),
     ("weir.quorum.v1.Quorum", Who::Brokers),
@@ -100,6 +101,7 @@ mod tests {
     use tonic::server::NamedService;
     use weir_proto::admin::v1::admin_server::AdminServer;
     use weir_proto::appends::v1::appends_server::AppendsServer;
+    use weir_proto::gateway::v1::gateway_server::GatewayServer;
     use weir_proto::groups::v1::groups_server::GroupsServer;
     use weir_proto::ledgers::v1::ledgers_server::LedgersServer;
     use weir_proto::quorum::v1::quorum_server::QuorumServer;
@@ -112,6 +114,7 @@ mod tests {
     fn brokers_may_call_everything_and_the_operator_administration_only() {
         let brokers_only = [
             AppendsServer::<()>::NAME,
+            GatewayServer::<()>::NAME,
             GroupsServer::<()>::NAME,
             LedgersServer::<()>::NAME,
             QuorumServer::<()>::NAME,

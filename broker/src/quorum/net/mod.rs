@@ -67,9 +67,14 @@ impl fmt::Display for Peer {
     }
 }
 
+/// Streams of one connection: another broker has one for each link of its clients ([`crate::gateway`]), and the quorum's calls must never wait
+/// for one. Twice the bound on subscriptions and readers at one broker, and some.
+const STREAMS_MAX: u32 = 4096;
+
 /// The server for the quorum listener, to which the services are added.
 pub fn server() -> Server {
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(STREAMS_MAX)
 }
