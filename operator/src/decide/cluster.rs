@@ -206,6 +206,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     let scale = scale::scale(&scale::Case {
         wanted: cluster.replicas,
         set: existing.replicas,
+        remembered: existing.brokers,
         balanced: existing.balanced,
         processes: &world.processes,
         look: world.look.as_ref(),

@@ -9,8 +9,8 @@
 //! at all the gates of [`gates::SCALE`] say; a drain that is under way when one of them closes stays where it is. A `spec.replicas` that
 //! rises again while brokers are drained calls that off.
 //!
-//! How many there are is counted from the StatefulSet and from the brokers' own registrations, whichever says more, so that a StatefulSet
-//! that somebody scaled down by hand is no proof.
+//! How many there are is counted from the StatefulSet, from what the operator last made of it, and from the brokers' own registrations, whichever
+//! says most, so that a StatefulSet that somebody scaled down by hand is no proof, also when nobody is left to be asked.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,8 @@ pub struct Case<'a> {
     pub wanted: u32,
     /// Size of the StatefulSet (or of what runs on this machine), absent before it is made.
     pub set: Option<u32>,
+    /// The size that the operator last gave the StatefulSet, as that remembers it.
+    pub remembered: Option<u32>,
     /// The number of brokers that replicas were last asked to be spread over, as far as that is known.
     pub balanced: Option<u32>,
     /// All processes.
@@ -82,7 +84,8 @@ pub fn scale(case: &Case<'_>) -> Scale {
     scale
 }
 
-/// How many brokers there are: the set's, and those that are registered and not known to be empty.
+/// How many brokers there are: the set's, those that it had before somebody else scaled it, and those that are registered and not known to be
+/// empty.
 fn present(case: &Case<'_>) -> u32 {
     let registered = case.look.map_or(0, |look| {
         let full = look
@@ -91,7 +94,8 @@ fn present(case: &Case<'_>) -> u32 {
             .filter(|broker| !look.is_empty(**broker));
         full.max().map_or(0, |broker| broker.0.saturating_add(1))
     });
-    case.set.unwrap_or(0).max(registered)
+    let set = case.set.unwrap_or(0).max(case.remembered.unwrap_or(0));
+    set.max(registered)
 }
 
 /// What the brokers say, if they can be asked to change anything: without a controller they would only refuse, and hold up what brings one back.

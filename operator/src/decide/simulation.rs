@@ -9,7 +9,7 @@ mod brokers;
 mod world;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestCaseError};
 
 use super::cluster::decide;
 use super::{gates, heal};
@@ -144,28 +144,43 @@ fn lives() -> ProptestConfig {
     }
 }
 
-proptest! {
-    #![proptest_config(lives())]
+/// What happens to one cluster.
+#[derive(Debug)]
+struct Life {
+    /// How many brokers it begins with.
+    begin: u32,
+    /// Volumes of brokers that leave are deleted.
+    deletes: bool,
+    /// Partitions and replicas of each topic that there is from the beginning.
+    topics: Vec<(usize, usize)>,
+    events: Vec<Event>,
+}
 
-    #[test]
-    fn whatever_happens_a_cluster_comes_to_what_was_asked_or_names_its_block_and_loses_nothing_on_the_way(
-        begin in 1..=BROKERS_MAX, deletes in any::<bool>(), topics in prop::collection::vec((1_usize..6, 1_usize..4), 0..3),
-        events in prop::collection::vec(event(), 0..60),
-    ) {
-        let mut world = World::of(begin);
-        world.spec.storage.deletes_on_scale_down = deletes;
-        for (partitions, replicas) in topics {
-            world.brokers.create(partitions, replicas);
+impl Life {
+    /// Lets it all happen, and then lets the world calm down.
+    fn is_led(&self) -> Result<(), TestCaseError> {
+        let mut world = World::of(self.begin);
+        world.spec.storage.deletes_on_scale_down = self.deletes;
+        for (partitions, replicas) in &self.topics {
+            world.brokers.create(*partitions, *replicas);
         }
-        for event in &events {
+        for event in &self.events {
             happens(&mut world, event);
         }
         world.reachable = true;
         world.want_image(0);
         // What waits now waits for proof that a disk is lost, or for a person to give up what is on it.
         settle(&mut world);
-        let waits: Vec<&str> = world.plan(0).plan.blocked.iter().map(|blocked| blocked.gate).collect();
-        let is_told = waits.iter().any(|gate| *gate == heal::HEALING || gates::HEAL.iter().any(|known| known.name == *gate));
+        let waits: Vec<&str> = world
+            .plan(0)
+            .plan
+            .blocked
+            .iter()
+            .map(|blocked| blocked.gate)
+            .collect();
+        let is_told = waits.iter().any(|gate| {
+            *gate == heal::HEALING || gates::HEAL.iter().any(|known| known.name == *gate)
+        });
         prop_assert!(!world.someone_is_away() || is_told, "{:?}", waits);
         world.nodes_up();
         // Each time one is given up others may have become the last.
@@ -175,8 +190,17 @@ proptest! {
         }
 
         let decision = world.plan(0);
-        prop_assert!(decision.plan.steps.is_empty(), "a world at rest plans {:?}", decision.plan.steps);
-        let blocked: Vec<&str> = decision.plan.blocked.iter().map(|blocked| blocked.gate).collect();
+        prop_assert!(
+            decision.plan.steps.is_empty(),
+            "a world at rest plans {:?}",
+            decision.plan.steps
+        );
+        let blocked: Vec<&str> = decision
+            .plan
+            .blocked
+            .iter()
+            .map(|blocked| blocked.gate)
+            .collect();
         let refused = gates::SCALE.iter().any(|gate| blocked == [gate.name]);
         prop_assert!(blocked.is_empty() || refused, "{:?}", decision.plan.blocked);
         let present = world.pods_ready();
@@ -184,12 +208,32 @@ proptest! {
             prop_assert!(present > world.spec.replicas);
         } else {
             prop_assert_eq!(present, world.spec.replicas);
-            prop_assert!(!world.brokers.anyone_drains(), "nobody is left half drained");
+            prop_assert!(
+                !world.brokers.anyone_drains(),
+                "nobody is left half drained"
+            );
             prop_assert!(world.brokers.is_even(), "replicas are spread");
         }
         prop_assert!(world.all_run("image-0"), "everybody runs what is wanted");
-        prop_assert_eq!(world.brokers.level(), NEWEST, "what everybody knows is used in the end");
+        prop_assert_eq!(
+            world.brokers.level(),
+            NEWEST,
+            "what everybody knows is used in the end"
+        );
         prop_assert!(world.brokers.all_whole());
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(lives())]
+
+    #[test]
+    fn whatever_happens_a_cluster_comes_to_what_was_asked_or_names_its_block_and_loses_nothing_on_the_way(
+        begin in 1..=BROKERS_MAX, deletes in any::<bool>(), topics in prop::collection::vec((1_usize..6, 1_usize..4), 0..3),
+        events in prop::collection::vec(event(), 0..60),
+    ) {
+        Life { begin, deletes, topics, events }.is_led()?;
     }
 
     #[test]
@@ -198,6 +242,31 @@ proptest! {
         events.iter().for_each(|event| happens(&mut world, event));
         let seen = world.observed(0);
         prop_assert_eq!(decide(&world.spec, &seen).unwrap(), decide(&world.spec, &seen).unwrap());
+    }
+}
+
+/// Lives that once went wrong.
+#[test]
+fn a_set_scaled_to_none_by_hand_while_a_disk_is_lost_comes_back() {
+    let pass = Event::Pass {
+        age: 0,
+        killed_after: None,
+    };
+    for begin in 1..=BROKERS_MAX {
+        for deletes in [false, true] {
+            let life = Life {
+                begin,
+                deletes,
+                topics: vec![(3, begin.min(2) as usize)],
+                events: vec![
+                    Event::NodeGone(0),
+                    pass.clone(),
+                    Event::Scale(1),
+                    Event::ByHand(0),
+                ],
+            };
+            life.is_led().unwrap();
+        }
     }
 }
 

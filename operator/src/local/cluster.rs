@@ -142,6 +142,8 @@ impl LocalCluster {
         let mut size = scale::scale(&scale::Case {
             wanted,
             set: present,
+            // Nobody else changes that.
+            remembered: None,
             balanced,
             processes: &self.brokers.processes(),
             look: self.look.as_ref(),

@@ -7,6 +7,7 @@ use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Process, TopicSeen};
 /// A cluster of so many brokers that holds replicas, and in which all is well.
 struct World {
     set: Option<u32>,
+    remembered: Option<u32>,
     balanced: Option<u32>,
     processes: BTreeMap<BrokerId, Process>,
     look: Option<Look>,
@@ -29,6 +30,7 @@ fn world(brokers: u32) -> World {
     let ids = || (0..brokers).map(BrokerId);
     World {
         set: Some(brokers),
+        remembered: None,
         balanced: Some(brokers),
         processes: ids().map(|id| (id, process())).collect(),
         look: Some(Look {
@@ -46,6 +48,7 @@ impl World {
         scale(&Case {
             wanted,
             set: self.set,
+            remembered: self.remembered,
             balanced: self.balanced,
             processes: &self.processes,
             look: self.look.as_ref(),
@@ -106,6 +109,7 @@ fn a_cluster_grows_at_once_and_its_replicas_are_spread_once_when_the_new_brokers
 fn a_new_cluster_has_nothing_to_spread() {
     let world = World {
         set: None,
+        remembered: None,
         balanced: None,
         processes: BTreeMap::new(),
         look: None,
@@ -232,6 +236,24 @@ fn a_set_that_was_scaled_by_hand_is_no_proof() {
     assert_eq!(world.to(3).brokers, 3);
     let scale = world.to(2);
     assert_eq!((scale.brokers, scale.after), (3, vec![]));
+}
+
+#[test]
+fn how_many_there_are_is_remembered_when_nobody_is_left_to_be_asked() {
+    let mut world = world(3);
+    (world.set, world.remembered, world.look) = (Some(0), Some(3), None);
+    world.processes.clear();
+    let scale = world.to(1);
+    assert_eq!(
+        (scale.brokers, gate(&scale)),
+        (3, Some("ScaleDownBrokersNotSeen"))
+    );
+    // What is proven empty does not come back for that.
+    let mut world = self::world(4);
+    world.drains(3, 0);
+    (world.set, world.remembered) = (Some(3), Some(4));
+    world.processes.remove(&BrokerId(3));
+    assert_eq!(world.to(3).brokers, 3);
 }
 
 #[test]
