@@ -51,6 +51,9 @@ const BALANCED_ANNOTATION: &str = "weir.dev/balanced";
 /// How many brokers the operator last gave the set, whatever somebody else has made of that since.
 const BROKERS_ANNOTATION: &str = "weir.dev/brokers";
 
+/// How many replicas the brokers' own topics had before brokers left for which they were too many.
+const LOWERED_ANNOTATION: &str = "weir.dev/lowered";
+
 /// The broker whose lost disk is being replaced, and which volume that was.
 const HEALING_ANNOTATION: &str = "weir.dev/healing";
 
@@ -72,6 +75,8 @@ pub struct Existing {
     pub brokers: Option<u32>,
     /// The number of brokers that replicas were last asked to be spread over.
     pub balanced: Option<u32>,
+    /// How many replicas the brokers' own topics had before there were fewer brokers than that.
+    pub lowered: Option<u32>,
     /// The broker whose lost disk is being replaced.
     pub healing: Option<Healing>,
     default_image: Option<String>,
@@ -92,6 +97,7 @@ impl Existing {
         };
         let default_image = annotation(DEFAULT_IMAGE_ANNOTATION);
         let balanced = annotation(BALANCED_ANNOTATION).and_then(|number| number.parse().ok());
+        let lowered = annotation(LOWERED_ANNOTATION).and_then(|number| number.parse().ok());
         let brokers = annotation(BROKERS_ANNOTATION).and_then(|number| number.parse().ok());
         let healing = annotation(HEALING_ANNOTATION).and_then(|text| Healing::parse(&text));
         let levels = annotation(LEVELS_ANNOTATION).and_then(|text| Known::parse(&text));
@@ -110,6 +116,7 @@ impl Existing {
                 .and_then(|replicas| u32::try_from(replicas).ok()),
             brokers,
             balanced,
+            lowered,
             healing,
             default_image,
             claims,
@@ -141,6 +148,9 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
         (BALANCED_ANNOTATION.to_owned(), balanced.to_string()),
         (BROKERS_ANNOTATION.to_owned(), brokers.to_string()),
     ]);
+    if let Some(lowered) = existing.lowered {
+        annotations.insert(LOWERED_ANNOTATION.to_owned(), lowered.to_string());
+    }
     if let Some(healing) = &existing.healing {
         annotations.insert(HEALING_ANNOTATION.to_owned(), healing.to_string());
     }
