@@ -298,6 +298,9 @@ pub fn cluster_sentence(step: &Step) -> String {
         } => format!("grow PersistentVolumeClaim {claim} from {from} to {to}"),
         Step::CancelDrain { brokers } => format!("keep {} after all", numbers_of(brokers)),
         Step::Drain { brokers } => format!("empty {}", numbers_of(brokers)),
+        Step::Replicate { topics, replicas } => {
+            format!("have {} have {replicas} replicas", topics.join(", "))
+        }
         Step::Rebalance { over } => format!("spread replicas over {over} brokers"),
         Step::ProveEmpty { brokers } => {
             format!("prove that nothing is left on {}", numbers_of(brokers))

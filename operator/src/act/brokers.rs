@@ -1,6 +1,8 @@
 //! Carries out what was decided for the brokers of a cluster, the same in Kubernetes and on this machine.
 
-use crate::admin::{Admin, BrokerOutcomes};
+use std::collections::BTreeMap;
+
+use crate::admin::{Admin, BrokerOutcomes, TopicChange};
 use crate::decide::cluster::Step;
 use crate::world::{BrokerId, Look};
 
@@ -18,6 +20,28 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
             "forgotten",
             &["BROKER_ID_NOT_REGISTERED"],
         ),
+        // Deleted meanwhile is as good: it comes again with what fits.
+        Step::Replicate { topics, replicas } => {
+            let change = |name: &String| TopicChange {
+                name: name.clone(),
+                partitions: None,
+                replication_factor: Some(*replicas),
+                set_config: BTreeMap::new(),
+            };
+            let changes: Vec<TopicChange> = topics.iter().map(change).collect();
+            let told = admin.alter(&changes).await;
+            let refused = told
+                .map_err(|error| error.to_string())?
+                .into_iter()
+                .find_map(|(name, outcome)| {
+                    let refusal = outcome.err()?;
+                    let is_gone = refusal.code == "UNKNOWN_TOPIC_OR_PARTITION";
+                    (!is_gone).then(|| {
+                        format!("topic {name} does not get {replicas} replicas: {refusal}")
+                    })
+                });
+            refused.map_or(Ok(()), Err)
+        }
         Step::Rebalance { .. } => match admin.rebalance().await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refusal)) => Err(format!("replicas are not spread: {refusal}")),

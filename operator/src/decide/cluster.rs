@@ -86,6 +86,13 @@ pub enum Step {
         /// Over how many brokers.
         over: u32,
     },
+    /// Have topics of the brokers' own have another number of replicas.
+    Replicate {
+        /// Which.
+        topics: Vec<String>,
+        /// How many replicas each.
+        replicas: u32,
+    },
     /// Have the controller confirm that brokers are drained and empty, now. Nothing after this is done when it does not.
     ProveEmpty {
         /// Which; the set loses them next.
@@ -206,7 +213,10 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     let scale = scale::scale(&scale::Case {
         wanted: cluster.replicas,
         set: existing.replicas,
+        remembered: existing.brokers,
         balanced: existing.balanced,
+        lowered: existing.lowered,
+        drained: &cluster.drained,
         processes: &world.processes,
         look: world.look.as_ref(),
     });
@@ -284,6 +294,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         existing.levels.level = level;
     }
     existing.balanced = Some(scale.balanced);
+    existing.lowered = scale.lowered;
     existing.healing = heal.healing;
     children.extend(objects::desired(cluster, scale.brokers, &existing)?);
     let services = objects::listeners(cluster, scale.brokers)?;

@@ -51,6 +51,10 @@ pub const SCALE: &[Gate<AsksScale>] = &[
         blocks: scale::level_too_low,
     },
     Gate {
+        name: "ScaleDownTooFewVoters",
+        blocks: scale::too_few_vote,
+    },
+    Gate {
         name: "ScaleDownReplicationFactor",
         blocks: scale::too_many_replicas,
     },

@@ -207,13 +207,17 @@ fn go_on(case: &Case<'_>, healing: &Healing, heal: &mut Heal) {
     let claim = case.claims.get(&healing.broker);
     let candidate = candidate(case, healing.broker);
     let Some(claim) = claim.filter(|claim| claim.uid == healing.claim_uid) else {
-        // The new volume may be lost too, before anything is registered with it; a person's word was about the old one.
-        let again = candidate.filter(|candidate| {
-            candidate.is_gone()
-                && candidate.incarnation() == healing.incarnation
-                && proof(candidate).is_none()
-        });
-        heal.healing = again.map_or_else(|| Some(healing.clone()), |again| Some(again.healing()));
+        // The new volume may be lost too. Before anything is registered with it, a person's word was about the old one.
+        let is_registered = |it: &Candidate<'_>| {
+            it.seen
+                .is_some_and(|seen| seen.incarnation != healing.incarnation)
+        };
+        if let Some(again) = candidate.filter(|it| it.is_gone() || is_registered(it)) {
+            match proof(&again) {
+                None => heal.healing = Some(again.healing()),
+                Some(blocked) => heal.blocked.push(blocked),
+            }
+        }
         return;
     };
     let pod = case

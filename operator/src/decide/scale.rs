@@ -7,16 +7,28 @@
 //! that it is being drained, holds no replica and does not vote, and only after the controller has said so again ([`Step::ProveEmpty`]); no
 //! passing of time stands in for that. It is forgotten after it was stopped, since one that lives would register again. Whether it may begin
 //! at all the gates of [`gates::SCALE`] say; a drain that is under way when one of them closes stays where it is. A `spec.replicas` that
-//! rises again while brokers are drained calls that off.
+//! rises again while brokers are drained calls that off. The brokers' own topics are no reason to refuse: they get as many replicas as brokers
+//! stay, and what they had is remembered on the StatefulSet first (`lowered`), so that they have it again when there are brokers for it.
 //!
-//! How many there are is counted from the StatefulSet and from the brokers' own registrations, whichever says more, so that a StatefulSet
-//! that somebody scaled down by hand is no proof.
+//! **Emptied, and staying** (`weir.dev/drain` on the Cluster): any brokers are drained in the same way and behind the same gates, and go on as members
+//! that hold nothing, until the annotation names them no more.
+//!
+//! How many there are is counted from the StatefulSet, from what the operator last made of it, and from the brokers' own registrations, whichever
+//! says most, so that a StatefulSet that somebody scaled down by hand is no proof, also when nobody is left to be asked.
 
-use std::collections::BTreeMap;
+mod own_topics;
+mod refusals;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::cluster::Step;
 use crate::decide::gates::{self, Blocked};
+use crate::names;
 use crate::world::{BrokerId, Look, MOVES_LEVEL, Process};
+
+pub(super) use refusals::{
+    level_too_low, not_seen, some_are_missing, too_few_vote, too_many_replicas,
+};
 
 /// Gate: brokers are on their way out.
 pub const DRAINING: &str = "Draining";
@@ -30,8 +42,14 @@ pub struct Case<'a> {
     pub wanted: u32,
     /// Size of the StatefulSet (or of what runs on this machine), absent before it is made.
     pub set: Option<u32>,
+    /// The size that the operator last gave the StatefulSet, as that remembers it.
+    pub remembered: Option<u32>,
     /// The number of brokers that replicas were last asked to be spread over, as far as that is known.
     pub balanced: Option<u32>,
+    /// How many replicas the brokers' own topics had before brokers left for which there were too many, as the StatefulSet remembers it.
+    pub lowered: Option<u32>,
+    /// Brokers that are to hold nothing and to stay.
+    pub drained: &'a BTreeSet<BrokerId>,
     /// All processes.
     pub processes: &'a BTreeMap<BrokerId, Process>,
     /// What the brokers say, if any answered.
@@ -49,6 +67,8 @@ pub struct Scale {
     pub after: Vec<Step>,
     /// The number of brokers that replicas are spread over once `before` is done.
     pub balanced: u32,
+    /// How many replicas the brokers' own topics are to have again when there are brokers for them.
+    pub lowered: Option<u32>,
     /// Brokers that are being emptied and will go. None while a gate holds that up.
     pub leaving: Vec<BrokerId>,
     /// Why it is not as asked yet.
@@ -61,6 +81,7 @@ pub fn scale(case: &Case<'_>) -> Scale {
     let present = present(case);
     let mut scale = Scale {
         brokers: case.wanted.max(present),
+        lowered: case.lowered,
         ..Scale::default()
     };
     let stay = staying(case);
@@ -68,12 +89,19 @@ pub fn scale(case: &Case<'_>) -> Scale {
         // After the set remembers that they are to have a share again: as long as they are drained, that is known without it.
         scale.after.push(Step::CancelDrain { brokers: stay });
     }
-    if case.wanted < present {
+    let full = to_be_emptied(case);
+    if shrinks(case) || !full.is_empty() {
         match gates::first_no(gates::SCALE, |gate| gate(case)) {
             Some(blocked) => scale.blocked.push(blocked),
-            None => shrink(case, present, &mut scale),
+            None => {
+                if shrinks(case) && own_topics::fit(case, &mut scale) {
+                    shrink(case, present, &mut scale);
+                }
+                empty(case, &full, &mut scale);
+            }
         }
     }
+    own_topics::raise(case, &mut scale);
     let forgotten = forgettable(case, scale.brokers);
     if !forgotten.is_empty() {
         scale.after.push(Step::Unregister { brokers: forgotten });
@@ -82,7 +110,8 @@ pub fn scale(case: &Case<'_>) -> Scale {
     scale
 }
 
-/// How many brokers there are: the set's, and those that are registered and not known to be empty.
+/// How many brokers there are: the set's, those that it had before somebody else scaled it, and those that are registered and not known to be
+/// empty.
 fn present(case: &Case<'_>) -> u32 {
     let registered = case.look.map_or(0, |look| {
         let full = look
@@ -91,7 +120,56 @@ fn present(case: &Case<'_>) -> u32 {
             .filter(|broker| !look.is_empty(**broker));
         full.max().map_or(0, |broker| broker.0.saturating_add(1))
     });
-    case.set.unwrap_or(0).max(registered)
+    let set = case.set.unwrap_or(0).max(case.remembered.unwrap_or(0));
+    set.max(registered)
+}
+
+fn shrinks(case: &Case<'_>) -> bool {
+    case.wanted < present(case)
+}
+
+/// Brokers that stay and take replicas.
+fn remaining(case: &Case<'_>) -> Vec<BrokerId> {
+    let all = (0..case.wanted).map(BrokerId);
+    all.filter(|broker| !case.drained.contains(broker))
+        .collect()
+}
+
+/// Brokers that are to hold nothing and to stay, and of which the others do not say yet that it is so.
+fn to_be_emptied(case: &Case<'_>) -> Vec<BrokerId> {
+    let Some(look) = with_a_controller(case) else {
+        return Vec::new();
+    };
+    let stay = case
+        .drained
+        .iter()
+        .filter(|broker| broker.0 < case.wanted && !look.is_empty(**broker));
+    stay.copied().collect()
+}
+
+/// Has brokers emptied that stay.
+fn empty(case: &Case<'_>, full: &[BrokerId], scale: &mut Scale) {
+    let Some(look) = case.look.filter(|_| !full.is_empty()) else {
+        return;
+    };
+    let asked = |broker: &BrokerId| look.brokers.get(broker).is_some_and(|seen| seen.draining);
+    let new: Vec<BrokerId> = full
+        .iter()
+        .copied()
+        .filter(|broker| !asked(broker))
+        .collect();
+    if !new.is_empty() {
+        scale.before.push(Step::Drain { brokers: new });
+    }
+    scale.blocked.push(Blocked {
+        gate: DRAINING,
+        message: format!(
+            "{} of the brokers are emptied, as {} says, and stay: {}",
+            full.len(),
+            names::DRAIN_ANNOTATION,
+            held(full, look)
+        ),
+    });
 }
 
 /// What the brokers say, if they can be asked to change anything: without a controller they would only refuse, and hold up what brings one back.
@@ -104,7 +182,9 @@ fn staying(case: &Case<'_>) -> Vec<BrokerId> {
     let look = with_a_controller(case).into_iter();
     let brokers = look.flat_map(|look| &look.brokers);
     brokers
-        .filter(|(broker, seen)| broker.0 < case.wanted && seen.draining)
+        .filter(|(broker, seen)| {
+            broker.0 < case.wanted && seen.draining && !case.drained.contains(broker)
+        })
         .map(|(broker, _)| *broker)
         .collect()
 }
@@ -146,33 +226,33 @@ fn shrink(case: &Case<'_>, present: u32, scale: &mut Scale) {
         scale.leaving = (case.wanted..scale.brokers).map(BrokerId).collect();
         scale.blocked.push(Blocked {
             gate: DRAINING,
-            message: progress(case.wanted..scale.brokers, look),
+            message: format!(
+                "{} of the brokers are emptied before they go: {}. Set spec.replicas back to keep them",
+                scale.leaving.len(),
+                held(&scale.leaving, look)
+            ),
         });
     }
 }
 
-fn progress(leaving: std::ops::Range<u32>, look: &Look) -> String {
+/// What brokers hold, in words.
+fn held(brokers: &[BrokerId], look: &Look) -> String {
     /// How many brokers a message names.
     const NAMED: usize = 5;
-    let count = leaving.len();
-    let each = leaving.take(NAMED).map(|id| {
-        let broker = BrokerId(id);
-        let votes = if look.voters.contains(&broker) {
+    let each = brokers.iter().take(NAMED).map(|broker| {
+        let votes = if look.voters.contains(broker) {
             " and votes"
         } else {
             ""
         };
-        match look.brokers.get(&broker) {
-            Some(seen) => format!("broker {id} holds {} replicas{votes}", seen.replicas),
-            None => format!("broker {id} is starting"),
+        match look.brokers.get(broker) {
+            Some(seen) => format!("broker {broker} holds {} replicas{votes}", seen.replicas),
+            None => format!("broker {broker} is starting"),
         }
     });
     let each: Vec<String> = each.collect();
-    let more = if count > NAMED { " …" } else { "" };
-    format!(
-        "{count} of the brokers are emptied before they go: {}{more}. Set spec.replicas back to keep them",
-        each.join(", ")
-    )
+    let more = if brokers.len() > NAMED { " …" } else { "" };
+    format!("{}{more}", each.join(", "))
 }
 
 /// Brokers that are registered, empty, and have no process any more.
@@ -233,92 +313,17 @@ fn waits_for(case: &Case<'_>, new: std::ops::Range<u32>) -> Option<String> {
         process.is_some_and(|process| process.ready && !process.leaving)
             && seen.is_some_and(|seen| seen.alive && !seen.draining)
     };
-    if let Some(missing) = new.map(BrokerId).find(|broker| !is_there(broker)) {
+    // One that is to hold nothing is not waited for.
+    let mut new = new
+        .map(BrokerId)
+        .filter(|broker| !case.drained.contains(broker));
+    if let Some(missing) = new.find(|broker| !is_there(broker)) {
         return Some(format!("broker {missing} is ready and the others know it"));
     }
     (look.feature_level < MOVES_LEVEL).then(|| {
         format!(
             "the cluster uses feature level {MOVES_LEVEL}; it uses {} now",
             look.feature_level
-        )
-    })
-}
-
-/// Gate: nothing is known of what the brokers hold.
-pub(super) fn not_seen(case: &Case<'_>) -> Option<String> {
-    let why = match case.look {
-        None => "no broker has answered",
-        Some(look) if look.controller.is_none() => "no controller is elected",
-        Some(_) => return None,
-    };
-    Some(format!(
-        "spec.replicas is {}, and {why}, so no broker can be emptied. It goes on by itself when that changes; nothing was removed",
-        case.wanted
-    ))
-}
-
-/// Gate: the brokers cannot move replicas by themselves yet.
-pub(super) fn level_too_low(case: &Case<'_>) -> Option<String> {
-    let level = case.look?.feature_level;
-    (level < MOVES_LEVEL).then(|| {
-        format!(
-            "spec.replicas is {}, but brokers are emptied from feature level {MOVES_LEVEL} on and the cluster uses {level}: nothing was \
-             removed. Upgrade the brokers, or set spec.replicas back",
-            case.wanted
-        )
-    })
-}
-
-/// Gate: topics have more replicas than brokers would be left.
-pub(super) fn too_many_replicas(case: &Case<'_>) -> Option<String> {
-    /// How many topics a message names.
-    const NAMED: usize = 3;
-    let factor = |topic: &crate::world::TopicSeen| {
-        topic
-            .wanted_replication_factor
-            .map_or(topic.replication_factor, |wanted| {
-                wanted.max(topic.replication_factor)
-            })
-    };
-    let topics = case.look?.topics.iter();
-    let wide: Vec<(&String, u32)> = topics
-        .map(|(name, topic)| (name, factor(topic)))
-        .filter(|(_, factor)| *factor > case.wanted)
-        .collect();
-    let most = wide.iter().map(|(_, factor)| *factor).max()?;
-    let named: Vec<String> = wide
-        .iter()
-        .take(NAMED)
-        .map(|(name, factor)| format!("{name} ({factor})"))
-        .collect();
-    Some(format!(
-        "spec.replicas is {}, but {} topics have more replicas than that: {}{}. Nothing was removed. Lower their replicationFactor to {} (the \
-         brokers' own topics: with kafka-reassign-partitions.sh), or set spec.replicas to {most} or more",
-        case.wanted,
-        wide.len(),
-        named.join(", "),
-        if wide.len() > NAMED { " …" } else { "" },
-        case.wanted,
-    ))
-}
-
-/// Gate: of the brokers that would be left, some are not there.
-pub(super) fn some_are_missing(case: &Case<'_>) -> Option<String> {
-    let look = case.look?;
-    let is_alive = |broker: &BrokerId| look.brokers.get(broker).is_some_and(|seen| seen.alive);
-    let missing: Vec<String> = (0..case.wanted)
-        .map(BrokerId)
-        .filter(|broker| !is_alive(broker))
-        .map(|broker| format!("broker {broker}"))
-        .collect();
-    (!missing.is_empty()).then(|| {
-        format!(
-            "spec.replicas is {}, but of the brokers that would be left {} of {} are alive: {} is missing, so there is no place for what the \
-             others hold, or no majority in the quorum. It goes on by itself when they are back; nothing was removed",
-            case.wanted,
-            case.wanted as usize - missing.len(),
-            case.wanted,
-            missing.join(", "),
         )
     })
 }

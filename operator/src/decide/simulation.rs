@@ -9,12 +9,13 @@ mod brokers;
 mod world;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestCaseError};
 
 use super::cluster::decide;
 use super::{gates, heal};
+use crate::world::BrokerId;
 use brokers::NEWEST;
-use world::World;
+use world::{World, own_replicas};
 
 /// The most brokers that anybody asks for.
 const BROKERS_MAX: u32 = 6;
@@ -54,6 +55,9 @@ enum Event {
     NodeDown(u32),
     NodeUp(u32),
     NodeGone(u32),
+    /// The person wants a broker emptied that stays, or no such broker any more.
+    Drain(u32),
+    Uncordon,
     /// The person says that the disks are lost of all whose node is not there.
     Declare,
     /// So many seconds pass.
@@ -79,6 +83,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..BROKERS_MAX).prop_map(Event::NodeUp),
         1 => (0..BROKERS_MAX).prop_map(Event::NodeGone),
         1 => Just(Event::Declare),
+        1 => (0..BROKERS_MAX).prop_map(Event::Drain),
+        1 => Just(Event::Uncordon),
         4 => (1_i64..200).prop_map(Event::Time),
     ]
 }
@@ -106,6 +112,10 @@ fn happens(world: &mut World, event: &Event) {
         Event::NodeUp(broker) => world.node_up(*broker),
         Event::NodeGone(broker) => world.node_gone(*broker),
         Event::Declare => world.declare(),
+        Event::Drain(broker) => {
+            world.spec.drained.insert(BrokerId(*broker));
+        }
+        Event::Uncordon => world.spec.drained.clear(),
         Event::Time(seconds) => world.time(*seconds),
     }
 }
@@ -144,28 +154,43 @@ fn lives() -> ProptestConfig {
     }
 }
 
-proptest! {
-    #![proptest_config(lives())]
+/// What happens to one cluster.
+#[derive(Debug)]
+struct Life {
+    /// How many brokers it begins with.
+    begin: u32,
+    /// Volumes of brokers that leave are deleted.
+    deletes: bool,
+    /// Partitions and replicas of each topic that there is from the beginning.
+    topics: Vec<(usize, usize)>,
+    events: Vec<Event>,
+}
 
-    #[test]
-    fn whatever_happens_a_cluster_comes_to_what_was_asked_or_names_its_block_and_loses_nothing_on_the_way(
-        begin in 1..=BROKERS_MAX, deletes in any::<bool>(), topics in prop::collection::vec((1_usize..6, 1_usize..4), 0..3),
-        events in prop::collection::vec(event(), 0..60),
-    ) {
-        let mut world = World::of(begin);
-        world.spec.storage.deletes_on_scale_down = deletes;
-        for (partitions, replicas) in topics {
-            world.brokers.create(partitions, replicas);
+impl Life {
+    /// Lets it all happen, and then lets the world calm down.
+    fn is_led(&self) -> Result<(), TestCaseError> {
+        let mut world = World::of(self.begin);
+        world.spec.storage.deletes_on_scale_down = self.deletes;
+        for (partitions, replicas) in &self.topics {
+            world.brokers.create(*partitions, *replicas);
         }
-        for event in &events {
+        for event in &self.events {
             happens(&mut world, event);
         }
         world.reachable = true;
         world.want_image(0);
         // What waits now waits for proof that a disk is lost, or for a person to give up what is on it.
         settle(&mut world);
-        let waits: Vec<&str> = world.plan(0).plan.blocked.iter().map(|blocked| blocked.gate).collect();
-        let is_told = waits.iter().any(|gate| *gate == heal::HEALING || gates::HEAL.iter().any(|known| known.name == *gate));
+        let waits: Vec<&str> = world
+            .plan(0)
+            .plan
+            .blocked
+            .iter()
+            .map(|blocked| blocked.gate)
+            .collect();
+        let is_told = waits.iter().any(|gate| {
+            *gate == heal::HEALING || gates::HEAL.iter().any(|known| known.name == *gate)
+        });
         prop_assert!(!world.someone_is_away() || is_told, "{:?}", waits);
         world.nodes_up();
         // Each time one is given up others may have become the last.
@@ -175,21 +200,76 @@ proptest! {
         }
 
         let decision = world.plan(0);
-        prop_assert!(decision.plan.steps.is_empty(), "a world at rest plans {:?}", decision.plan.steps);
-        let blocked: Vec<&str> = decision.plan.blocked.iter().map(|blocked| blocked.gate).collect();
+        prop_assert!(
+            decision.plan.steps.is_empty(),
+            "a world at rest plans {:?}",
+            decision.plan.steps
+        );
+        let blocked: Vec<&str> = decision
+            .plan
+            .blocked
+            .iter()
+            .map(|blocked| blocked.gate)
+            .collect();
         let refused = gates::SCALE.iter().any(|gate| blocked == [gate.name]);
         prop_assert!(blocked.is_empty() || refused, "{:?}", decision.plan.blocked);
         let present = world.pods_ready();
         if refused {
-            prop_assert!(present > world.spec.replicas);
+            prop_assert!(present > world.spec.replicas || !world.spec.drained.is_empty());
         } else {
             prop_assert_eq!(present, world.spec.replicas);
-            prop_assert!(!world.brokers.anyone_drains(), "nobody is left half drained");
-            prop_assert!(world.brokers.is_even(), "replicas are spread");
+            prop_assert!(
+                !world.brokers.drains_beside(&world.spec.drained),
+                "nobody is left half drained"
+            );
+            prop_assert!(
+                world.brokers.is_even(&world.spec.drained),
+                "replicas are spread"
+            );
+            let stay = (0..world.spec.replicas).map(BrokerId);
+            let stay = stay
+                .filter(|broker| !world.spec.drained.contains(broker))
+                .count();
+            for broker in world
+                .spec
+                .drained
+                .iter()
+                .filter(|broker| broker.0 < world.spec.replicas)
+            {
+                prop_assert_eq!(
+                    world.brokers.holds(broker.0),
+                    0,
+                    "broker {} is emptied",
+                    broker
+                );
+            }
+            let own = own_replicas(self.begin).min(stay);
+            prop_assert_eq!(
+                world.brokers.own_replicas(),
+                [own].into(),
+                "what was lowered is raised again"
+            );
         }
         prop_assert!(world.all_run("image-0"), "everybody runs what is wanted");
-        prop_assert_eq!(world.brokers.level(), NEWEST, "what everybody knows is used in the end");
+        prop_assert_eq!(
+            world.brokers.level(),
+            NEWEST,
+            "what everybody knows is used in the end"
+        );
         prop_assert!(world.brokers.all_whole());
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(lives())]
+
+    #[test]
+    fn whatever_happens_a_cluster_comes_to_what_was_asked_or_names_its_block_and_loses_nothing_on_the_way(
+        begin in 1..=BROKERS_MAX, deletes in any::<bool>(), topics in prop::collection::vec((1_usize..6, 1_usize..4), 0..3),
+        events in prop::collection::vec(event(), 0..60),
+    ) {
+        Life { begin, deletes, topics, events }.is_led()?;
     }
 
     #[test]
@@ -199,6 +279,48 @@ proptest! {
         let seen = world.observed(0);
         prop_assert_eq!(decide(&world.spec, &seen).unwrap(), decide(&world.spec, &seen).unwrap());
     }
+}
+
+/// Lives that once went wrong.
+#[test]
+fn a_set_scaled_to_none_by_hand_while_a_disk_is_lost_comes_back() {
+    let pass = Event::Pass {
+        age: 0,
+        killed_after: None,
+    };
+    for begin in 1..=BROKERS_MAX {
+        for deletes in [false, true] {
+            let life = Life {
+                begin,
+                deletes,
+                topics: vec![(3, begin.min(2) as usize)],
+                events: vec![
+                    Event::NodeGone(0),
+                    pass.clone(),
+                    Event::Scale(1),
+                    Event::ByHand(0),
+                ],
+            };
+            life.is_led().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_lost_before_it_was_filled_is_replaced_as_well() {
+    let pass = || Event::Pass {
+        age: 0,
+        killed_after: None,
+    };
+    let lost = || [Event::NodeGone(0), pass(), pass(), pass()];
+    let back = [Event::Controller, Event::Kubelet];
+    let life = Life {
+        begin: 4,
+        deletes: false,
+        topics: Vec::new(),
+        events: lost().into_iter().chain(back).chain(lost()).collect(),
+    };
+    life.is_led().unwrap();
 }
 
 #[test]
@@ -220,6 +342,21 @@ fn an_upgrade_is_finished_after_its_time_and_there_is_a_way_back_until_then() {
     settle(&mut world);
     assert!(world.all_run("image-0"));
     assert_eq!(world.pods_ready(), 3);
+}
+
+#[test]
+fn three_become_two_and_three_again_and_the_brokers_own_topics_follow() {
+    let mut world = World::of(3);
+    world.brokers.create(6, 2);
+    world.spec.replicas = 2;
+    settle(&mut world);
+    assert_eq!(world.pods_ready(), 2);
+    assert_eq!(world.brokers.own_replicas(), [2].into());
+    world.spec.replicas = 3;
+    settle(&mut world);
+    assert_eq!(world.pods_ready(), 3);
+    assert_eq!(world.brokers.own_replicas(), [3].into());
+    assert!(world.brokers.all_whole());
 }
 
 #[test]

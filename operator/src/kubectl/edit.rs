@@ -1,5 +1,6 @@
-//! What is changed in resources: a restart, a broker less, a reset of offsets.
+//! What is changed in resources: a restart, a broker that is emptied, a broker less, a reset of offsets.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use serde_json::{Value, json};
 use weir_crds::{Cluster, ConsumerGroup, ConsumerGroupStatus};
 
 use super::{KubectlError, Place, show};
+use crate::names;
+use crate::validate::drained;
+use crate::world::BrokerId;
 
 /// The annotation that `kubectl rollout restart` writes too.
 const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
@@ -33,8 +37,76 @@ pub(super) async fn restart(
     Ok(())
 }
 
-/// Has the last broker emptied and removed.
+/// Has a broker emptied that stays.
 pub(super) async fn drain(
+    place: &Place,
+    cluster: &str,
+    broker: u32,
+    out: &mut impl Write,
+) -> Result<(), KubectlError> {
+    let (replicas, mut named) = named(place, cluster).await?;
+    if i32::try_from(broker).is_ok_and(|broker| broker >= replicas) {
+        return Err(KubectlError::Refused(format!(
+            "Cluster {cluster} has brokers 0 to {}",
+            replicas.saturating_sub(1)
+        )));
+    }
+    named.insert(BrokerId(broker));
+    name(place, cluster, &named).await?;
+    writeln!(
+        out,
+        "Broker {broker} is emptied, and stays without holding anything: kubectl weir plan {cluster}. To have it take its share again: kubectl weir uncordon {cluster} {broker}"
+    )?;
+    Ok(())
+}
+
+/// Has a broker that was drained take its share again.
+pub(super) async fn uncordon(
+    place: &Place,
+    cluster: &str,
+    broker: u32,
+    out: &mut impl Write,
+) -> Result<(), KubectlError> {
+    let (_, mut named) = named(place, cluster).await?;
+    if !named.remove(&BrokerId(broker)) {
+        return Err(KubectlError::Refused(format!(
+            "broker {broker} of Cluster {cluster} is not drained"
+        )));
+    }
+    name(place, cluster, &named).await?;
+    writeln!(
+        out,
+        "Broker {broker} takes its share again: kubectl weir plan {cluster}"
+    )?;
+    Ok(())
+}
+
+/// How many brokers there are to be, and those of them that are to hold nothing.
+async fn named(place: &Place, cluster: &str) -> Result<(i32, BTreeSet<BrokerId>), KubectlError> {
+    let found = place.api::<Cluster>().get(cluster).await?;
+    let named = drained(found.annotations().get(names::DRAIN_ANNOTATION))
+        .map_err(|invalid| KubectlError::Refused(invalid.to_string()))?;
+    Ok((found.spec.replicas, named))
+}
+
+async fn name(
+    place: &Place,
+    cluster: &str,
+    named: &BTreeSet<BrokerId>,
+) -> Result<(), KubectlError> {
+    patch::<Cluster>(place, cluster, annotated(named)).await?;
+    Ok(())
+}
+
+/// What is null is removed.
+fn annotated(named: &BTreeSet<BrokerId>) -> Value {
+    let numbers: Vec<String> = named.iter().map(ToString::to_string).collect();
+    let value = (!numbers.is_empty()).then(|| numbers.join(","));
+    json!({"metadata": {"annotations": {(names::DRAIN_ANNOTATION): value}}})
+}
+
+/// Has the last broker emptied and removed.
+pub(super) async fn remove(
     place: &Place,
     cluster: &str,
     broker: u32,
@@ -60,7 +132,7 @@ fn fewer(cluster: &str, replicas: i32, broker: u32) -> Result<i32, String> {
     Err(match last {
         0 => format!("Cluster {cluster} has one broker: it cannot be spared"),
         last => format!(
-            "Brokers of Cluster {cluster} leave from the highest number on: only broker {last} can be drained. For work on the node of another, kubectl drain moves its pod when its partitions can spare it"
+            "Brokers of Cluster {cluster} leave from the highest number on: only broker {last} can be removed. Another can be emptied and stays, without --remove"
         ),
     })
 }
@@ -226,7 +298,18 @@ mod tests {
     use serde_json::json;
     use weir_crds::ConsumerGroupStatus;
 
-    use super::{Reset, ResetTo, fewer, is_settled, why_not};
+    use super::{Reset, ResetTo, annotated, fewer, is_settled, why_not};
+    use crate::world::BrokerId;
+
+    #[test]
+    fn brokers_that_are_drained_are_named_on_the_cluster_and_nothing_is_left_of_the_last() {
+        let named = |numbers: &[u32]| {
+            let named = numbers.iter().copied().map(BrokerId).collect();
+            annotated(&named)["metadata"]["annotations"]["weir.dev/drain"].clone()
+        };
+        assert_eq!(named(&[4, 1]), json!("1,4"));
+        assert_eq!(named(&[]), json!(null));
+    }
 
     #[test]
     fn brokers_leave_from_the_highest_on_and_one_stays() {

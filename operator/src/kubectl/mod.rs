@@ -41,11 +41,21 @@ enum Command {
         /// Name of a Cluster [default: all of the namespace].
         cluster: Option<String>,
     },
-    /// Has the last broker emptied and removed, by lowering spec.replicas.
+    /// Has a broker emptied that stays and holds nothing until it is uncordoned, by the annotation weir.dev/drain.
     Drain {
         /// Name of the Cluster.
         cluster: String,
-        /// Number of its last broker.
+        /// Number of the broker.
+        broker: u32,
+        /// Have it removed as well, by lowering spec.replicas: the last broker only.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Has a broker that was drained take its share again.
+    Uncordon {
+        /// Name of the Cluster.
+        cluster: String,
+        /// Number of the broker.
         broker: u32,
     },
     /// Has all brokers restarted one at a time, by an annotation of spec.pod.
@@ -168,7 +178,17 @@ pub async fn run(asked: Kubectl, out: &mut (impl Write + Send)) -> Result<(), Ku
             }
             Ok(())
         }
-        Command::Drain { cluster, broker } => edit::drain(&place, &cluster, broker, out).await,
+        Command::Drain {
+            cluster,
+            broker,
+            remove: true,
+        } => edit::remove(&place, &cluster, broker, out).await,
+        Command::Drain {
+            cluster, broker, ..
+        } => edit::drain(&place, &cluster, broker, out).await,
+        Command::Uncordon { cluster, broker } => {
+            edit::uncordon(&place, &cluster, broker, out).await
+        }
         Command::Restart { cluster } => edit::restart(&place, &cluster, out).await,
         Command::Lag {
             cluster: Some(cluster),

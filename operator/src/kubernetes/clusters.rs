@@ -272,6 +272,7 @@ async fn act(
             Step::CancelDrain { .. }
             | Step::Drain { .. }
             | Step::Rebalance { .. }
+            | Step::Replicate { .. }
             | Step::ProveEmpty { .. }
             | Step::ProveLost { .. }
             | Step::RaiseFeatureLevel { .. }
@@ -406,6 +407,7 @@ fn asked(step: &Step) -> &'static str {
         Step::CancelDrain { .. } => "DrainCancelled",
         Step::Drain { .. } => "Draining",
         Step::Rebalance { .. } => "Rebalancing",
+        Step::Replicate { .. } => "Replicating",
         Step::ProveEmpty { .. } => "ProvenEmpty",
         Step::ProveLost { .. } => "ProvenLost",
         Step::RaiseFeatureLevel { .. } => "FeatureLevelRaised",

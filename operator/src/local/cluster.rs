@@ -133,7 +133,7 @@ impl LocalCluster {
         self.brokers.find_ready(say).await?;
         self.find_out().await?;
 
-        let (present, balanced) = self.brokers.directory().size();
+        let (present, balanced, lowered) = self.brokers.directory().size();
         let wanted = if cluster.paused {
             present.unwrap_or(0)
         } else {
@@ -142,7 +142,11 @@ impl LocalCluster {
         let mut size = scale::scale(&scale::Case {
             wanted,
             set: present,
+            // Nobody else changes that.
+            remembered: None,
             balanced,
+            lowered,
+            drained: &cluster.drained,
             processes: &self.brokers.processes(),
             look: self.look.as_ref(),
         });
@@ -150,15 +154,17 @@ impl LocalCluster {
             // As it was, until the brokers agree.
             size.brokers = size.brokers.max(present.unwrap_or(0));
             size.balanced = balanced.unwrap_or(size.balanced);
+            size.lowered = lowered;
         }
         if self.brokers.certify(size.brokers, say)? {
             // Called with the new one from now on.
             self.admin = (0, Admin::default());
         }
-        if (Some(size.brokers), Some(size.balanced)) != (present, balanced) {
+        let kept = (Some(size.brokers), Some(size.balanced), size.lowered);
+        if kept != (present, balanced, lowered) {
             self.brokers
                 .directory()
-                .keep_size(size.brokers, size.balanced)?;
+                .keep_size(size.brokers, size.balanced, size.lowered)?;
         }
         self.brokers.stop_beyond(size.brokers, say).await?;
         if !cluster.paused && self.ask(&size.after, say).await? {

@@ -49,18 +49,28 @@ impl Directory {
         self.path.join(format!("broker-{broker}.{extension}"))
     }
 
-    /// How many brokers run, and over how many replicas were last spread; the first is counted from their data when it was never
-    /// written down.
-    pub(super) fn size(&self) -> (Option<u32>, Option<u32>) {
+    /// How many brokers run, over how many replicas were last spread, and how many replicas the brokers' own topics had before there were fewer brokers;
+    /// the first is counted from their data when it was never written down.
+    pub(super) fn size(&self) -> (Option<u32>, Option<u32>, Option<u32>) {
         let text = fs::read_to_string(self.path.join("size")).unwrap_or_default();
         let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
-        let (size, balanced) = (numbers.next().flatten(), numbers.next().flatten());
-        (size.or_else(|| self.with_data()), balanced)
+        let mut next = || numbers.next().flatten();
+        let (size, balanced, lowered) = (next(), next(), next());
+        (size.or_else(|| self.with_data()), balanced, lowered)
     }
 
-    /// Remembers both.
-    pub(super) fn keep_size(&self, brokers: u32, balanced: u32) -> Result<(), LocalError> {
-        self.write(&self.path.join("size"), &format!("{brokers} {balanced}\n"))
+    /// Remembers all of it.
+    pub(super) fn keep_size(
+        &self,
+        brokers: u32,
+        balanced: u32,
+        lowered: Option<u32>,
+    ) -> Result<(), LocalError> {
+        let lowered = lowered.map_or_else(String::new, |lowered| format!(" {lowered}"));
+        self.write(
+            &self.path.join("size"),
+            &format!("{brokers} {balanced}{lowered}\n"),
+        )
     }
 
     /// Deletes the data of a broker that is gone.

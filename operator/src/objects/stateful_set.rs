@@ -48,6 +48,12 @@ const DEFAULT_IMAGE_ANNOTATION: &str = "weir.dev/default-image";
 /// The number of brokers that replicas were last asked to be spread over.
 const BALANCED_ANNOTATION: &str = "weir.dev/balanced";
 
+/// How many brokers the operator last gave the set, whatever somebody else has made of that since.
+const BROKERS_ANNOTATION: &str = "weir.dev/brokers";
+
+/// How many replicas the brokers' own topics had before brokers left for which they were too many.
+const LOWERED_ANNOTATION: &str = "weir.dev/lowered";
+
 /// The broker whose lost disk is being replaced, and which volume that was.
 const HEALING_ANNOTATION: &str = "weir.dev/healing";
 
@@ -65,8 +71,12 @@ pub struct Existing {
     pub template_image: Option<String>,
     /// Size of the set.
     pub replicas: Option<u32>,
+    /// The size that the operator last gave it.
+    pub brokers: Option<u32>,
     /// The number of brokers that replicas were last asked to be spread over.
     pub balanced: Option<u32>,
+    /// How many replicas the brokers' own topics had before there were fewer brokers than that.
+    pub lowered: Option<u32>,
     /// The broker whose lost disk is being replaced.
     pub healing: Option<Healing>,
     default_image: Option<String>,
@@ -87,6 +97,8 @@ impl Existing {
         };
         let default_image = annotation(DEFAULT_IMAGE_ANNOTATION);
         let balanced = annotation(BALANCED_ANNOTATION).and_then(|number| number.parse().ok());
+        let lowered = annotation(LOWERED_ANNOTATION).and_then(|number| number.parse().ok());
+        let brokers = annotation(BROKERS_ANNOTATION).and_then(|number| number.parse().ok());
         let healing = annotation(HEALING_ANNOTATION).and_then(|text| Healing::parse(&text));
         let levels = annotation(LEVELS_ANNOTATION).and_then(|text| Known::parse(&text));
         let spec = set.spec.unwrap_or_default();
@@ -102,7 +114,9 @@ impl Existing {
             replicas: spec
                 .replicas
                 .and_then(|replicas| u32::try_from(replicas).ok()),
+            brokers,
             balanced,
+            lowered,
             healing,
             default_image,
             claims,
@@ -130,7 +144,13 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
     let image = existing.image(cluster);
     let mut meta = metadata::named(cluster, names::brokers(name));
     let balanced = existing.balanced.unwrap_or(brokers);
-    let mut annotations = BTreeMap::from([(BALANCED_ANNOTATION.to_owned(), balanced.to_string())]);
+    let mut annotations = BTreeMap::from([
+        (BALANCED_ANNOTATION.to_owned(), balanced.to_string()),
+        (BROKERS_ANNOTATION.to_owned(), brokers.to_string()),
+    ]);
+    if let Some(lowered) = existing.lowered {
+        annotations.insert(LOWERED_ANNOTATION.to_owned(), lowered.to_string());
+    }
     if let Some(healing) = &existing.healing {
         annotations.insert(HEALING_ANNOTATION.to_owned(), healing.to_string());
     }

@@ -25,7 +25,7 @@ const LISTED_MESSAGE_MAX: usize = 1024;
 const BROKERS_MAX: usize = 100;
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 10] = [
+const NEEDS_A_PERSON: [&str; 11] = [
     listeners::ADDRESS_SHARED,
     listeners::NOT_SUPPORTED,
     upgrade::REFUSED,
@@ -33,6 +33,7 @@ const NEEDS_A_PERSON: [&str; 10] = [
     "LostLastCopy",
     "ScaleDownFeatureLevel",
     "ScaleDownReplicationFactor",
+    "ScaleDownTooFewVoters",
     volumes::PENDING,
     volumes::AT_MAXIMUM,
     "RackNotSupported",
@@ -83,6 +84,7 @@ const OF_GATES: [(&str, &[&str]); 7] = [
             "ScaleDownBrokersNotSeen",
             "ScaleDownFeatureLevel",
             "ScaleDownReplicationFactor",
+            "ScaleDownTooFewVoters",
             "ScaleDownBrokersMissing",
         ],
     ),
@@ -460,6 +462,11 @@ fn planned(step: &Step) -> PlannedStep {
         }
         Step::CancelDrain { brokers } => ("CancelDrain", plan::numbers_of(brokers), String::new()),
         Step::Drain { brokers } => ("Drain", plan::numbers_of(brokers), String::new()),
+        Step::Replicate { topics, replicas } => (
+            "Replicate",
+            topics.join(", "),
+            format!("{replicas} replicas"),
+        ),
         Step::Rebalance { over } => (
             "Rebalance",
             format!("{over} brokers"),

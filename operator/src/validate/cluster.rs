@@ -1,6 +1,6 @@
 //! A `Cluster` that can be built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use weir_crds::{PodOverrides, Resources};
@@ -10,7 +10,7 @@ use super::{Invalid, at_least_one};
 use crate::broker_config::Settings;
 use crate::names;
 use crate::quantity::Quantity;
-use crate::world::Key;
+use crate::world::{BrokerId, Key};
 
 /// What the operator itself was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct Cluster {
     pub cluster_id: Option<String>,
     /// A person's word on which disks are lost (`weir.dev/lost-disk`), as it was written.
     pub declared_lost: Option<String>,
+    /// Brokers that are to hold nothing and to stay (`weir.dev/drain`).
+    pub drained: BTreeSet<BrokerId>,
 }
 
 impl Cluster {
@@ -155,9 +157,25 @@ impl Cluster {
                 .annotations()
                 .get(names::LOST_DISK_ANNOTATION)
                 .cloned(),
+            drained: drained(resource.annotations().get(names::DRAIN_ANNOTATION))?,
             key,
         })
     }
+}
+
+/// The brokers that the annotation [`names::DRAIN_ANNOTATION`] names.
+pub(crate) fn drained(written: Option<&String>) -> Result<BTreeSet<BrokerId>, Invalid> {
+    let words = written.map_or("", String::as_str).split(',').map(str::trim);
+    let numbers = words.filter(|word| !word.is_empty()).map(|word| {
+        word.parse().map(BrokerId).map_err(|_| {
+            Invalid::new(
+                "metadata.annotations[weir.dev/drain]",
+                format!("\"{word}\" is not a broker's number"),
+                "Write numbers with commas between them, such as 1,4, or remove the annotation",
+            )
+        })
+    });
+    numbers.collect()
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {

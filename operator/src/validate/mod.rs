@@ -8,6 +8,7 @@ mod group;
 mod listener;
 mod topic;
 
+pub(crate) use cluster::drained;
 pub use cluster::{AutoGrow, Cluster, Defaults, Image, Storage};
 pub use group::{Group, Objective, Reset, ResetTo, Scale};
 pub use listener::{Listener, ListenerBroker, ListenerType};

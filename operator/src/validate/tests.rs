@@ -182,3 +182,16 @@ fn a_group_with_a_negative_objective_is_refused() {
             .contains("spec.lagObjective.records")
     );
 }
+
+#[test]
+fn brokers_to_be_emptied_are_numbers_with_commas_between_them() {
+    let named = |text: &str| super::drained(Some(&text.to_owned()));
+    assert_eq!(super::drained(None).unwrap(), [].into());
+    assert_eq!(named("").unwrap(), [].into());
+    let two = [crate::world::BrokerId(1), crate::world::BrokerId(4)];
+    assert_eq!(named("4, 1,1").unwrap(), two.into());
+    for wrong in ["all", "1;2", "-1", "broker-1"] {
+        let error = named(wrong).unwrap_err().to_string();
+        assert!(error.contains(wrong) && error.contains("1,4"), "{error}");
+    }
+}

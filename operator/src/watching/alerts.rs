@@ -210,6 +210,22 @@ pub const OPERATOR: &[Alert] = &[
         "Cluster {{ $labels.namespace }}/{{ $labels.cluster }} is to have fewer brokers, and {{ $labels.gate }} says no. Nothing was removed.",
     ),
     alert(
+        "WeirListenersPending",
+        Warning,
+        "15m",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"Listener.*\"}) == 1",
+        "Clients of {{ $labels.cluster }} cannot come by a listener",
+        "{{ $labels.gate }} has held listeners of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} for 15 minutes: by these, some brokers cannot be reached, or are told of by an address that is none.",
+    ),
+    alert(
+        "WeirDowngradeRefused",
+        Warning,
+        "5m",
+        "max by (namespace, cluster) (weir_operator_blocked{gate=~\"DowngradeRefused\"}) == 1",
+        "{{ $labels.cluster }} cannot run the image that it is to run",
+        "The image of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} knows less than the cluster uses already. No pod was touched: brokers go on with the image that they have, and so does one that is restarted.",
+    ),
+    alert(
         "WeirBrokerLost",
         Warning,
         "15m",

@@ -394,6 +394,39 @@ pub const CASES: &[Case] = &[
         value: "1",
     },
     Case {
+        alert: "WeirListenersPending",
+        wrong: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="ListenerAddressMissing"}"#,
+            "1x40",
+        )],
+        // A load balancer takes some minutes.
+        well: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="ListenerAddressMissing"}"#,
+            "1x10 stale",
+        )],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("gate", "ListenerAddressMissing"),
+        ],
+        value: "1",
+    },
+    Case {
+        alert: "WeirDowngradeRefused",
+        wrong: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="DowngradeRefused"}"#,
+            "1x20",
+        )],
+        well: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="FinalizeWaits"}"#,
+            "1x20",
+        )],
+        at: "10m",
+        labels: OF_CLUSTER,
+        value: "1",
+    },
+    Case {
         alert: "WeirBrokerLost",
         wrong: &[(
             r#"weir_operator_blocked{namespace="market",cluster="shop",gate="LostProofMissing"}"#,

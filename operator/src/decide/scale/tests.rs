@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Case, DRAINING, SPREAD_WAITS, Scale, scale};
 use crate::decide::cluster::Step;
@@ -7,7 +7,10 @@ use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Process, TopicSeen};
 /// A cluster of so many brokers that holds replicas, and in which all is well.
 struct World {
     set: Option<u32>,
+    remembered: Option<u32>,
     balanced: Option<u32>,
+    lowered: Option<u32>,
+    drained: BTreeSet<BrokerId>,
     processes: BTreeMap<BrokerId, Process>,
     look: Option<Look>,
 }
@@ -29,7 +32,10 @@ fn world(brokers: u32) -> World {
     let ids = || (0..brokers).map(BrokerId);
     World {
         set: Some(brokers),
+        remembered: None,
         balanced: Some(brokers),
+        lowered: None,
+        drained: BTreeSet::new(),
         processes: ids().map(|id| (id, process())).collect(),
         look: Some(Look {
             controller: Some(BrokerId(0)),
@@ -46,7 +52,10 @@ impl World {
         scale(&Case {
             wanted,
             set: self.set,
+            remembered: self.remembered,
             balanced: self.balanced,
+            lowered: self.lowered,
+            drained: &self.drained,
             processes: &self.processes,
             look: self.look.as_ref(),
         })
@@ -58,6 +67,19 @@ impl World {
 
     fn broker(&mut self, id: u32) -> &mut BrokerSeen {
         self.look().brokers.entry(BrokerId(id)).or_default()
+    }
+
+    /// A topic of the brokers' own.
+    fn own_topic(&mut self, replicas: u32, wanted: Option<u32>) {
+        let topic = TopicSeen {
+            replication_factor: replicas,
+            wanted_replication_factor: wanted,
+            internal: true,
+            ..TopicSeen::default()
+        };
+        self.look()
+            .topics
+            .insert("__consumer_offsets".into(), topic);
     }
 
     /// A broker's drain, with so many replicas left.
@@ -106,7 +128,10 @@ fn a_cluster_grows_at_once_and_its_replicas_are_spread_once_when_the_new_brokers
 fn a_new_cluster_has_nothing_to_spread() {
     let world = World {
         set: None,
+        remembered: None,
         balanced: None,
+        lowered: None,
+        drained: BTreeSet::new(),
         processes: BTreeMap::new(),
         look: None,
     };
@@ -235,6 +260,24 @@ fn a_set_that_was_scaled_by_hand_is_no_proof() {
 }
 
 #[test]
+fn how_many_there_are_is_remembered_when_nobody_is_left_to_be_asked() {
+    let mut world = world(3);
+    (world.set, world.remembered, world.look) = (Some(0), Some(3), None);
+    world.processes.clear();
+    let scale = world.to(1);
+    assert_eq!(
+        (scale.brokers, gate(&scale)),
+        (3, Some("ScaleDownBrokersNotSeen"))
+    );
+    // What is proven empty does not come back for that.
+    let mut world = self::world(4);
+    world.drains(3, 0);
+    (world.set, world.remembered) = (Some(3), Some(4));
+    world.processes.remove(&BrokerId(3));
+    assert_eq!(world.to(3).brokers, 3);
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_the_numbers_and_nothing_happens() {
     let topic = |factor, wanted| TopicSeen {
         replication_factor: factor,
@@ -309,6 +352,124 @@ fn what_cannot_be_done_is_refused_with_the_numbers_and_nothing_happens() {
             assert!(message.contains(part), "{message}");
         }
     }
+}
+
+#[test]
+fn the_brokers_own_topics_get_fewer_replicas_before_brokers_go_and_have_them_again_when_there_are_more()
+ {
+    let mut world = world(3);
+    world.own_topic(3, None);
+    // What they had is remembered before anything is asked.
+    let scale = world.to(2);
+    assert_eq!((scale.brokers, scale.before), (3, vec![]));
+    assert_eq!((scale.lowered, scale.blocked[0].gate), (Some(3), DRAINING));
+    world.lowered = Some(3);
+    let replicate = |replicas| Step::Replicate {
+        topics: vec!["__consumer_offsets".into()],
+        replicas,
+    };
+    let drain = Step::Drain { brokers: ids(&[2]) };
+    let scale = world.to(2);
+    assert_eq!(scale.before, [replicate(2), drain.clone()]);
+    assert_eq!((scale.lowered, gate(&scale)), (Some(3), Some(DRAINING)));
+    world.own_topic(3, Some(2));
+    assert_eq!(world.to(2).before, [drain], "asked once");
+    // They have fewer, and there are fewer brokers.
+    world.own_topic(2, None);
+    world.look().brokers.remove(&BrokerId(2));
+    world.processes.remove(&BrokerId(2));
+    (world.set, world.balanced) = (Some(2), Some(2));
+    let scale = world.to(2);
+    assert_eq!((scale.after, scale.lowered), (vec![], Some(3)));
+    // One comes again.
+    let mut world = self::world(3);
+    (world.lowered, world.balanced) = (Some(3), Some(2));
+    world.own_topic(2, None);
+    world.broker(2).alive = false;
+    assert_eq!(world.to(3).after, [], "it is not there yet");
+    world.broker(2).alive = true;
+    assert_eq!(world.to(3).after, [replicate(3)]);
+    world.own_topic(2, Some(3));
+    let scale = world.to(3);
+    assert_eq!((scale.after, scale.lowered), (vec![], None), "asked once");
+}
+
+#[test]
+fn a_topic_of_a_persons_own_is_not_touched_and_still_refuses() {
+    let mut world = world(3);
+    world.own_topic(3, None);
+    let wide = TopicSeen {
+        replication_factor: 3,
+        ..TopicSeen::default()
+    };
+    world.look().topics.insert("orders".into(), wide);
+    let scale = world.to(2);
+    assert_eq!(gate(&scale), Some("ScaleDownReplicationFactor"));
+    assert_eq!((scale.before, scale.lowered), (vec![], None));
+    let message = &scale.blocked[0].message;
+    assert!(
+        message.contains("orders (3)") && !message.contains("__consumer_offsets"),
+        "{message}"
+    );
+}
+
+#[test]
+fn any_broker_is_emptied_and_stays_until_it_is_named_no_more() {
+    let mut world = world(4);
+    world.drained = ids(&[1]).into_iter().collect();
+    let scale = world.to(4);
+    assert_eq!(scale.before, [Step::Drain { brokers: ids(&[1]) }]);
+    assert_eq!((scale.brokers, gate(&scale)), (4, Some(DRAINING)));
+    assert!(
+        scale.leaving.is_empty() && scale.blocked[0].message.contains("stay: broker 1 holds 9"),
+        "{:?}",
+        scale.blocked
+    );
+    world.drains(1, 4);
+    assert_eq!(world.to(4).before, [], "asked once");
+    // Empty, it is as wanted, whatever else there is.
+    world.drains(1, 0);
+    world.broker(2).alive = false;
+    assert_eq!(
+        world.to(4),
+        Scale {
+            brokers: 4,
+            balanced: 4,
+            ..Scale::default()
+        }
+    );
+    world.broker(2).alive = true;
+    // Named no more, it stays and gets its share again.
+    world.drained.clear();
+    let scale = world.to(4);
+    assert_eq!(scale.after, [Step::CancelDrain { brokers: ids(&[1]) }]);
+    assert_eq!(scale.balanced, 1);
+}
+
+#[test]
+fn a_drain_that_leaves_too_few_is_refused_with_the_remedy() {
+    let mut small = world(3);
+    small.drained = ids(&[0]).into_iter().collect();
+    let scale = small.to(3);
+    assert_eq!(
+        (gate(&scale), scale.before),
+        (Some("ScaleDownTooFewVoters"), vec![])
+    );
+    let message = &scale.blocked[0].message;
+    assert!(
+        message.contains("weir.dev/drain names 0") && message.contains("to 4 or more"),
+        "{message}"
+    );
+    let mut world = world(5);
+    world.drained = ids(&[0, 4]).into_iter().collect();
+    // One that stays for a while is no reason to lower anything.
+    world.own_topic(4, None);
+    let scale = world.to(5);
+    assert_eq!(
+        (gate(&scale), scale.before),
+        (Some("ScaleDownReplicationFactor"), vec![])
+    );
+    assert!(scale.blocked[0].message.contains("6 or more"));
 }
 
 #[test]

@@ -49,6 +49,10 @@ pub(super) struct Brokers {
     voters: BTreeSet<BrokerId>,
     partitions: Vec<Partition>,
     topics: usize,
+    /// Topics of the brokers' own.
+    own: BTreeSet<usize>,
+    /// How many replicas topics are to have, where that is being changed.
+    wanted: BTreeMap<usize, usize>,
     rebalancing: bool,
     /// How many levels above the first the cluster uses.
     raised: u32,
@@ -200,6 +204,77 @@ impl Brokers {
         self.topics += 1;
     }
 
+    /// A topic of the brokers' own.
+    pub(super) fn create_own(&mut self, replicas: usize) {
+        self.own.insert(self.topics);
+        self.create(3, replicas);
+    }
+
+    /// How many replicas each partition of the brokers' own topics has.
+    pub(super) fn own_replicas(&self) -> BTreeSet<usize> {
+        let own = self
+            .partitions
+            .iter()
+            .filter(|partition| self.own.contains(&partition.topic));
+        own.map(|partition| partition.replicas.len()).collect()
+    }
+
+    pub(super) fn replicate(&mut self, topics: &[String], replicas: u32) -> Result<(), String> {
+        self.controller().ok_or("no controller")?;
+        let takers = self.registered.values().filter(|broker| !broker.draining);
+        let replicas = usize::try_from(replicas).unwrap();
+        if takers.count() < replicas {
+            return Err("more replicas than brokers that take some".into());
+        }
+        for topic in topics {
+            let topic: usize = topic[1..].parse().unwrap();
+            assert!(self.own.contains(&topic), "a person's topic is changed");
+            self.wanted.insert(topic, replicas);
+        }
+        Ok(())
+    }
+
+    /// A partition gets the number of replicas that it is to have: one that leaves anyhow goes first, and never the last that has everything.
+    fn resize(&mut self) -> bool {
+        let takers = self.takers();
+        for at in 0..self.partitions.len() {
+            let partition = &self.partitions[at];
+            let Some(wanted) = self.wanted.get(&partition.topic).copied() else {
+                continue;
+            };
+            if partition.moves.is_some() {
+                continue;
+            }
+            if partition.replicas.len() > wanted {
+                let spared =
+                    |id: &&BrokerId| partition.in_sync.len() > 1 || !partition.in_sync.contains(id);
+                let order = |id: &&BrokerId| (self.draining(**id), self.holds(id.0), **id);
+                let gone = partition.replicas.iter().filter(spared).max_by_key(order);
+                if let Some(gone) = gone.copied() {
+                    let partition = &mut self.partitions[at];
+                    partition.replicas.retain(|id| *id != gone);
+                    partition.in_sync.remove(&gone);
+                    return true;
+                }
+            } else if partition.replicas.len() < wanted {
+                let free = takers.iter().filter(|id| !partition.replicas.contains(id));
+                if let Some(to) = free.copied().min_by_key(|id| (self.holds(id.0), *id)) {
+                    self.partitions[at].replicas.push(to);
+                    return true;
+                }
+            }
+        }
+        let partitions = &self.partitions;
+        let before = self.wanted.len();
+        self.wanted.retain(|topic, wanted| {
+            let mut of = partitions
+                .iter()
+                .filter(|partition| partition.topic == *topic);
+            of.any(|partition| partition.replicas.len() != *wanted)
+        });
+        self.wanted.len() != before
+    }
+
     pub(super) fn drain(&mut self, brokers: &[BrokerId], draining: bool) -> Result<(), String> {
         self.controller().ok_or("no controller")?;
         for broker in brokers {
@@ -240,7 +315,12 @@ impl Brokers {
     /// The next thing that the brokers do by themselves; `false` when there is none.
     pub(super) fn act(&mut self) -> bool {
         self.controller().is_some()
-            && (self.vote() || self.catch_up() || self.finish() || self.begin() || self.spread())
+            && (self.vote()
+                || self.catch_up()
+                || self.finish()
+                || self.resize()
+                || self.begin()
+                || self.spread())
     }
 
     fn vote(&mut self) -> bool {
@@ -365,12 +445,14 @@ impl Brokers {
         self.partitions[at].moves = Some((from, to));
     }
 
-    pub(super) fn anyone_drains(&self) -> bool {
-        self.registered.values().any(|broker| broker.draining)
+    /// Who is drained, and not to be.
+    pub(super) fn drains_beside(&self, drained: &BTreeSet<BrokerId>) -> bool {
+        let mut all = self.registered.iter();
+        all.any(|(id, broker)| broker.draining && !drained.contains(id))
     }
 
     /// Whether no new broker was left without its share.
-    pub(super) fn is_even(&self) -> bool {
+    pub(super) fn is_even(&self, drained: &BTreeSet<BrokerId>) -> bool {
         let all: usize = self
             .partitions
             .iter()
@@ -381,6 +463,7 @@ impl Brokers {
             || self
                 .registered
                 .keys()
+                .filter(|broker| !drained.contains(broker))
                 .all(|broker| self.holds(broker.0) > 0)
     }
 
@@ -426,6 +509,9 @@ impl Brokers {
         for partition in &self.partitions {
             let topic = topics.entry(format!("t{}", partition.topic)).or_default();
             topic.partitions += 1;
+            topic.internal = self.own.contains(&partition.topic);
+            let wanted = self.wanted.get(&partition.topic);
+            topic.wanted_replication_factor = wanted.map(|count| u32::try_from(*count).unwrap());
             let is_short = partition.in_sync.len() < partition.replicas.len();
             topic.under_replicated_partitions += u32::from(is_short);
             let replicas = partition.replicas.len() - usize::from(partition.moves.is_some());

@@ -74,6 +74,7 @@ impl World {
             world.brokers.join(*broker, &claim.uid, level_of(0));
         }
         while world.brokers.act() {}
+        world.brokers.create_own(own_replicas(brokers));
         world.looks.push(world.brokers.look());
         world
     }
@@ -84,6 +85,11 @@ impl World {
 
     /// What the operator sees; the brokers' answer may be some looks old.
     pub(super) fn observed(&mut self, age: usize) -> cluster::World {
+        let is_whole = |broker: &BrokerId| {
+            self.brokers.is_up(*broker) && self.brokers.out_of_sync(*broker) == 0
+        };
+        // What it gets from here on is as with any other.
+        self.healing = self.healing.filter(|broker| !is_whole(broker));
         self.looks.push(self.brokers.look());
         if self.looks.len() > LOOKS {
             self.looks.remove(0);
@@ -182,6 +188,7 @@ impl World {
             _ if !self.reachable => return Err("unreachable".into()),
             Step::Drain { brokers } => self.brokers.drain(brokers, true)?,
             Step::CancelDrain { brokers } => self.brokers.drain(brokers, false)?,
+            Step::Replicate { topics, replicas } => self.brokers.replicate(topics, *replicas)?,
             Step::Rebalance { .. } => self.brokers.rebalance()?,
             Step::Unregister { brokers } => self.brokers.unregister(brokers)?,
             Step::RaiseFeatureLevel { level } => {
@@ -482,6 +489,11 @@ impl World {
     ) {
         (self.brokers.clone(), self.pods.clone(), self.claims.clone())
     }
+}
+
+/// How many replicas the brokers' own topics have in a cluster that began with so many brokers.
+pub(super) fn own_replicas(brokers: u32) -> usize {
+    brokers.min(3) as usize
 }
 
 /// The newest feature level that an image knows.
