@@ -533,7 +533,7 @@ impl Partitions {
     /// Deletes what retention no longer keeps, of every partition.
     pub fn retain(&self) {
         for partition in self.all() {
-            partition.handle().retain(partition.high_watermark());
+            partition.retain();
         }
     }
 
@@ -615,6 +615,10 @@ impl Partitions {
             fetched_bytes: metrics.topics.fetched_bytes.with_label_values(&labels),
             produce_errors: metrics.topics.produce_errors.with_label_values(&labels),
             queue_refusals: metrics.topics.queue_refusals.with_label_values(&labels),
+            deduplicated: metrics
+                .topics
+                .deduplicated_messages
+                .with_label_values(&labels),
             durable_duration: metrics.durable_duration.clone(),
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! Owns nothing of a plain topic. [`Bound`] is a bounded partition's; [`follow`] is the task that counts backlogs when a leader
 //! begins, and lets logs begin later where the oldest messages make room. What always holds: a client's batch is admitted only by a
-//! leader that knows its backlog, and the backlog that is known is never less than the true one.
+//! leader that knows its backlog, and the backlog that is known is never less than the true one. [`delay`] has the messages that are to come later.
 
 mod bound;
+pub mod delay;
 
 use std::sync::Arc;
 use std::time::Duration;
