@@ -3,6 +3,7 @@
 //! `/metrics` for Prometheus; `/healthz` says that the process is alive and depends on nothing; `/readyz` says whether clients may be sent
 //! here, and if not, why not.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -168,6 +169,7 @@ async fn observe(broker: &Broker) {
         .set(gauge(broker.request_memory.held_bytes()));
     observe_compaction(broker, &partitions);
     observe_queues(broker, &partitions);
+    observe_delays(broker, &partitions);
     let sessions = broker.fetch_sessions.kept();
     metrics.fetch_sessions.set(gauge(sessions.sessions as u64));
     metrics
@@ -218,6 +220,41 @@ fn observe_compaction(broker: &Broker, partitions: &[Arc<Partition>]) {
     metrics
         .uncleanable_partitions
         .set(gauge(uncleanable.count() as u64));
+}
+
+/// Of topics with messages that are to come later: how many, and when the next one is due.
+fn observe_delays(broker: &Broker, partitions: &[Arc<Partition>]) {
+    let topics = &broker.metrics.topics;
+    topics.delayed_messages.reset();
+    topics.delayed_next_due.reset();
+    let mut next: BTreeMap<&str, u64> = BTreeMap::new();
+    for partition in partitions {
+        let known = partition
+            .delay_max_ms()
+            .and_then(|_| partition.delays().size());
+        let Some(size) = known else {
+            continue;
+        };
+        let topic = match topics.admits(partition.topic()) {
+            true => partition.topic(),
+            false => OTHER_TOPICS,
+        };
+        topics
+            .delayed_messages
+            .with_label_values(&[topic])
+            .add(gauge(size.messages));
+        if let Some(due) = size.next_due {
+            let next = next.entry(topic).or_insert(u64::MAX);
+            *next = due.0.min(*next);
+        }
+    }
+    for (topic, due) in next {
+        let seconds = gauge(due / 1_000);
+        topics
+            .delayed_next_due
+            .with_label_values(&[topic])
+            .set(seconds);
+    }
 }
 
 /// Of topics with a bound: how much is not settled.

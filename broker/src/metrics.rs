@@ -86,6 +86,9 @@ pub struct TopicMetrics {
     pub dead_letters: IntCounterVec,
     pub dead_letters_dropped: IntCounterVec,
     pub queue_backlog_messages: IntGaugeVec,
+    pub deduplicated_messages: IntCounterVec,
+    pub delayed_messages: IntGaugeVec,
+    pub delayed_next_due: IntGaugeVec,
     labelled: Arc<Mutex<HashSet<Arc<str>>>>,
 }
 
@@ -114,11 +117,18 @@ impl TopicMetrics {
                 &self.queue_refusals,
                 &self.dead_letters,
                 &self.dead_letters_dropped,
+                &self.deduplicated_messages,
             ] {
                 // One that was never counted is not there.
                 let _ = counters.remove_label_values(&[topic]);
             }
-            let _ = self.queue_backlog_messages.remove_label_values(&[topic]);
+            for gauges in [
+                &self.queue_backlog_messages,
+                &self.delayed_messages,
+                &self.delayed_next_due,
+            ] {
+                let _ = gauges.remove_label_values(&[topic]);
+            }
         }
     }
 }
@@ -219,6 +229,32 @@ impl Metrics {
                         Opts::new(
                             "weir_topic_queue_backlog_messages",
                             "Messages of bounded partitions that this broker leads which are not settled yet.",
+                        ),
+                        &["topic"],
+                    )?,
+                )?,
+                deduplicated_messages: counters(
+                    r,
+                    "weir_topic_deduplicated_messages_total",
+                    "Messages that were not appended since one with their id was.",
+                    "topic",
+                )?,
+                delayed_messages: register(
+                    r,
+                    IntGaugeVec::new(
+                        Opts::new(
+                            "weir_delayed_messages",
+                            "Messages of partitions that this broker leads which are not due yet, those that were cancelled included.",
+                        ),
+                        &["topic"],
+                    )?,
+                )?,
+                delayed_next_due: register(
+                    r,
+                    IntGaugeVec::new(
+                        Opts::new(
+                            "weir_delayed_next_due_timestamp_seconds",
+                            "When the next of them is due; of one that is far, when its second, minute or hour begins. In the past while what is due cannot be released.",
                         ),
                         &["topic"],
                     )?,

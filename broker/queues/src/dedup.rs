@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use sha2::{Digest, Sha256};
 use weir_wire::Offset;
 
 use crate::Millis;
@@ -20,6 +21,16 @@ pub const IDS_MAX: usize = 1_000_000;
 /// An id's hash, of 128 bits: two ids that share one are not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageId(pub u128);
+
+impl MessageId {
+    /// Of an id as a header has it.
+    #[must_use]
+    pub fn of(id: &[u8]) -> Self {
+        let hash = Sha256::digest(id);
+        let half = hash.first_chunk().copied().unwrap_or_default();
+        Self(u128::from_be_bytes(half))
+    }
+}
 
 /// The ids of one partition. See the module.
 #[derive(Clone, Debug)]
@@ -58,6 +69,12 @@ impl Window {
     pub fn find(&mut self, id: MessageId, now: Millis) -> Option<Offset> {
         self.expire(now);
         self.offsets.get(&id).copied()
+    }
+
+    /// Whether a message with this id came, as far as nobody has looked for when.
+    #[must_use]
+    pub fn knows(&self, id: MessageId) -> bool {
+        self.offsets.contains_key(&id)
     }
 
     /// A message with this id was appended.

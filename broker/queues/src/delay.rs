@@ -1,24 +1,28 @@
-//! Messages that are not due yet: what waits, in which order it is released, and which of it has to be in memory.
+//! Messages that are not due yet: what waits, in which order it is released, and which of it has to be at hand.
 //!
-//! What waits lies in a side log, and is known here by when it is due and where it lies. What is due within the next seconds is in memory; the
-//! rest is in buckets (of hours, of the minutes of the hour that has come near, of the seconds of such a minute), which the caller keeps in
-//! files: [`Delays::take_work`] says what to append and what to read. So memory follows what falls due together, not what waits. The files
-//! are derived: after a start the caller goes through the side log and calls [`Delays::replay`] for each message.
+//! What waits lies in a log, and is known here by when it is due and where it lies. What is due within the next seconds is at hand; the
+//! rest is in buckets (of hours, of the minutes of the hour that has come near, of the seconds of such a minute), which the caller keeps
+//! where they take little: [`Delays::take_work`] says what to append and what to read. So memory follows what falls due together, not
+//! what waits. Buckets are derived: after a start the caller goes through the log and calls [`Delays::replay`] for each message.
+//! [`Waiting`] is both together, with the buckets packed in memory.
 //!
-//! What always holds: nothing is released before it is due; messages are released in the order of (due time, place in the side log), without
+//! What always holds: nothing is released before it is due; messages are released in the order of (due time, place in the log), without
 //! exception, since one that comes too late is due when the last was ([`Delays::add`] says so, and the caller writes that time down); so the key
 //! of the last one released tells which were, and a new leader that has found it in the topic goes on from there: nothing is lost,
 //! doubled or out of order.
 
 mod bucket;
+mod packed;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_wire::Offset;
 
 pub use bucket::{Bucket, Width};
+pub use waiting::Waiting;
 
 use crate::Millis;
 
@@ -118,6 +122,17 @@ impl Delays {
         }
     }
 
+    /// The log says, behind the messages that were [replayed](Self::replay), that all up to this one were released.
+    pub fn released_to(&mut self, last: Entry) {
+        if self.last.is_some_and(|before| before >= last) {
+            return;
+        }
+        self.last = Some(last);
+        // What is far is due later than anything that was released.
+        self.near = self.near.split_off(&last);
+        self.near.remove(&last);
+    }
+
     /// Lets a message that the side log has never be released.
     pub fn cancel(&mut self, entry: Entry) -> Cancelled {
         if self.last.is_some_and(|last| entry <= last) {
@@ -141,6 +156,10 @@ impl Delays {
             && entry.due < read_from
         {
             self.near.remove(&entry);
+            if self.last.is_some_and(|last| entry <= last) {
+                // Released by a leader whose clock is ahead of this one's, so that it lay in a bucket here.
+                continue;
+            }
             self.last = Some(entry);
             if !self.cancelled.remove(&entry) {
                 taken.push(entry);
@@ -196,6 +215,20 @@ impl Delays {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.in_memory() as u64 + self.far.values().sum::<u64>()
+    }
+
+    /// When the next one is due; of one that is in a bucket, when that begins.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Millis> {
+        let near = self.near.first().map(|entry| entry.due);
+        let far = self.far.keys().map(|bucket| bucket.start);
+        near.into_iter().chain(far).min()
+    }
+
+    /// The least offset of those in memory. Looks at all of them.
+    #[must_use]
+    pub fn oldest_near(&self) -> Option<Offset> {
+        self.near.iter().map(|entry| entry.at).min()
     }
 
     /// How many of them are in memory.

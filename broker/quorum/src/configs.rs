@@ -88,6 +88,12 @@ impl ConfigKind {
     }
 }
 
+/// The topic's configuration that says how far ahead a message may be due.
+pub const DELAY_MAX: &str = "weir.queue.delay.max.ms";
+
+/// The one that says for how long a message's id is remembered.
+pub const DEDUPLICATION_WINDOW: &str = "weir.queue.deduplication.window.ms";
+
 /// Which values a configuration takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Allowed {
@@ -459,8 +465,29 @@ pub fn check_topic(config: &BTreeMap<String, String>) -> Result<(), ControlError
             ErrorName::InvalidConfig,
             format!("conflict topic config setting {min} ({least}) > {max} ({most})"),
         )),
-        _ => Ok(()),
+        _ => check_delay(config),
     }
+}
+
+/// What a topic that delays messages cannot have.
+fn check_delay(config: &BTreeMap<String, String>) -> Result<(), ControlError> {
+    let value = |name: &str| config.get(name).map_or("", |value| value.trim());
+    let is_set = |name: &str| value(name).parse().is_ok_and(|number: i64| number >= 0);
+    let refuse = |what: &str| {
+        let message = format!("{DELAY_MAX} is not for a topic with {what}");
+        Err(ControlError::new(ErrorName::InvalidConfig, message))
+    };
+    if !is_set(DELAY_MAX) {
+        return Ok(());
+    }
+    if list(value("cleanup.policy")).any(|member| member == "compact") {
+        return refuse("cleanup.policy compact, which would take away what waits");
+    }
+    // What is released is not offered to the bound, which knows of it by its offsets alone.
+    if is_set("weir.queue.max.bytes") {
+        return refuse("weir.queue.max.bytes; weir.queue.max.messages it may have");
+    }
+    Ok(())
 }
 
 /// A broker's configuration, with all places that have a value for it. Without a broker: what all have in common.

@@ -30,6 +30,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
 use crate::partitions::{OfTransaction, Until, key_of};
+use crate::queue::delay;
 use crate::quorum::Metadata;
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
@@ -278,13 +279,24 @@ fn append(broker: &Broker, led: Led, job: Job) {
                 prepare::prepare(&batch, led.partition.topic(), index, &config, now_ms)
             }
         };
+        let prepared = prepared.and_then(|batch| {
+            let heeds = led.partition.heeds();
+            let wish = heeds.map_or(Ok(None), |heeds| delay::look(&batch, heeds, now_ms))?;
+            Ok((batch, wish))
+        });
         match (prepared, of_transaction) {
-            (Ok(batch), None) => led
-                .partition
-                .append(batch, led.epoch, until, move |result| {
-                    outcome.set(result.map_err(Unfit::from));
-                }),
-            (Ok(batch), Some(Sequenced { producer, sequence })) => {
+            (Ok((batch, Some(wish))), _) => {
+                let done = move |result| outcome.set(result);
+                let offered = (&batch, &wish);
+                delay::append(&led.partition, led.epoch, until, offered, now_ms, done);
+            }
+            (Ok((batch, None)), None) => {
+                led.partition
+                    .append(batch, led.epoch, until, move |result| {
+                        outcome.set(result.map_err(Unfit::from));
+                    })
+            }
+            (Ok((batch, None)), Some(Sequenced { producer, sequence })) => {
                 let offered = OfTransaction {
                     batch,
                     producer_id: producer.id,
@@ -393,6 +405,9 @@ fn check_kind(batch: &BatchView<'_>, rules: Rules) -> Result<(), ApiError> {
             ErrorCode::UnsupportedCompressionType,
             "zstd needs Produce version 7 or newer",
         ));
+    }
+    if header.producer_id == delay::RELEASER {
+        return invalid("a producer id that only brokers use");
     }
     if header.producer_id != ProducerId::NONE
         && (header.producer_id.0 < 0 || header.producer_epoch.0 < 0 || header.base_sequence < 0)

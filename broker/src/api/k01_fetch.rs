@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
-use weir_log::ReadError;
+use weir_log::{Batches, ReadError};
 use weir_quorum::image::{Image, Topic};
 use weir_wire::messages::fetch_request::{FetchPartitionView, FetchTopicView};
 use weir_wire::messages::fetch_response::{
@@ -460,6 +460,10 @@ async fn read_batches(
 ) -> Result<(Records, Offset), ReadError> {
     let (from, up_to) = (range.start, range.end);
     let reader = partition.reader();
+    if partition.delay_max_ms().is_some() {
+        let batches = read_for_consumers(host, partition, range, bytes_max, min_one_batch).await?;
+        return Ok((Records::from(batches.bytes), batches.next_offset));
+    }
     let slice = match reader.try_slice(from, up_to, bytes_max, min_one_batch) {
         Err(ReadError::WouldBlock) => None,
         slice => Some(slice?),
@@ -481,6 +485,31 @@ async fn read_batches(
     let read = host.blocking(move || reader.read(from, up_to, bytes_max, min_one_batch));
     let batches = read.await?;
     Ok((Records::from(batches.bytes), batches.next_offset))
+}
+
+/// The same, of a log that has what consumers are not to be given.
+async fn read_for_consumers(
+    host: &Host,
+    partition: &Arc<Partition>,
+    range: Range<Offset>,
+    bytes_max: usize,
+    min_one_batch: bool,
+) -> Result<Batches, ReadError> {
+    let (from, up_to) = (range.start, range.end);
+    let reader = partition.reader();
+    let read = match reader.try_read(from, up_to, bytes_max, min_one_batch) {
+        Err(ReadError::WouldBlock) => {
+            let reader = reader.clone();
+            let read = move || reader.read(from, up_to, bytes_max, min_one_batch);
+            host.blocking(read).await
+        }
+        read => read,
+    };
+    let read = read?;
+    Ok(Batches {
+        bytes: partition.for_consumers(read.bytes),
+        ..read
+    })
 }
 
 /// Whose records in a range the consumer leaves out: from memory or the page cache on this thread, otherwise on one that may wait.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use weir_log::{
-    Admission, AppendError, Appended, Batches, DataDir, LaneError, LogReader, Observer, Origin,
-    PartitionHandle, PartitionKey, ReadError, Verified,
+    Admission, AppendError, Appended, Batches, DataDir, Ends, LaneError, LogReader, Observer,
+    Origin, PartitionHandle, PartitionKey, ReadError, Verified,
 };
 use weir_quorum::configs::{QueueConfig, TopicConfig};
 use weir_quorum::image::Topic;
@@ -24,6 +24,7 @@ use super::replica::{Assignment, Replica, Until};
 use super::transactions::Pending;
 use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
+use crate::queue::delay::{self, Heeds, Stage};
 use crate::queue::{Bound, Work};
 
 /// What is counted for a partition's topic.
@@ -43,6 +44,8 @@ pub struct Counters {
     pub dead_letters: IntCounter,
     /// Records given up without one, though one was wanted.
     pub dead_letters_dropped: IntCounter,
+    /// Messages that were there already.
+    pub deduplicated: IntCounter,
     /// From an append being queued to its being durable.
     pub durable_duration: Histogram,
 }
@@ -80,6 +83,8 @@ pub struct Partition {
     bound: ArcSwapOption<Bound>,
     /// Counts what is not settled.
     bounds: Arc<Work>,
+    /// What of it is to come later.
+    delays: Arc<Stage>,
     counters: Counters,
     dir: Arc<DataDir>,
     preparing: Arc<Queue>,
@@ -143,6 +148,7 @@ impl Partition {
             configured_for: ArcSwapOption::empty(),
             bound: ArcSwapOption::empty(),
             bounds,
+            delays: Arc::default(),
             counters,
             dir,
             preparing: Arc::default(),
@@ -159,7 +165,72 @@ impl Partition {
         self.bound.load_full()
     }
 
+    /// What is known of what is to come later.
+    #[must_use]
+    pub fn delays(&self) -> &Arc<Stage> {
+        &self.delays
+    }
+
+    /// How far ahead messages may be due; `None`: delays are not heeded.
+    #[must_use]
+    pub fn delay_max_ms(&self) -> Option<u64> {
+        let config = self.config.load();
+        config.queue.as_ref().and_then(|queue| queue.delay_max_ms)
+    }
+
+    /// What records may ask for with their headers, if anything is heeded here.
+    #[must_use]
+    pub fn heeds(&self) -> Option<Heeds> {
+        let config = self.config.load();
+        let queue = config.queue.as_ref()?;
+        let heeds = Heeds {
+            delay_max_ms: queue.delay_max_ms,
+            window_ms: queue.deduplication_window_ms,
+        };
+        heeds.is_any().then_some(heeds)
+    }
+
+    /// Of batches that were read, what consumers are given.
+    #[must_use]
+    pub fn for_consumers(&self, bytes: Bytes) -> Bytes {
+        match self.delay_max_ms() {
+            None => bytes,
+            Some(_) => delay::without_held_back(bytes),
+        }
+    }
+
+    fn cut(&self, batches: Batches) -> Batches {
+        Batches {
+            bytes: self.for_consumers(batches.bytes),
+            ..batches
+        }
+    }
+
+    /// Deletes what retention no longer keeps. What is to come later stays, which only its leader knows: followers' logs begin
+    /// where its does.
+    pub(super) fn retain(&self) {
+        let up_to = match self.delay_max_ms() {
+            None => self.high_watermark(),
+            Some(_) => match self.delays.oldest() {
+                Some(oldest) => oldest.min(self.high_watermark()),
+                None => self.reader().log_start(),
+            },
+        };
+        self.handle.retain(up_to);
+    }
+
+    /// How far the log goes, when what was queued before is written.
+    pub(crate) fn ends(&self) -> impl Future<Output = Result<Ends, LaneError>> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        self.handle.ends(move |ends| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(ends);
+        });
+        async move { receiver.await.unwrap_or(Err(LaneError::Closed)) }
+    }
+
     fn bound_as(&self, config: Option<&QueueConfig>) {
+        let config = config.filter(|config| config.is_bounded());
         let before = self.bound();
         if before.as_ref().map(|bound| bound.config()) == config {
             return;
@@ -195,7 +266,7 @@ impl Partition {
         done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
     ) {
         self.handle.delete_records(start, done);
-        self.handle.retain(self.high_watermark());
+        self.retain();
     }
 
     /// Which partition this is.
@@ -280,6 +351,7 @@ impl Partition {
             self.handle.update_config(super::log_config(&config));
             self.bound_as(config.queue.as_ref());
             self.config.store(config);
+            self.delays.reconfigured();
         }
         self.configured_for.store(Some(Arc::clone(topic)));
     }
@@ -380,8 +452,10 @@ impl Partition {
         bytes_max: usize,
         min_one_batch: bool,
     ) -> Result<Batches, ReadError> {
-        self.reader()
-            .try_read(from, self.high_watermark(), bytes_max, min_one_batch)
+        let read = self
+            .reader()
+            .try_read(from, self.high_watermark(), bytes_max, min_one_batch)?;
+        Ok(self.cut(read))
     }
 
     /// Batches from `from` on, below the high watermark. Waits for the disk.
@@ -391,8 +465,10 @@ impl Partition {
         bytes_max: usize,
         min_one_batch: bool,
     ) -> Result<Batches, ReadError> {
-        self.reader()
-            .read(from, self.high_watermark(), bytes_max, min_one_batch)
+        let read = self
+            .reader()
+            .read(from, self.high_watermark(), bytes_max, min_one_batch)?;
+        Ok(self.cut(read))
     }
 
     /// Batches from `from` on that a consumer of this kind may read. Waits for the disk.
@@ -403,8 +479,10 @@ impl Partition {
         bytes_max: usize,
         min_one_batch: bool,
     ) -> Result<Batches, ReadError> {
-        self.reader()
-            .read(from, self.readable(isolation), bytes_max, min_one_batch)
+        let read = self
+            .reader()
+            .read(from, self.readable(isolation), bytes_max, min_one_batch)?;
+        Ok(self.cut(read))
     }
 
     /// Wakes `wake` once the high watermark is above `offset`, or the partition goes away.

@@ -79,7 +79,7 @@ pub fn effort(config: &TopicConfig, header: &BatchHeader) -> Effort {
     if recompresses {
         return Effort::Long;
     }
-    if !config.cleanup_policy.compact && !checks_times(config) {
+    if !looks_at_records(config) && !heeds_headers(config) {
         return Effort::None;
     }
     if codec == Compression::None && header.total_len() <= BRIEF_BYTES_MAX {
@@ -101,6 +101,21 @@ fn target(config: &TopicConfig) -> Option<(Compression, Option<i32>)> {
     }
 }
 
+fn looks_at_records(config: &TopicConfig) -> bool {
+    config.cleanup_policy.compact || checks_times(config)
+}
+
+/// Whether records may ask for something with their headers, which [`crate::queue::delay`] looks for.
+fn heeds_headers(config: &TopicConfig) -> bool {
+    let queue = config.queue.as_ref();
+    queue.is_some_and(|queue| {
+        queue
+            .delay_max_ms
+            .or(queue.deduplication_window_ms)
+            .is_some()
+    })
+}
+
 /// Whether each record's time counts. How far the latest lies ahead the header says.
 fn checks_times(config: &TopicConfig) -> bool {
     config.message_timestamp_type == TimestampType::CreateTime
@@ -116,6 +131,10 @@ pub fn prepare(
     now_ms: i64,
 ) -> Result<Bytes, Unfit> {
     let view = only_batch(batch).map_err(ApiError::from)?;
+    let target = target(config).filter(|(codec, _)| *codec != codec_of(&view));
+    if target.is_none() && !looks_at_records(config) {
+        return Ok(batch.clone());
+    }
     let inflated = view.inflated().map_err(RewriteError::from)?;
     let mut errors = RecordErrors::default();
     for (number, record) in (0..).zip(inflated.iter().map_err(ApiError::from)?) {
@@ -129,7 +148,7 @@ pub fn prepare(
         }
     }
     errors.into_result()?;
-    let Some((codec, level)) = target(config).filter(|(codec, _)| *codec != codec_of(&view)) else {
+    let Some((codec, level)) = target else {
         return Ok(batch.clone());
     };
     let bytes = inflated.recompress(codec, level)?;

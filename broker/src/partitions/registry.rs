@@ -534,7 +534,7 @@ impl Partitions {
     /// Deletes what retention no longer keeps, of every partition.
     pub fn retain(&self) {
         for partition in self.all() {
-            partition.handle().retain(partition.high_watermark());
+            partition.retain();
         }
     }
 
@@ -620,6 +620,10 @@ impl Partitions {
             dead_letters_dropped: metrics
                 .topics
                 .dead_letters_dropped
+                .with_label_values(&labels),
+            deduplicated: metrics
+                .topics
+                .deduplicated_messages
                 .with_label_values(&labels),
             durable_duration: metrics.durable_duration.clone(),
         }

@@ -3,10 +3,11 @@
 //! Owns nothing of a plain topic. [`append`] is how whoever is no Kafka client appends. [`Bound`] is a bounded partition's, and what is
 //! bounded together is leased by [`ledgers`]; [`follow`] is the task that counts backlogs when a leader
 //! begins, and lets logs begin later where the oldest messages make room. What always holds: a client's batch is admitted only by a
-//! leader that knows its backlog, and the backlog that is known is never less than the true one.
+//! leader that knows its backlog, and the backlog that is known is never less than the true one. [`delay`] has the messages that are to come later.
 
 pub mod append;
 mod bound;
+pub mod delay;
 mod leases;
 pub mod ledgers;
 

@@ -172,7 +172,7 @@ async fn read(
         }
         read => read,
     };
-    Ok(read?.bytes)
+    Ok(leader.partition.for_consumers(read?.bytes))
 }
 
 /// The batches, and where each ends.
@@ -188,7 +188,8 @@ fn look(bytes: &Bytes) -> Result<(Vec<Fetched>, Vec<usize>), ApiError> {
         found.push(Fetched {
             base: header.base_offset,
             last: header.last_offset(),
-            is_for_consumers: !header.attributes.is_control(),
+            // What has no records takes the place of others.
+            is_for_consumers: !header.attributes.is_control() && header.record_count > 0,
             key: None,
         });
     }

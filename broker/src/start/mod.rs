@@ -382,6 +382,7 @@ pub async fn start_on<N: Network>(
         partitions.bounds(),
         stop.clone(),
     ));
+    tasks.spawn(queue::delay::follow(Arc::clone(&broker), stop.clone()));
     let member = Arc::new(member);
     let measured = Arc::clone(&partitions);
     member.measure(move || sizes(&measured));

@@ -415,7 +415,7 @@ pub(crate) fn values(data: &PartitionData) -> Vec<(i64, String)> {
     for batch in weir_wire::batch::batches(&bytes) {
         let batch = batch.unwrap();
         batch.check().unwrap();
-        for record in batch.records().unwrap() {
+        for record in batch.inflated().unwrap().iter().unwrap() {
             let record = record.unwrap();
             values.push((
                 record.offset.0,

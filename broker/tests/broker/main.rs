@@ -17,6 +17,7 @@ mod cluster;
 mod compaction;
 mod configs;
 mod consumer_groups;
+mod delay;
 mod deleting;
 mod fetching;
 mod full_disk;

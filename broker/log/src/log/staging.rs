@@ -4,10 +4,10 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use bytes::Bytes;
-use weir_wire::LeaderEpoch;
 use weir_wire::batch::{
     BatchHeader, BatchView, HEADER_LEN, PATCHED_LEN, PatchedHeader, TimestampType,
 };
+use weir_wire::{LeaderEpoch, ProducerId};
 
 use super::PartitionLog;
 use crate::error::{AppendError, SequenceError};
@@ -73,7 +73,14 @@ impl PartitionLog {
         if let Some(latest) = self.latest_epoch.filter(|latest| epoch < *latest) {
             return Err(AppendError::StaleEpoch { got: epoch, latest });
         }
-        let Arriving { mut header, marker } = whole_batch(&batch)?;
+        let (escort, batch) = match origin {
+            Origin::Escorted => {
+                let (escort, batch) = two_batches(&batch)?;
+                (Some(escort), batch)
+            }
+            Origin::Client | Origin::Coordinator | Origin::Marker { .. } => (None, batch),
+        };
+        let Arriving { header, marker } = whole_batch(&batch)?;
         if matches!(origin, Origin::Marker { .. }) != marker.is_some()
             || header.attributes.is_control() != marker.is_some()
         {
@@ -96,9 +103,33 @@ impl PartitionLog {
                 duplicate: true,
             });
         }
-        if origin == Origin::Client {
-            self.admit(&header, batch.len(), epoch)?;
+        if matches!(origin, Origin::Client | Origin::Escorted) {
+            let escort = escort.as_ref().map(|(escort, bytes)| (escort, bytes.len()));
+            self.admit(&header, batch.len(), escort, epoch)?;
         }
+        if let Some((header, bytes)) = escort {
+            let marker = None;
+            self.put(Arriving { header, marker }, bytes, epoch, now_ms);
+        }
+        let (header, log_append_time) = self.put(arriving, batch, epoch, now_ms);
+        Ok(Appended {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            log_append_time,
+            log_start_offset,
+            duplicate: false,
+        })
+    }
+
+    /// Gives a batch its offsets, and has it wait to be written.
+    fn put(
+        &mut self,
+        arriving: Arriving,
+        batch: Bytes,
+        epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> (BatchHeader, Option<i64>) {
+        let Arriving { mut header, marker } = arriving;
         header.base_offset = self.staged_end;
         header.leader_epoch = epoch;
         let log_append_time =
@@ -120,13 +151,7 @@ impl PartitionLog {
             header,
             remembered,
         });
-        Ok(Appended {
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            log_append_time,
-            log_start_offset,
-            duplicate: false,
-        })
+        (header, log_append_time)
     }
 }
 
@@ -168,16 +193,20 @@ impl PartitionLog {
         &mut self,
         header: &BatchHeader,
         bytes: usize,
+        escort: Option<(&BatchHeader, usize)>,
         leader_epoch: LeaderEpoch,
     ) -> Result<(), AppendError> {
         let Some(admission) = &self.admission else {
             return Ok(());
         };
+        let offsets =
+            |header: &BatchHeader| u64::try_from(header.last_offset_delta).unwrap_or(0) + 1;
+        let (more, more_bytes) = escort.map_or((0, 0), |(escort, bytes)| (offsets(escort), bytes));
         let offered = Offered {
             leader_epoch,
             end: self.staged_end,
-            records: u64::try_from(header.last_offset_delta).unwrap_or(0) + 1,
-            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            records: offsets(header) + more,
+            bytes: u64::try_from(bytes + more_bytes).unwrap_or(u64::MAX),
         };
         match admission.admit(offered) {
             Ok(()) => {
@@ -191,6 +220,20 @@ impl PartitionLog {
             Err(NotAdmitted::ForNow(why)) => Err(AppendError::FullForNow(why)),
         }
     }
+}
+
+/// A batch and what is in front of it: no marker, and of no producer, or it would be asked what nobody asks of it.
+fn two_batches(bytes: &Bytes) -> Result<((BatchHeader, Bytes), Bytes), AppendError> {
+    let first = BatchView::split_first(bytes);
+    let (view, _) = first.map_err(|error| AppendError::Malformed(error.to_string()))?;
+    let escort = bytes.slice(..view.header().total_len());
+    let Arriving { header, marker } = whole_batch(&escort)?;
+    if marker.is_some() || header.producer_id != ProducerId::NONE {
+        let found = "what is in front of a producer's batch is of no producer".to_owned();
+        return Err(AppendError::Malformed(found));
+    }
+    let rest = bytes.slice(escort.len()..);
+    Ok(((header, escort), rest))
 }
 
 fn whole_batch(batch: &Bytes) -> Result<Arriving, AppendError> {

@@ -21,6 +21,59 @@ fn pairs() -> LogConfig {
     }
 }
 
+#[test]
+fn an_escorted_batch_and_its_escort_are_there_together_once() {
+    use weir_wire::batch::{Attributes, BatchBuilder, NewRecord};
+
+    use crate::testing::transactions::send_as;
+    use crate::testing::{EPOCH, batch_of};
+    use crate::{AppendError, Origin, SequenceError};
+
+    let storage = SimStorage::new();
+    let mut rig = Rig::new(&storage);
+    let (opened, _) = rig.open(&LogConfig::default());
+    let handle = opened.handle;
+    let mut append = |bytes: &[&[u8]]| {
+        let bytes = bytes.concat().into();
+        let outcome = send_as(&handle, &bytes, Origin::Escorted, None, EPOCH);
+        rig.settle();
+        outcome.lock().unwrap().take().unwrap()
+    };
+    let control = Attributes::default().with_control(true);
+    let mut escort = BatchBuilder::new().attributes(control);
+    for _ in 0..2 {
+        let record = NewRecord {
+            key: Some(b"\0\0\x09\x09"),
+            ..NewRecord::default()
+        };
+        escort.push(&record).unwrap();
+    }
+    let escort = escort.build();
+    let first = append(&[&escort, &batch_of(7, 0, 0, 3)]).unwrap();
+    assert_eq!(
+        (first.base_offset, first.last_offset),
+        (Offset(2), Offset(4))
+    );
+    let again = append(&[&escort, &batch_of(7, 0, 0, 3)]).unwrap();
+    assert!(again.duplicate);
+    assert_eq!(again.base_offset, Offset(2));
+    let gap = append(&[&escort, &batch_of(7, 0, 9, 1)]);
+    assert!(matches!(
+        gap,
+        Err(AppendError::Sequence(SequenceError::OutOfOrder { .. }))
+    ));
+    let (one, other) = (batch_of(7, 0, 3, 1), batch_of(7, 0, 4, 1));
+    for bad in [&[&*escort][..], &[&*one, &*other]] {
+        let refused = append(bad);
+        assert!(matches!(refused, Err(AppendError::Malformed(_))));
+    }
+    let next = append(&[&escort, &batch_of(7, 0, 3, 1)]).unwrap();
+    assert_eq!(next.base_offset, Offset(7));
+    let found = read_all(handle.reader(), usize::MAX).into_iter();
+    let bases: Vec<i64> = found.map(|(base, ..)| base.0).collect();
+    assert_eq!(bases, [0, 2, 5, 7]);
+}
+
 fn segments(handle: &PartitionHandle) -> Vec<i64> {
     handle
         .reader()

@@ -13,6 +13,9 @@ pub enum Origin {
     /// A producer's: sequences count, and what was seen before is a duplicate.
     #[default]
     Client,
+    /// A producer's, behind one in front of it that only brokers read, which is of no producer and of which nothing is asked: both are appended,
+    /// one behind the other, or none of them. Of the two the second is judged, and told of.
+    Escorted,
     /// A coordinator's own, such as the offsets of a transaction, which carry the producer's id and epoch and no sequence.
     Coordinator,
     /// The end of a transaction, as its coordinator says.
@@ -74,7 +77,7 @@ impl Producers {
                 },
                 Some(marker),
             ) => check_marker(known, header, *marker, transaction_version)?,
-            (Origin::Client, _) => {
+            (Origin::Client | Origin::Escorted, _) => {
                 if let Some(seen) = known.and_then(|known| duplicate(known, header)) {
                     return Ok(Verdict::Duplicate {
                         base_offset: seen.base_offset,

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use weir_wire::Offset;
 
-use super::{Bucket, Cancelled, Delays, Entry, Work};
+use super::{Bucket, Cancelled, Delays, Entry, Waiting, Work};
 use crate::Millis;
 
 const BEGIN: u64 = 1_700_000_123_456;
@@ -179,6 +179,40 @@ fn memory_follows_what_is_due_together_not_what_waits() {
     );
 }
 
+#[test]
+fn what_a_leader_with_a_fast_clock_released_does_not_come_again() {
+    let mut waiting = Waiting::new(Millis(BEGIN));
+    let entry = |ahead, at| Entry {
+        due: Millis(BEGIN + ahead),
+        at: Offset(at),
+    };
+    for (ahead, at) in [(2 * HOUR, 0), (3 * HOUR, 1), (4 * HOUR, 2)] {
+        waiting.replay(entry(ahead, at));
+    }
+    waiting.released_to(entry(3 * HOUR, 1));
+    assert_eq!(waiting.floor(), Millis(BEGIN + 3 * HOUR));
+    let taken = waiting.take_due(Millis(BEGIN + 5 * HOUR), 9);
+    assert_eq!(taken, [entry(4 * HOUR, 2)]);
+}
+
+#[test]
+fn ten_million_that_are_far_take_less_than_256_mib() {
+    let mut waiting = Waiting::new(Millis(BEGIN));
+    // A tenth of them here, spread over a year, as they come from many producers: neighbours are due hours apart.
+    let count = 1_000_000_u64;
+    for at in 0..count {
+        let ahead = 10 * 60_000 + at * 7_919_000_003 % (365 * 24 * HOUR);
+        waiting.add(Entry {
+            due: Millis(BEGIN + ahead),
+            at: Offset(i64::try_from(at).expect("small") * 3),
+        });
+    }
+    assert_eq!(waiting.len(), count);
+    let each = waiting.packed_bytes() as f64 / count as f64;
+    assert!(each < 10.0, "{each} bytes each");
+    assert_eq!(waiting.oldest(), Some(Offset(0)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Add(u64),
@@ -268,5 +302,44 @@ proptest! {
         let rest = files.take_all(&mut delays, end);
         prop_assert_eq!(rest, waiting.into_iter().collect::<Vec<_>>());
         prop_assert_eq!(delays.next_wake(), None);
+    }
+
+    #[test]
+    fn what_is_packed_comes_as_it_went(
+        messages in prop::collection::vec((0..40 * 24 * HOUR, 0..5_000_i64), 0..200),
+        passes in prop::collection::vec((0..3 * HOUR, 1..50_usize), 0..60),
+        restart in 0..60_usize,
+    ) {
+        let mut now = BEGIN;
+        let mut waiting = Waiting::new(Millis(now));
+        let mut at = 0;
+        let mut log = Vec::new();
+        for (ahead, step) in messages {
+            at += step + 1;
+            log.push(Entry { due: Millis(now + ahead), at: Offset(at) });
+        }
+        log.iter().for_each(|entry| waiting.add(*entry));
+        let mut expected: BTreeSet<Entry> = log.iter().copied().collect();
+        let mut last = None;
+        for (number, (pass, count)) in passes.into_iter().enumerate() {
+            now += pass;
+            if number == restart {
+                // The log is read again: what was released is said behind all of it.
+                waiting = Waiting::new(Millis(now));
+                log.iter().for_each(|entry| waiting.replay(*entry));
+                last.into_iter().for_each(|last| waiting.released_to(last));
+            }
+            prop_assert_eq!(waiting.len(), expected.len() as u64);
+            prop_assert_eq!(waiting.oldest(), expected.iter().map(|entry| entry.at).min());
+            for entry in waiting.take_due(Millis(now), count) {
+                prop_assert!(entry.due.0 <= now, "early");
+                prop_assert_eq!(expected.pop_first(), Some(entry));
+                last = Some(entry);
+            }
+            prop_assert!(waiting.next_due() <= expected.first().map(|entry| entry.due));
+        }
+        let rest = waiting.take_due(Millis(now + 41 * 24 * HOUR), usize::MAX);
+        prop_assert_eq!(rest, expected.into_iter().collect::<Vec<_>>());
+        prop_assert!(waiting.is_empty());
     }
 }

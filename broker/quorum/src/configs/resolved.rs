@@ -1,7 +1,7 @@
 //! A topic's configuration with every value in its type, as the log and the request handlers want it.
 
 use super::topic::{MESSAGE_TTL, ORDER};
-use super::{Settings, TOPIC, effective_topic, in_sync_min, list};
+use super::{DEDUPLICATION_WINDOW, DELAY_MAX, Settings, TOPIC, effective_topic, in_sync_min, list};
 use crate::image::{Image, Topic};
 
 /// What acknowledged means for a topic.
@@ -69,6 +69,18 @@ pub struct QueueConfig {
     pub scope: Scope,
     /// What becomes of more.
     pub overflow: Overflow,
+    /// How far ahead a message may be due; 0: no further one is taken, and those that wait come when they are due.
+    pub delay_max_ms: Option<u64>,
+    /// For how long ids of messages are remembered.
+    pub deduplication_window_ms: Option<u64>,
+}
+
+impl QueueConfig {
+    /// Whether there is a bound.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.max_messages.is_some() || self.max_bytes.is_some()
+    }
 }
 
 /// A topic's configuration. Fields are named as the configurations are.
@@ -129,10 +141,11 @@ impl TopicConfig {
         let long = |name: &str| text(name).parse().unwrap_or_else(|_| default_number(name));
         let int = |name: &str| i32::try_from(long(name)).unwrap_or(i32::MAX);
         let policy = text("cleanup.policy");
+        let is_compacted = list(&policy).any(|member| member == "compact");
         Self {
             cleanup_policy: CleanupPolicy {
                 delete: list(&policy).any(|member| member == "delete"),
-                compact: list(&policy).any(|member| member == "compact"),
+                compact: is_compacted,
             },
             compression_gzip_level: int("compression.gzip.level"),
             compression_lz4_level: int("compression.lz4.level"),
@@ -160,7 +173,7 @@ impl TopicConfig {
             min_compaction_lag_ms: long("min.compaction.lag.ms"),
             min_insync_replicas: i32::try_from(in_sync_min(image, settings, topic))
                 .unwrap_or(i32::MAX),
-            queue: queue(&text),
+            queue: queue(&text, is_compacted),
             retention_bytes: long("retention.bytes"),
             retention_ms: long("retention.ms"),
             segment_bytes: int("segment.bytes"),
@@ -172,17 +185,12 @@ impl TopicConfig {
     }
 }
 
-fn queue(text: &impl Fn(&str) -> String) -> Option<QueueConfig> {
-    let bound = |name: &str| text(name).parse::<u64>().ok();
-    let (max_messages, max_bytes) = (
-        bound("weir.queue.max.messages"),
-        bound("weir.queue.max.bytes"),
-    );
-    let is_bounded = max_messages.is_some() || max_bytes.is_some();
-    is_bounded.then(|| QueueConfig {
+fn queue(text: &impl Fn(&str) -> String, is_compacted: bool) -> Option<QueueConfig> {
+    let number = |name: &str| text(name).parse::<u64>().ok();
+    let config = QueueConfig {
         group: Some(text("weir.queue.group")).filter(|group| !group.is_empty()),
-        max_messages,
-        max_bytes,
+        max_messages: number("weir.queue.max.messages"),
+        max_bytes: number("weir.queue.max.bytes"),
         scope: match text("weir.queue.max.scope").as_str() {
             "topic" => Scope::Topic,
             _ => Scope::Partition,
@@ -192,7 +200,12 @@ fn queue(text: &impl Fn(&str) -> String) -> Option<QueueConfig> {
             "drop_oldest" => Overflow::DropOldest,
             _ => Overflow::Reject,
         },
-    })
+        // Compaction would take away what waits.
+        delay_max_ms: number(DELAY_MAX).filter(|_| !is_compacted),
+        deduplication_window_ms: number(DEDUPLICATION_WINDOW),
+    };
+    let looks_at_records = config.delay_max_ms.or(config.deduplication_window_ms);
+    (config.is_bounded() || looks_at_records.is_some()).then_some(config)
 }
 
 fn default_number(name: &str) -> i64 {

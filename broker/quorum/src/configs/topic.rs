@@ -3,6 +3,7 @@
 use super::Allowed::{self, *};
 use super::ConfigDef;
 use super::ConfigKind::{self, *};
+use super::{DEDUPLICATION_WINDOW, DELAY_MAX};
 
 const fn def(
     name: &'static str,
@@ -360,6 +361,27 @@ pub const TOPIC: &[ConfigDef] = &[
         Any,
         Some("unclean.leader.election.enable"),
         "Whether a replica that may lack acknowledged records may lead when no other can.",
+    ),
+    def(
+        DEDUPLICATION_WINDOW,
+        Long,
+        "-1",
+        // A week.
+        OneOrBetween(-1, 1, 7 * 24 * 3_600_000),
+        None,
+        "For how long a message's id (its header `weir-message-id`) is remembered, in milliseconds, at most a week: a message that \
+         comes with the same one again is not appended; -1: ids are not looked at.",
+    ),
+    def(
+        DELAY_MAX,
+        Long,
+        "-1",
+        // A year.
+        OneOrBetween(-1, 0, 365 * 24 * 3_600_000),
+        None,
+        "How far ahead a message may be due that says so in its header `weir-deliver-at` (milliseconds since 1970) or \
+         `weir-delay-ms`, in milliseconds, at most a year; 0: no further one is taken, and those that wait come when they are \
+         due; -1: the headers are not heeded. Not for compacted topics.",
     ),
     def(
         "weir.queue.group",

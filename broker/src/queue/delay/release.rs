@@ -1,0 +1,396 @@
+//! Releases what is due, of each partition that this broker leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use weir_log::{AppendError, LaneError, LogReader, Origin, PartitionKey, ReadError};
+use weir_queues::Millis;
+use weir_queues::dedup::MessageId;
+use weir_queues::delay::Entry;
+use weir_quorum::configs::{DEDUPLICATION_WINDOW, DELAY_MAX};
+use weir_quorum::image::Image;
+use weir_wire::batch::{BatchBuilder, BatchError, NewHeader, NewRecord, batches};
+use weir_wire::{LeaderEpoch, Offset, ProducerEpoch};
+
+use super::record::{FROM, RELEASER, Said, Whence, holds_back};
+use super::scan::{Scan, Unread};
+use super::split::{Heeds, MESSAGE_ID};
+use crate::Broker;
+use crate::partitions::{Partition, key_of};
+
+/// Messages that are taken at once: some milliseconds' work.
+const RELEASED_AT_ONCE: usize = 4_096;
+/// Bytes of one batch of them, unless a message is longer; less where the topic's batches are shorter.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes that are read for a message, with whatever lies behind it: it may be due too.
+const READ_BYTES: usize = 32 << 10;
+/// The longest sleep: a clock that was set forward makes nothing late for longer.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// While the metadata is ahead of the logs.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After something went wrong: at first, and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The task of a partition.
+struct Running {
+    epoch: LeaderEpoch,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Runs a task for each partition of which messages may wait and that this broker leads, as the metadata says, until `stop`.
+pub async fn follow(broker: Arc<Broker>, stop: CancellationToken) {
+    let mut images = broker.metadata.watch();
+    let mut running: BTreeMap<PartitionKey, Running> = BTreeMap::new();
+    loop {
+        let image = Arc::clone(&images.borrow_and_update());
+        // An old image, from before this process, may call it the leader of what others lead now.
+        if broker.metadata.caught_up() {
+            apply(&broker, &image, &mut running);
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = images.changed() => if changed.is_err() { break },
+            // Whether the image is current is no part of it.
+            () = tokio::time::sleep(SLEEP_MAX) => {}
+        }
+    }
+    for task in running.values() {
+        task.stop.cancel();
+    }
+    for (_, ending) in running {
+        // A task that panicked has said so itself.
+        let _ = ending.task.await;
+    }
+}
+
+fn apply(broker: &Arc<Broker>, image: &Image, running: &mut BTreeMap<PartitionKey, Running>) {
+    let led = image.partitions_led_by(broker.metadata.broker_id());
+    let delayed = led.filter(|(topic, ..)| {
+        [DELAY_MAX, DEDUPLICATION_WINDOW].into_iter().any(|name| {
+            let ms = topic.config.get(name);
+            ms.is_some_and(|ms| ms.trim().parse().is_ok_and(|ms: i64| ms >= 0))
+        })
+    });
+    let delayed: BTreeMap<_, _> = delayed
+        .map(|(topic, index, partition)| {
+            let epoch = LeaderEpoch(partition.leader_epoch.0);
+            (key_of(topic, index), epoch)
+        })
+        .collect();
+    for (key, task) in running.iter() {
+        if delayed.get(key) != Some(&task.epoch) {
+            task.stop.cancel();
+        }
+    }
+    running.retain(|key, task| delayed.contains_key(key) || !task.task.is_finished());
+    for (key, epoch) in delayed {
+        let before = match running.get(&key) {
+            Some(task) if task.epoch == epoch && !task.stop.is_cancelled() => continue,
+            _ => running.remove(&key),
+        };
+        let stop = CancellationToken::new();
+        let stage = Releasing {
+            broker: Arc::clone(broker),
+            key,
+            epoch,
+        };
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.task.await;
+            }
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = stage.run() => {}
+            }
+        });
+        running.insert(key, Running { epoch, stop, task });
+    }
+}
+
+/// One partition in one epoch.
+struct Releasing {
+    broker: Arc<Broker>,
+    key: PartitionKey,
+    epoch: LeaderEpoch,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+}
+
+/// A message on its way out.
+struct Message {
+    entry: Entry,
+    receipt: Offset,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: Vec<(String, Option<Bytes>)>,
+}
+
+/// Nothing is known any more when it is dropped, whyever.
+struct Life<'a> {
+    partition: &'a Partition,
+    number: u64,
+}
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        self.partition.delays().begin();
+    }
+}
+
+impl Releasing {
+    /// Until it is dropped.
+    async fn run(self) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let partition = self.partition().await;
+            let began = tokio::time::Instant::now();
+            if let Err(error) = self.live(&partition).await {
+                let (topic, partition) = (partition.topic(), self.key.partition);
+                if pause > PAUSE_MIN {
+                    warn!(%topic, %partition, %error, "what is delayed is not released; trying again");
+                } else {
+                    debug!(%topic, %partition, %error, "what is delayed is not released for the moment");
+                }
+            }
+            if began.elapsed() > PAUSE_MAX {
+                pause = PAUSE_MIN;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The partition, once it is led here and its configuration has come.
+    async fn partition(&self) -> Arc<Partition> {
+        loop {
+            if let Ok(partition) = self.broker.partitions.get(self.key)
+                && partition.leads(self.epoch)
+                && partition.heeds().is_some()
+            {
+                return partition;
+            }
+            // Some milliseconds later it is, or this is stopped.
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.broker.host.clock.now_ms()).unwrap_or(0))
+    }
+
+    /// One life of what is known of the partition.
+    async fn live(&self, partition: &Arc<Partition>) -> Result<(), Failed> {
+        let stage = partition.delays();
+        let life = Life {
+            partition,
+            number: stage.begin(),
+        };
+        // What was handed over before is written then.
+        let end = partition.ends().await?.log_end;
+        let Some(heeds) = partition.heeds() else {
+            return Ok(());
+        };
+        let found = self.read(partition, heeds, end).await?.found();
+        stage.learn(life.number, self.epoch, found);
+        loop {
+            if partition.heeds() != Some(heeds) {
+                // Another window, or delays where there were none: what is known is not all.
+                return Ok(());
+            }
+            let now = self.now();
+            let chosen = stage.choose(life.number, now, RELEASED_AT_ONCE);
+            if !chosen.is_empty() {
+                self.release(partition, life.number, chosen).await?;
+                stage.released(life.number);
+                continue;
+            }
+            let wake = stage.next_wake(life.number, now);
+            let sleep = wake.map_or(SLEEP_MAX, |wake| {
+                Duration::from_millis(wake.0.saturating_sub(now.0)).min(SLEEP_MAX)
+            });
+            tokio::select! {
+                () = stage.news.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    async fn read(&self, partition: &Partition, heeds: Heeds, end: Offset) -> Result<Scan, Unread> {
+        let log = partition.reader();
+        let now = self.now();
+        let mut scan = Scan::new(now, heeds);
+        let mut at = log.log_start();
+        if let (None, Some(window_ms)) = (heeds.delay_max_ms, heeds.window_ms) {
+            let since = i64::try_from(now.0.saturating_sub(window_ms)).unwrap_or(i64::MAX);
+            let log = log.clone();
+            let find = move || log.offset_for_timestamp(since, end);
+            let found = self.broker.host.blocking(find).await?;
+            at = found.map_or(end, |found| found.offset);
+        }
+        while at < end {
+            let log = log.clone();
+            let part = move || {
+                let next = scan.read(&log, at, end);
+                (scan, next)
+            };
+            let (read, next) = self.broker.host.blocking(part).await;
+            scan = read;
+            at = next?;
+        }
+        Ok(scan)
+    }
+
+    /// Appends what was chosen, in its order.
+    async fn release(
+        &self,
+        partition: &Arc<Partition>,
+        life: u64,
+        chosen: Vec<Entry>,
+    ) -> Result<(), Failed> {
+        let log = partition.reader().clone();
+        let of = Arc::clone(partition);
+        let bytes_max = usize::try_from(partition.config().max_message_bytes).unwrap_or(0);
+        let build = move || -> Result<Vec<Bytes>, Failed> {
+            let mut messages = find(&log, &chosen)?;
+            messages.retain(|message| {
+                let ids = message
+                    .headers
+                    .iter()
+                    .filter(|(name, _)| name == MESSAGE_ID);
+                let mut ids = ids.filter_map(|(_, id)| id.as_deref());
+                !ids.any(|id| {
+                    of.delays()
+                        .is_cancelled(life, MessageId::of(id), message.entry.at)
+                })
+            });
+            Ok(build(&messages, bytes_max.min(BATCH_BYTES))?)
+        };
+        let built = self.broker.host.blocking(build).await?;
+        let queued = built.into_iter().map(|batch| {
+            partition.append_as_and_wait(batch, self.epoch, Origin::Coordinator, None)
+        });
+        for appended in queued.collect::<Vec<_>>() {
+            appended.await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads messages, and gives them in the order in which they are named. Those that were deleted from the log are left out.
+fn find(log: &LogReader, chosen: &[Entry]) -> Result<Vec<Message>, Failed> {
+    let mut by_place: Vec<usize> = (0..chosen.len()).collect();
+    by_place.sort_unstable_by_key(|number| chosen[*number].at);
+    let mut found: Vec<Option<Message>> = Vec::new();
+    found.resize_with(chosen.len(), || None);
+    let mut wanted = by_place.into_iter().peekable();
+    while let Some(first) = wanted.peek().map(|number| chosen[*number].at) {
+        let read = match log.read(first, log.log_end(), READ_BYTES, true) {
+            Err(ReadError::OffsetOutOfRange { start, .. }) if first < start => {
+                while wanted
+                    .next_if(|number| chosen[*number].at < start)
+                    .is_some()
+                {}
+                continue;
+            }
+            read => read?,
+        };
+        for batch in batches(&read.bytes) {
+            let batch = batch?;
+            let header = batch.header();
+            if wanted
+                .peek()
+                .is_none_or(|number| chosen[*number].at > header.last_offset())
+                || !holds_back(header)
+            {
+                continue;
+            }
+            for record in batch.records()? {
+                let record = record?;
+                let Some(number) = wanted.next_if(|number| chosen[*number].at == record.offset)
+                else {
+                    continue;
+                };
+                let Some(Said::Waits(kept)) = Said::decode(&record) else {
+                    continue;
+                };
+                let headers = record.headers.iter().map(|header| {
+                    let value = header.value.map(Bytes::copy_from_slice);
+                    (header.key.to_owned(), value)
+                });
+                found[number] = Some(Message {
+                    entry: chosen[number],
+                    receipt: Offset(header.next_offset().0 + i64::from(kept.number)),
+                    key: kept.key.map(Bytes::copy_from_slice),
+                    value: kept.value.map(Bytes::copy_from_slice),
+                    headers: headers.collect(),
+                });
+            }
+        }
+        // What was to be there and is not would be looked for for ever.
+        let end = read.next_offset.max(Offset(first.0 + 1));
+        while wanted.next_if(|number| chosen[*number].at < end).is_some() {}
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Batches of at most `bytes_max` each, one message at least.
+fn build(messages: &[Message], bytes_max: usize) -> Result<Vec<Bytes>, BatchError> {
+    let new = || BatchBuilder::new().producer(RELEASER, ProducerEpoch(0), -1);
+    let (mut built, mut batch) = (Vec::new(), new());
+    for message in messages {
+        let whence = Whence {
+            receipt: message.receipt,
+            entry: message.entry,
+        };
+        let whence = whence.to_string();
+        let headers = message.headers.iter().map(|(name, value)| NewHeader {
+            key: name,
+            value: value.as_deref(),
+        });
+        let mut headers: Vec<_> = headers.collect();
+        headers.push(NewHeader {
+            key: FROM,
+            value: Some(whence.as_bytes()),
+        });
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let more: usize = headers
+            .iter()
+            .map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len) + 10)
+            .sum();
+        let more = more + length(&message.key) + length(&message.value) + 32;
+        if !batch.is_empty() && batch.len() + more > bytes_max {
+            built.push(std::mem::replace(&mut batch, new()).build());
+        }
+        batch.push(&NewRecord {
+            // From when on it was there: retention counts from then.
+            timestamp_ms: i64::try_from(message.entry.due.0).unwrap_or(i64::MAX),
+            key: message.key.as_deref(),
+            value: message.value.as_deref(),
+            headers: &headers,
+        })?;
+    }
+    if !batch.is_empty() {
+        built.push(batch.build());
+    }
+    Ok(built)
+}
