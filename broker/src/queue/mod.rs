@@ -1,11 +1,12 @@
 //! What makes a topic more than a log: the input and output of `weir_queues`.
 //!
-//! Owns nothing of a plain topic. [`append`] is how whoever is no Kafka client appends. [`Bound`] is a bounded partition's; [`follow`] is the task that counts backlogs when a leader
-//! begins, and lets logs begin later where the oldest messages make room. What always holds: a client's batch is admitted only by a
+//! Owns nothing of a plain topic. [`append`](mod@append) is how whoever is no Kafka client appends, `redrive` takes dead letters back. [`Bound`] is a
+//! bounded partition's; [`follow`] is the task that counts backlogs when a leader begins, and lets logs begin later where the oldest messages make room. What always holds: a client's batch is admitted only by a
 //! leader that knows its backlog, and the backlog that is known is never less than the true one.
 
 pub mod append;
 mod bound;
+pub(crate) mod redrive;
 
 use std::sync::Arc;
 use std::time::Duration;
