@@ -5,7 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterRef, ConsumerScale, LastReset, OffsetReset, ScaleStatus};
+use crate::{
+    ClusterRef, ConsumerScale, DeadLetters, GroupRetry, LastReset, OffsetReset, ScaleStatus,
+};
 
 /// Most topics that a status lists: a status is a summary, and has to fit into one object many times over.
 pub const MAX_TOPICS_IN_STATUS: usize = 100;
@@ -126,6 +128,21 @@ pub struct ConsumerGroupSpec {
     /// The Deployment of the group's consumers, and how it follows the lag. Unset, nothing is scaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<ConsumerScale>,
+
+    /// Of a share group: which messages it is given, as a condition in CEL over headers, key and timestamp, such as `headers.region == 'eu'`. Others are
+    /// passed over. What the brokers cannot read they refuse, with the place. This, retry and deadLetters are set together: where one is given, what the
+    /// others leave open is as if nobody had set it, and when all are removed that is so for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub filter: Option<String>,
+
+    /// Of a share group: how often a message is delivered, and what lies between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<GroupRetry>,
+
+    /// Of a share group: where messages go that it gives up. Unset, nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<DeadLetters>,
 }
 
 impl ConsumerGroup {
@@ -202,6 +219,10 @@ pub struct ConsumerGroupStatus {
     /// This resource has had the group paused, so that removing `spec.paused` has it go on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+
+    /// This resource has set the group's filter, retries or dead letters, so that removing them takes them back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub configured: bool,
 
     /// What came of the last reset that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

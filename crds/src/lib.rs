@@ -26,6 +26,7 @@ mod pod;
 mod quantity;
 pub mod schema;
 mod shared;
+mod sharing;
 mod topic;
 
 pub use cluster::{
@@ -48,8 +49,9 @@ pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};
 pub use schema::crds;
 pub use shared::{ClusterRef, ConfigValue, SecretRef};
+pub use sharing::{DeadLetters, GroupRetry, SHARING_CONFIGS};
 pub use topic::{
-    BoundScope, DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, Topic, TopicSpec,
+    BoundScope, DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, QueueOrder, Topic, TopicSpec,
     TopicStatus,
 };
 

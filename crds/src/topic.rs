@@ -123,6 +123,25 @@ pub struct Queue {
     /// How large the backlog of each partition may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<QueueBound>,
+
+    /// How old a message may be, in seconds by its timestamp, that is given to a share group. Older ones are passed over, and stay in the log for as long as
+    /// retention says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub message_ttl_seconds: Option<i64>,
+
+    /// In which order share groups are given messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<QueueOrder>,
+}
+
+/// In which order share groups are given messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum QueueOrder {
+    /// As they come; what is tried again is late.
+    None,
+    /// Of one key's messages one is out at a time, oldest first.
+    Key,
 }
 
 /// How large the backlog of each partition of a queue may be, and what becomes of more.
@@ -178,6 +197,17 @@ impl Queue {
         let mut config = BTreeMap::new();
         if let Some(group) = &self.group {
             config.insert("weir.queue.group".to_owned(), group.clone());
+        }
+        if let Some(seconds) = self.message_ttl_seconds {
+            let ms = seconds.saturating_mul(1_000);
+            config.insert("weir.queue.message.ttl.ms".to_owned(), ms.to_string());
+        }
+        if let Some(order) = self.order {
+            let order = match order {
+                QueueOrder::None => "none",
+                QueueOrder::Key => "key",
+            };
+            config.insert("weir.queue.order".to_owned(), order.to_owned());
         }
         if let Some(bound) = &self.bound {
             let most = |most: Option<i64>| most.unwrap_or(-1).to_string();

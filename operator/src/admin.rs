@@ -630,6 +630,7 @@ fn group_seen(group: proto::Group) -> Result<GroupSeen, Refusal> {
             })
             .collect(),
         consumption: Consumption::parse(&group.consumption),
+        config: group.config.into_iter().collect(),
     })
 }
 

@@ -276,6 +276,8 @@ pub struct GroupSeen {
     pub lag: Vec<PartitionLag>,
     /// Whether its members read, as far as the brokers have a say in it; `None` when they are too old to have one.
     pub consumption: Option<Consumption>,
+    /// What is set for it, by name.
+    pub config: BTreeMap<String, String>,
 }
 
 /// Whether the members of a group read.

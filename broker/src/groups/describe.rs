@@ -186,6 +186,10 @@ impl Groups {
             };
         }
         let image = self.shared.metadata.image();
+        let config = image.group_config(&described.id);
+        let config = config.into_iter().flatten();
+        let config = config.map(|(key, value)| (key.clone(), value.clone()));
+        let config = config.collect();
         let mut lag = Vec::with_capacity(group.committed.len());
         for place in group.committed {
             // Offsets outlive their topics: there is nothing to lag behind any more.
@@ -230,6 +234,7 @@ impl Groups {
             instance_id: member.instance_id,
         });
         admin::Group {
+            config,
             state: group.state,
             protocol: group.protocol,
             members: members.collect(),

@@ -22,6 +22,7 @@ use super::describe;
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::health::Health;
+use crate::queue::redrive::redrive;
 
 /// Brokers named in one request: as many as a cluster may have. Each is a decision of the controller's.
 const BROKERS_MAX: usize = 1_000;
@@ -244,33 +245,61 @@ impl Admin for AdminService {
         request: Request<proto::PauseGroupsRequest>,
     ) -> Result<Response<proto::GroupResultsResponse>, Status> {
         let proto::PauseGroupsRequest { ids, paused } = request.into_inner();
-        let results = pause_groups(self.broker()?, ids, paused).await?;
-        Ok(Response::new(proto::GroupResultsResponse { results }))
+        let change = || match paused {
+            true => ConfigChange::Set("true".to_owned()),
+            false => ConfigChange::Delete,
+        };
+        let changes = ids.into_iter().map(|id| {
+            let key = PAUSED.to_owned();
+            let change = change();
+            (id, vec![ConfigOp { key, change }])
+        });
+        configure_groups(self.broker()?, changes.collect()).await
+    }
+
+    async fn configure_groups(
+        &self,
+        request: Request<proto::ConfigureGroupsRequest>,
+    ) -> Result<Response<proto::GroupResultsResponse>, Status> {
+        let groups = request.into_inner().groups.into_iter();
+        let changes = groups.map(|group| {
+            let set = group.set.into_iter().map(|(key, value)| ConfigOp {
+                key,
+                change: ConfigChange::Set(value),
+            });
+            let unset = group.unset.into_iter().map(|key| ConfigOp {
+                key,
+                change: ConfigChange::Delete,
+            });
+            (group.id, set.chain(unset).collect())
+        });
+        configure_groups(self.broker()?, changes.collect()).await
+    }
+
+    async fn redrive(
+        &self,
+        request: Request<proto::RedriveRequest>,
+    ) -> Result<Response<proto::RedriveResponse>, Status> {
+        let broker = self.broker()?;
+        Ok(Response::new(redrive(broker, request.into_inner()).await))
     }
 }
 
-/// Sets a group's configuration, or takes it back, for each of these groups; each succeeds or fails alone.
-async fn pause_groups(
+/// Changes the configuration of each of these groups; each succeeds or fails alone.
+async fn configure_groups(
     broker: &Broker,
-    ids: Vec<String>,
-    paused: bool,
-) -> Result<Vec<proto::GroupResult>, Status> {
-    if ids.len() > GROUPS_MAX {
+    changes: Vec<(String, Vec<ConfigOp>)>,
+) -> Result<Response<proto::GroupResultsResponse>, Status> {
+    if changes.len() > GROUPS_MAX {
         return Err(Status::invalid_argument(format!(
             "{} groups in one request; allowed: {GROUPS_MAX}",
-            ids.len()
+            changes.len()
         )));
     }
-    let change = || match paused {
-        true => ConfigChange::Set("true".to_owned()),
-        false => ConfigChange::Delete,
-    };
-    let resources = ids.iter().map(|id| ConfigChanges {
-        resource: ConfigResource::Group(id.clone()),
-        ops: vec![ConfigOp {
-            key: PAUSED.to_owned(),
-            change: change(),
-        }],
+    let ids: Vec<String> = changes.iter().map(|(id, _)| id.clone()).collect();
+    let resources = changes.into_iter().map(|(id, ops)| ConfigChanges {
+        resource: ConfigResource::Group(id),
+        ops,
     });
     let command = AlterConfigs {
         resources: resources.collect(),
@@ -281,7 +310,8 @@ async fn pause_groups(
         let error = error.map(Into::into);
         proto::GroupResult { id, error }
     });
-    Ok(results.collect())
+    let results = results.collect();
+    Ok(Response::new(proto::GroupResultsResponse { results }))
 }
 
 fn at_most_all(brokers: usize) -> Result<(), Status> {

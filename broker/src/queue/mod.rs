@@ -1,6 +1,7 @@
 //! What makes a topic more than a log: the input and output of `weir_queues`.
 //!
-//! Owns nothing of a plain topic. [`append`] is how whoever is no Kafka client appends. [`Bound`] is a bounded partition's, and what is
+//! Owns nothing of a plain topic. [`append`](mod@append) is how whoever is no Kafka client appends, `redrive`
+//! takes dead letters back. [`Bound`] is a bounded partition's, and what is
 //! bounded together is leased by [`ledgers`]; [`follow`] is the task that counts backlogs when a leader
 //! begins, and lets logs begin later where the oldest messages make room. What always holds: a client's batch is admitted only by a
 //! leader that knows its backlog, and the backlog that is known is never less than the true one. [`delay`] has the messages that are to come later.
@@ -10,6 +11,7 @@ mod bound;
 pub mod delay;
 mod leases;
 pub mod ledgers;
+pub(crate) mod redrive;
 
 use std::sync::Arc;
 use std::time::Duration;

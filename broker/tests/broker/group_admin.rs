@@ -239,3 +239,35 @@ async fn a_group_is_paused_and_resumed_while_its_consumer_stays() {
     let refused = admin.pause_groups(refused).await.unwrap().into_inner();
     assert!(refused.results[0].error.is_some());
 }
+
+#[tokio::test]
+async fn a_group_is_configured_before_it_exists_and_what_it_cannot_mean_is_refused() {
+    let broker = TestBroker::start().await;
+    let mut admin = admin(&broker);
+    let change = |id: &str, set: &[(&str, &str)], unset: &[&str]| proto::GroupConfigChange {
+        id: id.to_owned(),
+        set: set
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        unset: unset.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    let backoff = "weir.share.retry.backoff.ms";
+    let groups = vec![
+        change(GROUP, &[(backoff, "1000,5000")], &["weir.share.filter"]),
+        change("other", &[("weir.share.filter", "country == 'de'")], &[]),
+    ];
+    let request = proto::ConfigureGroupsRequest { groups };
+    let answer = admin.configure_groups(request).await.unwrap().into_inner();
+    assert_eq!(answer.results[0].error, None);
+    let (mut client, _) = client(&broker).await;
+    client.beat(1, &joining("a")).await;
+    let refused = answer.results[1].error.clone().unwrap();
+    assert_eq!(refused.code, "INVALID_CONFIG");
+    assert!(refused.message.contains("line 1, column 1"), "{refused:?}");
+    assert_eq!(group(&mut admin).await.config[backoff], "1000,5000");
+    let groups = vec![change(GROUP, &[], &[backoff])];
+    let request = proto::ConfigureGroupsRequest { groups };
+    admin.configure_groups(request).await.unwrap();
+    assert!(group(&mut admin).await.config.is_empty());
+}

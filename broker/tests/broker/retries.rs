@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
+use weir_proto::admin::v1 as proto;
+use weir_proto::admin::v1::admin_client::AdminClient;
+use weir_tls::Role;
 use weir_wire::RecordsPart;
 use weir_wire::batch::{BatchBuilder, NewHeader, NewRecord, batches};
 use weir_wire::messages::ErrorCode;
@@ -244,6 +247,76 @@ async fn a_flood_of_rejections_does_not_empty_the_queue_into_its_dead_letters() 
     client.produce("t", 0, batch(&["next"])).await;
     assert_eq!(member.take().await, [(5, 5, 1)]);
     assert_eq!(lying(&mut client, "dlq.t", 2).await.len(), 2);
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_go_back_whole_or_by_a_condition() {
+    let config = [
+        ("errors.deadletterqueue.topic.name", "dlq.t"),
+        ("errors.deadletterqueue.copy.record.enable", "true"),
+    ];
+    let (broker, mut client, topic) = house(&config).await;
+    let takes = [("errors.deadletterqueue.group.enable", "true")];
+    client.create_topic("dlq.t", 1, &takes).await;
+    client.produce("t", 0, batch(&["a", "b", "c"])).await;
+    let mut member = Member::new(&broker, "a", topic).await;
+    assert_eq!(member.take().await, [(0, 2, 1)]);
+    assert_eq!(member.acked(&[(0, 2, REJECT)]).await, 0);
+    lying(&mut client, "dlq.t", 3).await;
+    let mut admin = AdminClient::new(broker.channel(Role::Operator));
+    let mut redrive = async |request: proto::RedriveRequest| {
+        let request = proto::RedriveRequest {
+            topic: "dlq.t".to_owned(),
+            ..request
+        };
+        admin.redrive(request).await.unwrap().into_inner()
+    };
+    let one = redrive(proto::RedriveRequest {
+        filter: "headers['__dlq.errors.offset'] == '1'".to_owned(),
+        ..proto::RedriveRequest::default()
+    })
+    .await;
+    assert_eq!(one.error, None);
+    assert_eq!((one.redriven, one.passed_over, one.at_end), (1, 2, true));
+    assert_eq!(member.take().await, [(3, 3, 1)]);
+    let in_parts = redrive(proto::RedriveRequest {
+        letters_max: 2,
+        remove: true,
+        ..proto::RedriveRequest::default()
+    })
+    .await;
+    assert_eq!(
+        (in_parts.redriven, in_parts.next_offset, in_parts.at_end),
+        (2, 2, false)
+    );
+    let rest = redrive(proto::RedriveRequest {
+        from_offset: in_parts.next_offset,
+        remove: true,
+        ..proto::RedriveRequest::default()
+    })
+    .await;
+    assert_eq!((rest.redriven, rest.at_end), (1, true));
+    let back = lying(&mut client, "t", 7).await;
+    let values: Vec<_> = back
+        .iter()
+        .filter_map(|record| record.value.as_deref())
+        .collect();
+    assert_eq!(values, ["a", "b", "c", "b", "a", "b", "c"]);
+    assert!(
+        back.iter().all(|record| record.headers.is_empty()),
+        "what letters say of themselves stays behind"
+    );
+    let gone = client.fetch_from("dlq.t", 0, 0).await;
+    assert_eq!(gone.error_code, ErrorCode::OffsetOutOfRange.code());
+    for (filter, remove) in [("nonsense", false), ("true", true)] {
+        let refused = redrive(proto::RedriveRequest {
+            filter: filter.to_owned(),
+            remove,
+            ..proto::RedriveRequest::default()
+        });
+        assert_eq!(refused.await.error.unwrap().code, "INVALID_REQUEST");
+    }
     broker.running.stop().await;
 }
 

@@ -1,5 +1,7 @@
 //! What is asked of the brokers about groups beside what they are: pauses and resets.
 
+use std::collections::BTreeMap;
+
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::reset_offsets_request::To;
 
@@ -26,11 +28,36 @@ impl Admin {
                 client.pause_groups(request).await
             })
             .await?;
-        let results = answer.results.into_iter().map(|result| {
-            let outcome = result.error.map_or(Ok(()), |error| Err(refusal(error)));
-            (result.id, outcome)
-        });
-        Ok(results.collect())
+        Ok(outcomes(answer))
+    }
+
+    /// Sets configurations of a group, and takes back those without a value.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn configure_group(
+        &mut self,
+        id: &str,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<Outcomes, Unreachable> {
+        let set = changes
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        let unset = changes.iter().filter(|(_, value)| value.is_none());
+        let change = proto::GroupConfigChange {
+            id: id.to_owned(),
+            set: set.collect(),
+            unset: unset.map(|(key, _)| key.clone()).collect(),
+        };
+        let request = proto::ConfigureGroupsRequest {
+            groups: vec![change],
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.configure_groups(request).await
+            })
+            .await?;
+        Ok(outcomes(answer))
     }
 
     /// Asks for all groups; one that could not be described comes with the reason.
@@ -98,6 +125,14 @@ impl Admin {
             partitions: partitions.collect(),
         }))
     }
+}
+
+fn outcomes(answer: proto::GroupResultsResponse) -> Outcomes {
+    let results = answer.results.into_iter().map(|result| {
+        let outcome = result.error.map_or(Ok(()), |error| Err(refusal(error)));
+        (result.id, outcome)
+    });
+    results.collect()
 }
 
 /// Whether asking again may help: the brokers were not able to, and did not say no.

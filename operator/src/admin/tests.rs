@@ -229,6 +229,27 @@ impl Service for Broker {
         )
     }
 
+    async fn redrive(
+        &self,
+        _request: Request<proto::RedriveRequest>,
+    ) -> Result<Response<proto::RedriveResponse>, Status> {
+        Err(Status::unimplemented("nobody asks for it here"))
+    }
+
+    async fn configure_groups(
+        &self,
+        request: Request<proto::ConfigureGroupsRequest>,
+    ) -> Result<Response<proto::GroupResultsResponse>, Status> {
+        let groups = request.into_inner().groups;
+        let results = groups.into_iter().map(|group| proto::GroupResult {
+            id: group.id,
+            error: None,
+        });
+        Ok(Response::new(proto::GroupResultsResponse {
+            results: results.collect(),
+        }))
+    }
+
     async fn pause_groups(
         &self,
         request: Request<proto::PauseGroupsRequest>,

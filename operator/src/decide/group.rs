@@ -139,6 +139,7 @@ mod tests {
             paused: None,
             reset: None,
             scale: None,
+            sharing: Default::default(),
         }
     }
 
@@ -160,6 +161,7 @@ mod tests {
                 lag("audit", 0, 100, 60_000),
             ],
             consumption: None,
+            config: Default::default(),
         }
     }
 

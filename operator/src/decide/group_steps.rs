@@ -1,4 +1,4 @@
-//! What is to be asked of the brokers for the ConsumerGroups of a cluster: pauses, and resets of offsets.
+//! What is to be asked of the brokers for the ConsumerGroups of a cluster: configurations, pauses, and resets of offsets.
 //!
 //! What always holds: of several resources for one group only the oldest is followed; a group that no resource has said a word about is left as it is; a
 //! converged world asks for nothing; the order in which resources are given does not matter.
@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use weir_crds::ConsumerGroupStatus;
+use weir_crds::{ConsumerGroupStatus, SHARING_CONFIGS};
 
 use super::reset;
 use crate::validate::{Group, Reset};
@@ -37,6 +37,15 @@ pub enum Step {
         /// Which of the two.
         paused: bool,
     },
+    /// How a share group is given its messages is to be changed.
+    Configure {
+        /// Who asks.
+        resource: Key,
+        /// The group.
+        group: String,
+        /// By configuration; what has no value is taken back.
+        changes: BTreeMap<String, Option<String>>,
+    },
     /// Offsets are to be set, or a dry run is wanted.
     Reset {
         /// Who asks.
@@ -46,6 +55,21 @@ pub enum Step {
         /// What is to be set.
         reset: Reset,
     },
+}
+
+/// What of a group's configuration is to be changed; what has no value is taken back. A resource with any of `filter`, `retry` and `deadLetters` sets
+/// all that they stand for; one that did, and has none any more, takes it back.
+fn changes_wanted(asked: &Asked<'_>, seen: &GroupSeen) -> BTreeMap<String, Option<String>> {
+    let wanted = &asked.group.sharing;
+    if wanted.is_empty() && !asked.status.configured {
+        return BTreeMap::new();
+    }
+    let differing = SHARING_CONFIGS
+        .iter()
+        .filter(|name| wanted.get(**name) != seen.config.get(**name));
+    differing
+        .map(|name| ((*name).to_owned(), wanted.get(*name).cloned()))
+        .collect()
 }
 
 /// What is to be asked, and who is not heard.
@@ -81,6 +105,19 @@ pub fn plan(
     if is_held {
         return plan;
     }
+    for (id, speaker) in &speakers {
+        let Some(Ok(seen)) = seen.get(*id) else {
+            continue;
+        };
+        let changes = changes_wanted(speaker, seen);
+        if !changes.is_empty() {
+            plan.steps.push(Step::Configure {
+                resource: speaker.group.key.clone(),
+                group: (*id).to_owned(),
+                changes,
+            });
+        }
+    }
     // Pauses first: a group that is to be paused and reset does not read in between.
     for (id, speaker) in &speakers {
         let Some(Ok(seen)) = seen.get(*id) else {
@@ -114,7 +151,10 @@ pub fn plan(
 
 /// Whether the resource asks for anything to be done with the group.
 fn asks(asked: &Asked<'_>) -> bool {
-    pause_wanted(asked).is_some() || asked.group.reset.is_some()
+    pause_wanted(asked).is_some()
+        || asked.group.reset.is_some()
+        || !asked.group.sharing.is_empty()
+        || asked.status.configured
 }
 
 /// Of resources that name one Deployment, those that do not scale it, and the one that does: the oldest.

@@ -151,6 +151,7 @@ mod tests {
             members: 2,
             lag: vec![lag("orders", 5, 1_500), lag("orders", 7, 4_000)],
             consumption: None,
+            config: Default::default(),
         };
         let refusal = Refusal {
             code: "LEADER_NOT_AVAILABLE".into(),

@@ -15,7 +15,7 @@ use super::context::Context;
 use super::observe;
 use super::queue::Next;
 use super::scaling::{Autoscalers, Consumers, autoscalers};
-use crate::admin::{Admin, is_passing};
+use crate::admin::{Admin, Outcomes, Unreachable, is_passing};
 use crate::decide;
 use crate::decide::group::{self, Report};
 use crate::decide::group_scale::Hold;
@@ -190,9 +190,20 @@ async fn act(
             } => {
                 let failed = match &lost {
                     Some(lost) => Some(lost.to_string()),
-                    None => pause(admin, group, *paused).await,
+                    None => failure(admin.pause_groups(vec![group.clone()], *paused).await),
                 };
                 done.entry(resource.clone()).or_default().pause_failed = failed;
+            }
+            Step::Configure {
+                resource,
+                group,
+                changes,
+            } => {
+                let failed = match &lost {
+                    Some(lost) => Some(lost.to_string()),
+                    None => failure(admin.configure_group(group, changes).await),
+                };
+                done.entry(resource.clone()).or_default().configure_failed = failed;
             }
             Step::Reset {
                 resource,
@@ -218,8 +229,8 @@ async fn act(
 }
 
 /// Why it failed, if it did.
-async fn pause(admin: &mut Admin, group: &str, paused: bool) -> Option<String> {
-    match admin.pause_groups(vec![group.to_owned()], paused).await {
+fn failure(asked: Result<Outcomes, Unreachable>) -> Option<String> {
+    match asked {
         Ok(outcomes) => outcomes
             .into_values()
             .find_map(Result::err)
@@ -278,7 +289,7 @@ fn keep_histories(context: &Context, cluster: &Key, judged: &[Judged]) {
 fn settled(group: &Group, report: &Report, done: &Actions) -> bool {
     let is_pausing = report.consumption == Some(Consumption::Pausing);
     let is_resetting = group.reset.is_some() && matches!(done.reset, Some(Reset::NotYet(_)));
-    !is_pausing && !is_resetting && done.pause_failed.is_none()
+    !is_pausing && !is_resetting && done.pause_failed.is_none() && done.configure_failed.is_none()
 }
 
 fn key_of(resource: &weir_crds::ConsumerGroup) -> Key {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use weir_crds::ConsumerGroupStatus;
+use weir_crds::{ConsumerGroupStatus, SHARING_CONFIGS};
 
 use super::say::Say;
 use crate::admin::{Admin, is_passing};
@@ -11,7 +11,7 @@ use crate::decide::group;
 use crate::decide::group_steps::{self, Asked, Step};
 use crate::decide::reset::{DONE, REFUSED};
 use crate::manifests::Manifests;
-use crate::status::group::is_paused_by;
+use crate::status::group::{is_configured_by, is_paused_by};
 use crate::status::topic::refused;
 use crate::validate::{Group, Reset};
 use crate::world::{Consumption, GroupSeen, Key, Refusal, ResetSeen};
@@ -51,6 +51,10 @@ impl Groups {
                 standing(group, seen, say)?;
                 let status = self.statuses.entry(group.key.clone()).or_default();
                 status.paused = is_paused_by(group, status.paused, seen.consumption);
+                let is_set = SHARING_CONFIGS
+                    .iter()
+                    .any(|name| seen.config.contains_key(*name));
+                status.configured = is_configured_by(group, status.configured, is_set);
             }
         }
         let nothing = ConsumerGroupStatus::default();
@@ -68,6 +72,9 @@ impl Groups {
         for step in plan.steps {
             match step {
                 Step::Pause { group, paused, .. } => pause(&group, paused, admin, say).await?,
+                Step::Configure { group, changes, .. } => {
+                    configure(&group, &changes, admin, say).await?;
+                }
                 Step::Reset {
                     resource,
                     group,
@@ -107,6 +114,28 @@ impl Groups {
         });
         Ok(())
     }
+}
+
+async fn configure<W: Write + Send>(
+    group: &str,
+    changes: &BTreeMap<String, Option<String>>,
+    admin: &mut Admin,
+    say: &mut Say<'_, W>,
+) -> std::io::Result<()> {
+    let outcomes = match admin.configure_group(group, changes).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            tracing::debug!(%error, "a group could not be configured");
+            return Ok(());
+        }
+    };
+    let about = format!("configuration of group {group}");
+    let sentence = match outcomes.into_values().find_map(Result::err) {
+        None => format!("Done: group {group} is given its messages as asked."),
+        Some(refusal) => format!("Group {group}: {}.", refused(&refusal)),
+    };
+    // A refusal is said once, not with every look.
+    say.changed(&about, &format!("{changes:?}"), &sentence)
 }
 
 async fn pause<W: Write + Send>(

@@ -1,6 +1,6 @@
 //! A `ConsumerGroup` that can be looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -92,6 +92,8 @@ pub struct Group {
     pub reset: Option<Reset>,
     /// How its consumers are scaled.
     pub scale: Option<Scale>,
+    /// What its `filter`, `retry` and `deadLetters` stand for; empty: it has none of them.
+    pub sharing: BTreeMap<String, String>,
 }
 
 impl Group {
@@ -155,6 +157,7 @@ impl Group {
                 .as_ref()
                 .map(validate_scale)
                 .transpose()?,
+            sharing: resource.spec.sharing_config(),
             key,
         })
     }

@@ -26,6 +26,7 @@ fn group(name: &str, paused: Option<bool>, reset: Option<&str>) -> Group {
             dry_run: false,
         }),
         scale: None,
+        sharing: BTreeMap::new(),
     }
 }
 
@@ -49,7 +50,7 @@ fn seen(consumption: Consumption) -> BTreeMap<String, Result<GroupSeen, Refusal>
 fn pauses(steps: &[Step]) -> Vec<bool> {
     let paused = steps.iter().filter_map(|step| match step {
         Step::Pause { paused, .. } => Some(*paused),
-        Step::Reset { .. } => None,
+        Step::Configure { .. } | Step::Reset { .. } => None,
     });
     paused.collect()
 }
@@ -164,6 +165,54 @@ fn consumption() -> impl Strategy<Value = Consumption> {
     ]
 }
 
+#[test]
+fn how_messages_are_given_is_set_as_a_whole_and_taken_back_when_nobody_asks_any_more() {
+    let mut asks = group("a", None, None);
+    let config = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let owned = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
+    };
+    asks.sharing = config(&[("weir.share.filter", "true")]);
+    let steps = |group: &Group, is_ours: bool, set: &[(&str, &str)]| {
+        let status = ConsumerGroupStatus {
+            configured: is_ours,
+            ..ConsumerGroupStatus::default()
+        };
+        let mut seen = seen(Consumption::Running);
+        if let Some(Ok(seen)) = seen.get_mut("billing") {
+            seen.config = config(set);
+        }
+        let plan = plan(false, &[asked(group, &status, 1)], &seen);
+        let changes = plan.steps.into_iter().find_map(|step| match step {
+            Step::Configure { changes, .. } => Some(changes),
+            _ => None,
+        });
+        changes.unwrap_or_default()
+    };
+    let other = ("consumer.session.timeout.ms", "50000");
+    let backoff = ("weir.share.retry.backoff.ms", "1000");
+    let filter = ("weir.share.filter", "true");
+    let set = steps(&asks, false, &[other, backoff]);
+    let expected = [
+        ("weir.share.filter".to_owned(), Some("true".to_owned())),
+        ("weir.share.retry.backoff.ms".to_owned(), None),
+    ];
+    assert_eq!(set, BTreeMap::from(expected), "what is no part of it stays");
+    assert!(
+        steps(&asks, true, &[other, filter]).is_empty(),
+        "it settles"
+    );
+    let silent = group("a", None, None);
+    assert!(steps(&silent, false, &[filter]).is_empty(), "not ours");
+    let taken_back = steps(&silent, true, &[other, filter]);
+    assert_eq!(
+        taken_back,
+        BTreeMap::from([("weir.share.filter".to_owned(), None)])
+    );
+}
+
 proptest! {
     /// The brokers do as they are asked, the status is written or, after a crash, not: it settles, resets once for each id, and in any order.
     #[test]
@@ -192,6 +241,7 @@ proptest! {
             }
             for step in plan.steps {
                 match step {
+                    Step::Configure { .. } => prop_assert!(false, "nobody asks for it"),
                     Step::Pause { paused, .. } => now = if paused { Consumption::Paused } else { Consumption::Running },
                     Step::Reset { resource, reset, .. } => {
                         let at = groups.iter().position(|group| group.key == resource).unwrap();

@@ -24,6 +24,8 @@ pub struct Actions {
     pub is_held: bool,
     /// Pausing the group, or having it go on, has failed.
     pub pause_failed: Option<String>,
+    /// Changing how the group is given its messages has failed.
+    pub configure_failed: Option<String>,
     /// A reset was asked for in this pass.
     pub reset: Option<Reset>,
     /// The number of consumers was looked at.
@@ -66,6 +68,12 @@ pub fn is_paused_by(group: &Group, before: bool, now: Option<Consumption>) -> bo
     }
 }
 
+/// Whether how the group is given its messages is set as a resource asks, or asked, for.
+#[must_use]
+pub fn is_configured_by(group: &Group, before: bool, is_behind: bool) -> bool {
+    !group.sharing.is_empty() || before && is_behind
+}
+
 /// The fields of a status that are not conditions.
 pub(super) fn fields(
     status: &mut ConsumerGroupStatus,
@@ -78,6 +86,10 @@ pub(super) fn fields(
     status.consumption = report.consumption.map(|now| now.name().to_owned());
     status.paused =
         done.conflict.is_none() && is_paused_by(group, previous.paused, report.consumption);
+    // What is to be taken back, and could not be or was held up, is for the next pass.
+    let is_behind = done.configure_failed.is_some() || done.is_held;
+    status.configured =
+        done.conflict.is_none() && is_configured_by(group, previous.configured, is_behind);
     if let Some(reset) = &group.reset {
         let last = |state: &str| LastReset {
             request_id: reset.id.clone(),
@@ -164,6 +176,7 @@ pub(super) fn conditions(
 ) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     wanted.extend(paused(status, group, report, done));
+    wanted.extend(configured(status, group, done));
     wanted.extend(reset(status, group, report, done));
     if let (Some(scale), Some(scaled)) = (&group.scale, &done.scaled) {
         wanted.push(scaling(scale, scaled));
@@ -238,6 +251,26 @@ fn paused(
             "members speak a protocol that tells them more than partitions, as those of Kafka Streams and Kafka Connect do: stop the application instead",
         ),
     }
+}
+
+/// Whether the group is given its messages as somebody has asked for.
+fn configured(status: &ConsumerGroupStatus, group: &Group, done: &Actions) -> Option<Wanted> {
+    if group.sharing.is_empty() && !status.configured {
+        return None;
+    }
+    if let Some(conflict) = conflict("Configured", done) {
+        return Some(conflict);
+    }
+    let (is, reason, message) = match &done.configure_failed {
+        Some(why) => (Is::False, "Refused", why.clone()),
+        None if done.is_held => (Is::Unknown, "ClusterPaused", HELD.to_owned()),
+        None => (
+            Is::True,
+            "Configured",
+            "messages are given as filter, retry and deadLetters say".to_owned(),
+        ),
+    };
+    Some(Wanted::new("Configured", is, reason, message))
 }
 
 fn reset(

@@ -20,6 +20,7 @@ fn group() -> Group {
         paused: None,
         reset: None,
         scale: None,
+        sharing: Default::default(),
     }
 }
 
@@ -60,6 +61,30 @@ fn told<'a>(status: &'a ConsumerGroupStatus, kind: &str) -> Option<(&'a str, &'a
     let mut conditions = status.conditions.iter();
     let found = conditions.find(|condition| condition.type_ == kind)?;
     Some((found.status.as_str(), found.reason.as_str()))
+}
+
+#[test]
+fn how_messages_are_given_is_told_where_somebody_asked_for_it_and_remembered_until_taken_back() {
+    let asks = Group {
+        sharing: [("weir.share.filter".to_owned(), "true".to_owned())].into(),
+        ..group()
+    };
+    let running = Some(Consumption::Running);
+    let none = ConsumerGroupStatus::default();
+    let failed = || Actions {
+        configure_failed: Some("weir.share.filter: line 1, column 3: no".into()),
+        ..Actions::default()
+    };
+    let refused = after(&none, &asks, running, failed());
+    assert_eq!(told(&refused, "Configured"), Some(("False", "Refused")));
+    let done = after(&refused, &asks, running, Actions::default());
+    assert_eq!(told(&done, "Configured"), Some(("True", "Configured")));
+    assert!(done.configured);
+    let not_yet = after(&done, &group(), running, failed());
+    assert!(not_yet.configured, "it is taken back in the next pass");
+    let taken_back = after(&not_yet, &group(), running, Actions::default());
+    assert!(!taken_back.configured);
+    assert_eq!(told(&taken_back, "Configured"), None);
 }
 
 #[test]
