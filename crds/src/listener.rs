@@ -25,7 +25,7 @@ pub struct Listener {
 
     /// Port that brokers and Services listen on.
     #[schemars(range(min = 1024, max = 65535))]
-    #[x_kube(validation = Rule::new("!(self in [9092, 9094, 9095, 9600])").message("listeners: the ports 9092, 9094, 9095 and 9600 are the brokers' own: choose another, such as 9100"))]
+    #[x_kube(validation = Rule::new("!(self in [9092, 9094, 9095, 9096, 9600])").message("listeners: the ports 9092, 9094, 9095, 9096 and 9600 are the brokers' own: choose another, such as 9100"))]
     pub port: i32,
 
     /// How clients reach it.

@@ -43,6 +43,8 @@ pub const LISTENER_LABEL: &str = "weir.dev/listener";
 pub const KAFKA_PORT: u16 = 9092;
 /// Brokers among themselves, and the operator's `Admin`.
 pub const INTERNAL_PORT: u16 = 9094;
+/// Queues over gRPC.
+pub const GRPC_PORT: u16 = 9096;
 /// `/metrics`, `/healthz` and `/readyz`.
 pub const HTTP_PORT: u16 = 9600;
 

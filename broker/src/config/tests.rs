@@ -221,3 +221,15 @@ fn a_broker_may_be_told_to_know_less_and_not_more() {
     let more = format!("data_dir: /d\ncluster: {{ feature_level: {} }}", newest + 1);
     assert!(level(&more, &[]).is_err());
 }
+
+#[test]
+fn grpc_is_served_only_where_that_is_said_and_pods_say_it_in_their_environment() {
+    let yaml = "data_dir: /tmp/weir";
+    assert_eq!(parse(yaml).unwrap().grpc, None);
+    let environment = Environment::from([(
+        "WEIR_LISTENERS_GRPC_BIND".to_owned(),
+        "0.0.0.0:9096".to_owned(),
+    )]);
+    let config = Config::parse(yaml, &environment, "shop-2").unwrap();
+    assert_eq!(config.grpc.unwrap().to_string(), "0.0.0.0:9096");
+}

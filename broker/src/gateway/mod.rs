@@ -13,7 +13,7 @@ mod link;
 mod offsets;
 mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +33,10 @@ use append::Producers;
 
 /// Before something that passes by itself is tried again, unless the metadata change earlier.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a topic that is not known here may take to become known: one that was made a moment ago, at another broker, is known within
+/// milliseconds.
+const LAG_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The way to all brokers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -101,6 +105,21 @@ impl Gateway {
         let link = Arc::new(self.open(to, nobody)?);
         links.insert(to, Arc::clone(&link));
         Ok(link)
+    }
+
+    /// Gives topics that are not known here, and may be elsewhere, a moment to become known.
+    pub(crate) async fn look_for<'n>(&self, topics: impl Iterator<Item = &'n str>) {
+        let image = self.image();
+        let missing: BTreeSet<_> = topics
+            .filter(|name| image.topic(name).is_none())
+            .map(str::to_owned)
+            .collect();
+        if !missing.is_empty() {
+            let are_known =
+                |image: &Arc<Image>| missing.iter().all(|name| image.topic(name).is_some());
+            let metadata = &self.broker().metadata;
+            metadata.wait_for(LAG_PATIENCE, are_known).await;
+        }
     }
 
     /// Waits until the metadata change, or for a moment.

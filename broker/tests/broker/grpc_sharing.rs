@@ -29,6 +29,7 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A stream, as a client has it.
 struct Subscriber {
+    member: String,
     requests: mpsc::UnboundedSender<proto::SubscribeRequest>,
     responses: Streaming<proto::SubscribeResponse>,
     deliveries: Vec<proto::Delivery>,
@@ -37,11 +38,22 @@ struct Subscriber {
 
 impl Subscriber {
     async fn open(queue: &mut QueueClient<Channel>, topic: &str, credit: u32) -> Self {
+        Self::open_as("", queue, topic, credit).await
+    }
+
+    /// The stream takes the place of one that was this member.
+    async fn open_as(
+        member: &str,
+        queue: &mut QueueClient<Channel>,
+        topic: &str,
+        credit: u32,
+    ) -> Self {
         let (requests, mut sent) = mpsc::unbounded_channel();
         let start = proto::Start {
             group: GROUP.to_owned(),
             topics: vec![topic.to_owned()],
             credit,
+            member_id: member.to_owned(),
         };
         let asked = proto::SubscribeRequest {
             request: Some(Asked::Start(start)),
@@ -50,8 +62,11 @@ impl Subscriber {
         let sent = futures::stream::poll_fn(move |cx| sent.poll_recv(cx));
         let mut responses = queue.subscribe(sent).await.unwrap().into_inner();
         let first = responses.message().await.unwrap().unwrap();
-        assert!(matches!(first.response, Some(Told::Started(_))));
+        let Some(Told::Started(started)) = first.response else {
+            panic!("it has started")
+        };
         Self {
+            member: started.member_id,
             requests,
             responses,
             deliveries: Vec::new(),
@@ -293,6 +308,7 @@ async fn a_stream_that_makes_no_sense_is_refused_with_the_field_s_name() {
         group: "g".into(),
         topics: vec!["t".into()],
         credit: 1,
+        member_id: String::new(),
     };
     let start = |start: proto::Start| Some(Asked::Start(start));
     let cases = [
@@ -392,6 +408,37 @@ async fn any_broker_serves_what_others_lead_and_a_broker_that_goes_loses_nothing
         }
     }
     stopped.unwrap().await.unwrap();
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_takes_the_place_of_one_whose_broker_is_gone() {
+    let (mut brokers, _configs, _dir) = cluster_with(PORT).await;
+    let mut kafka = Client::connect(brokers[0].addresses().kafka).await;
+    create_everywhere(&mut kafka, "t", 2).await;
+    knows(&mut kafka, 2).await;
+    group(&mut kafka).await;
+    let mut elsewhere = queue_at(brokers[2].addresses().grpc);
+    let broken = Subscriber::open(&mut elsewhere, "t", 10).await;
+    let member = broken.member.clone();
+    brokers.pop().unwrap().stop().await;
+    drop(broken);
+    let mut queue = queue_at(brokers[0].addresses().grpc);
+    let mut again = Subscriber::open_as(&member, &mut queue, "t", 10).await;
+    assert_eq!(again.member, member);
+    for partition in 0..2 {
+        let request = proto::PublishRequest {
+            topic: "t".to_owned(),
+            partition: Some(partition),
+            message: Some(message("a")),
+        };
+        queue.publish(request).await.unwrap();
+    }
+    let began = Instant::now();
+    assert_eq!(again.some(2).await.len(), 2);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     for broker in brokers {
         broker.stop().await;
     }

@@ -58,6 +58,9 @@ struct Listeners {
     kafka: Listener,
     quorum: QuorumListener,
     http: Bound,
+    /// In Kubernetes it is in the environment of pods (`objects/stateful_set.rs`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc: Option<Bound>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,6 +108,8 @@ pub struct Ports {
     pub internal: u16,
     /// Metrics and health.
     pub http: u16,
+    /// Queues over gRPC.
+    pub grpc: u16,
 }
 
 /// What all brokers of a cluster are told.
@@ -151,6 +156,7 @@ impl BrokerConfig {
                 http: Bound {
                     bind: format!("0.0.0.0:{}", names::HTTP_PORT),
                 },
+                grpc: None,
             },
         )
         .with_log_format("json")
@@ -186,6 +192,9 @@ impl BrokerConfig {
                 http: Bound {
                     bind: format!("127.0.0.1:{}", own.http),
                 },
+                grpc: Some(Bound {
+                    bind: format!("127.0.0.1:{}", own.grpc),
+                }),
             },
         )
     }

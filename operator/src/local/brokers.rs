@@ -220,6 +220,7 @@ impl Brokers {
                     kafka: 0,
                     internal: 0,
                     http: 0,
+                    grpc: 0,
                 })
             };
             let tls = self.directory.certificates().display().to_string();

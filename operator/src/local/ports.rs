@@ -1,7 +1,7 @@
 //! Which ports the brokers of this machine have.
 //!
-//! Fixed, so that a bootstrap address stays true from one start to the next: broker N of the first cluster has Kafka on `base + N`, its
-//! internal port 10,000 above and its HTTP port 20,000 above; each further cluster begins 100 higher.
+//! Fixed, so that a bootstrap address stays true from one start to the next: broker N of the first cluster has Kafka on `base + N`, gRPC
+//! for clients 5,000 above, its internal port 10,000 above and its HTTP port 20,000 above; each further cluster begins 100 higher.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -10,6 +10,7 @@ use crate::world::BrokerId;
 
 /// Ports between two clusters: as many as a cluster may have brokers.
 const CLUSTER_STEP: u16 = 100;
+const GRPC_STEP: u16 = 5_000;
 const INTERNAL_STEP: u16 = 10_000;
 const HTTP_STEP: u16 = 20_000;
 
@@ -45,6 +46,7 @@ pub(super) fn of(base: u16, slot: u16, broker: BrokerId) -> Result<Ports, Taken>
             kafka,
             internal: kafka.checked_add(INTERNAL_STEP)?,
             http: kafka.checked_add(HTTP_STEP)?,
+            grpc: kafka.checked_add(GRPC_STEP)?,
         })
     };
     ports().ok_or(Taken::TooHigh(broker))
@@ -56,6 +58,7 @@ pub(super) fn check(ports: Ports, broker: BrokerId, base: u16) -> Result<(), Tak
         (ports.kafka, "Kafka"),
         (ports.internal, "internal"),
         (ports.http, "HTTP"),
+        (ports.grpc, "gRPC"),
     ] {
         // Bound and let go: a listener that never accepted leaves nothing behind.
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -93,8 +96,9 @@ mod tests {
                     kafka: 0,
                     internal: 0,
                     http: 0,
+                    grpc: 0,
                 });
-                for port in [ports.kafka, ports.internal, ports.http] {
+                for port in [ports.kafka, ports.internal, ports.http, ports.grpc] {
                     assert!(port > 0 && seen.insert(port), "{port} twice");
                 }
             }
@@ -118,6 +122,7 @@ mod tests {
             kafka: port,
             internal: port,
             http: port,
+            grpc: port,
         };
         let error = check(ports, BrokerId(1), 9092)
             .err()

@@ -12,10 +12,10 @@ pub(super) fn build(cluster: &Cluster) -> Service {
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             selector: Some(names::selector(&cluster.key.name)),
-            ports: Some(vec![headless_service::service_port(
-                "kafka",
-                names::KAFKA_PORT,
-            )]),
+            ports: Some(vec![
+                headless_service::service_port("kafka", names::KAFKA_PORT),
+                headless_service::service_port("grpc", names::GRPC_PORT),
+            ]),
             ..ServiceSpec::default()
         }),
         status: None,

@@ -14,6 +14,7 @@ pub(super) fn build(cluster: &Cluster) -> Service {
         ("kafka", names::KAFKA_PORT),
         ("internal", names::INTERNAL_PORT),
         ("http", names::HTTP_PORT),
+        ("grpc", names::GRPC_PORT),
     ];
     Service {
         metadata: metadata::named(cluster, names::headless_service(&cluster.key.name)),

@@ -34,6 +34,8 @@ const USER: i64 = 65_532;
 /// A broker flushes, hands over and says goodbye within 20 seconds of its own accord; the rest is for a slow disk.
 const GRACE_PERIOD_S: i64 = 60;
 
+/// The broker's configuration of the port for gRPC (`listeners.grpc.bind`), as the environment has it.
+const GRPC_BIND: &str = "WEIR_LISTENERS_GRPC_BIND";
 const CONFIG_DIR: &str = "/etc/weir";
 const DATA: &str = names::CLAIM_TEMPLATE;
 const CONFIG: &str = "config";
@@ -272,17 +274,18 @@ fn container(cluster: &Cluster, image: &str) -> Container {
         ("kafka", names::KAFKA_PORT),
         ("internal", names::INTERNAL_PORT),
         ("http", names::HTTP_PORT),
+        ("grpc", names::GRPC_PORT),
     ];
-    let env: Vec<EnvVar> = cluster
-        .pod
-        .env
-        .iter()
-        .map(|variable| EnvVar {
-            name: variable.name.clone(),
-            value: Some(variable.value.clone()),
-            value_from: None,
-        })
-        .collect();
+    let variable = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    };
+    // An image that does not know it passes it over, as it would not pass over a field of the file. A person's word comes later, and counts.
+    let listens = variable(GRPC_BIND, format!("0.0.0.0:{}", names::GRPC_PORT));
+    let said = cluster.pod.env.iter();
+    let said = said.map(|said| variable(&said.name, said.value.clone()));
+    let env: Vec<EnvVar> = std::iter::once(listens).chain(said).collect();
     let mount = |name: &str, path: &str, read_only: Option<bool>| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

@@ -60,7 +60,12 @@ impl Listener {
 /// # Errors
 /// Names the first field that cannot be carried out.
 pub(super) fn listeners(spec: &[weir_crds::Listener]) -> Result<Vec<Listener>, Invalid> {
-    let own = [names::KAFKA_PORT, names::INTERNAL_PORT, names::HTTP_PORT];
+    let own = [
+        names::KAFKA_PORT,
+        names::INTERNAL_PORT,
+        names::HTTP_PORT,
+        names::GRPC_PORT,
+    ];
     let mut taken: BTreeSet<u16> = own.into_iter().collect();
     let mut known = BTreeSet::new();
     let mut listeners = Vec::with_capacity(spec.len());

@@ -115,6 +115,9 @@ impl Inner {
             return Err(Refused::invalid("message", why));
         }
         let mut draft = Draft::of(request.message, self.now_ms())?;
+        self.gateway
+            .look_for([request.topic.as_str()].into_iter())
+            .await;
         let place = self.place(&request.topic, request.partition, draft.key.as_deref())?;
         let id = self.gateway.broker().host.entropy.uuid().to_string();
         draft.set(REPLY_TO, topic_of(&self.gateway));
@@ -155,6 +158,9 @@ impl Inner {
         }
         let mut draft = Draft::of(request.message, self.now_ms())?;
         draft.set(CORRELATION_ID, request.correlation_id);
+        self.gateway
+            .look_for([request.reply_to.as_str()].into_iter())
+            .await;
         let place = self.place(&request.reply_to, None, draft.key.as_deref())?;
         self.publish_to(&place, &draft).await?;
         Ok(proto::ReplyResponse {})

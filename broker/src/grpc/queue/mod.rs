@@ -189,6 +189,9 @@ impl queue_server::Queue for QueueService {
         let place = self.inner.place_of_stream()?;
         let client = client_of(&request);
         let gateway = self.inner.gateway.clone();
+        gateway
+            .look_for([request.get_ref().topic.as_str()].into_iter())
+            .await;
         let mut reading = Reading::of(gateway, client, request.into_inner())?;
         // What is published after the response's head has come is read.
         reading.begin().await?;

@@ -27,6 +27,9 @@ impl Inner {
         &self,
         request: proto::PublishRequest,
     ) -> Result<proto::PublishResponse, Refused> {
+        self.gateway
+            .look_for([request.topic.as_str()].into_iter())
+            .await;
         let (place, draft) = self.placed(request)?;
         self.publish_to(&place, &draft).await
     }
@@ -121,6 +124,8 @@ impl Inner {
         &self,
         requests: Vec<proto::PublishRequest>,
     ) -> Vec<proto::PublishResult> {
+        let topics = requests.iter().map(|request| request.topic.as_str());
+        self.gateway.look_for(topics).await;
         let mut results = vec![proto::PublishResult::default(); requests.len()];
         let mut groups: Vec<(Place, Vec<Numbered>)> = Vec::new();
         for (number, request) in requests.into_iter().enumerate() {

@@ -43,13 +43,19 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// Joins; `before` is the member's id, if it was there before.
     pub(super) fn join(
         gateway: Gateway,
         client: SocketAddr,
         group: String,
         topics: Vec<String>,
+        before: String,
     ) -> Self {
-        let id = gateway.broker().host.entropy.uuid().to_string();
+        let id = if before.is_empty() {
+            gateway.broker().host.entropy.uuid().to_string()
+        } else {
+            before
+        };
         let (tell, assigned) = watch::channel(Assigned::Partitions(BTreeSet::new()));
         let leave = CancellationToken::new();
         let mut beating = Beating {

@@ -42,6 +42,8 @@ use settling::Delayed;
 
 /// Topics of one stream: their names are sent, and kept by the group.
 const TOPICS_MAX: usize = 100;
+/// Bytes of a member's id: a UUID, with room to spare.
+const MEMBER_ID_MAX: usize = 64;
 /// Credit of one stream: each message out takes about its own size here and at the client, and some hundred bytes at its leader.
 const CREDIT_MAX: u32 = 10_000;
 /// How long a client may take to say what it wants.
@@ -147,6 +149,10 @@ fn check(start: &proto::Start) -> Result<(), Refused> {
     if start.topics.iter().any(String::is_empty) {
         return Err(Refused::invalid("start.topics", "has one without a name"));
     }
+    if start.member_id.len() > MEMBER_ID_MAX {
+        let why = format!("has more than {MEMBER_ID_MAX} bytes");
+        return Err(Refused::invalid("start.member_id", why));
+    }
     check_credit("start.credit", start.credit)
 }
 
@@ -165,6 +171,7 @@ impl Subscription {
             client,
             start.group.clone(),
             start.topics.clone(),
+            start.member_id.clone(),
         );
         let mut ledger = Ledger::default();
         ledger.credit.set(start.credit);
