@@ -4,6 +4,7 @@
 mod differential;
 mod flights;
 mod franz_go;
+mod grpc;
 mod java;
 mod kill;
 mod local;

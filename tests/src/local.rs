@@ -11,9 +11,12 @@ use tempfile::TempDir;
 /// How long a cluster may take to serve, or to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Beside the ports of a cluster that somebody runs by hand. Brokers also use those 10,000 and 20,000 above, which have to
+/// Beside the ports of a cluster that somebody runs by hand. Brokers also use those 5,000, 10,000 and 20,000 above, which have to
 /// stay below 32,768, where the kernel gives ports to clients.
 const PORT_BASE: &str = "10192";
+
+/// What brokers' ports for gRPC are above Kafka's.
+const GRPC_STEP: u16 = 5_000;
 
 /// A local cluster; its processes end with it, its data too.
 #[derive(Debug)]
@@ -56,6 +59,19 @@ impl Local {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         bootstrap(&said(self.folder.path())).expect("a bootstrap address was said")
+    }
+
+    /// Where clients of gRPC connect, at each of so many brokers: 5,000 above Kafka's ports.
+    ///
+    /// # Panics
+    /// When no bootstrap address was told.
+    #[must_use]
+    pub fn grpc(&self, brokers: u16) -> Vec<String> {
+        let bootstrap = self.bootstrap();
+        let (host, port) = bootstrap.rsplit_once(':').expect("an address");
+        let first: u16 = port.parse().expect("a port");
+        let ports = (0..brokers).map(|broker| first + GRPC_STEP + broker);
+        ports.map(|port| format!("{host}:{port}")).collect()
     }
 
     /// Replaces the manifests while it runs, as an editor would.
