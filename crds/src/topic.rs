@@ -114,6 +114,7 @@ pub struct TopicSpec {
 /// What makes a topic a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.delay) || !has(self.bound) || !has(self.bound.maxBytes)").message("a queue with delay cannot have a bound in bytes: write maxMessages"))]
 pub struct Queue {
     /// The share group whose unsettled messages are the topic's backlog. Unset, the backlog is what retention has left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +134,15 @@ pub struct Queue {
     /// In which order share groups are given messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<QueueOrder>,
+
+    /// Messages that come later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<QueueDelay>,
+
+    /// For how long a message's id (its header `weir-message-id`) is remembered, in seconds: one that comes again is not appended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub deduplication_window_seconds: Option<i64>,
 }
 
 /// In which order share groups are given messages.
@@ -142,6 +152,40 @@ pub enum QueueOrder {
     None,
     /// Of one key's messages one is out at a time, oldest first.
     Key,
+}
+
+/// Messages that say when they are to come, in their headers `weir-deliver-at` and `weir-delay-ms`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueDelay {
+    /// How far ahead they may be due, at most a year (such as `90s`, `36h`, `30d`). `0s`: no further one is taken, and those that wait come when
+    /// they are due.
+    #[schemars(
+        length(max = 13),
+        regex(pattern = "^([0-9]{1,11}ms|[0-9]{1,8}s|[0-9]{1,6}m|[0-9]{1,4}h|[0-9]{1,3}d)$")
+    )]
+    pub max: String,
+}
+
+/// A year, in milliseconds.
+const DELAY_MAX_MS: u64 = 365 * 24 * 3_600_000;
+
+impl QueueDelay {
+    /// In milliseconds; `None` when it is no such period, or more than a year.
+    #[must_use]
+    pub fn max_ms(&self) -> Option<u64> {
+        let digits = self.max.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit_ms = match &self.max[digits.len()..] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 24 * 3_600_000,
+            _ => return None,
+        };
+        let ms = digits.parse::<u64>().ok()?.checked_mul(unit_ms)?;
+        (ms <= DELAY_MAX_MS).then_some(ms)
+    }
 }
 
 /// How large the backlog of each partition of a queue may be, and what becomes of more.
@@ -229,6 +273,16 @@ impl Queue {
                 ("weir.queue.max.bytes".to_owned(), most(bound.max_bytes)),
                 ("weir.queue.overflow".to_owned(), overflow.to_owned()),
             ]);
+        }
+        if let Some(seconds) = self.deduplication_window_seconds {
+            let ms = seconds.saturating_mul(1_000);
+            config.insert(
+                "weir.queue.deduplication.window.ms".to_owned(),
+                ms.to_string(),
+            );
+        }
+        if let Some(ms) = self.delay.as_ref().and_then(QueueDelay::max_ms) {
+            config.insert("weir.queue.delay.max.ms".to_owned(), ms.to_string());
         }
         config
     }

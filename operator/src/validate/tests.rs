@@ -120,11 +120,26 @@ fn the_fields_of_a_queue_are_configurations_of_the_topic() {
     );
     let named = json!({"clusterRef": {"name": "m"}, "queue": {"group": "tills"}});
     assert_eq!(config(named), "weir.queue.group=tills");
+    let known = json!({"clusterRef": {"name": "m"}, "queue": {"deduplicationWindowSeconds": 60}});
+    assert_eq!(config(known), "weir.queue.deduplication.window.ms=60000");
+    for (max, ms) in [
+        ("0s", 0),
+        ("1500ms", 1_500),
+        ("90m", 5_400_000),
+        ("365d", 31_536_000_000_u64),
+    ] {
+        let delayed = json!({"clusterRef": {"name": "m"}, "queue": {"delay": {"max": max}}});
+        assert_eq!(config(delayed), format!("weir.queue.delay.max.ms={ms}"));
+    }
 }
 
 #[test]
 fn topics_that_cannot_be_are_refused() {
     for (spec, part) in [
+        (
+            json!({"clusterRef": {"name": "m"}, "queue": {"delay": {"max": "366d"}}}),
+            "spec.queue.delay.max",
+        ),
         (
             json!({"clusterRef": {"name": "m"}, "topicName": "a b"}),
             "spec.topicName",

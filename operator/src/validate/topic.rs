@@ -89,6 +89,14 @@ impl Topic {
             let value = value.filter(|_| !deleting);
             value.map(|value| at_least_one(field, value)).transpose()
         };
+        let delay = spec.queue.as_ref().and_then(|queue| queue.delay.as_ref());
+        if let Some(delay) = delay.filter(|delay| !deleting && delay.max_ms().is_none()) {
+            return Err(Invalid::new(
+                "spec.queue.delay.max",
+                format!("\"{}\" is no period of at most a year", delay.max),
+                "Use a number with ms, s, m, h or d, such as 36h".to_owned(),
+            ));
+        }
         Ok(Self {
             cluster: Key::new(key.namespace.clone(), spec.cluster_ref.name.clone()),
             created_s: resource
