@@ -17,6 +17,7 @@ mod compaction;
 mod configs;
 mod consumer_groups;
 mod deleting;
+mod disaster;
 mod fetching;
 mod full_disk;
 mod group_admin;
