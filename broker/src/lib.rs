@@ -24,6 +24,7 @@
 //! - [`fetch_sessions`]: what consumers fetch, so that they need not say it each time.
 //! - [`quotas`]: how much clients may take.
 //! - [`telemetry`]: what clients say about themselves.
+//! - [`metadata_files`]: `weir-broker metadata`, for disks of brokers that do not run: exports, and the way on when the quorum is lost.
 //! - [`metrics`]: every metric, defined in one place.
 //! - [`probe`]: `weir-broker probe`, a client that writes and reads back; `main` runs it as a subcommand.
 //! - [`error`]: the table from Weir's errors to Kafka's codes.
@@ -42,6 +43,7 @@ pub mod grpc;
 pub mod health;
 pub mod host;
 pub mod http;
+pub mod metadata_files;
 pub mod metrics;
 pub mod net;
 pub mod partitions;

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use weir_broker::certificates::{self, CertificatesOptions};
 use weir_broker::config::{Config, LogFormat};
+use weir_broker::metadata_files::{self, MetadataCommand};
 use weir_broker::probe::messages::{self, ConsumeOptions, ProduceOptions};
 use weir_broker::probe::{self, ProbeOptions};
 use weir_broker::start::{OnFatal, start};
@@ -47,6 +48,9 @@ enum Command {
     Consume(ConsumeOptions),
     /// Makes the certificates with which brokers prove to each other who they are, and renews those that are due.
     Certificates(CertificatesOptions),
+    /// What a disk has of the cluster's metadata, and the way on when the quorum is lost.
+    #[command(subcommand)]
+    Metadata(MetadataCommand),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +68,9 @@ fn main() -> ExitCode {
             return report(messages::consume(&options, &mut std::io::stdout().lock()));
         }
         Some(Command::Certificates(options)) => return make_certificates(&options),
+        Some(Command::Metadata(command)) => {
+            return report(metadata_files::run(&command, &mut std::io::stdout().lock()));
+        }
     }
     let config = match Config::load(arguments.config.as_deref()).and_then(Config::checked) {
         Ok(config) => config,
@@ -191,7 +198,7 @@ fn run_probe(options: &ProbeOptions) -> ExitCode {
     }
 }
 
-fn report(outcome: Result<(), probe::ProbeError>) -> ExitCode {
+fn report<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

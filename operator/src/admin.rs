@@ -333,6 +333,20 @@ impl Admin {
         Ok(answer.error.map_or(Ok(()), |error| Err(refusal(error))))
     }
 
+    /// The cluster's metadata as a file that people keep.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn export(&mut self) -> Result<String, Unreachable> {
+        let request = proto::ExportMetadataRequest {};
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.export_metadata(request).await
+            })
+            .await?;
+        Ok(answer.json)
+    }
+
     /// Asks for groups by their ids; one that could not be described comes with the reason.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
 mod deletion;
+mod disaster;
 mod flights;
 mod groups;
 mod install;

@@ -1,5 +1,5 @@
 //! A Cluster is scaled from three brokers to four and back while a producer writes: the new broker takes its share, it is emptied before it goes,
-//! its volume goes with it, and nothing that was acknowledged is missing.
+//! its volume goes with it, and nothing that was acknowledged is missing. Meanwhile another broker is emptied, stays, and has its share again.
 
 use crate::stage::{Stage, restarts};
 use crate::watching::{condition, until, until_replaced};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use weir_crds::{BrokersSummary, Cluster};
 use weir_tests::acknowledged::Producer;
+use weir_tests::clients::Clients;
 use weir_tests::log;
 
 /// Messages that are on their way together: each handful is acknowledged before the next, which bounds what is read in the end.
@@ -36,6 +37,13 @@ async fn three_brokers_become_four_and_three_again_under_load_and_nothing_is_los
         .get("data-shop-broker-3")
         .await
         .expect("the new broker has a volume");
+
+    let told = stage.weir(&["drain", "shop", "1"], "");
+    assert!(told.contains("kubectl weir uncordon shop 1"), "{told}");
+    emptied(&stage, &clients, &bootstrap).await;
+    stage.weir(&["uncordon", "shop", "1"], "");
+    at_rest(&stage, "it has its share again", 4).await;
+    assert!(leads(&clients, &bootstrap).contains(&1), "it leads again");
 
     stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=3"]);
     let drains = |brokers: &BrokersSummary| brokers.draining == [3] || brokers.registered == 3;
@@ -88,6 +96,36 @@ async fn at_rest(stage: &Stage, what: &str, brokers: i32) {
             && status.observed_generation == cluster.metadata.generation
     })
     .await;
+}
+
+/// Waits until broker 1 holds nothing, is there still, and does not vote.
+async fn emptied(stage: &Stage, clients: &Clients, bootstrap: &str) {
+    until(
+        &stage.api::<Cluster>(),
+        "shop",
+        "broker 1 is emptied",
+        |cluster| {
+            let Some(status) = &cluster.status else {
+                return false;
+            };
+            let rests = condition(&status.conditions, "Reconciling")
+                .is_some_and(|reconciling| reconciling.status == "False");
+            let is_so = status.brokers.as_ref().is_some_and(|now| {
+                (now.registered, now.alive) == (4, 4)
+                    && now.draining == [1]
+                    && now.moving_partitions == Some(0)
+            });
+            rests && is_so && status.ready_replicas == Some(4)
+        },
+    )
+    .await;
+    assert!(!leads(clients, bootstrap).contains(&1), "it leads nothing");
+}
+
+/// Who is to lead partitions of the topic.
+fn leads(clients: &Clients, bootstrap: &str) -> Vec<usize> {
+    let all = clients.describe(bootstrap, "flights");
+    all.iter().filter_map(|one| one.preferred).collect()
 }
 
 /// Waits until the brokers say so of themselves.

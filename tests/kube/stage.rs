@@ -7,8 +7,10 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::fmt::Debug;
+use std::process::Output;
 use weir_crds::{Cluster, ConsumerGroup, Topic};
 use weir_tests::clients::Clients;
+use weir_tests::given;
 
 /// A namespace that enforces the restricted Pod Security profile.
 pub(crate) struct Stage {
@@ -64,6 +66,26 @@ impl Stage {
             "kubectl",
             &[&["--namespace", &self.namespace], arguments].concat(),
         )
+    }
+
+    /// `kubectl weir ...` with this on its standard input.
+    pub(crate) fn weir(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.try_weir(arguments, input);
+        assert!(
+            output.status.success(),
+            "kubectl weir {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The same, which may fail.
+    pub(crate) fn try_weir(&self, arguments: &[&str], input: &str) -> Output {
+        let program = given::operator();
+        let program = program.to_str().expect("a path that is text");
+        let place = ["kubectl", "--namespace", &self.namespace];
+        attempt(program, &[&place, arguments].concat(), input)
     }
 
     /// `kubectl apply` of these manifests.

@@ -26,6 +26,12 @@ pub fn operator() -> PathBuf {
     path("WEIR_OPERATOR_BINARY")
 }
 
+/// Prometheus.
+#[must_use]
+pub fn prometheus() -> PathBuf {
+    path("WEIR_PROMETHEUS")
+}
+
 /// The folder of Apache Kafka's jars: broker and clients.
 #[must_use]
 pub fn kafka() -> PathBuf {

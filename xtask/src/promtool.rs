@@ -16,17 +16,26 @@ pub(crate) fn run() -> Outcome {
     process::run(process::command(&promtool).args(["test", "rules", TESTS]))
 }
 
-/// The one on `PATH`, or that of Debian's package, unpacked: installed, the package would start a server.
 fn promtool() -> Outcome<PathBuf> {
-    if let Some(there) = paths::program("promtool") {
+    program("promtool")
+}
+
+/// Prometheus itself.
+pub(crate) fn prometheus() -> Outcome<PathBuf> {
+    program("prometheus")
+}
+
+/// The one on `PATH`, or that of Debian's package, unpacked: installed, the package would start a server.
+fn program(name: &str) -> Outcome<PathBuf> {
+    if let Some(there) = paths::program(name) {
         return Ok(there);
     }
     let folder = paths::target().join("promtool");
-    let promtool = folder.join("usr/bin/promtool");
-    if promtool.is_file() {
-        return Ok(promtool);
+    let program = folder.join("usr/bin").join(name);
+    if program.is_file() {
+        return Ok(program);
     }
-    println!("fetching promtool (Debian's package prometheus)");
+    println!("fetching {name} (Debian's package prometheus)");
     fs::create_dir_all(&folder)?;
     process::run(
         process::command("apt-get")
@@ -48,9 +57,9 @@ fn promtool() -> Outcome<PathBuf> {
             unpack?;
         }
     }
-    if promtool.is_file() {
-        Ok(promtool)
+    if program.is_file() {
+        Ok(program)
     } else {
-        Err("Debian's package prometheus has no promtool".into())
+        Err(format!("Debian's package prometheus has no {name}").into())
     }
 }

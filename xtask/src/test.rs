@@ -5,7 +5,8 @@
 
 use crate::process::{cargo, command, lines, run as go};
 use crate::{
-    Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites, sim, soak,
+    Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites, promtool,
+    sim, soak,
 };
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -247,9 +248,15 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     let images = images::write_all()?;
     let clients = clients::write_image()?;
     let archives = [images.broker, images.operator, images.before, clients];
+    let operator = binaries::build()?.operator;
+    let prometheus = promtool::prometheus()?;
     if std::env::var_os("KUBECONFIG").is_some() {
         kube::load_elsewhere(&archives)?;
-        return tally.tests(&mut stories("kube", filter)?);
+        let mut tests = stories("kube", filter)?;
+        tests
+            .env("WEIR_OPERATOR_BINARY", operator)
+            .env("WEIR_PROMETHEUS", prometheus);
+        return tally.tests(&mut tests);
     }
 
     let cluster = kube::Cluster::of_tests();
@@ -262,7 +269,10 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     let outcome = tally.tests(
         tests
             .env("KUBECONFIG", cluster.kubeconfig())
-            .env("PATH", cluster.path()),
+            .env("PATH", cluster.path())
+            // Of which `kubectl weir` is made.
+            .env("WEIR_OPERATOR_BINARY", operator)
+            .env("WEIR_PROMETHEUS", prometheus),
     );
     if outcome.is_err() {
         println!("---- what the cluster looks like now");

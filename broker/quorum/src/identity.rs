@@ -96,6 +96,36 @@ impl Identity {
         cluster_id: Option<&ClusterId>,
         fresh: impl FnOnce() -> Incarnation,
     ) -> Result<Self, IdentityError> {
+        files::make_dir(storage, dir).map_err(|error| IdentityError::Io {
+            path: dir.display().to_string(),
+            error,
+        })?;
+        if let Some(identity) = Self::read(storage, dir, broker_id, cluster_id)? {
+            return Ok(identity);
+        }
+        let identity = Self::fresh(broker_id, fresh());
+        identity.save(storage, dir)?;
+        Ok(identity)
+    }
+
+    /// What a directory is that nothing was ever written to.
+    pub(crate) fn fresh(broker_id: BrokerId, incarnation: Incarnation) -> Self {
+        Self {
+            version: VERSION,
+            broker_id,
+            incarnation,
+            cluster_id: None,
+            forming: false,
+        }
+    }
+
+    /// As [`open`](Self::open), of a directory that may have none and is left as it is.
+    pub(crate) fn read(
+        storage: &dyn Storage,
+        dir: &Path,
+        broker_id: BrokerId,
+        cluster_id: Option<&ClusterId>,
+    ) -> Result<Option<Self>, IdentityError> {
         let path = dir.join(NAME);
         let io = |error| IdentityError::Io {
             path: path.display().to_string(),
@@ -105,17 +135,8 @@ impl Identity {
             path: path.display().to_string(),
             reason,
         };
-        files::make_dir(storage, dir).map_err(io)?;
         let Some(bytes) = files::read(storage, &path).map_err(io)? else {
-            let identity = Self {
-                version: VERSION,
-                broker_id,
-                incarnation: fresh(),
-                cluster_id: None,
-                forming: false,
-            };
-            identity.save(storage, dir)?;
-            return Ok(identity);
+            return Ok(None);
         };
         let identity: Self =
             serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
@@ -138,7 +159,7 @@ impl Identity {
                 found: found.clone(),
                 wanted: wanted.clone(),
             }),
-            _ => Ok(identity),
+            _ => Ok(Some(identity)),
         }
     }
 

@@ -14,6 +14,7 @@ use weir_quorum::command::{
     Cordon, CreatePartitions, CreateTopics, DeleteTopics, MorePartitions, NewTopic, TopicRef,
 };
 use weir_quorum::configs::PAUSED;
+use weir_quorum::export::Export;
 use weir_quorum::listeners::Listener;
 use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, Reply};
@@ -56,6 +57,17 @@ impl Admin for AdminService {
         _request: Request<proto::DescribeClusterRequest>,
     ) -> Result<Response<proto::DescribeClusterResponse>, Status> {
         Ok(Response::new(describe::cluster(self.broker()?).await))
+    }
+
+    async fn export_metadata(
+        &self,
+        _request: Request<proto::ExportMetadataRequest>,
+    ) -> Result<Response<proto::ExportMetadataResponse>, Status> {
+        let export = Export::of(&self.broker()?.metadata.image());
+        let export = export.ok_or_else(|| Status::unavailable("no cluster has formed yet"))?;
+        Ok(Response::new(proto::ExportMetadataResponse {
+            json: export.to_json(),
+        }))
     }
 
     async fn describe_topics(

@@ -165,7 +165,7 @@ impl Member {
         let quorum_options = weir_quorum::quorum::Options {
             node: identity.node(),
             address: options.quorum_address.clone(),
-            dir: options.data_dir.join("metadata"),
+            dir: options.data_dir.join(weir_quorum::restore::DIR),
             timing: options.timing,
             compaction: options.compaction,
             blocking: options.blocking,

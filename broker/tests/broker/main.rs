@@ -19,6 +19,7 @@ mod configs;
 mod consumer_groups;
 mod delay;
 mod deleting;
+mod disaster;
 mod fetching;
 mod full_disk;
 mod group_admin;

@@ -250,6 +250,14 @@ impl Service for Broker {
         }))
     }
 
+    async fn export_metadata(
+        &self,
+        _: Request<proto::ExportMetadataRequest>,
+    ) -> Result<Response<proto::ExportMetadataResponse>, Status> {
+        let json = "{}".to_owned();
+        self.called("export".into(), proto::ExportMetadataResponse { json })
+    }
+
     async fn pause_groups(
         &self,
         request: Request<proto::PauseGroupsRequest>,

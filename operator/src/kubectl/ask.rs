@@ -19,27 +19,48 @@ pub(super) async fn lag(
     cluster: &str,
     out: &mut impl Write,
 ) -> Result<(), KubectlError> {
-    let key = Key::new(place.namespace.clone(), cluster);
-    let way = observe::way_to(&place.client, &key).await?;
-    if way.credentials.is_none() {
-        return Err(KubectlError::Refused(format!(
-            "Secret {} in namespace {}, with which brokers are called, is not there or may not be read. Without it, kubectl weir lag shows what ConsumerGroups say",
-            names::operator_secret(cluster),
-            place.namespace
-        )));
-    }
-    let pod = ready_pod(place, cluster).await?;
-    let tunnel = Tunnel::open(place.api(), &pod).await?;
-    let mut admin = Admin::new(Way {
-        addresses: vec![tunnel.address.clone()],
-        credentials: way.credentials,
-    });
+    let (mut admin, _tunnel) = door(place, cluster).await?;
     let groups = admin
         .every_group()
         .await
         .map_err(|error| KubectlError::Brokers(error.to_string()))?;
     out.write_all(text(&groups).as_bytes())?;
     Ok(())
+}
+
+/// Prints the metadata of a cluster as a file to keep.
+pub(super) async fn export(
+    place: &Place,
+    cluster: &str,
+    out: &mut impl Write,
+) -> Result<(), KubectlError> {
+    let (mut admin, _tunnel) = door(place, cluster).await?;
+    let json = admin
+        .export()
+        .await
+        .map_err(|error| KubectlError::Brokers(error.to_string()))?;
+    writeln!(out, "{json}")?;
+    Ok(())
+}
+
+/// The way to a broker's `Admin`, as long as the tunnel is held.
+async fn door(place: &Place, cluster: &str) -> Result<(Admin, Tunnel), KubectlError> {
+    let key = Key::new(place.namespace.clone(), cluster);
+    let way = observe::way_to(&place.client, &key).await?;
+    if way.credentials.is_none() {
+        return Err(KubectlError::Refused(format!(
+            "Secret {} in namespace {}, with which brokers are called, is not there or may not be read. Without it, kubectl weir lag shows what ConsumerGroups say, without --cluster",
+            names::operator_secret(cluster),
+            place.namespace
+        )));
+    }
+    let pod = ready_pod(place, cluster).await?;
+    let tunnel = Tunnel::open(place.api(), &pod).await?;
+    let admin = Admin::new(Way {
+        addresses: vec![tunnel.address.clone()],
+        credentials: way.credentials,
+    });
+    Ok((admin, tunnel))
 }
 
 /// The first broker's pod that is ready.

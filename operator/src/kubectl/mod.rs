@@ -3,6 +3,7 @@
 //! What always holds: nothing is done past the operator. What is to change is changed in resources, as with `kubectl edit`, and the operator does the rest
 //! behind its gates. Only what resources do not say (lag of groups without one, messages) is asked of brokers, through the API server.
 
+mod adopt;
 mod ask;
 mod edit;
 mod messages;
@@ -62,6 +63,19 @@ enum Command {
     Restart {
         /// Name of the Cluster.
         cluster: String,
+    },
+    /// Prints a cluster's metadata (topics, configurations, quotas, where partitions lie) as a file to keep for a disaster.
+    Export {
+        /// Name of the Cluster.
+        cluster: String,
+    },
+    /// Has volumes that were kept when their claims were deleted bound again by a Cluster that is applied anew. Says which; does it with --execute.
+    Adopt {
+        /// Name that the Cluster had, and will have.
+        cluster: String,
+        /// Do it.
+        #[arg(long)]
+        execute: bool,
     },
     /// How far groups are behind.
     Lag {
@@ -190,6 +204,8 @@ pub async fn run(asked: Kubectl, out: &mut (impl Write + Send)) -> Result<(), Ku
             edit::uncordon(&place, &cluster, broker, out).await
         }
         Command::Restart { cluster } => edit::restart(&place, &cluster, out).await,
+        Command::Export { cluster } => ask::export(&place, &cluster, out).await,
+        Command::Adopt { cluster, execute } => adopt::adopt(&place, &cluster, execute, out).await,
         Command::Lag {
             cluster: Some(cluster),
             ..

@@ -16,7 +16,8 @@ use weir_log::storage::{File, OpenMode, Storage};
 use super::files;
 use super::frame::{Frame, HEADER_LEN, Kind};
 
-const NAME: &str = "log";
+/// The file.
+pub(crate) const NAME: &str = "log";
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]

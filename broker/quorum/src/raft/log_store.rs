@@ -16,7 +16,7 @@ use weir_log::storage::{File, OpenMode, Storage};
 
 use super::blocking::Blocking;
 use super::files;
-use super::log_file::{LogFile, LogOpenError, LogReader};
+use super::log_file::{self, LogFile, LogOpenError, LogReader};
 use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
 
 const VOTE: &str = "vote";
@@ -70,6 +70,19 @@ impl LogStore {
         })
     }
 
+    /// All entries after this one, which a snapshot holds.
+    pub(crate) fn entries_after(&self, snapshot: Option<u64>) -> io::Result<Vec<Entry>> {
+        let bounds = self.reader.bounds();
+        let first = snapshot.map_or(0, |index| index + 1);
+        if bounds.start > first && !bounds.is_empty() {
+            return Err(io::Error::other(format!(
+                "the log begins with entry {}, and what is known before it ends with {first}",
+                bounds.start
+            )));
+        }
+        decode(&self.reader.read(first..bounds.end, usize::MAX)?)
+    }
+
     /// The log file's reading side.
     pub(crate) fn file(&self) -> LogReader {
         self.reader.clone()
@@ -84,6 +97,25 @@ impl LogStore {
             .run(move || work(&mut log.lock().unwrap_or_else(PoisonError::into_inner)))
             .await
     }
+}
+
+/// Removes the log, and what is remembered of it. The vote stays.
+pub(crate) fn remove(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+    for name in [COMMITTED, log_file::NAME] {
+        let path = dir.join(name);
+        if storage.exists(&path)? {
+            storage.remove_file(&path)?;
+        }
+    }
+    storage.sync_dir(dir)
+}
+
+/// Remembers a vote where none was ever given.
+pub(crate) fn vote_if_none(storage: &dyn Storage, dir: &Path, vote: &Vote) -> io::Result<()> {
+    if storage.exists(&dir.join(VOTE))? {
+        return Ok(());
+    }
+    files::replace(storage, dir, VOTE, &files::seal(&serde_json::to_vec(vote)?))
 }
 
 fn purged(reader: &LogReader) -> io::Result<Option<LogId>> {

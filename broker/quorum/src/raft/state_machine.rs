@@ -67,20 +67,28 @@ impl StateMachine {
         self.applied.map(|id| id.index)
     }
 
-    fn take(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
+    /// The image that a snapshot holds.
+    pub(crate) fn image_of(meta: &SnapshotMeta, data: &[u8]) -> io::Result<Image> {
         let text = std::str::from_utf8(data).map_err(io::Error::other)?;
         let frame = record::decode(text).map_err(io::Error::other)?;
         let index = meta.last_log_id.map_or(0, |id| id.index);
-        let image = Image::from_snapshot(index, frame.revision, &frame.records)
-            .map_err(io::Error::other)?;
-        self.image = Arc::new(image);
+        Image::from_snapshot(index, frame.revision, &frame.records).map_err(io::Error::other)
+    }
+
+    fn take(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
+        self.image = Arc::new(Self::image_of(meta, data)?);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.published.send_replace(self.image.clone());
         Ok(())
     }
 
-    fn apply_batch(image: &mut Image, index: u64, batch: &Batch) -> Result<Applied, io::Error> {
+    /// Applies what was committed as one entry.
+    pub(crate) fn apply_batch(
+        image: &mut Image,
+        index: u64,
+        batch: &Batch,
+    ) -> Result<Applied, io::Error> {
         let frame = record::decode(&batch.0).map_err(io::Error::other)?;
         if frame.revision != image.revision() {
             image.apply_in_place(index, &[]).map_err(io::Error::other)?;

@@ -150,6 +150,11 @@ impl Cluster {
         }
     }
 
+    /// A broker's disk.
+    pub(super) fn disk(&mut self, id: usize) -> SimStorage {
+        self.disks.entry(id).or_default().clone()
+    }
+
     pub(super) fn wipe(&mut self, id: usize) {
         self.disks.remove(&id);
     }
