@@ -175,7 +175,6 @@ async fn a_message_comes_at_its_time_never_before_and_in_the_order_of_its_time()
     })
     .await;
     lateness.sort_unstable();
-    println!("late by {lateness:?} ms");
     assert!(lateness[39] < LATE_MAX_MS, "{lateness:?}");
     let mut expected: Vec<_> = due.iter().map(|(value, at)| (*at, value.clone())).collect();
     expected.sort();
