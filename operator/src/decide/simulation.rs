@@ -324,6 +324,21 @@ fn a_disk_that_is_lost_before_it_was_filled_is_replaced_as_well() {
 }
 
 #[test]
+fn what_was_lowered_is_not_forgotten_for_an_old_look() {
+    let pass = |age| Event::Pass {
+        age,
+        killed_after: None,
+    };
+    let life = Life {
+        begin: 3,
+        deletes: false,
+        topics: Vec::new(),
+        events: vec![Event::Scale(1), pass(0), pass(0), Event::Scale(3), pass(1)],
+    };
+    life.is_led().unwrap();
+}
+
+#[test]
 fn an_upgrade_is_finished_after_its_time_and_there_is_a_way_back_until_then() {
     let mut world = World::of(3);
     world.brokers.create(6, 3);

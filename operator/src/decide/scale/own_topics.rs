@@ -2,7 +2,7 @@
 //! number of brokers down, and up again to what they had.
 //!
 //! What they had is written on the StatefulSet a pass before it is lowered, so that it is not forgotten whenever the operator is killed; it is
-//! forgotten when they have it again.
+//! forgotten when it has been asked for again.
 
 use super::{Case, DRAINING, Scale, remaining, shrinks, with_a_controller};
 use crate::decide::cluster::Step;
@@ -60,11 +60,16 @@ pub(super) fn raise(case: &Case<'_>, scale: &mut Scale) {
         return;
     }
     let own = look.topics.iter().filter(|(_, topic)| topic.internal);
-    let narrow = own.filter(|(_, topic)| target(topic) < replicas);
-    let topics: Vec<String> = narrow.map(|(name, _)| name.clone()).collect();
-    if !topics.is_empty() {
-        scale.after.push(Step::Replicate { topics, replicas });
-    } else if replicas == before {
+    // What a look says that is old is not believed: asked twice is no harm, never is.
+    let is_asked = |topic: &TopicSeen| replicas == before || target(topic) < replicas;
+    let asked = own.filter(|(_, topic)| is_asked(topic));
+    let topics: Vec<String> = asked.map(|(name, _)| name.clone()).collect();
+    if topics.is_empty() {
+        return;
+    }
+    // Before the set forgets it.
+    scale.before.push(Step::Replicate { topics, replicas });
+    if replicas == before {
         scale.lowered = None;
     }
 }
