@@ -71,12 +71,12 @@ async fn trap_16_groups_and_client_metrics_have_configurations() {
         found(&group, "consumer.session.timeout.ms"),
         ("45000".into(), 5, false)
     );
-    // And one of Weir's own.
+    // And some of Weir's own.
     assert_eq!(found(&group, "weir.paused"), ("false".into(), 5, false));
     assert_eq!(
         group.configs.len(),
-        21 + 1,
-        "as many as Kafka 4.4 describes"
+        21 + 4,
+        "as many as Kafka 4.4 describes, and four of Weir's own"
     );
     let set = [(0, "consumer.session.timeout.ms", Some("50000"))];
     assert_eq!(client.alter_configs(GROUP, "g", &set).await, 0);
@@ -225,7 +225,7 @@ async fn every_topic_configuration_of_kafka_is_known_and_altering_the_old_way_re
     let topic = describe(&mut client, TOPIC, "t").await;
     assert_eq!(
         topic.configs.len(),
-        37 + 1 + 6,
+        37 + 1 + 9,
         "Kafka 4.4's, durability, and those of queues"
     );
     assert_eq!(found(&topic, "preallocate"), ("true".into(), 1, false));
