@@ -303,7 +303,7 @@ impl ledgers_server::Ledgers for LedgersService {
             )));
         }
         let asks: Vec<_> = request.asks.iter().filter_map(question).collect();
-        let grants = broker.ledgers.answer(&broker, topic, &asks);
+        let grants = broker.ledgers.answer(broker, topic, &asks);
         Ok(Response::new(proto::AskResponse {
             grants: grants.iter().map(answered).collect(),
         }))
