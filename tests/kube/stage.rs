@@ -251,6 +251,13 @@ spec:
   # A node that is away for a while does not lose its clients.
   tolerations:
     - operator: Exists
+  # With a node one of two name servers may be gone: what is asked of it is asked again after a second, not after five.
+  dnsConfig:
+    options:
+      - name: timeout
+        value: "1"
+      - name: attempts
+        value: "5"
   securityContext:
     runAsNonRoot: true
     seccompProfile:
