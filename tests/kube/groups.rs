@@ -211,7 +211,7 @@ async fn consumers_follow_the_lag_from_none_to_four_and_back() {
     stage.apply(&consumers(&bootstrap));
     // The group begins at the beginning before anybody is in it, so that its lag is known.
     let spec = "  reset:\n    requestId: begin\n    to: Earliest\n  scale:\n    deployment: readers\n    maxReplicas: 4\n    \
-                lagPerReplica: 200\n    scaleDownStabilizationSeconds: 30\n";
+                lagPerReplica: 200\n    scaleDownStabilizationSeconds: 10\n";
     group.apply(&stage, spec);
     let status = group
         .until(&stage, "it is not permitted yet", |status| {
