@@ -255,9 +255,9 @@ spec:
   dnsConfig:
     options:
       - name: timeout
-        value: "1"
+        value: '1'
       - name: attempts
-        value: "5"
+        value: '5'
   securityContext:
     runAsNonRoot: true
     seccompProfile:
