@@ -11,7 +11,7 @@
 //! - One log has everything, so what waits is as safe as what does not, and moves with its partition: replicas, failover and crashes have nothing else to agree
 //!   on. A control batch whose twin does not follow it was cut off in between: it was never acknowledged, and counts for nothing.
 //! - Messages are released in the order of (due time, offset), and each released record says its own. So the last one in the log tells which were:
-//!   those up to it. For that, nothing is appended that is due before what was released ([`Stage::floor`]), and nothing is released that
+//!   those up to it. For that, nothing is appended that is due before what was released (the floor of `Seen::Known`), and nothing is released that
 //!   is due at or behind what is just being appended.
 //! - Only the leader of an epoch releases, and only after it has read the log as it was when the epoch began.
 //! - The log is not cut, by retention, before the oldest message that waits ([`Stage::oldest`]).
