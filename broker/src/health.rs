@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tonic::Status;
+
 use crate::Broker;
 
 /// A broker's state as seen from outside. Exists before the broker does.
@@ -47,6 +49,15 @@ impl Health {
     #[must_use]
     pub fn broker(&self) -> Option<&Arc<Broker>> {
         self.broker.get()
+    }
+
+    /// The broker, for a service that answers once it is assembled.
+    ///
+    /// # Errors
+    /// UNAVAILABLE before, with what is missing.
+    pub(crate) fn assembled_broker(&self) -> Result<&Arc<Broker>, Status> {
+        self.broker()
+            .ok_or_else(|| Status::unavailable(self.missing().join("; ")))
     }
 
     /// What is missing until clients may be sent here; empty when nothing is.

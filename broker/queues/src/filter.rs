@@ -11,6 +11,7 @@ mod tags;
 mod tests;
 
 use thiserror::Error;
+use weir_wire::batch::RecordView;
 
 pub use condition::Condition;
 pub use tags::Tags;
@@ -69,5 +70,19 @@ impl Filter {
                 .condition
                 .as_ref()
                 .is_none_or(|condition| condition.matches(message))
+    }
+
+    /// The same of a record, as far as its first headers say.
+    #[must_use]
+    pub fn matches_record(&self, record: &RecordView<'_>, headers_max: usize) -> bool {
+        let headers = record.headers.iter().take(headers_max);
+        let headers: Vec<(&str, &[u8])> = headers
+            .map(|header| (header.key, header.value.unwrap_or_default()))
+            .collect();
+        self.matches(&Message {
+            headers: &headers,
+            key: record.key,
+            timestamp_ms: record.timestamp_ms,
+        })
     }
 }

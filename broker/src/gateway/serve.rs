@@ -56,8 +56,7 @@ impl gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<proto::Request>>,
     ) -> Result<Response<Answers>, Status> {
-        let missing = || Status::unavailable(self.health.missing().join("; "));
-        let broker = Arc::clone(self.health.broker().ok_or_else(missing)?);
+        let broker = Arc::clone(self.health.assembled_broker()?);
         let client = request.metadata().get(CLIENT);
         let client = client.and_then(|client| client.to_str().ok()?.parse().ok());
         let client = client.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));

@@ -138,10 +138,7 @@ impl PeersService {
     }
 
     fn groups(&self) -> Result<&Groups, Status> {
-        let broker = self
-            .health
-            .broker()
-            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))?;
+        let broker = self.health.assembled_broker()?;
         Ok(&broker.groups)
     }
 }

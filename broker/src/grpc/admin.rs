@@ -44,9 +44,7 @@ impl AdminService {
     }
 
     fn broker(&self) -> Result<&Arc<Broker>, Status> {
-        self.health
-            .broker()
-            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))
+        self.health.assembled_broker()
     }
 }
 

@@ -174,11 +174,7 @@ impl appends_server::Appends for AppendsService {
         &self,
         request: Request<proto::AppendRequest>,
     ) -> Result<Response<proto::AppendResponse>, Status> {
-        let broker = self
-            .health
-            .broker()
-            .cloned()
-            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))?;
+        let broker = self.health.assembled_broker()?.clone();
         let request = request.into_inner();
         let partition = PartitionIndex(request.partition);
         let outcome = match place(&broker, &request.topic, partition) {

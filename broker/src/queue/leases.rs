@@ -23,6 +23,11 @@ pub(crate) enum Unit {
 impl Unit {
     pub(crate) const ALL: [Self; 2] = [Self::Messages, Self::Bytes];
 
+    /// Where what there is for each unit lies.
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+
     fn of(self, size: Size) -> u64 {
         match self {
             Self::Messages => size.messages,
@@ -92,6 +97,12 @@ impl Leases {
         }
     }
 
+    /// The bounds that there are.
+    fn parts(&self) -> impl Iterator<Item = (Unit, &Part)> {
+        let parts = Unit::ALL.into_iter().zip(&self.parts);
+        parts.filter_map(|(unit, part)| Some((unit, part.as_ref()?)))
+    }
+
     /// What the lane keeps to.
     pub(super) fn limits(&self) -> Limits {
         let [messages, bytes] = &self.parts;
@@ -123,13 +134,10 @@ impl Leases {
 
     /// Whether the ledger is to be asked before a batch has to wait for it.
     pub(super) fn run_low(&self, backlog: Size) -> bool {
-        let parts = Unit::ALL.into_iter().zip(&self.parts);
-        parts
-            .filter_map(|(unit, part)| Some((unit, part.as_ref()?)))
-            .any(|(unit, part)| {
-                let left = part.lease.limit().saturating_sub(unit.of(backlog));
-                !part.is_recalled && left < part.spare(self.partitions) / 2
-            })
+        self.parts().any(|(unit, part)| {
+            let left = part.lease.limit().saturating_sub(unit.of(backlog));
+            !part.is_recalled && left < part.spare(self.partitions) / 2
+        })
     }
 
     /// What to say to the ledger that is kept in this epoch; what is not used is given back, but for a little where messages come.
@@ -160,8 +168,7 @@ impl Leases {
 
     /// The ledger has answered.
     pub(super) fn granted(&mut self, unit: Unit, grant: Grant, now: Instant) {
-        let index = Unit::ALL.iter().position(|one| *one == unit);
-        let Some(Some(part)) = index.map(|index| &mut self.parts[index]) else {
+        let Some(part) = &mut self.parts[unit.index()] else {
             return;
         };
         let before = part.lease.limit();
@@ -178,9 +185,7 @@ impl Leases {
 
     /// Whether the ledger should hear of this partition before long: it lacks something, or has what it does not use.
     pub(super) fn is_restless(&self, backlog: Size) -> bool {
-        let parts = Unit::ALL.into_iter().zip(&self.parts);
-        parts
-            .filter_map(|(unit, part)| Some((unit, part.as_ref()?)))
+        self.parts()
             .any(|(unit, part)| part.lacking > 0 || part.lease.limit() > unit.of(backlog))
     }
 }

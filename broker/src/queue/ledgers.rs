@@ -125,8 +125,7 @@ impl Ledgers {
             }
         }
         let answered = asks.iter().filter_map(|(unit, ask)| {
-            let index = Unit::ALL.iter().position(|one| one == unit)?;
-            let ledger = kept.units.get_mut(index)?.as_mut()?;
+            let ledger = kept.units[unit.index()].as_mut()?;
             Some((*unit, ledger.ask(*ask)?))
         });
         answered.collect()
@@ -290,10 +289,7 @@ impl ledgers_server::Ledgers for LedgersService {
         &self,
         request: Request<proto::AskRequest>,
     ) -> Result<Response<proto::AskResponse>, Status> {
-        let broker = self
-            .health
-            .broker()
-            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))?;
+        let broker = self.health.assembled_broker()?;
         let request = request.into_inner();
         let topic = Uuid::from_slice(&request.topic_id)
             .map_err(|_| Status::invalid_argument("topic_id: 16 bytes are wanted"))?;

@@ -161,10 +161,7 @@ impl share_states_server::ShareStates for StatesService {
         &self,
         request: Request<proto::AskRequest>,
     ) -> Result<Response<proto::AskResponse>, Status> {
-        let broker = self
-            .health
-            .broker()
-            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))?;
+        let broker = self.health.assembled_broker()?;
         let (key, request) = question(request.into_inner())
             .ok_or_else(|| Status::invalid_argument("a key and a request are wanted"))?;
         let answer = broker.share.persister().ask_here(&key, request).await;

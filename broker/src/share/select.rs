@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_groups::share::Fetched;
-use weir_queues::filter::{Filter, Message};
 use weir_queues::order::KeyHash;
 use weir_wire::Offset;
 use weir_wire::batch::{BatchHeader, BatchView, Compression, RecordView, TimestampType, batches};
@@ -129,25 +128,13 @@ impl Selection {
             .since_ms
             .is_some_and(|since| is_older(record.timestamp_ms, since));
         let filter = self.sharing.as_ref().and_then(|it| it.filter.as_ref());
-        !is_old && filter.is_none_or(|filter| matches(filter, record))
+        !is_old && filter.is_none_or(|filter| filter.matches_record(record, HEADERS_MAX))
     }
 }
 
 /// -1 is "no timestamp".
 fn is_older(timestamp_ms: i64, since_ms: i64) -> bool {
     timestamp_ms >= 0 && timestamp_ms < since_ms
-}
-
-fn matches(filter: &Filter, record: &RecordView<'_>) -> bool {
-    let headers = record.headers.iter().take(HEADERS_MAX);
-    let headers: Vec<(&str, &[u8])> = headers
-        .map(|header| (header.key, header.value.unwrap_or_default()))
-        .collect();
-    filter.matches(&Message {
-        headers: &headers,
-        key: record.key,
-        timestamp_ms: record.timestamp_ms,
-    })
 }
 
 /// The parts of one batch, in order.

@@ -160,10 +160,7 @@ impl TransactionsService {
     }
 
     fn coordinators(&self) -> Result<TransactionCoordinators, Status> {
-        let broker = self
-            .health
-            .broker()
-            .ok_or_else(|| Status::unavailable(self.health.missing().join("; ")))?;
+        let broker = self.health.assembled_broker()?;
         Ok(broker.transactions.clone())
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use weir_broker::start::Running;
 use weir_log::storage::Storage;
 use weir_log::storage_sim::SimStorage;
@@ -17,20 +18,32 @@ const RESERVE_BYTES: u64 = 64 << 20;
 /// When a follower that says nothing leaves the in-sync set.
 const LAG_MAX: Duration = Duration::from_secs(10);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_follower_without_room_says_so_and_holds_nobody_up() {
+/// Three brokers, each with a disk of its own, and a topic of which all have the first message.
+async fn brokers() -> (Vec<Running>, Vec<SimStorage>, TempDir) {
     let disks: Vec<SimStorage> = (0..3).map(|_| SimStorage::new()).collect();
-    let (brokers, _, _dir) = cluster_on("", |id| disks.get(id).cloned()).await;
+    let (brokers, _, dir) = cluster_on("", |id| disks.get(id).cloned()).await;
     let mut client = Client::connect(brokers[0].addresses().kafka).await;
     create(&mut client, "t").await;
     let all: Vec<&Running> = brokers.iter().collect();
     produce(&all, "t", batch(&["before"])).await;
     until("all to be in sync", || in_sync(&brokers[0], "t") == 3).await;
+    (brokers, disks, dir)
+}
+
+/// Leaves a disk less room than its broker's reserve.
+fn fill(disk: &SimStorage) {
+    let space = disk.space(Path::new("/")).unwrap();
+    let used = space.total_bytes - space.available_bytes;
+    disk.set_capacity(used + RESERVE_BYTES / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_without_room_says_so_and_holds_nobody_up() {
+    let (brokers, disks, _dir) = brokers().await;
+    let all: Vec<&Running> = brokers.iter().collect();
     let leads = leader(&brokers[0], "t").unwrap();
     let full = &disks[(leads + 1) % 3];
-    let space = full.space(Path::new("/")).unwrap();
-    let used = space.total_bytes - space.available_bytes;
-    full.set_capacity(used + RESERVE_BYTES / 2);
+    fill(full);
 
     let began = Instant::now();
     assert_eq!(produce(&all, "t", batch(&["meanwhile"])).await, 1);
@@ -54,18 +67,11 @@ async fn a_follower_without_room_says_so_and_holds_nobody_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_without_room_lets_another_lead_until_it_has_some() {
-    let disks: Vec<SimStorage> = (0..3).map(|_| SimStorage::new()).collect();
-    let (brokers, _, _dir) = cluster_on("", |id| disks.get(id).cloned()).await;
-    let mut client = Client::connect(brokers[0].addresses().kafka).await;
-    create(&mut client, "t").await;
+    let (brokers, disks, _dir) = brokers().await;
     let all: Vec<&Running> = brokers.iter().collect();
-    produce(&all, "t", batch(&["before"])).await;
-    until("all to be in sync", || in_sync(&brokers[0], "t") == 3).await;
     let led = leader(&brokers[0], "t").unwrap();
     let full = &disks[led];
-    let space = full.space(Path::new("/")).unwrap();
-    let used = space.total_bytes - space.available_bytes;
-    full.set_capacity(used + RESERVE_BYTES / 2);
+    fill(full);
 
     until("another to lead", || {
         brokers

@@ -285,31 +285,38 @@ async fn ask(brokers: &[Running], batch: &Bytes) -> PartitionProduceResponse {
     .await
 }
 
-#[tokio::test]
-async fn the_bound_holds_when_another_leads() {
-    let (mut brokers, _dir) = cluster().await;
-    let mut client = Client::connect(brokers[0].addresses().kafka).await;
-    let config = |name: &str, value: &str| CreatableTopicConfig {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-    };
+/// A topic of which each partition has three replicas, and the group has settled nothing.
+async fn create_replicated(client: &mut Client, partitions: i32, bounds: &[(&str, &str)]) {
+    let configs = [("min.insync.replicas", "2"), ("weir.queue.group", GROUP)];
+    let configs = configs.iter().chain(bounds);
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
             name: "t".to_owned(),
-            num_partitions: 1,
+            num_partitions: partitions,
             replication_factor: 3,
-            configs: vec![
-                config("min.insync.replicas", "2"),
-                config("weir.queue.max.messages", "5"),
-                config("weir.queue.max.bytes", "100000"),
-                config("weir.queue.group", GROUP),
-            ],
+            configs: configs
+                .map(|(name, value)| CreatableTopicConfig {
+                    name: (*name).to_owned(),
+                    value: Some((*value).to_owned()),
+                })
+                .collect(),
             ..CreatableTopic::default()
         }],
         timeout_ms: 10_000,
         ..CreateTopicsRequest::default()
     };
     client.call(7, &request).await;
+}
+
+#[tokio::test]
+async fn the_bound_holds_when_another_leads() {
+    let (mut brokers, _dir) = cluster().await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    let bounds = [
+        ("weir.queue.max.messages", "5"),
+        ("weir.queue.max.bytes", "100000"),
+    ];
+    create_replicated(&mut client, 1, &bounds).await;
     for offset in 0..5 {
         let answer = ask(&brokers, &of(1)).await;
         assert_eq!((answer.error_code, answer.base_offset), (0, offset));
@@ -369,27 +376,11 @@ async fn the_bound_of_a_whole_topic_is_sold_to_the_last_message_and_never_passed
     const PARTITIONS: i32 = 6;
     let (mut brokers, _dir) = cluster().await;
     let mut client = Client::connect(brokers[0].addresses().kafka).await;
-    let config = |name: &str, value: &str| CreatableTopicConfig {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-    };
-    let request = CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: "t".to_owned(),
-            num_partitions: PARTITIONS,
-            replication_factor: 3,
-            configs: vec![
-                config("min.insync.replicas", "2"),
-                config("weir.queue.max.messages", &BOUND.to_string()),
-                config("weir.queue.max.scope", "topic"),
-                config("weir.queue.group", GROUP),
-            ],
-            ..CreatableTopic::default()
-        }],
-        timeout_ms: 10_000,
-        ..CreateTopicsRequest::default()
-    };
-    client.call(7, &request).await;
+    let bounds = [
+        ("weir.queue.max.messages", &*BOUND.to_string()),
+        ("weir.queue.max.scope", "topic"),
+    ];
+    create_replicated(&mut client, PARTITIONS, &bounds).await;
     let sold = AtomicU64::new(0);
     join_all((0..PARTITIONS).map(|partition| buy_all(&brokers, partition, &sold))).await;
     assert_eq!(sold.load(Ordering::Relaxed), BOUND);

@@ -122,7 +122,7 @@ pub(super) fn retire(view: &View<'_>, stopping: BrokerId) -> Vec<Record> {
 /// What follows from a broker's having no room on its disk: others lead where they can that have some. It stays in sync with what
 /// nobody writes to, and goes on with what nobody else could lead.
 pub(super) fn relieve(view: &View<'_>, full: BrokerId) -> Vec<Record> {
-    let has_room = |id| id != full && can_lead(view.image, id) && !is_full(view, id);
+    let has_room = |id| id != full && can_take_over(view, id);
     step_each(
         view,
         view.image.partitions_led_by(full),
@@ -131,10 +131,10 @@ pub(super) fn relieve(view: &View<'_>, full: BrokerId) -> Vec<Record> {
     )
 }
 
-/// Whether a broker has said that its disk has no room.
-pub(super) fn is_full(view: &View<'_>, id: BrokerId) -> bool {
+/// Whether a broker may be given what another leads: it may lead, and has not said that its disk has no room.
+pub(super) fn can_take_over(view: &View<'_>, id: BrokerId) -> bool {
     let broker = view.image.broker(id);
-    broker.is_some_and(|broker| view.liveness.is_full(id, broker.epoch))
+    broker.is_some_and(|broker| broker.can_lead() && !view.liveness.is_full(id, broker.epoch))
 }
 
 /// What follows from records that lower a minimum: from here on writes are acknowledged with fewer replicas, so those who

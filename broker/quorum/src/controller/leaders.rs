@@ -110,11 +110,7 @@ fn preferred(
     if partition.leader == wanted {
         return Err(not_needed());
     }
-    let is_ready = |id| {
-        partition.isr.contains(&id)
-            && elections::can_lead(view.image, id)
-            && !elections::is_full(view, id)
-    };
+    let is_ready = |id| partition.isr.contains(&id) && elections::can_take_over(view, id);
     if !wanted.is_some_and(is_ready) {
         return Err(ControlError::new(
             ErrorName::PreferredLeaderNotAvailable,
@@ -123,7 +119,7 @@ fn preferred(
     }
     let rules = Rules {
         in_sync_min: minimum.of(view, topic),
-        can_lead: &|id| elections::can_lead(view.image, id) && !elections::is_full(view, id),
+        can_lead: &|id| elections::can_take_over(view, id),
     };
     Step::new(partition, rules)
         .elect()
@@ -158,8 +154,7 @@ pub fn awaits_leaders(view: &View<'_>) -> bool {
         preferred.is_some_and(|id| {
             partition.leader != Some(id)
                 && !partition.isr.contains(&id)
-                && elections::can_lead(view.image, id)
-                && !elections::is_full(view, id)
+                && elections::can_take_over(view, id)
         })
     })
 }

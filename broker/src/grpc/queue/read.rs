@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use weir_proto::queue::v1 as proto;
 use weir_proto::queue::v1::read_request::From as Begin;
-use weir_queues::filter::{Filter, Message};
+use weir_queues::filter::Filter;
 use weir_quorum::image::Image;
 use weir_quorum::{BrokerId, TopicId};
 use weir_wire::MessageView;
-use weir_wire::batch::{ControlRecord, RecordView, batches};
+use weir_wire::batch::{ControlRecord, batches};
 use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use weir_wire::messages::fetch_response::PartitionDataView;
 use weir_wire::messages::{FetchRequest, FetchResponseView};
@@ -362,7 +362,9 @@ impl Reading {
                 let inflated = batch.inflated().map_err(|error| internal(&error))?;
                 for record in inflated.iter().map_err(|error| internal(&error))? {
                     let record = record.map_err(|error| internal(&error))?;
-                    if record.offset.0 >= *position && matches(&self.filter, &record) {
+                    if record.offset.0 >= *position
+                        && self.filter.matches_record(&record, usize::MAX)
+                    {
                         out.push(proto::Received {
                             partition: data.partition_index,
                             offset: record.offset.0,
@@ -375,18 +377,6 @@ impl Reading {
         }
         Ok(())
     }
-}
-
-fn matches(filter: &Filter, record: &RecordView<'_>) -> bool {
-    let headers = record.headers.iter();
-    let headers: Vec<_> = headers
-        .map(|header| (header.key, header.value.unwrap_or_default()))
-        .collect();
-    filter.matches(&Message {
-        headers: &headers,
-        key: record.key,
-        timestamp_ms: record.timestamp_ms,
-    })
 }
 
 /// Messages, in responses within the bound.

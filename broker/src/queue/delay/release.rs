@@ -51,14 +51,15 @@ pub async fn follow(broker: Arc<Broker>, stop: CancellationToken) {
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         // An old image, from before this process, may call it the leader of what others lead now.
-        if broker.metadata.caught_up() {
+        let is_current = broker.metadata.caught_up();
+        if is_current {
             apply(&broker, &image, &mut running);
         }
         tokio::select! {
             () = stop.cancelled() => break,
             changed = images.changed() => if changed.is_err() { break },
             // Whether the image is current is no part of it.
-            () = tokio::time::sleep(SLEEP_MAX) => {}
+            () = tokio::time::sleep(SLEEP_MAX), if !is_current => {}
         }
     }
     for task in running.values() {
