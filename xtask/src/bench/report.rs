@@ -20,7 +20,7 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn sections(&self, options: &Options) -> [Section; 9] {
+    fn sections(&self, options: &Options) -> [Section; 10] {
         use rows::Kind::{
             CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Produce, SmallBatches,
         };
@@ -34,10 +34,10 @@ impl Tables<'_> {
                 "\nCores that the broker and the client used meanwhile:\n",
             );
         }
-        let failover: Vec<String> = failover::ROWS
+        let (killed, more): (Vec<_>, Vec<_>) = failover::ROWS
             .iter()
             .map(|row| row.name.to_owned())
-            .collect();
+            .partition(|name| name.starts_with("failover-killed"));
         [
             Section {
                 name: "throughput",
@@ -91,11 +91,16 @@ impl Tables<'_> {
             Section {
                 name: "failover",
                 title: "Failover",
-                about: "The longest time without an acknowledgement that an idempotent producer of 2,000/s sees when the leader of its partition is killed, or \
-                        frozen for 15 s (SIGSTOP), and what became of its records, all rounds together. Clients have their defaults, but that those of a frozen \
-                        leader wait 1 s for an answer: as they come, franz-go waits 20 s and librdkafka a minute for a broker that is silent, \
-                        whoever leads by then.".into(),
-                body: self.table(&failover, &columns::FAILOVER),
+                about: "The longest time without an acknowledgement that an idempotent producer of 2,000/s sees when the leader of its partition is killed \
+                        (`kill -9`), and what became of its records, all rounds together. Clients have their defaults.".into(),
+                body: self.table(&killed, &columns::FAILOVER),
+            },
+            Section {
+                name: "failover-more",
+                title: "Failover of more than a leader",
+                about: "The same when that broker leads the quorum too, or is frozen for 15 s (SIGSTOP). Clients of a frozen leader wait 1 s for an answer: as \
+                        they come, franz-go waits 20 s and librdkafka a minute for a broker that is silent, whoever leads by then.".into(),
+                body: self.table(&more, &columns::FAILOVER),
             },
             Section {
                 name: "moving",
