@@ -15,6 +15,7 @@
 //	in-sync     waits until every partition of a topic has as many replicas in sync as it has replicas
 //	drain       moves all replicas of -broker to others; says "steady BROKER" when half is done: the one that leads the quorum
 //	fill        gives -broker its share of all replicas, and says the same
+//	throttle    bounds the replicas that are moved to -rate bytes a second of each broker
 //	create      makes -topics topics and waits until every partition serves
 //	delete      deletes a topic
 //	first       waits until one record in each partition of a topic is acknowledged by brokers that are only starting
@@ -56,6 +57,7 @@ var modes = map[string]func(context.Context, settings) (answer, error){
 	"in-sync":    inSync,
 	"drain":      drain,
 	"fill":       fill,
+	"throttle":   throttle,
 	"create":     create,
 	"delete":     remove,
 	"first":      first,
@@ -81,7 +83,7 @@ func main() {
 	flag.DurationVar(&s.patience, "patience", 0, "of -mode failover: how long a client waits for a broker's answer; 0 for the client's default")
 	flag.IntVar(&s.window, "window", 10_000, "records on their way at most, of all producers")
 	flag.DurationVar(&s.linger, "linger", 0, "how long a batch waits for more records")
-	flag.Float64Var(&s.rate, "rate", 1000, "records a second")
+	flag.Float64Var(&s.rate, "rate", 1000, "records a second; of -mode throttle, bytes")
 	flag.DurationVar(&s.warmup, "warmup", 4*time.Second, "not measured")
 	flag.DurationVar(&s.duration, "duration", 15*time.Second, "measured")
 	flag.DurationVar(&s.limit, "limit", 5*time.Minute, "give up after")

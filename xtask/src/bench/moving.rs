@@ -11,9 +11,13 @@ use crate::Outcome;
 const BROKERS: usize = 4;
 
 /// Rows in the table's order.
-pub(super) const ROWS: [&str; 2] = [DRAIN, FILL];
+pub(super) const ROWS: [&str; 3] = [DRAIN, FILL, THROTTLED];
 const DRAIN: &str = "moving-drain";
 const FILL: &str = "moving-fill-quorum-leader-killed";
+const THROTTLED: &str = "moving-drain-throttled";
+
+/// Bytes a second that a broker gives away and takes in when it is throttled.
+const RATE: u32 = 25_000_000;
 
 struct Extent {
     partitions: u32,
@@ -45,11 +49,13 @@ pub(super) fn described(options: &Options) -> String {
     let extent = Extent::of(options);
     format!(
         "Four brokers on the one machine, {} partitions with {:.1} GB of records, three replicas of each. All replicas of one broker are moved to the others, \
-         unthrottled, then its share is moved back, and the quorum's leader is killed half-way. Beside it a client sends 1,000 records of 1 KiB a second to 12 \
+         unthrottled, then its share is moved back, and the quorum's leader is killed half-way, then all of them away again, throttled to {} MB/s of each broker \
+         (KIP-73). Beside draining a client sends 1,000 records of 1 KiB a second to 12 \
          partitions, which are moved too: how late acknowledgements and a reader at the end were before and meanwhile. In the end all records are \
          read and found once, in order.",
         extent.partitions,
         f64::from(extent.records) / 1e6,
+        RATE / 1_000_000,
     )
 }
 
@@ -96,7 +102,7 @@ impl Moving<'_> {
         let Extent {
             partitions,
             records,
-            before,
+            ..
         } = self.extent;
         let (load, brokers, kind) = (self.load, self.brokers, self.brokers.kind);
         let records = format!("-topic moved -partitions {partitions} -size 1000 -count {records}");
@@ -105,13 +111,7 @@ impl Moving<'_> {
         load.run(brokers, &format!("-mode produce {records} -linger 20ms"))?;
         load.run(brokers, "-mode in-sync -topic moved")?;
 
-        let beside = load.until_steady(
-            brokers,
-            &self.running,
-            &format!("-mode beside -topic beside -partitions 12 -rate 1000 -warmup 5s -duration {before}s -limit 30m"),
-        )?;
-        let moved = load.run(brokers, &self.moved("drain"))?;
-        results.measured(DRAIN, kind, both(beside.finish()?, &moved));
+        results.measured(DRAIN, kind, self.drained("beside")?);
 
         let moving = load.until_steady(brokers, &self.running, &self.moved("fill"))?;
         let whom = moving
@@ -122,8 +122,24 @@ impl Moving<'_> {
         results.measured(FILL, kind, moving.finish()?);
 
         load.run(brokers, "-mode in-sync -topic moved")?;
+        load.run(brokers, &format!("-mode throttle -rate {RATE}"))?;
+        results.measured(THROTTLED, kind, self.drained("beside-throttled")?);
+
+        load.run(brokers, "-mode in-sync -topic moved")?;
         load.run(brokers, &format!("-mode consume {records}"))?;
         Ok(())
+    }
+
+    /// Empties the broker beside a client of a topic of its own.
+    fn drained(&self, topic: &str) -> Outcome<Answer> {
+        let before = self.extent.before;
+        let beside = self.load.until_steady(
+            self.brokers,
+            &self.running,
+            &format!("-mode beside -topic {topic} -partitions 12 -rate 1000 -warmup 5s -duration {before}s -limit 30m"),
+        )?;
+        let moved = self.load.run(self.brokers, &self.moved("drain"))?;
+        Ok(both(beside.finish()?, &moved))
     }
 
     fn moved(&self, mode: &str) -> String {
