@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use weir_log::Verified;
-use weir_wire::{Offset, ProducerEpoch, ProducerId};
+use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 /// Producers that are remembered though nothing of theirs is under way: in as many transactions at once something may go wrong
 /// in one partition. Beyond it the one that was remembered first is forgotten.
@@ -46,6 +46,8 @@ struct Entry<T> {
     stage: Stage<T>,
     /// The least sequence that was offered since nothing was taken: those above it do not come before it.
     lowest_sequence: i32,
+    /// In which leadership that was: in between others may have led, and taken it.
+    epoch: LeaderEpoch,
     /// Of the question that it waits for, or waited for last. They ascend.
     number: u64,
     verified: Verified,
@@ -105,12 +107,12 @@ impl<T> Default for Gate<T> {
 }
 
 impl<T> Gate<T> {
-    /// A batch of a transaction comes. `is_ongoing`: the log has a transaction of this producer open. `verified`: what the
-    /// coordinator's word would be good for if it were asked now.
+    /// A batch of a transaction comes, to who leads in this `epoch`. `is_ongoing`: the log has a transaction of this producer open.
+    /// `verified`: what the coordinator's word would be good for if it were asked now.
     pub(super) fn offer(
         &mut self,
         who: Who,
-        sequence: i32,
+        (sequence, epoch): (i32, LeaderEpoch),
         batch: T,
         is_ongoing: bool,
         verified: Verified,
@@ -124,6 +126,7 @@ impl<T> Gate<T> {
             let entry = Entry {
                 stage: Stage::waiting(batch),
                 lowest_sequence: sequence,
+                epoch,
                 number,
                 verified,
                 under_way: 0,
@@ -144,7 +147,7 @@ impl<T> Gate<T> {
                 self.producers.remove(&who);
                 Offered::Pass(batch, None)
             }
-            Stage::Remembered if sequence > entry.lowest_sequence => {
+            Stage::Remembered if entry.epoch == epoch && sequence > entry.lowest_sequence => {
                 Offered::Gap(batch, entry.lowest_sequence)
             }
             Stage::Remembered => {
@@ -152,6 +155,7 @@ impl<T> Gate<T> {
                 *entry = Entry {
                     stage: Stage::waiting(batch),
                     lowest_sequence: sequence,
+                    epoch,
                     number,
                     verified,
                     under_way: 0,

@@ -92,7 +92,13 @@ impl Partition {
         let offered = {
             let mut gate = locked(&self.gate);
             let is_ongoing = reader.is_transaction_open(producer_id, producer_epoch);
-            gate.offer(who, base_sequence, pending, is_ongoing, verified)
+            gate.offer(
+                who,
+                (base_sequence, leader_epoch),
+                pending,
+                is_ongoing,
+                verified,
+            )
         };
         match offered {
             Offered::Pass(pending, word) => {

@@ -21,7 +21,12 @@ fn word(since: i64, number: u64) -> Word {
 }
 
 fn offer(gate: &mut Gate<i32>, sequence: i32, is_ongoing: bool) -> Offered<i32> {
-    gate.offer(WHO, sequence, sequence, is_ongoing, verified(10))
+    offer_in(gate, 1, sequence, is_ongoing)
+}
+
+fn offer_in(gate: &mut Gate<i32>, epoch: i32, sequence: i32, is_ongoing: bool) -> Offered<i32> {
+    let place = (sequence, LeaderEpoch(epoch));
+    gate.offer(WHO, place, sequence, is_ongoing, verified(10))
 }
 
 #[test]
@@ -129,4 +134,16 @@ fn who_is_remembered_is_bounded_and_who_waits_is_not_forgotten() {
     }
     assert_eq!(gate.producers.len(), REMEMBERED_MAX + 1);
     assert_eq!(offer(&mut gate, 1, false), Offered::Waits);
+}
+
+#[test]
+fn what_went_wrong_in_an_earlier_leadership_is_of_no_account() {
+    let mut gate = Gate::default();
+    assert_eq!(offer_in(&mut gate, 1, 4, false), Offered::Ask);
+    let (_, word) = gate.next(WHO).unwrap();
+    assert_eq!(gate.next(WHO), None);
+    gate.settled(WHO, word, false);
+    assert_eq!(offer_in(&mut gate, 1, 5, false), Offered::Gap(5, 4));
+    // Another has led since, and has taken number 4.
+    assert_eq!(offer_in(&mut gate, 3, 5, false), Offered::Ask);
 }
