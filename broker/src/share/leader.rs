@@ -33,7 +33,7 @@ use crate::queue::Settled;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a coordinator is looked for before who waits is told: as long as clients wait for a response, about.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long the last write of a leader that ends may take.
+/// How long the last write of a leader that has to end may take.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// A share-partition led here.
@@ -54,6 +54,8 @@ pub(super) struct Leader {
     /// What the group asks beyond Kafka's.
     sharing: ArcSwapOption<Sharing>,
     end: CancellationToken,
+    /// Somebody waits for its end, or leads by now.
+    hurry: CancellationToken,
     /// Cancelled when its task has ended.
     over: CancellationToken,
     /// Why it ended, when nobody had it end.
@@ -118,6 +120,7 @@ impl Leader {
             dead: Notify::new(),
             sharing: ArcSwapOption::empty(),
             end: CancellationToken::new(),
+            hurry: CancellationToken::new(),
             over: CancellationToken::new(),
             failure: OnceLock::new(),
             host,
@@ -125,8 +128,14 @@ impl Leader {
         }
     }
 
-    /// Ends it: what is out is handed back, that is stored, and whoever waits is told.
+    /// Ends it: what is out is handed back, that is stored if it can be soon, and whoever waits is told.
     pub(super) fn end(&self) {
+        self.end.cancel();
+        self.hurry.cancel();
+    }
+
+    /// Ends it, since nobody takes part any more: however long it takes to store what was out. Who comes meanwhile could not begin before that either.
+    pub(super) fn end_unused(&self) {
         self.end.cancel();
     }
 
@@ -374,7 +383,14 @@ impl Leader {
         // What is out is handed back, and its delivery counts: whoever leads next begins from there.
         self.engine(|engine, now| engine.release_all(now));
         if let Some(write) = self.take_write() {
-            let _ = tokio::time::timeout(LAST_WRITE, self.store(persister, write)).await;
+            let too_late = async {
+                self.hurry.cancelled().await;
+                tokio::time::sleep(LAST_WRITE).await;
+            };
+            tokio::select! {
+                _ = self.store(persister, write) => {}
+                () = too_late => {}
+            }
         }
         ErrorCode::NotLeaderOrFollower.into()
     }

@@ -189,7 +189,10 @@ impl Share {
                 leader.share_as(sharing);
                 return Arc::clone(leader);
             }
-            leader.end();
+            // One that nobody used is storing what was out.
+            if leader.epoch != led.epoch || leader.is_out_of_order() {
+                leader.end();
+            }
         }
         let host = self.shared.host.clone();
         let leader = Leader::new(key.clone(), led.epoch, Arc::clone(&led.partition), host);
@@ -232,7 +235,7 @@ impl Share {
         for partition in partitions {
             let is_used = self.sessions().uses(group, *partition);
             if !is_used && let Some(leader) = self.leaders().get(&state_key(group, *partition)) {
-                leader.end();
+                leader.end_unused();
             }
         }
     }

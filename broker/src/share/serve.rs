@@ -288,6 +288,28 @@ impl Share {
         self.leave_unused(&key.group, partitions);
     }
 
+    /// What was taken for a member that cannot be told is there for others, as if it had never been out.
+    fn take_back(&self, key: &SessionKey, answers: &[PartitionAnswer]) {
+        for answer in answers {
+            let (topic, partition) = answer.partition;
+            let state = StateKey {
+                group: key.group.clone(),
+                topic,
+                partition,
+            };
+            if let Some(leader) = self.leaders().get(&state).cloned() {
+                for acquired in &answer.acquired {
+                    let (first, last) = (acquired.first, acquired.last);
+                    // One that has ended has nothing out.
+                    let _ =
+                        leader.with(|engine, now| engine.take_back(&key.member, first, last, now));
+                }
+            }
+        }
+        let partitions = answers.iter().map(|answer| answer.partition);
+        self.leave_unused(&key.group, &partitions.collect::<Vec<_>>());
+    }
+
     /// Looks for records, and waits for some as long as may be.
     async fn wait(
         &self,
@@ -318,9 +340,10 @@ impl Share {
                     .await;
                 answers.push(answer);
             }
-            // A member that has gone meanwhile has said all that it will say of what it took.
+            // A member that has gone meanwhile never hears of what was just taken for it. What it had before was seen to when it went, or
+            // waits for what it said of it to be stored.
             if !self.sessions().has(&key) {
-                self.part(&key, partitions, Departure::Orderly);
+                self.take_back(&key, &answers);
                 return Vec::new();
             }
             let is_over = Instant::now() >= until || peer.closed.is_cancelled();
@@ -351,6 +374,11 @@ impl Share {
                 return answer;
             }
         };
+        // Another may lead by now, and what would be handed out here be done with there.
+        if !broker.metadata.holds_lease() {
+            answer.error = Some(ErrorCode::NotLeaderOrFollower.into());
+            return answer;
+        }
         // A leader that this fetch waited for and that failed is not begun anew for it: that would go on as fast as it fails.
         let begun = waiting.leaders.get(&partition);
         let failure = begun

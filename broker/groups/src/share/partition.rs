@@ -21,7 +21,7 @@ use weir_wire::Offset;
 use super::ordering::Order;
 use super::overlay::{DeliveryState, Overlay, StateBatch};
 use super::retrying::{Fate, Fates, Retrying};
-use super::runs::{Runs, State};
+use super::runs::{Run, Runs, State};
 use super::write::{Restored, Ticket, Written};
 use crate::types::{MemberId, MonoMs};
 
@@ -204,8 +204,14 @@ impl SharePartition {
 
     /// A member is gone: what it had may be handed out again.
     pub fn release(&mut self, member: &MemberId, departure: Departure, now: MonoMs) {
-        let held = |state: &State| matches!(state, State::Acquired { member: holder, becoming: None, .. } if holder == member);
-        self.give_back(held, departure, now);
+        self.give_back(|state| state.is_held_by(member), departure, now);
+    }
+
+    /// Records that were handed to a member which was gone before it could hear of them: that delivery does not count.
+    pub fn take_back(&mut self, member: &MemberId, first: Offset, last: Offset, now: MonoMs) {
+        let mut unseen = self.runs.within(first.0..=last.0);
+        unseen.retain(|run| run.state.is_held_by(member));
+        self.give_back_all(unseen, Departure::Orderly, now);
     }
 
     /// Everyone is gone: for a leader that steps down in order.
@@ -302,7 +308,11 @@ impl SharePartition {
 
     /// Hands back every run that `which` names, at once; that it was is stored with the next write.
     fn give_back(&mut self, which: impl Fn(&State) -> bool, departure: Departure, now: MonoMs) {
-        let held: Vec<_> = self.runs.iter().filter(|run| which(&run.state)).collect();
+        let held = self.runs.iter().filter(|run| which(&run.state)).collect();
+        self.give_back_all(held, departure, now);
+    }
+
+    fn give_back_all(&mut self, held: Vec<Run>, departure: Departure, now: MonoMs) {
         for run in held {
             let State::Acquired { deliveries, .. } = run.state else {
                 continue;

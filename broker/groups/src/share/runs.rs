@@ -63,6 +63,11 @@ pub(super) struct Becoming {
 }
 
 impl State {
+    /// Whether it is out with this member, which has not said anything of it that is being stored.
+    pub(super) fn is_held_by(&self, member: &MemberId) -> bool {
+        matches!(self, Self::Acquired { member: holder, becoming: None, .. } if holder == member)
+    }
+
     /// Whether it will never be handed out again.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Done | Self::Nothing)

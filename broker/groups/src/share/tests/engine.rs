@@ -151,6 +151,22 @@ fn what_a_member_that_left_in_order_had_counts_as_not_delivered() {
 }
 
 #[test]
+fn what_a_member_never_heard_of_counts_as_not_delivered_and_the_rest_stays_with_it() {
+    let mut partition = fresh();
+    let log = [batch(0, 3)];
+    acquire(&mut partition, "a", &log, 5, 0);
+    partition.take_back(&member("b"), Offset(0), Offset(3), MonoMs(0));
+    assert_eq!(acquire(&mut partition, "b", &log, 5, 0), []);
+    partition.take_back(&member("a"), Offset(1), Offset(2), MonoMs(0));
+    assert_eq!(acquire(&mut partition, "b", &log, 5, 0), [(1, 2, 1)]);
+    partition.release(&member("a"), Departure::Lost, MonoMs(0));
+    assert_eq!(
+        acquire(&mut partition, "c", &log, 5, 0),
+        [(0, 0, 2), (3, 3, 2)]
+    );
+}
+
+#[test]
 fn the_window_is_bounded_however_large_the_batches_are() {
     let mut partition = fresh();
     let log = [batch(0, 999_999)];
