@@ -281,6 +281,33 @@ impl Broker {
         Some(image.partitions_on(BrokerId(i32::from(id))).count())
     }
 
+    /// Whether a broker votes in the quorum, as far as this one knows, and with fewer than two others.
+    #[must_use]
+    pub fn says_few_vote_with(&self, id: HostId) -> bool {
+        let voters = || {
+            let told = lock(&self.process.as_ref()?.told);
+            Some(told.running.as_ref()?.broker().metadata.voters())
+        };
+        voters().is_some_and(|voters| voters.len() < 3 && voters.contains(&BrokerId(i32::from(id))))
+    }
+
+    /// What it says of the partitions on a broker, and of all brokers: for whoever wants to know why one is not empty.
+    #[must_use]
+    pub fn describe(&self, id: HostId) -> Option<String> {
+        let process = self.process.as_ref()?;
+        let told = lock(&process.told);
+        let image = told.running.as_ref()?.broker().metadata.image();
+        let mut out = String::new();
+        for (topic, index, partition) in image.partitions_on(BrokerId(i32::from(id))) {
+            out += &format!("{}-{index}: {partition:?}; ", topic.name);
+        }
+        for broker in image.brokers() {
+            let (id, cordoned, draining) = (broker.id, broker.cordoned, broker.draining);
+            out += &format!("broker {id}: cordoned {cordoned}, draining {draining}; ");
+        }
+        Some(out)
+    }
+
     /// How many logs it has.
     #[must_use]
     pub fn log_count(&self) -> Option<usize> {

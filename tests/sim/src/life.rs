@@ -23,6 +23,9 @@ use crate::wishes::Wishes;
 
 /// How long a cluster may take to be back, and clients to finish, once nothing goes wrong any more.
 const HEAL_MS: u64 = 60_000;
+/// A broker that was asked for something and could not be heard may still try to have it done for so long: a little more than the patience of its
+/// commands.
+const LATE_WISH_MS: u64 = 12_000;
 
 /// The topic that a share group works on.
 const SHARED: &str = "orders";
@@ -421,7 +424,7 @@ impl Life {
     fn heal(&mut self) {
         watch::say("healing");
         self.schedule.clear();
-        self.wishes.conclude();
+        self.conclude();
         self.net.mend();
         let now_ms = self.net.now_ms();
         for broker in &mut self.brokers {
@@ -559,10 +562,19 @@ impl Life {
         }
     }
 
+    fn conclude(&mut self) {
+        let brokers = HostId::try_from(self.brokers.len()).unwrap_or(HostId::MAX);
+        self.wishes.conclude(brokers);
+    }
+
     /// Who was to be emptied must come to be empty.
     fn drains_end(&mut self) {
-        let end_ms = self.net.now_ms() + HEAL_MS;
+        let now_ms = self.net.now_ms();
+        let (mut again_ms, end_ms) = (Some(now_ms + LATE_WISH_MS), now_ms + HEAL_MS);
         loop {
+            if again_ms.take_if(|at| self.net.now_ms() >= *at).is_some() {
+                self.conclude();
+            }
             let is_empty = |id: HostId| {
                 let mut counts = self.brokers.iter().map(|broker| broker.count_on(id));
                 let logs = self.brokers.get(usize::from(id)).map(Broker::log_count);
@@ -575,7 +587,8 @@ impl Life {
                 let counts = self.wishes.drained().map(|id| {
                     let known = self.brokers.iter().map(|broker| broker.count_on(id));
                     let logs = self.brokers.get(usize::from(id)).map(Broker::log_count);
-                    (id, known.collect::<Vec<_>>(), logs)
+                    let said = self.brokers.iter().find_map(|broker| broker.describe(id));
+                    (id, known.collect::<Vec<_>>(), logs, said)
                 });
                 return self.history.wrong(format!(
                     "a drain does not end: {counts:?}, {:?}",

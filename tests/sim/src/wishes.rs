@@ -103,14 +103,19 @@ impl Wishes {
         self.open.push_back(wish);
     }
 
-    /// What is to hold in the end is asked for once more: an answer that was lost may have been one to something that is carried
-    /// out later.
-    pub fn conclude(&mut self) {
+    /// What is to hold in the end is asked for once more, of all brokers, as an operator does that looks again and again: an answer that was
+    /// lost may have been one to something that is carried out later.
+    pub fn conclude(&mut self, brokers: HostId) {
         let apart = self
             .open
             .iter()
             .fold(self.apart, |apart, wish| wish.after(apart));
-        self.open.extend(apart);
+        let Some(wish @ (Wish::Drain(id) | Wish::Cordon(id))) = apart else {
+            return;
+        };
+        let others = (0..brokers).filter(|other| *other != id);
+        self.open.extend(others.map(Wish::Keep));
+        self.open.push_back(wish);
     }
 
     /// Whether all were granted.
