@@ -602,6 +602,14 @@ impl Replica {
         })
     }
 
+    /// Whether it leads others, which may fall behind.
+    pub(crate) fn has_followers(&self) -> bool {
+        match &*self.lock() {
+            State::Leading(leading) => leading.leadership.known().replicas.len() > 1,
+            _ => false,
+        }
+    }
+
     /// The in-sync set to ask the controller for, now or again.
     pub(crate) fn want(&self, lag_max_ms: u64) -> Option<(LeaderEpoch, Want)> {
         let now = self.now();

@@ -174,10 +174,11 @@ impl Registration {
                 }
                 Err(error) => tracing::warn!(%error, "heartbeat failed"),
             }
-            let pause = if stopping {
-                pace.retry_min * STOPPING_PAUSES
-            } else {
-                pace.heartbeat
+            let pause = match stopping {
+                true => pace.retry_min * STOPPING_PAUSES,
+                // Nobody else could lead anything; the lease is half a session.
+                false if self.is_alone() => (pace.session / 3).max(pace.heartbeat),
+                false => pace.heartbeat,
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -185,6 +186,10 @@ impl Registration {
                 Ok(()) = intent.changed() => {}
             }
         }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.shared.quorum.image().brokers().count() == 1
     }
 
     /// How large the replicas here are, where that is wanted and has not been told for a while.

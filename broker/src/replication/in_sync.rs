@@ -18,6 +18,9 @@ use crate::partitions::Partition;
 /// How often it is looked who has fallen behind. A replica that has caught up is noticed at once.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often where nothing that is led here has followers, so that nobody can fall behind.
+const LOOK_ALONE_EVERY: Duration = Duration::from_millis(2_500);
+
 /// How long it is waited for more of them then.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -30,33 +33,40 @@ const ASKED_AT_ONCE: usize = 2_000;
 
 /// Keeps asking until `stop`.
 pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut pause = LOOK_EVERY;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             // Others that catch up at the same time are asked for together.
             () = shared.in_sync.notified() => tokio::time::sleep(GATHER).await,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        let asked = stop.run_until_cancelled(ask(&shared)).await;
-        if asked.is_none() {
-            return;
+        match stop.run_until_cancelled(ask(&shared)).await {
+            Some(true) => pause = LOOK_EVERY,
+            Some(false) => pause = LOOK_ALONE_EVERY,
+            None => return,
         }
     }
 }
 
-async fn ask(shared: &Shared) {
+/// Whether anything that is led here has followers.
+async fn ask(shared: &Shared) -> bool {
     let Some(registration) = shared.metadata.registration() else {
-        return;
+        return true;
     };
+    let mut has_followers = false;
     let mut wants: Vec<(Arc<Partition>, LeaderEpoch, Want)> = Vec::new();
     for partition in shared.partitions.all() {
-        if let Some((epoch, want)) = partition.replica().want(LAG_MAX_MS) {
+        let replica = partition.replica();
+        has_followers = has_followers || replica.has_followers();
+        if let Some((epoch, want)) = replica.want(LAG_MAX_MS) {
             wants.push((partition, epoch, want));
         }
     }
     for some in wants.chunks(ASKED_AT_ONCE) {
         ask_for(shared, registration, some).await;
     }
+    has_followers
 }
 
 async fn ask_for(

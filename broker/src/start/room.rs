@@ -12,8 +12,14 @@ use super::DISK_RESERVE_BYTES;
 use crate::Broker;
 use crate::quorum::Member;
 
-/// How often disks are asked: a second of refusals at most before others are asked to lead.
-const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// How often disks are asked when they are nearly full: a second of refusals at most before others are asked to lead.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// How often when there is much room: something else may have filled them.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What no disk takes in a second: before so many have passed there is no need to ask again.
+const BYTES_PER_SECOND: u64 = 4 << 30;
 
 /// What has to be free before a disk has room again: twice the reserve, so that it does not come and go with each segment that retention
 /// deletes.
@@ -49,7 +55,13 @@ pub(super) async fn watch(broker: Arc<Broker>, member: Arc<Member>, stop: Cancel
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(ASKED_EVERY) => {}
+            () = tokio::time::sleep(pause(least)) => {}
         }
     }
+}
+
+/// How long it takes at least until a disk with so much room has none.
+fn pause(available: u64) -> Duration {
+    let room = available.saturating_sub(DISK_RESERVE_BYTES);
+    Duration::from_secs(room / BYTES_PER_SECOND).clamp(PAUSE_MIN, PAUSE_MAX)
 }
