@@ -94,7 +94,7 @@ enum Task {
         #[arg(long, default_value = "")]
         filter: String,
     },
-    /// A week in an hour: every kind of client at once, while brokers are killed; then each fault for a minute
+    /// A week in an hour: every kind of client at once, while brokers are killed; then each fault for five minutes
     Soak(soak::Options),
     /// Write the tables of clients in docs/compatibility.md
     ConformanceTable {

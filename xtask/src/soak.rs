@@ -1,4 +1,4 @@
-//! `make soak`: `tests/soak` for an hour, then `tests/faults` with a minute for each fault. Both are stages of `make test` in short.
+//! `make soak`: `tests/soak` for an hour, then `tests/faults` with five minutes for each fault. Both are stages of `make test` in short.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_080))]
     minutes: u64,
     /// How long each fault lasts afterwards, in seconds; 0 leaves them out
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     fault_seconds: u64,
     /// Makes the choices of an earlier run again
     #[arg(long)]
