@@ -40,10 +40,7 @@ pub(super) const SHARE: [Row; 2] = [
     row("share-1K-p1", Kind::Share, 1),
     row("share-1K-p12", Kind::Share, 12),
 ];
-pub(super) const SHARE_AT_ONCE: [Row; 2] = [
-    row("share-1K-p1-at-once", Kind::ShareAtOnce, 1),
-    row("share-1K-p12-at-once", Kind::ShareAtOnce, 12),
-];
+pub(super) const SHARE_AT_ONCE: [Row; 1] = [row("share-1K-p12-at-once", Kind::ShareAtOnce, 12)];
 pub(super) const SHARE_END_TO_END: [Row; 1] = [row(
     "share-1K-p1-5000-per-second",
     Kind::ShareEndToEnd { rate: 5_000 },
@@ -111,7 +108,7 @@ impl Extent {
             }
         } else {
             Self {
-                shared: 500_000,
+                shared: 400_000,
                 waiting: 10_000_000,
                 due_seconds: 30,
                 due_at_once: 1_000_000,
@@ -253,7 +250,7 @@ impl Work<'_> {
                 at_once + " -warmup 6s"
             }
             Kind::ShareEndToEnd { rate } => {
-                let duration = if self.quick { "4s" } else { "15s" };
+                let duration = if self.quick { "4s" } else { "10s" };
                 let sharing = self.shared("share-end-to-end", row.name, row.partitions, 0);
                 format!("{sharing} -rate {rate} -window 200000 -warmup 8s -duration {duration}")
             }
