@@ -208,7 +208,7 @@ pub(super) const DUE: [Column; 6] = [
     named("early, or twice", "early", 0).sum(),
 ];
 
-pub(super) const BOUND: [Column; 9] = [
+pub(super) const BOUND: [Column; 10] = [
     named("offers", "offers", 0),
     named("taken", "taken", 0).with_spread(),
     named("more than fit", "beyond", 0).sum(),
@@ -217,6 +217,7 @@ pub(super) const BOUND: [Column; 9] = [
     named("refusals/s", "refused_per_s", 0).with_spread(),
     named("refusal p50 ms", "refused_p50_ms", 2),
     named("p99", "refused_p99_ms", 1),
+    named("at most", "refused_max_ms", 0),
     named("confirmed p50 ms", "taken_p50_ms", 2),
 ];
 

@@ -119,25 +119,39 @@ impl Extent {
     }
 }
 
-/// What the figures are about, for the report.
-pub(super) fn described(options: &Options) -> String {
+/// What the figures of shared consumption are about, for the report.
+pub(super) fn described_share(options: &Options) -> String {
+    let Extent { shared, .. } = Extent::of(options);
+    format!(
+        "One broker of each; four senders wait for confirmations, with 10,000 messages of 1 KiB on their way at most, and four workers acknowledge each message \
+         by itself. {shared} messages are sent, and then worked off; and once more at the same time. Weir's and Kafka's workers are members \
+         of a share group (franz-go, which sends acknowledgements with its next fetch, neighbours as one range), Weir's by gRPC have a stream with credit and send a \
+         settlement for each message, RabbitMQ's have quorum queues (amqp091-go, a frame for each acknowledgement), Redis's a consumer group of streams (go-redis, \
+         `appendfsync always`, an XACK for each); where others have partitions these have as many queues or streams; RocketMQ has its own client, in Java, which notes \
+         every five seconds how far it is, and gets a tenth of the messages, for it takes long. RabbitMQ, Redis, RocketMQ (`SYNC_FLUSH`) and Weir `fsync` sync before \
+         they confirm; Kafka and Weir `os` do not.",
+    )
+}
+
+/// The same of delay.
+pub(super) fn described_delay(options: &Options) -> String {
     let Extent {
-        shared,
         waiting,
         due_at_once,
-        offers,
         ..
     } = Extent::of(options);
     format!(
-        "One broker of each. *Shared consumption*: four senders wait for confirmations, with 10,000 messages of 1 KiB on their way at most; four workers acknowledge \
-         each message by itself. {shared} messages are sent, and then worked off; and once more at the same time. Weir's and Kafka's workers are members \
-         of a share group (franz-go, which sends acknowledgements with its next fetch, neighbours as one range), Weir's by gRPC have a stream with credit and send a settlement for each message, RabbitMQ's have quorum queues (amqp091-go, a frame for \
-         each acknowledgement), Redis's a consumer group of streams (go-redis, `appendfsync always`, an XACK for each); where others have partitions these have as many \
-         queues or streams; RocketMQ has its own client, in Java, which notes every five seconds how far it is, and gets a tenth of the messages, for it takes long. RabbitMQ, Redis, RocketMQ (`SYNC_FLUSH`) and Weir `fsync` sync before \
-         they confirm; Kafka and Weir `os` do not. *Delay*: {waiting} messages of 100 bytes wait for up to a year, and \
-         beside them 1,000 a second fall due, then {due_at_once} within one second: how late a consumer has them. None may be early. Of RocketMQ's timers none wait beside them (`timerPrecisionMs=100`, its least), and a twentieth falls due within a second. *Bound*: 16 \
-         senders, each of which waits for its answer, offer {offers} messages, or what 30 s allow, where 10,000 have room (Weir: over all 12 partitions; RabbitMQ: one queue, \
-         `reject-publish`); then the queue is emptied, to see that what was taken is there and what was refused is not.",
+        "{waiting} messages of 100 bytes wait for up to a year, and beside them 1,000 a second fall due, then {due_at_once} within one second: how late a consumer \
+         has them. None may be early. Of RocketMQ's timers none wait beside them (`timerPrecisionMs=100`, its least), and a twentieth falls due within a second.",
+    )
+}
+
+/// The same of bounds.
+pub(super) fn described_bound(options: &Options) -> String {
+    let Extent { offers, .. } = Extent::of(options);
+    format!(
+        "16 senders, each of which waits for its answer, offer {offers} messages, or what 30 s allow, where 10,000 have room (Weir: over all 12 partitions; RabbitMQ: one \
+         queue, `reject-publish`); then the queue is emptied, to see that what was taken is there and what was refused is not.",
     )
 }
 

@@ -22,7 +22,7 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn sections(&self, options: &Options) -> [Section; 11] {
+    fn sections(&self, options: &Options) -> [Section; 13] {
         use rows::Kind::{
             CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Produce, SmallBatches,
         };
@@ -112,10 +112,22 @@ impl Tables<'_> {
                 body: self.facts(),
             },
             Section {
-                name: "queues",
-                title: "Queues",
-                about: super::queues::described(options),
-                body: self.queues(),
+                name: "shared",
+                title: "Shared consumption",
+                about: super::queues::described_share(options),
+                body: self.shared(),
+            },
+            Section {
+                name: "delay",
+                title: "Delayed messages",
+                about: super::queues::described_delay(options),
+                body: self.delayed(),
+            },
+            Section {
+                name: "bound",
+                title: "A bounded queue",
+                about: super::queues::described_bound(options),
+                body: self.bounded(),
             },
             Section {
                 name: "before-after",

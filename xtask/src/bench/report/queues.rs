@@ -39,14 +39,19 @@ impl Tables<'_> {
         out
     }
 
-    pub(super) fn queues(&self) -> String {
+    pub(super) fn shared(&self) -> String {
         self.lines(&queues::SHARE, &columns::SHARE)
             + &self.times_rabbitmq()
             + &self.lines(&queues::SHARE_AT_ONCE, &columns::SHARE_AT_ONCE)
             + &self.lines(&queues::SHARE_END_TO_END, &columns::SHARE_END_TO_END)
-            + &self.lines(&queues::DELAY, &columns::DELAY)
-            + &self.lines(&queues::DUE, &columns::DUE)
-            + &self.lines(&queues::BOUND, &columns::BOUND)
+    }
+
+    pub(super) fn delayed(&self) -> String {
+        self.lines(&queues::DELAY, &columns::DELAY) + &self.lines(&queues::DUE, &columns::DUE)
+    }
+
+    pub(super) fn bounded(&self) -> String {
+        self.lines(&queues::BOUND, &columns::BOUND)
     }
 
     /// How often as much as RabbitMQ: both sync, and both are told of each message.
