@@ -4,13 +4,15 @@
 //! reported are medians. The client is the same for both (`tests/bench/kbench`). Weir runs twice: with `durability: os`,
 //! which promises what Kafka promises, and with its default, `durability: fsync`.
 //!
-//! [`broker`] starts and ends brokers ([`kafka`], [`weir`]), [`load`] runs the client, [`rows`] says what is measured under
+//! [`broker`] starts and ends brokers ([`kafka`], [`weir`], [`peers`]), [`load`] runs the client, [`rows`] says what is measured under
 //! load and [`work`] does it, [`lifecycle`] is what is measured around it, [`failover`] what a client sees when a broker ends, [`moving`]
-//! what it sees while replicas move, [`bare`]
+//! what it sees while replicas move, [`queues`] what queues do, beside other brokers that have them, [`before`] plain topics with two
+//! binaries of Weir, [`bare`]
 //! what the least is that any broker could need, [`flame`] where the time goes, [`results`] keeps it, and [`report`] writes the tables of [`columns`]. Whatever
 //! is started here ends with this process, however that ends.
 
 mod bare;
+mod before;
 mod broker;
 mod columns;
 mod failover;
@@ -19,6 +21,8 @@ mod kafka;
 mod lifecycle;
 mod load;
 mod moving;
+mod peers;
+mod queues;
 mod report;
 mod results;
 mod rows;
@@ -39,7 +43,8 @@ use std::{fs, io};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// How often each broker has its turn, 3 times by default; medians are reported. Failover: 10 times
+    /// How often each broker has its turn, 3 times by default; medians are reported. Failover: 10 times; plain topics before and
+    /// after: 9 times
     #[arg(long)]
     rounds: Option<u32>,
     /// One round with less data: to see that all works, not for figures
@@ -57,6 +62,9 @@ pub(crate) struct Options {
     /// A release build of weir-broker to measure; it is built if none is given
     #[arg(long, env = "WEIR_BROKER_BINARY")]
     weir: Option<PathBuf>,
+    /// A release build of weir-broker from before a change: plain topics are measured with both, in turns (rows plain-before-after-*)
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Watch Weir's brokers with perf meanwhile, and draw flame graphs into target/bench/flame: of Weir `os` in three rows, unless
     /// others are named
     #[arg(long)]
@@ -79,6 +87,8 @@ enum Part {
     Moving,
     /// Start, rest, recovery, many partitions
     LifeCycle,
+    /// Shared consumption, delay and bounds, beside RabbitMQ, Redis and RocketMQ; with --before plain topics too
+    Queues,
 }
 
 impl Options {
@@ -111,6 +121,14 @@ impl Options {
         }
     }
 
+    fn rounds_of_before(&self) -> u32 {
+        if self.quick || self.flame {
+            1
+        } else {
+            self.rounds.unwrap_or(9)
+        }
+    }
+
     fn rounds_of_moving(&self) -> u32 {
         if self.quick {
             1
@@ -126,7 +144,13 @@ impl Options {
             .chain(failover::ROWS.iter().map(|row| row.name.to_owned()))
             .chain(moving::ROWS.map(str::to_owned))
             .chain(lifecycle::ROWS.iter().map(|(name, _)| (*name).to_owned()))
+            .chain(queues::all().map(|row| row.name.to_owned()))
+            .chain(before::names())
             .collect();
+        let plain = |only: &String| before::names().any(|row| is_meant(only, &row));
+        if self.before.is_none() && self.only.iter().any(plain) {
+            return Err("plain topics before and after need --before FILE".into());
+        }
         let unknown = |only: &&String| !rows.iter().any(|row| is_meant(only, row));
         match self.only.iter().find(unknown) {
             Some(unknown) => {
@@ -158,7 +182,7 @@ pub(crate) fn run(mut options: Options) -> Outcome {
         options.brokers = if options.brokers == Kind::ALL {
             vec![Kind::WeirOs]
         } else {
-            options.kinds(|kind| !kind.is_kafka())
+            options.kinds(Kind::is_weir)
         };
     }
     options.check()?;
@@ -166,7 +190,10 @@ pub(crate) fn run(mut options: Options) -> Outcome {
     let mut results = Results::default();
     let programs = prepare(&options, &mut results)?;
     let profiler = options.flame.then(Profiler::new).transpose()?;
-    let load = Load::build(profiler)?;
+    let mut load = Load::build(profiler)?;
+    if queues::wants(&options, Kind::RocketMq) {
+        load.rocketmq = peers::build_rocketmqs_client(&programs.rocketmq)?;
+    }
 
     for round in 1..=options.rounds() {
         for (row, _, frame_bytes) in bare::ROWS {
@@ -192,6 +219,8 @@ pub(crate) fn run(mut options: Options) -> Outcome {
     }
     failover::run(&options, &programs, &load, &mut results)?;
     moving::run(&options, &programs, &load, &mut results)?;
+    queues::run(&options, &programs, &load, &mut results)?;
+    before::run(&options, &programs, &load, &mut results)?;
     remove(&folder().join("data"))?;
 
     let report = Report::of(&results, &options, heading);
@@ -205,7 +234,7 @@ pub(crate) fn run(mut options: Options) -> Outcome {
 }
 
 /// Who comes first changes from round to round: a disk or a neighbour that slows down over time wrongs nobody.
-fn turns(brokers: &[Kind], round: u32) -> impl Iterator<Item = Kind> {
+fn turns<T: Copy>(brokers: &[T], round: u32) -> impl Iterator<Item = T> {
     let first = round as usize - 1;
     (0..brokers.len()).map(move |turn| brokers[(first + turn) % brokers.len()])
 }
@@ -216,7 +245,15 @@ fn prepare(options: &Options, results: &mut Results) -> Outcome<Programs> {
     if options.brokers.iter().any(|kind| kind.is_kafka()) {
         programs.kafka = kafka::fetch()?;
     }
-    if options.brokers.iter().any(|kind| !kind.is_kafka()) {
+    for kind in Kind::ALL {
+        if queues::wants(options, kind) {
+            peers::check(kind)?;
+        }
+    }
+    if queues::wants(options, Kind::RocketMq) {
+        programs.rocketmq = peers::fetch_rocketmq()?;
+    }
+    if options.brokers.iter().any(|kind| kind.is_weir()) {
         programs.weir = match &options.weir {
             Some(given) => std::path::absolute(given)?,
             None => binaries::build()?.broker,

@@ -10,6 +10,12 @@
 //	            charged to every record that it delayed
 //	beside      the same, says "steady" after -duration and goes on until standard input ends: what was measured before
 //	            and after is told apart
+//	share       sends -count messages and then has -workers take them, each of which acknowledges each message by itself
+//	share-at-once  both at the same time
+//	share-end-to-end  end-to-end, to such workers
+//	flash-sale  offers -count messages, one at a time from each of -clients, to queues that take -bound of them
+//	delayed     leaves -count messages waiting that are due within the next year, and says what memory they take
+//	due         sends -count messages that are due within -duration, which begins after -warmup, and says how late each came
 //	failover    sends -rate records a second to one partition and says "steady BROKER", which is the one whose end is to
 //	            be survived; how long no acknowledgement came, and what became of each record
 //	in-sync     waits until every partition of a topic has as many replicas in sync as it has replicas
@@ -36,8 +42,10 @@ import (
 type settings struct {
 	address, mode, topic, compression string
 	group, victim, sender, pids       string
+	protocol, grpc                    string
 	topics, partitions, size, broker  int
 	batch, window, clients, groups    int
+	workers, prefetch, bound          int
 	count                             int64
 	rate                              float64
 	linger, warmup, duration, limit   time.Duration
@@ -54,13 +62,21 @@ var modes = map[string]func(context.Context, settings) (answer, error){
 	"end-to-end": endToEnd,
 	"beside":     beside,
 	"failover":   failover,
-	"in-sync":    inSync,
-	"drain":      drain,
-	"fill":       fill,
-	"throttle":   throttle,
-	"create":     create,
-	"delete":     remove,
-	"first":      first,
+
+	"share":            share,
+	"share-at-once":    shareAtOnce,
+	"share-end-to-end": shareEndToEnd,
+	"flash-sale":       flashSale,
+	"delayed":          delayed,
+	"due":              due,
+
+	"in-sync":  inSync,
+	"drain":    drain,
+	"fill":     fill,
+	"throttle": throttle,
+	"create":   create,
+	"delete":   remove,
+	"first":    first,
 }
 
 func main() {
@@ -68,6 +84,11 @@ func main() {
 	flag.StringVar(&s.address, "address", "127.0.0.1:9092", "the brokers' `host:port`, separated by commas")
 	flag.StringVar(&s.mode, "mode", "produce", "what to do")
 	flag.StringVar(&s.topic, "topic", "kbench", "topic, or with -topics what their names begin with")
+	flag.StringVar(&s.protocol, "protocol", "kafka", "of -mode share and others with workers: kafka (share groups), grpc (weir.queue.v1), amqp (quorum queues) or redis (streams)")
+	flag.StringVar(&s.grpc, "grpc", "", "of -protocol grpc: the broker's `host:port` for it")
+	flag.IntVar(&s.workers, "workers", 4, "consumers that share what there is, each with a connection of its own")
+	flag.IntVar(&s.prefetch, "prefetch", 500, "messages that a worker is given at a time, about")
+	flag.IntVar(&s.bound, "bound", 0, "messages that the queues take at most; 0 for any number")
 	flag.IntVar(&s.topics, "topics", 0, "how many topics, `topic`-0 and on; 0 for the one topic")
 	flag.IntVar(&s.partitions, "partitions", 1, "partitions of each topic")
 	flag.IntVar(&s.broker, "broker", 0, "the `id` of the broker that is to be drained or filled")

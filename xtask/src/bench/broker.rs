@@ -2,7 +2,7 @@
 //!
 //! The kernel kills them when this process ends (`setpriv --pdeathsig`), so that Ctrl-C leaves nothing behind.
 
-use super::{folder, kafka, remove, weir};
+use super::{folder, kafka, peers, remove, weir};
 use crate::{Outcome, process};
 use rustix::fs::{Advice, fadvise};
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,14 +24,53 @@ pub(super) enum Kind {
     WeirOs,
     /// Weir with `durability: fsync`, its default.
     WeirFsync,
+    /// The same by its gRPC API, in the rows of shared consumption.
+    WeirGrpc,
+    /// RabbitMQ, in the rows of queues.
+    #[value(name = "rabbitmq")]
+    RabbitMq,
+    /// Redis, in the rows of queues.
+    Redis,
+    /// RocketMQ, in the rows of queues.
+    #[value(name = "rocketmq")]
+    RocketMq,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] =
-        [Self::Kafka, Self::KafkaFlush, Self::WeirOs, Self::WeirFsync];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Kafka,
+        Self::KafkaFlush,
+        Self::WeirOs,
+        Self::WeirFsync,
+        Self::WeirGrpc,
+        Self::RabbitMq,
+        Self::Redis,
+        Self::RocketMq,
+    ];
 
     pub(super) fn is_kafka(self) -> bool {
         matches!(self, Self::Kafka | Self::KafkaFlush)
+    }
+
+    /// Weir, whoever speaks to it.
+    pub(super) fn is_weir(self) -> bool {
+        matches!(self, Self::WeirOs | Self::WeirFsync | Self::WeirGrpc)
+    }
+
+    /// Whether clients speak Kafka's protocol.
+    pub(super) fn speaks_kafkas(self) -> bool {
+        self.protocol() == "kafka"
+    }
+
+    /// As the client names it.
+    pub(super) fn protocol(self) -> &'static str {
+        match self {
+            Self::WeirGrpc => "grpc",
+            Self::RabbitMq => "amqp",
+            Self::Redis => "redis",
+            Self::RocketMq => "rocketmq",
+            _ => "kafka",
+        }
     }
 
     /// Whether it is what a person gets who sets nothing.
@@ -47,6 +86,10 @@ impl fmt::Display for Kind {
             Self::KafkaFlush => "kafka-flush",
             Self::WeirOs => "weir-os",
             Self::WeirFsync => "weir-fsync",
+            Self::WeirGrpc => "weir-grpc",
+            Self::RabbitMq => "rabbitmq",
+            Self::Redis => "redis",
+            Self::RocketMq => "rocketmq",
         })
     }
 }
@@ -58,6 +101,8 @@ pub(super) struct Programs {
     pub(super) kafka: PathBuf,
     /// The program `weir-broker`.
     pub(super) weir: PathBuf,
+    /// The folder of RocketMQ's jars.
+    pub(super) rocketmq: PathBuf,
 }
 
 impl Programs {
@@ -65,31 +110,43 @@ impl Programs {
     pub(super) fn on_fresh_disks(&self, kind: Kind, brokers: usize) -> Outcome<Installed> {
         let home = folder().join("data").join(kind.to_string());
         remove(&home)?;
-        let ports = free_ports(brokers)?;
+        // RocketMQ's name server and broker use ports beside those that they are given.
+        let places = if kind == Kind::RocketMq { 2 } else { brokers };
+        let ports = free_ports(places)?;
         let mut nodes = Vec::new();
-        if !kind.is_kafka() {
+        if kind.is_weir() {
             weir::certify(&self.weir, &home, brokers)?;
         }
         for node in 0..brokers {
             let own = home.join(node.to_string());
             fs::create_dir_all(&own)?;
-            nodes.push(match kind {
-                Kind::Kafka => kafka::install(&self.kafka, &own, &ports, node, "")?,
+            nodes.extend(match kind {
+                Kind::Kafka => vec![kafka::install(&self.kafka, &own, &ports, node, "")?],
                 Kind::KafkaFlush => {
                     let sync = "log.flush.interval.messages=1\n";
-                    kafka::install(&self.kafka, &own, &ports, node, sync)?
+                    vec![kafka::install(&self.kafka, &own, &ports, node, sync)?]
                 }
-                Kind::WeirOs => weir::install(&self.weir, &home, "os", &ports, node)?,
-                Kind::WeirFsync => weir::install(&self.weir, &home, "fsync", &ports, node)?,
+                Kind::WeirOs | Kind::WeirFsync | Kind::WeirGrpc => {
+                    let durability = if kind == Kind::WeirOs { "os" } else { "fsync" };
+                    let grpc = kind == Kind::WeirGrpc;
+                    vec![weir::install(
+                        &self.weir, &home, durability, grpc, &ports, node,
+                    )?]
+                }
+                Kind::RabbitMq => peers::install_rabbitmq(&own, ports[node])?,
+                Kind::Redis => vec![peers::install_redis(&own, ports[node])],
+                Kind::RocketMq => peers::install_rocketmq(&self.rocketmq, &own, &ports)?,
             });
         }
         settle();
         let addresses = ports
             .iter()
+            .take(brokers)
             .map(|ports| format!("127.0.0.1:{}", ports.kafka));
         Ok(Installed {
             kind,
             address: addresses.collect::<Vec<_>>().join(","),
+            grpc: format!("127.0.0.1:{}", ports[0].grpc),
             home,
             nodes,
         })
@@ -102,8 +159,10 @@ pub(super) struct Installed {
     pub(super) kind: Kind,
     /// Where clients connect, separated by commas.
     pub(super) address: String,
+    /// Where clients of Weir's gRPC API do.
+    pub(super) grpc: String,
     home: PathBuf,
-    /// The command of each.
+    /// The commands of each; a broker may be of more than one process.
     nodes: Vec<Vec<String>>,
 }
 
@@ -268,6 +327,8 @@ pub(super) struct Ports {
     pub(super) internal: u16,
     /// For metrics.
     pub(super) http: u16,
+    /// For clients of Weir's gRPC API.
+    pub(super) grpc: u16,
 }
 
 /// Below those that the kernel gives to clients: a client that looks for a killed broker might be given its port and speak to
@@ -287,6 +348,7 @@ fn free_ports(brokers: usize) -> Outcome<Vec<Ports>> {
             kafka: next()?,
             internal: next()?,
             http: next()?,
+            grpc: next()?,
         });
     }
     Ok(all)

@@ -87,6 +87,13 @@ impl Column {
     }
 }
 
+/// The median of one figure of these answers, if any has it.
+pub(super) fn median_of(answers: &[Answer], value: impl Fn(&Answer) -> Option<f64>) -> Option<f64> {
+    let mut values: Vec<f64> = answers.iter().filter_map(value).collect();
+    values.sort_by(f64::total_cmp);
+    (!values.is_empty()).then(|| median(&values))
+}
+
 /// Of sorted values, at least one.
 fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
@@ -160,6 +167,60 @@ pub(super) const MOVING: [Column; 7] = [
     named("during", "during_p99_ms", 2),
 ];
 
+pub(super) const SHARE: [Column; 6] = [
+    named("messages/s in", "in_per_s", 0).with_spread(),
+    named("messages/s out", "out_per_s", 0).with_spread(),
+    named("CPU s per million in", "in_cpu_s_per_million", 1),
+    named("out", "out_cpu_s_per_million", 1),
+    named("memory MiB", "broker_rss_mib", 0),
+    named("delivered again", "redelivered", 0).sum(),
+];
+
+pub(super) const SHARE_AT_ONCE: [Column; 4] = [
+    named("messages/s in and out", "through_per_s", 0).with_spread(),
+    named("CPU s per million", "through_cpu_s_per_million", 1),
+    named("memory MiB", "broker_rss_mib", 0),
+    named("delivered again", "redelivered", 0).sum(),
+];
+
+pub(super) const SHARE_END_TO_END: [Column; 6] = [
+    named("p50 ms", "p50_ms", 2),
+    named("p99 ms", "p99_ms", 2).with_spread(),
+    named("p99.9 ms", "p999_ms", 1),
+    named("confirmed p99 ms", "acknowledged_p99_ms", 2),
+    of("cores", broker_cores, 2),
+    named("memory MiB", "broker_rss_mib", 0),
+];
+
+pub(super) const DELAY: [Column; 4] = [
+    named("messages that wait", "waiting", 0),
+    named("memory for each, bytes", "bytes_each", 1).with_spread(),
+    named("memory of the broker, MiB", "broker_rss_mib", 0),
+    named("messages/s in", "in_per_s", 0),
+];
+
+pub(super) const DUE: [Column; 6] = [
+    named("messages due in a second", "due_per_s", 0),
+    named("late p50 ms", "late_p50_ms", 2),
+    named("late p99 ms", "late_p99_ms", 2).with_spread(),
+    named("at most", "late_max_ms", 1),
+    named("messages/s that arrived", "released_per_s", 0),
+    named("early, or twice", "early", 0).sum(),
+];
+
+pub(super) const BOUND: [Column; 10] = [
+    named("offers", "offers", 0),
+    named("taken", "taken", 0).with_spread(),
+    named("more than fit", "beyond", 0).sum(),
+    named("taken and lost", "lost", 0).sum(),
+    named("refused and there", "refused_but_there", 0).sum(),
+    named("refusals/s", "refused_per_s", 0).with_spread(),
+    named("refusal p50 ms", "refused_p50_ms", 2),
+    named("p99", "refused_p99_ms", 1),
+    named("at most", "refused_max_ms", 0),
+    named("confirmed p50 ms", "taken_p50_ms", 2),
+];
+
 pub(super) const BUSY: [Column; 2] = [of("broker", broker_cores, 2), of("client", client_cores, 2)];
 
 /// Of values that no client told.
@@ -168,7 +229,7 @@ pub(super) const BARE: Column = of("CPU s/GB", |_| None, 2).with_spread();
 /// As there.
 pub(super) const FACT: Column = of("", |_| None, 2);
 
-fn seconds_per_gb(answer: &Answer) -> Option<f64> {
+pub(super) fn seconds_per_gb(answer: &Answer) -> Option<f64> {
     Some(
         answer.number("broker_cpu_s")? / (answer.number("mb_s")? * answer.number("seconds")? / 1e3),
     )

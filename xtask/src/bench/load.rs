@@ -1,6 +1,6 @@
 //! The client: `tests/bench/kbench`, which answers with one JSON object.
 
-use super::broker::{Installed, Running, mortal};
+use super::broker::{Installed, Kind, Running, mortal};
 use super::flame::{Profile, Profiler};
 use super::folder;
 use crate::{Outcome, paths, process};
@@ -35,6 +35,8 @@ impl Answer {
 /// The client's program.
 pub(super) struct Load {
     program: PathBuf,
+    /// The command that takes its place for RocketMQ.
+    pub(super) rocketmq: Vec<String>,
     /// Watches the brokers while something is measured.
     profiler: Option<Profiler>,
 }
@@ -50,11 +52,22 @@ impl Load {
                 .arg(".")
                 .current_dir(paths::root().join("tests/bench/kbench")),
         )?;
-        Ok(Self { program, profiler })
+        Ok(Self {
+            program,
+            rocketmq: Vec::new(),
+            profiler,
+        })
     }
 
     fn command(&self, brokers: &Installed, arguments: &str) -> Command {
-        let mut command = mortal(&self.program);
+        let mut command = match self.rocketmq.split_first() {
+            Some((program, first)) if brokers.kind == Kind::RocketMq => {
+                let mut command = mortal(program);
+                command.args(first);
+                command
+            }
+            _ => mortal(&self.program),
+        };
         command
             .args(["-address", &brokers.address])
             .args(arguments.split_whitespace());

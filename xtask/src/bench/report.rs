@@ -1,10 +1,12 @@
 //! The tables: medians over the rounds, in Markdown, one section for each part of `docs/performance.md`.
 
+mod queues;
+
 use super::broker::Kind;
 use super::columns::{self, Column};
 use super::results::Results;
 use super::rows::{self, Row};
-use super::{Options, bare, failover, kafka, lifecycle, moving};
+use super::{Options, bare, failover, kafka, lifecycle, moving, peers};
 use crate::{Outcome, paths, process};
 use std::fmt::Write;
 use std::fs;
@@ -20,7 +22,7 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn sections(&self, options: &Options) -> [Section; 10] {
+    fn sections(&self, options: &Options) -> [Section; 14] {
         use rows::Kind::{
             CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Produce, SmallBatches,
         };
@@ -113,6 +115,31 @@ impl Tables<'_> {
                 title: "Life cycle",
                 about: lifecycle::described(options),
                 body: self.facts(),
+            },
+            Section {
+                name: "shared",
+                title: "Shared consumption",
+                about: super::queues::described_share(options),
+                body: self.shared(),
+            },
+            Section {
+                name: "delay",
+                title: "Delayed messages",
+                about: super::queues::described_delay(options),
+                body: self.delayed(),
+            },
+            Section {
+                name: "bound",
+                title: "A bounded queue",
+                about: super::queues::described_bound(options),
+                body: self.bounded(),
+            },
+            Section {
+                name: "before-after",
+                title: "Plain topics before and after",
+                about: "The same rows with a binary from before queues and with the one of now, in turns: medians of the rounds, and what the one of now is \
+                        of the other. A topic that declares nothing of queues is to be no slower.".into(),
+                body: self.before_and_after(),
             },
             Section {
                 name: FLAME,
@@ -241,6 +268,10 @@ fn title(kind: Kind) -> &'static str {
         Kind::KafkaFlush => "Kafka `flush.messages=1`",
         Kind::WeirOs => "Weir `os`",
         Kind::WeirFsync => "Weir `fsync`",
+        Kind::WeirGrpc => "Weir `fsync`, gRPC",
+        Kind::RabbitMq => "RabbitMQ",
+        Kind::Redis => "Redis",
+        Kind::RocketMq => "RocketMQ",
     }
 }
 
@@ -338,11 +369,16 @@ pub(super) fn heading(options: &Options) -> Outcome<String> {
     let disk = disk.lines().last().unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg")?;
     let java = process::output(process::command("java").arg("--version"))?;
+    let peers = Kind::ALL
+        .into_iter()
+        .filter(|kind| super::queues::wants(options, *kind))
+        .filter_map(peers::version);
+    let peers: String = peers.map(|version| format!(", {version}")).collect();
     let virtual_machine = fs::read_to_string("/proc/cpuinfo")
         .is_ok_and(|cpu| cpu.contains(" hypervisor"))
         .then_some(" (virtual machine)");
     Ok(format!(
-        "`cargo xtask {}` on {date}: {} cores, {:.0} GiB of memory, Linux {}{}, {disk}; Apache Kafka {} on {}; rounds: {}, of failover {}; \
+        "`cargo xtask {}` on {date}: {} cores, {:.0} GiB of memory, Linux {}{}, {disk}; Apache Kafka {} on {}{peers}; rounds: {}, of failover {}, of plain topics before and after {}; \
          load average before the run {}.",
         command(),
         std::thread::available_parallelism()?,
@@ -353,6 +389,7 @@ pub(super) fn heading(options: &Options) -> Outcome<String> {
         java.lines().next().unwrap_or_default(),
         options.rounds(),
         options.rounds_of_failover(),
+        options.rounds_of_before(),
         load.split_whitespace().next().unwrap_or_default(),
     ))
 }
@@ -364,6 +401,9 @@ fn command() -> String {
     while let Some(word) = arguments.next() {
         if word == "--weir" {
             arguments.next();
+        } else if word == "--before" {
+            arguments.next();
+            words.push("--before FILE".to_owned());
         } else if !word.starts_with("--weir=") {
             words.push(word);
         }

@@ -1,5 +1,6 @@
 //! What was measured, by row and by broker.
 
+use super::before::Sides;
 use super::broker::Kind;
 use super::flame::Profile;
 use super::load::Answer;
@@ -14,13 +15,28 @@ pub(super) struct Results {
     /// CPU seconds for each GB of the bare loop.
     pub(super) bare: BTreeMap<&'static str, Vec<f64>>,
     pub(super) profiles: Vec<(Kind, Profile)>,
+    /// Of plain topics with two binaries.
+    pub(super) sides: Sides,
     pub(super) failures: Vec<String>,
 }
 
 impl Results {
     pub(super) fn measured(&mut self, row: &str, kind: Kind, answer: Answer) {
-        const SHOWN: [&str; 16] = [
+        const SHOWN: [&str; 29] = [
             "mb_s",
+            "in_per_s",
+            "out_per_s",
+            "through_per_s",
+            "redelivered",
+            "bytes_each",
+            "released_per_s",
+            "late_p50_ms",
+            "late_p99_ms",
+            "late_max_ms",
+            "taken",
+            "beyond",
+            "refused_per_s",
+            "refused_but_there",
             "rate",
             "p50_ms",
             "p99_ms",

@@ -170,7 +170,10 @@ fn name(load: Kind, partitions: u32) -> String {
 impl Row {
     /// Whether these brokers are to run it now. Kafka with a sync for each batch takes part only where syncing decides.
     pub(super) fn is_for(&self, brokers: Brokers, options: &Options) -> bool {
-        let takes_part = brokers != Brokers::KafkaFlush || matches!(self.load, Kind::SmallBatches);
+        let takes_part = match brokers {
+            Brokers::KafkaFlush => matches!(self.load, Kind::SmallBatches),
+            _ => brokers.speaks_kafkas(),
+        };
         takes_part && options.wants(self.part(), &self.name)
     }
 

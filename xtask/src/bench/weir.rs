@@ -18,11 +18,13 @@ pub(super) fn certify(program: &Path, home: &Path, brokers: usize) -> Outcome {
     Ok(())
 }
 
-/// Writes the configuration of one of a cluster's brokers and returns the command that starts it; `home` is the cluster's.
+/// Writes the configuration of one of a cluster's brokers and returns the command that starts it; `home` is the cluster's. The gRPC
+/// API is served only where it is asked for: a binary from before it would not know the setting.
 pub(super) fn install(
     program: &Path,
     home: &Path,
     durability: &str,
+    serves_grpc: bool,
     ports: &[Ports],
     id: usize,
 ) -> Outcome<Vec<String>> {
@@ -38,6 +40,11 @@ pub(super) fn install(
             .map(|peer| format!("\"127.0.0.1:{}\"", peer.internal));
         peers = format!("peers: [{}]\n", all.collect::<Vec<_>>().join(", "));
     }
+    let grpc = if serves_grpc {
+        format!("\x20 grpc: {{ bind: \"127.0.0.1:{}\" }}\n", ports[id].grpc)
+    } else {
+        String::new()
+    };
     let file = own.join("broker.yaml");
     fs::write(
         &file,
@@ -49,6 +56,7 @@ pub(super) fn install(
              \x20 kafka: {{ bind: \"127.0.0.1:{}\" }}\n\
              \x20 quorum: {{ bind: \"127.0.0.1:{}\"{tls} }}\n\
              \x20 http: {{ bind: \"127.0.0.1:{}\" }}\n\
+             {grpc}\
              {peers}\
              topics: {{ durability: {durability} }}\n",
             ports.len(),

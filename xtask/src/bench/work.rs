@@ -16,6 +16,20 @@ pub(super) fn run(
 ) -> Outcome {
     let running = brokers.start()?;
     warm_up(quick, brokers, load)?;
+    measure(rows, quick, brokers, &running, load, results)?;
+    running.stop()?;
+    Ok(())
+}
+
+/// The same on brokers that run and stay.
+pub(super) fn measure(
+    rows: &[Row],
+    quick: bool,
+    brokers: &Installed,
+    running: &Running,
+    load: &Load,
+    results: &mut Results,
+) -> Outcome {
     for row in rows {
         settle();
         let work = Work {
@@ -23,7 +37,7 @@ pub(super) fn run(
             topic: format!("-topic {} -partitions {}", row.name, row.partitions),
             quick,
             brokers,
-            running: &running,
+            running,
             load,
         };
         match work.measure() {
@@ -37,7 +51,6 @@ pub(super) fn run(
         }
         load.run(brokers, &format!("-mode delete -topic {}", row.name))?;
     }
-    running.stop()?;
     Ok(())
 }
 
