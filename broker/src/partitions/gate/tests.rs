@@ -119,7 +119,10 @@ fn incarnations_do_not_wait_for_each_other() {
     let mut gate = Gate::default();
     assert_eq!(offer(&mut gate, 0, false), Offered::Ask);
     let newer = (ProducerId(1), ProducerEpoch(1));
-    assert_eq!(gate.offer(newer, 0, 100, false, verified(10)), Offered::Ask);
+    assert_eq!(
+        gate.offer(newer, (0, LeaderEpoch(1)), 100, false, verified(10)),
+        Offered::Ask
+    );
     assert_eq!(gate.next(newer), Some((100, word(10, 1))));
 }
 
@@ -129,7 +132,10 @@ fn who_is_remembered_is_bounded_and_who_waits_is_not_forgotten() {
     assert_eq!(offer(&mut gate, 0, false), Offered::Ask);
     for id in 2..3_000 {
         let who = (ProducerId(id), ProducerEpoch(0));
-        assert_eq!(gate.offer(who, 0, 0, false, verified(10)), Offered::Ask);
+        assert_eq!(
+            gate.offer(who, (0, LeaderEpoch(1)), 0, false, verified(10)),
+            Offered::Ask
+        );
         assert_eq!(gate.refuse(who), [0]);
     }
     assert_eq!(gate.producers.len(), REMEMBERED_MAX + 1);
