@@ -292,8 +292,8 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     outcome
 }
 
-/// How many stories are played side by side on Kubernetes; those that cannot have company wait for the others to end.
-const STORIES_AT_ONCE: usize = 1;
+/// Stories on Kubernetes mostly wait; those that cannot have company wait for the others to end.
+const STORIES_AT_ONCE: usize = 2;
 
 /// Tests that need more than cargo gives them, speaking as they go.
 fn stories(name: &str, at_once: usize, filter: &str) -> Outcome<Command> {
