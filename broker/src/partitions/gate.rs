@@ -82,6 +82,23 @@ impl<T> Stage<T> {
 }
 
 impl<T> Entry<T> {
+    /// One whose first batch waits for the coordinator's word.
+    fn asking(
+        batch: T,
+        (lowest_sequence, epoch): (i32, LeaderEpoch),
+        number: u64,
+        verified: Verified,
+    ) -> Self {
+        Self {
+            stage: Stage::waiting(batch),
+            lowest_sequence,
+            epoch,
+            number,
+            verified,
+            under_way: 0,
+        }
+    }
+
     fn word(&self) -> Word {
         Word {
             verified: self.verified,
@@ -123,14 +140,7 @@ impl<T> Gate<T> {
                 return Offered::Pass(batch, None);
             }
             self.next_number += 1;
-            let entry = Entry {
-                stage: Stage::waiting(batch),
-                lowest_sequence: sequence,
-                epoch,
-                number,
-                verified,
-                under_way: 0,
-            };
+            let entry = Entry::asking(batch, (sequence, epoch), number, verified);
             self.producers.insert(who, entry);
             return Offered::Ask;
         };
@@ -152,14 +162,7 @@ impl<T> Gate<T> {
             }
             Stage::Remembered => {
                 self.next_number += 1;
-                *entry = Entry {
-                    stage: Stage::waiting(batch),
-                    lowest_sequence: sequence,
-                    epoch,
-                    number,
-                    verified,
-                    under_way: 0,
-                };
+                *entry = Entry::asking(batch, (sequence, epoch), number, verified);
                 Offered::Ask
             }
         }

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use weir_groups::share::state::StateKey;
 use weir_groups::share::{AckBatch, AcquireMode, Acquired, Departure};
 use weir_groups::{GroupId, MemberId};
 use weir_wire::Records;
 
-use super::Share;
 use super::fetch::{Wanted, acquire};
 use super::leader::{Acknowledged, Leader};
 use super::sessions::{Change, SessionKey, Step, TopicPartition};
+use super::{Share, state_key};
 use crate::Broker;
 use crate::api::{NotLed, Peer};
 use crate::error::{ApiError, ErrorCode};
@@ -274,12 +273,8 @@ impl Share {
 
     /// A session is over: what its member has of its partitions is handed back.
     fn part(&self, key: &SessionKey, partitions: &[TopicPartition], departure: Departure) {
-        for (topic, partition) in partitions {
-            let state = StateKey {
-                group: key.group.clone(),
-                topic: *topic,
-                partition: *partition,
-            };
+        for partition in partitions {
+            let state = state_key(&key.group, *partition);
             if let Some(leader) = self.leaders().get(&state).cloned() {
                 // One that has ended has nothing out.
                 let _ = leader.with(|engine, now| engine.release(&key.member, departure, now));
@@ -291,12 +286,7 @@ impl Share {
     /// What was taken for a member that cannot be told is there for others, as if it had never been out.
     fn take_back(&self, key: &SessionKey, answers: &[PartitionAnswer]) {
         for answer in answers {
-            let (topic, partition) = answer.partition;
-            let state = StateKey {
-                group: key.group.clone(),
-                topic,
-                partition,
-            };
+            let state = state_key(&key.group, answer.partition);
             if let Some(leader) = self.leaders().get(&state).cloned() {
                 for acquired in &answer.acquired {
                     let (first, last) = (acquired.first, acquired.last);
