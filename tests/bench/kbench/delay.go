@@ -19,14 +19,11 @@ const delayMax = 365 * 24 * time.Hour
 
 // Delayed leaves -count messages waiting, due at any time from an hour to a year from now: what each of them costs in memory.
 func delayed(ctx context.Context, s settings) (answer, error) {
-	client, err := producer(s)
+	client, err := delayedProducer(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	if err := ensureDelayed(ctx, s, client); err != nil {
-		return nil, err
-	}
 	// What a broker needs for being sent messages is no cost of those that wait.
 	const plain = 100_000
 	if _, err := sendDue(ctx, s, client, plain, func(int64) time.Time { return time.Time{} }); err != nil {
@@ -61,14 +58,11 @@ func delayed(ctx context.Context, s settings) (answer, error) {
 // Due sends -count messages that are due one after another within -duration, which begins -warmup from now, and measures how late each
 // is at a consumer that reads at the topic's end. None may be early.
 func due(ctx context.Context, s settings) (answer, error) {
-	client, err := producer(s)
+	client, err := delayedProducer(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	if err := ensureDelayed(ctx, s, client); err != nil {
-		return nil, err
-	}
 	reader, err := readerFromEnd(ctx, s, client)
 	if err != nil {
 		return nil, err
@@ -127,6 +121,19 @@ func due(ctx context.Context, s settings) (answer, error) {
 		return nil, fmt.Errorf("%d records were early, %d came twice", early, again)
 	}
 	return result, nil
+}
+
+// DelayedProducer is a client, and its topic takes delayed messages.
+func delayedProducer(ctx context.Context, s settings) (*kgo.Client, error) {
+	client, err := producer(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := ensureDelayed(ctx, s, client); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return client, nil
 }
 
 func ensureDelayed(ctx context.Context, s settings, client *kgo.Client) error {

@@ -45,32 +45,33 @@ func (a *amqpShare) names() []string {
 }
 
 func (a *amqpShare) declare(context.Context) error {
-	channel, err := a.conn.Channel()
-	if err != nil {
-		return err
-	}
-	defer channel.Close()
 	kind := amqp.Table{"x-queue-type": "quorum"}
 	if a.s.bound > 0 {
 		// There is no bound over several queues.
 		kind["x-max-length"], kind["x-overflow"] = int64(a.s.bound/a.s.partitions), "reject-publish"
 	}
-	for _, name := range a.names() {
-		if _, err := channel.QueueDeclare(name, true, false, false, false, kind); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.each(func(channel *amqp.Channel, name string) error {
+		_, err := channel.QueueDeclare(name, true, false, false, false, kind)
+		return err
+	})
 }
 
 func (a *amqpShare) remove(context.Context) error {
+	return a.each(func(channel *amqp.Channel, name string) error {
+		_, err := channel.QueueDelete(name, false, false, false)
+		return err
+	})
+}
+
+// Each does something to one queue after another, until something fails.
+func (a *amqpShare) each(do func(channel *amqp.Channel, name string) error) error {
 	channel, err := a.conn.Channel()
 	if err != nil {
 		return err
 	}
 	defer channel.Close()
 	for _, name := range a.names() {
-		if _, err := channel.QueueDelete(name, false, false, false); err != nil {
+		if err := do(channel, name); err != nil {
 			return err
 		}
 	}
