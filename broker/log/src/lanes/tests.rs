@@ -352,6 +352,7 @@ fn changing_to_fsync_makes_what_is_there_durable() {
 #[test]
 fn a_full_disk_refuses_appends_and_serves_them_again_when_there_is_space() {
     let storage = SimStorage::new();
+    storage.set_capacity(1 << 29);
     let mut rig = Rig::over(Arc::new(storage.clone()), "/data".as_ref(), 2_000).unwrap();
     let (opened, recorder) = rig.open(&LogConfig::default());
     rig.append(&opened.handle, &batch_of(9, 0, 0, 1)).unwrap();
@@ -375,6 +376,7 @@ fn a_full_disk_refuses_appends_and_serves_them_again_when_there_is_space() {
 #[test]
 fn what_follows_a_batch_that_there_was_no_room_for_is_refused_for_want_of_room_too() {
     let storage = SimStorage::new();
+    storage.set_capacity(1 << 29);
     let mut rig = Rig::over(Arc::new(storage.clone()), "/data".as_ref(), 2_000).unwrap();
     let (opened, _) = rig.open(&LogConfig::default());
     rig.append(&opened.handle, &batch_of(9, 0, 0, 1)).unwrap();
@@ -398,6 +400,7 @@ fn what_follows_a_batch_that_there_was_no_room_for_is_refused_for_want_of_room_t
 #[test]
 fn a_full_disk_does_not_stop_retention_which_makes_room_again() {
     let storage = SimStorage::new();
+    storage.set_capacity(1 << 29);
     let mut rig = Rig::over(Arc::new(storage.clone()), "/data".as_ref(), 2_000).unwrap();
     let config = LogConfig {
         segment_bytes: 1_000,

@@ -18,48 +18,22 @@ const SYNC_FILE_SYSTEM_FROM: usize = 9;
 /// to what the kernel lets become dirty. 256 files one after another take some 70 ms, which 70 MB of dirty pages take too.
 const SYNC_FILE_SYSTEM_FROM_WHEN_SHARED: usize = 256;
 
-/// What is left of data directories, asked once for each turn.
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    dirs: Vec<(Arc<DataDir>, u64)>,
-}
-
-impl Room {
-    fn of(&mut self, dir: &Arc<DataDir>) -> &mut u64 {
-        let known = self
-            .dirs
-            .iter()
-            .position(|(other, _)| Arc::ptr_eq(other, dir));
-        let at = known.unwrap_or_else(|| {
-            self.dirs.push((Arc::clone(dir), dir.room_bytes()));
-            self.dirs.len() - 1
-        });
-        &mut self.dirs[at].1
-    }
-}
-
 impl LaneCore {
     /// Writes what one partition has staged.
     pub(super) fn write_one(&mut self, slot: Slot, now_ms: i64) -> Result<(), Fatal> {
-        self.write_with(slot, &mut Room::default(), now_ms)
-    }
-
-    fn write_with(&mut self, slot: Slot, room: &mut Room, now_ms: i64) -> Result<(), Fatal> {
-        let Some(partition) = self.partitions.get_mut(&slot) else {
-            return Ok(());
-        };
-        let room_bytes = room.of(&Arc::clone(partition.data_dir()));
-        partition.write(room_bytes, now_ms)
+        match self.partitions.get_mut(&slot) {
+            Some(partition) => partition.write(now_ms),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn write_all(&mut self, now_ms: i64) {
-        let mut room = Room::default();
         let slots: Vec<Slot> = self.touched.iter().copied().collect();
         for slot in slots {
             if self.failed {
                 return;
             }
-            if let Err(fatal) = self.write_with(slot, &mut room, now_ms) {
+            if let Err(fatal) = self.write_one(slot, now_ms) {
                 self.fail(&fatal);
                 return;
             }

@@ -146,16 +146,15 @@ impl Partition {
         self.waiting.push(Waiting::Replicate(done, decided));
     }
 
-    /// Writes what is staged, unless it needs more than `room_bytes`, which are taken down by what it took. Reports what was
+    /// Writes what is staged, unless its data directory has no room for it. Reports what was
     /// appended, and what of it is as durable as it is to be.
-    pub(super) fn write(&mut self, room_bytes: &mut u64, now_ms: i64) -> Result<(), Fatal> {
+    pub(super) fn write(&mut self, now_ms: i64) -> Result<(), Fatal> {
         let wanted_bytes = self.log.staged_bytes();
         let mut refused = None;
-        if wanted_bytes > *room_bytes {
+        if !self.data_dir().take_room(wanted_bytes) {
             self.log.unstage();
             refused = Some(AppendError::NoSpace { wanted_bytes });
         } else if wanted_bytes > 0 {
-            *room_bytes -= wanted_bytes;
             match self.log.write_staged(now_ms) {
                 Ok(()) => {}
                 Err(WriteFailed::Refused(error)) => refused = Some(error),

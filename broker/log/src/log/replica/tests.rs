@@ -202,6 +202,7 @@ fn a_transaction_that_came_from_the_leader_goes_on_under_the_follower_that_took_
 #[test]
 fn a_full_disk_refuses_replicated_batches_and_leaves_the_log_as_it_was() {
     let storage = SimStorage::new();
+    storage.set_capacity(1 << 29);
     let mut rig = Rig::over(Arc::new(storage.clone()), "/data".as_ref(), 2_000).unwrap();
     let (opened, _) = rig.open(&LogConfig::default());
     rig.replicate(&opened.handle, placed(&batch(1), 0, 1))
