@@ -206,6 +206,24 @@ impl LogReader {
         self.steady(Wait::No, || fetch::read(&self.shared, want, Wait::No))
     }
 
+    /// As [`try_read`](Self::try_read), by a single read of the file, where it is so near to the log's end that this gets everything;
+    /// otherwise `None`.
+    pub fn try_read_tail(
+        &self,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<Option<Batches>, ReadError> {
+        let want = Want {
+            from,
+            up_to,
+            max_bytes,
+            min_one_batch,
+        };
+        self.steady(Wait::No, || fetch::read_tail(&self.shared, want))
+    }
+
     /// Reads from `from` on, as [`read`](Self::read) does, and checks every checksum. Says where to go on. What is not what was
     /// written is [`damage`](Self::damage) from then on, and the partition refuses to be written. Waits for the disk.
     pub fn scrub(

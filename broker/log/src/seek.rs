@@ -23,6 +23,16 @@ pub(crate) struct Start {
     pub(crate) offset: Offset,
 }
 
+impl Start {
+    /// A segment's beginning.
+    fn of(segment: &Segment) -> Self {
+        Self {
+            position: 0,
+            offset: segment.base,
+        }
+    }
+}
+
 /// The index entry that makes a walk start, and the bytes it may cross.
 pub(crate) struct Sought<'a> {
     pub(crate) segment: &'a Segment,
@@ -37,30 +47,18 @@ impl Shared {
         sought: &Sought<'_>,
         holds: impl Fn(&IndexEntry) -> bool,
     ) -> Result<Start, ReadError> {
+        let start = self.entry(sought, holds)?;
+        if start.position == 0 {
+            return Ok(start);
+        }
+        if Mutant::BelieveIndex.is_active() || self.is_there(sought, start)? {
+            return Ok(start);
+        }
         let Sought {
             segment,
             file,
             wait,
         } = *sought;
-        let beginning = Start {
-            position: 0,
-            offset: segment.base,
-        };
-        let entry = segment.with_index(&self.dir, &self.path, |index, place| {
-            index.last_where(place, wait, holds)
-        })?;
-        let Some(entry) = entry else {
-            return Ok(beginning);
-        };
-        let start = Start {
-            position: u64::from(entry.position),
-            offset: segment
-                .base
-                .saturating_add(i64::from(entry.relative_offset)),
-        };
-        if Mutant::BelieveIndex.is_active() || self.is_there(sought, start)? {
-            return Ok(start);
-        }
         if wait == Wait::No {
             return Err(ReadError::WouldBlock);
         }
@@ -69,7 +67,28 @@ impl Shared {
             "an index entry points at what is not there; making the index anew from the log"
         );
         self.rebuild_index(segment, file)?;
-        Ok(beginning)
+        Ok(Start::of(segment))
+    }
+
+    /// The place that the index names for the last entry for which `holds`, not compared with the log.
+    pub(crate) fn entry(
+        &self,
+        sought: &Sought<'_>,
+        holds: impl Fn(&IndexEntry) -> bool,
+    ) -> Result<Start, ReadError> {
+        let segment = sought.segment;
+        let entry = segment.with_index(&self.dir, &self.path, |index, place| {
+            index.last_where(place, sought.wait, holds)
+        })?;
+        Ok(entry.map_or_else(
+            || Start::of(segment),
+            |entry| Start {
+                position: u64::from(entry.position),
+                offset: segment
+                    .base
+                    .saturating_add(i64::from(entry.relative_offset)),
+            },
+        ))
     }
 
     /// Whether a batch that begins at `start.offset` lies at `start.position`.

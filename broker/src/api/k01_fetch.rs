@@ -464,6 +464,11 @@ async fn read_batches(
         let batches = read_for_consumers(host, partition, range, bytes_max, min_one_batch).await?;
         return Ok((Records::from(batches.bytes), batches.next_offset));
     }
+    match reader.try_read_tail(from, up_to, bytes_max, min_one_batch) {
+        Ok(Some(batches)) => return Ok((Records::from(batches.bytes), batches.next_offset)),
+        Ok(None) | Err(ReadError::WouldBlock) => {}
+        Err(error) => return Err(error),
+    }
     let slice = match reader.try_slice(from, up_to, bytes_max, min_one_batch) {
         Err(ReadError::WouldBlock) => None,
         slice => Some(slice?),

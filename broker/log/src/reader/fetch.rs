@@ -13,6 +13,7 @@ use weir_wire::batch::{BatchHeader, HEADER_LEN};
 use super::{Batches, FileSlice};
 use crate::error::ReadError;
 use crate::files::{FileError, Wait};
+use crate::mutants::Mutant;
 use crate::seek::{Sought, Start};
 use crate::segment::Segment;
 use crate::shared::{Shared, segment_at};
@@ -125,6 +126,46 @@ pub(super) fn read(shared: &Shared, mut want: Want, wait: Wait) -> Result<Batche
             }
         }
     }
+}
+
+/// How much may lie between the index entry before what is wanted and the log's end for one read to take all of it.
+const TAIL_BYTES: u64 = 32 << 10;
+
+/// What consumers that keep up ask for, in one read of the file, which is where most of a small fetch's time goes; `None` when there is
+/// more to read, or anything is not as it should be: [`slice`] and [`read`] say what.
+pub(super) fn read_tail(shared: &Shared, mut want: Want) -> Result<Option<Batches>, ReadError> {
+    if Mutant::BelieveIndex.is_active() {
+        return Ok(None);
+    }
+    let Some(Place { segment, file }) = place(shared, &mut want)? else {
+        return Ok(Some(nothing(want)));
+    };
+    let sought = Sought {
+        segment: &segment,
+        file: &*file,
+        wait: Wait::No,
+    };
+    let relative = u32::try_from(want.from.0 - segment.base.0).unwrap_or(u32::MAX);
+    // Not asked whether the entry is true: the window begins with the batch that it speaks of.
+    let start = shared.entry(&sought, |entry| entry.relative_offset <= relative)?;
+    let left = segment.size().saturating_sub(start.position);
+    if left > TAIL_BYTES {
+        return Ok(None);
+    }
+    let window = Window::read(shared, &sought, start, TAIL_BYTES as usize)?;
+    Ok(match window.cut(shared, &segment, want) {
+        Ok(Cut::Batches {
+            from,
+            until,
+            base_offset,
+            next_offset,
+        }) => Some(Batches {
+            bytes: window.share(from, until),
+            base_offset,
+            next_offset,
+        }),
+        Ok(Cut::Nothing | Cut::Short { .. }) | Err(_) => None,
+    })
 }
 
 /// A part of a segment in memory, from a batch's beginning on.

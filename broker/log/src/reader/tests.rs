@@ -170,6 +170,7 @@ fn a_slice_of_the_file_holds_the_same_bytes_as_a_read() {
     let (_rig, handle) = filled(&SimStorage::new(), &dense(), 200);
     let reader = handle.reader();
     let mut random = Random::new(5);
+    let mut tails = 0;
     for _ in 0..200 {
         let end = reader.log_end().0 as u64;
         let from = Offset(random.below(end) as i64);
@@ -188,7 +189,19 @@ fn a_slice_of_the_file_holds_the_same_bytes_as_a_read() {
         assert_eq!(slice.next_offset, read.next_offset);
         let at_hand = reader.try_slice(from, up_to, max_bytes, min_one).unwrap();
         assert_eq!((at_hand.position, at_hand.len), (slice.position, slice.len));
+        if let Some(tail) = reader
+            .try_read_tail(from, up_to, max_bytes, min_one)
+            .unwrap()
+        {
+            tails += 1;
+            assert_eq!(tail.bytes, read.bytes, "{from} {up_to} {max_bytes}");
+            assert_eq!(tail.next_offset, read.next_offset);
+        }
     }
+    assert!(
+        tails > 50,
+        "{tails} reads of 200 were near enough to the end"
+    );
 }
 
 /// Losing data 7: an index that points elsewhere is made anew, and never believed.
