@@ -29,6 +29,51 @@ impl KeyHash {
     }
 }
 
+/// Which message of each key is out, where messages of one key may be in several windows (one for each priority). A key is held by the message that was
+/// handed out first, until that one is settled: given back, it still keeps the others waiting. Bounded by what is out or was given back.
+#[derive(Clone, Debug, Default)]
+pub struct HeldKeys {
+    by: BTreeMap<KeyHash, Offset>,
+    key_of: BTreeMap<Offset, KeyHash>,
+    free: Vec<KeyHash>,
+}
+
+impl HeldKeys {
+    /// Whether no other message of the key is out.
+    #[must_use]
+    pub fn may_go(&self, key: KeyHash, offset: Offset) -> bool {
+        self.by.get(&key).is_none_or(|holder| *holder == offset)
+    }
+
+    /// A message is handed out, which might go.
+    pub fn hold(&mut self, key: KeyHash, offset: Offset) {
+        self.by.insert(key, offset);
+        self.key_of.insert(offset, key);
+    }
+
+    /// A message is settled.
+    pub fn settled(&mut self, offset: Offset) {
+        if let Some(key) = self.key_of.remove(&offset) {
+            self.by.remove(&key);
+            self.free.push(key);
+        }
+    }
+
+    /// Everything before `start` is settled, or gone.
+    pub fn drop_below(&mut self, start: Offset) {
+        let kept = self.key_of.split_off(&start);
+        for key in std::mem::replace(&mut self.key_of, kept).into_values() {
+            self.by.remove(&key);
+            self.free.push(key);
+        }
+    }
+
+    /// Keys that nobody holds any more, since the last time.
+    pub fn take_free(&mut self) -> Vec<KeyHash> {
+        std::mem::take(&mut self.free)
+    }
+}
+
 /// The keys of one share-partition. See the module.
 #[derive(Clone, Debug, Default)]
 pub struct KeyOrder {
@@ -59,6 +104,12 @@ impl KeyOrder {
             self.keys.remove(&key);
         }
         next.filter(|_| at == 0)
+    }
+
+    /// The oldest message of a key.
+    #[must_use]
+    pub fn oldest(&self, key: KeyHash) -> Option<Offset> {
+        self.keys.get(&key)?.front().copied()
     }
 
     /// Whether a message may be handed out. One that was never offered may.

@@ -1,26 +1,32 @@
 //! Which message is handed out next where messages have priorities, 0 to 9.
 //!
-//! An index for each level over the log, exact over the whole backlog: of the level that is chosen, the oldest message comes next. Strict: the
-//! greatest level that has any. Weighted: each level has a share by its weight as long as it has messages, so that none starves. Messages
-//! of one level that follow each other in the log take one entry together, so that a backlog without priorities costs nothing.
+//! [`Turns`] says which level comes next: strictly the greatest that has messages, or each by its weight as long as it has some, so that none
+//! starves. [`Levels`] says where in the log the messages of a level are, over the whole backlog. Within a level the oldest comes first; what of it is
+//! out, done or given back is the share-partition's business.
 
+mod levels;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
-use weir_wire::Offset;
+pub use levels::Levels;
 
 /// How many levels there are.
 pub const LEVELS: usize = 10;
 /// The level of a message that says nothing.
 pub const DEFAULT_LEVEL: Level = Level(4);
+/// The header that says a message's level: a digit.
+pub const HEADER: &str = "weir-priority";
 
 /// A priority: the greater, the sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(u8);
 
 impl Level {
+    /// All of them, the least first.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(Self).into_iter()
+    }
+
     /// From a header's value: a digit. Anything else is [`DEFAULT_LEVEL`].
     #[must_use]
     pub fn of_header(value: Option<&[u8]>) -> Self {
@@ -42,6 +48,12 @@ impl Level {
         self.0
     }
 
+    /// Its place in an array of all levels.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
     fn weight(self) -> i64 {
         i64::from(self.0) + 1
     }
@@ -56,147 +68,40 @@ pub enum Choice {
     Weighted,
 }
 
-/// The messages of one partition that may be handed out. See the module.
-#[derive(Clone, Debug)]
-pub struct Index {
-    levels: [Queue; LEVELS],
-    len: u64,
-}
-
+/// Whose turn it is: smooth weighted round robin. All that have messages earn their weight with each message that is handed out, who has
+/// most is next, and pays for what it got what all have earned.
 #[derive(Clone, Debug, Default)]
-struct Queue {
-    /// Runs of offsets: first, last.
-    runs: BTreeMap<i64, i64>,
-    /// What is due to it, of shares that went to others.
-    credit: i64,
+pub struct Turns {
+    /// What is due to each level, of shares that went to others.
+    credit: [i64; LEVELS],
 }
 
-impl Default for Index {
-    fn default() -> Self {
-        Self {
-            levels: std::array::from_fn(|_| Queue::default()),
-            len: 0,
-        }
-    }
-}
-
-impl Index {
-    /// A message may be handed out, for the first time or again.
-    pub fn put(&mut self, level: Level, offset: Offset) {
-        let queue = &mut self.levels[usize::from(level.0)];
-        if !queue.has(offset.0) {
-            queue.put(offset.0);
-            self.len += 1;
-        }
-    }
-
-    /// Takes out the next one.
-    pub fn take(&mut self, choice: Choice) -> Option<(Level, Offset)> {
-        let level = match choice {
-            Choice::Strict => (0..LEVELS)
-                .rev()
-                .find(|level| !self.levels[*level].runs.is_empty()),
-            Choice::Weighted => self.weighted(),
-        }?;
-        let queue = &mut self.levels[level];
-        let (first, last) = queue.runs.pop_first()?;
-        if first < last {
-            queue.runs.insert(first + 1, last);
-        }
-        self.len -= 1;
-        Some((Level(u8::try_from(level).ok()?), Offset(first)))
-    }
-
-    /// Takes out a certain one. `true` when it was there.
-    pub fn remove(&mut self, level: Level, offset: Offset) -> bool {
-        let was_there = self.levels[usize::from(level.0)].remove(offset.0);
-        self.len -= u64::from(was_there);
-        was_there
-    }
-
-    /// Lets go of everything before `start`.
-    pub fn drop_below(&mut self, start: Offset) {
-        for queue in &mut self.levels {
-            while let Some((first, last)) = queue
-                .runs
-                .first_key_value()
-                .map(|(first, last)| (*first, *last))
-                && first < start.0
-            {
-                queue.runs.pop_first();
-                if last >= start.0 {
-                    queue.runs.insert(start.0, last);
-                }
-            }
-        }
-        let runs = self.levels.iter().flat_map(|queue| &queue.runs);
-        self.len = runs.map(|(first, last)| last.abs_diff(*first) + 1).sum();
-    }
-
-    /// How many there are.
+impl Turns {
+    /// The level that is next, of those that have messages.
     #[must_use]
-    pub fn len(&self) -> u64 {
-        self.len
+    pub fn next(&self, choice: Choice, has: &[bool; LEVELS]) -> Option<Level> {
+        let with_messages = Level::all().filter(|level| has[level.index()]);
+        match choice {
+            Choice::Strict => with_messages.last(),
+            Choice::Weighted => with_messages
+                .max_by_key(|level| (self.credit[level.index()] + level.weight(), *level)),
+        }
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Smooth weighted round robin: all that have messages earn their weight, who has most is chosen and pays what all have earned.
-    fn weighted(&mut self) -> Option<usize> {
+    /// So many messages of a level were handed out, while these levels had some.
+    pub fn handed_out(&mut self, chosen: Level, count: i64, had: &[bool; LEVELS]) {
         let mut together = 0;
-        let mut chosen: Option<usize> = None;
-        for level in (0..LEVELS).rev() {
-            if self.levels[level].runs.is_empty() {
+        for level in Level::all() {
+            let credit = &mut self.credit[level.index()];
+            if had[level.index()] {
+                together += level.weight();
+                *credit = credit.saturating_add(level.weight().saturating_mul(count));
+            } else {
                 // Who has nothing saves nothing up either.
-                self.levels[level].credit = 0;
-                continue;
-            }
-            let weight = Level(u8::try_from(level).ok()?).weight();
-            together += weight;
-            self.levels[level].credit += weight;
-            if chosen.is_none_or(|best| self.levels[level].credit > self.levels[best].credit) {
-                chosen = Some(level);
+                *credit = 0;
             }
         }
-        let chosen = chosen?;
-        self.levels[chosen].credit -= together;
-        Some(chosen)
-    }
-}
-
-impl Queue {
-    fn run_of(&self, offset: i64) -> Option<(i64, i64)> {
-        let (first, last) = self.runs.range(..=offset).next_back()?;
-        (*last >= offset).then_some((*first, *last))
-    }
-
-    fn has(&self, offset: i64) -> bool {
-        self.run_of(offset).is_some()
-    }
-
-    fn put(&mut self, offset: i64) {
-        let before = self.runs.range(..offset).next_back();
-        let before = before.filter(|(_, last)| **last + 1 == offset);
-        let first = before.map_or(offset, |(first, _)| *first);
-        let last = self.runs.remove(&(offset + 1)).unwrap_or(offset);
-        self.runs.insert(first, last);
-    }
-
-    fn remove(&mut self, offset: i64) -> bool {
-        let Some((first, last)) = self.run_of(offset) else {
-            return false;
-        };
-        self.runs.remove(&first);
-        if first < offset {
-            self.runs.insert(first, offset - 1);
-        }
-        if offset < last {
-            self.runs.insert(offset + 1, last);
-        }
-        true
+        let credit = &mut self.credit[chosen.index()];
+        *credit = credit.saturating_sub(together.saturating_mul(count));
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 start: Offset(partition.start_offset),
                 complete_count: partition.delivery_complete_count,
                 batches: partition.state_batches.iter().filter_map(batch).collect(),
+                levels: Vec::new(),
             });
             // Handed over in the order of the requests, and waited for later.
             asked.push((

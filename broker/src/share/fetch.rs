@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_groups::MemberId;
-use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched};
+use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched, Place};
 use weir_log::{AbortedTransaction, ReadError};
 use weir_wire::batch::{ControlRecord, batches};
 use weir_wire::{Offset, Records, RecordsPart};
 
 use super::leader::Leader;
-use super::select;
+use super::{levels, select};
 use crate::error::{ApiError, ErrorCode};
 use crate::partitions::Isolation;
 
@@ -53,8 +53,10 @@ impl Portion {
         next >= self.end
     }
 
-    fn push(&mut self, acquired: Vec<Acquired>, records: Bytes, end: Offset) {
-        self.records.push(RecordsPart::Bytes(records));
+    fn push(&mut self, acquired: Vec<Acquired>, records: Vec<Bytes>, end: Offset) {
+        for records in records {
+            self.records.push(RecordsPart::Bytes(records));
+        }
         self.acquired.extend(acquired);
         self.end = end;
     }
@@ -77,18 +79,29 @@ async fn fill(
 ) -> Result<(), ApiError> {
     let _turn = leader.reading.lock().await;
     let mut read_bytes = READ_BYTES_MIN;
+    // Where something was had: the rest is of the same priority, for clients want ascending offsets.
+    let mut had: Option<Place> = None;
     while wanted.records > 0 && (wanted.bytes > 0 || wanted.is_first) {
         let log_start = leader.partition.reader().log_start();
+        levels::follow(leader).await?;
+        let end = leader.partition.readable(wanted.isolation);
         let next = leader.with(|engine, _| {
             engine.log_start_moved(log_start);
-            engine.next_fetch()
+            let next = engine.next(had.as_ref(), end);
+            (next, engine.follows_from().is_some())
         })?;
-        // It is being loaded, or everything that may be out is.
-        let Some(from) = next.flatten() else { break };
+        let Some((next, is_by_level)) = next else {
+            break;
+        };
+        let Some(place) = next else {
+            // Everything that may be out is. Of another level there may be something in what comes.
+            portion.waits_above = is_by_level.then_some(end);
+            break;
+        };
+        let from = place.read_from;
         if !portion.continues(from) {
             break;
         }
-        let end = leader.partition.readable(wanted.isolation);
         if from >= end {
             portion.waits_above = Some(end);
             break;
@@ -105,7 +118,7 @@ async fn fill(
         if bytes.is_empty() {
             break;
         }
-        let (mut found, places) = look(&bytes)?;
+        let (mut found, ends) = look(&bytes)?;
         if isolation == Isolation::ReadCommitted
             && let (Some(first), Some(last)) = (found.first(), found.last())
         {
@@ -123,25 +136,29 @@ async fn fill(
                 from,
                 batches: selected.as_deref().unwrap_or(&found),
             };
-            let start = engine.start();
-            let acquired = engine.acquire(want, now);
-            if selected.is_some() && engine.start() > start {
+            let start = engine.start_at(&place);
+            let acquired = engine.acquire(&place, want, now);
+            if selected.is_some() && engine.start_at(&place) > start {
                 // What was passed over is settled, though nobody acknowledges it.
-                engine.store_start();
+                engine.store_start(&place);
             }
-            (acquired, engine.next_fetch())
+            (acquired, engine.next(Some(&place), end))
         })?;
         let Some((acquired, next)) = taken else { break };
-        if let (Some(first), Some(last)) = (acquired.first(), acquired.last()) {
-            let (part, end) = cut(&bytes, &found, &places, first.first, last.last);
+        if !acquired.is_empty() {
+            let (parts, end) = cut(&bytes, &found, &ends, &acquired);
             wanted.is_first = false;
-            wanted.bytes = wanted.bytes.saturating_sub(part.len());
+            let len: usize = parts.iter().map(Bytes::len).sum();
+            wanted.bytes = wanted.bytes.saturating_sub(len);
             wanted.records -= count(&acquired);
-            portion.push(acquired, part, end);
-        } else if next == Some(from) {
+            portion.push(acquired, parts, end);
+            had = Some(place);
+        } else if next == Some(place) {
             break;
         }
-        read_bytes = (read_bytes * 2).min(READ_BYTES_MAX);
+        if !is_by_level {
+            read_bytes = (read_bytes * 2).min(READ_BYTES_MAX);
+        }
     }
     Ok(())
 }
@@ -232,28 +249,38 @@ fn leave_out(found: &mut [Fetched], bytes: &Bytes, aborted: Vec<AbortedTransacti
     }
 }
 
-/// The whole batches from the one with `first` to the one with `last`, and the offset behind them.
+/// The whole batches that have what was acquired, in ascending order, and the offset behind the last.
 fn cut(
     bytes: &Bytes,
     found: &[Fetched],
     ends: &[usize],
-    first: Offset,
-    last: Offset,
-) -> (Bytes, Offset) {
-    let begin = found.partition_point(|batch| batch.last < first);
-    let until = found.partition_point(|batch| batch.base <= last);
-    let from = if begin == 0 { 0 } else { ends[begin - 1] };
-    let (to, end) = match until.checked_sub(1) {
-        None => (0, Offset(0)),
-        Some(last) => (ends[last], Offset(found[last].last.0 + 1)),
-    };
-    let part = if (to - from) < bytes.len() / 2 {
-        // A small part is not to hold a large buffer.
-        Bytes::copy_from_slice(&bytes[from..to])
-    } else {
-        bytes.slice(from..to)
-    };
-    (part, end)
+    acquired: &[Acquired],
+) -> (Vec<Bytes>, Offset) {
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    let mut end = Offset(0);
+    for range in acquired {
+        let begin = found.partition_point(|batch| batch.last < range.first);
+        let until = found.partition_point(|batch| batch.base <= range.last);
+        let from = if begin == 0 { 0 } else { ends[begin - 1] };
+        let Some(last) = until.checked_sub(1) else {
+            continue;
+        };
+        end = Offset(found[last].last.0 + 1);
+        match parts.last_mut() {
+            // In the same batch, or the next one.
+            Some((_, to)) if from <= *to => *to = ends[last],
+            _ => parts.push((from, ends[last])),
+        }
+    }
+    let parts = parts.into_iter().map(|(from, to)| {
+        if (to - from) < bytes.len() / 2 {
+            // A small part is not to hold a large buffer.
+            Bytes::copy_from_slice(&bytes[from..to])
+        } else {
+            bytes.slice(from..to)
+        }
+    });
+    (parts.collect(), end)
 }
 
 #[cfg(test)]
@@ -322,14 +349,36 @@ mod tests {
         ];
         let bytes = Bytes::from(log.concat());
         let (found, ends) = look(&bytes).unwrap();
-        let (part, end) = cut(&bytes, &found, &ends, Offset(3), Offset(4));
-        let (parts, _) = look(&part).unwrap();
-        let bases: Vec<_> = parts.iter().map(|fetched| fetched.base.0).collect();
-        assert_eq!(bases, [2, 4]);
+        let bases = |part: &Bytes| {
+            let (found, _) = look(part).unwrap();
+            found.iter().map(|it| it.base.0).collect::<Vec<_>>()
+        };
+        let acquired = |ranges: &[(i64, i64)]| {
+            let ranges = ranges.iter().map(|(first, last)| Acquired {
+                first: Offset(*first),
+                last: Offset(*last),
+                deliveries: 1,
+            });
+            ranges.collect::<Vec<_>>()
+        };
+        let (parts, end) = cut(&bytes, &found, &ends, &acquired(&[(3, 4)]));
+        assert_eq!(parts.iter().map(bases).collect::<Vec<_>>(), [[2, 4]]);
         assert_eq!(end, Offset(6));
+        let (apart, end) = cut(
+            &bytes,
+            &found,
+            &ends,
+            &acquired(&[(0, 0), (1, 1), (5, 5), (7, 7)]),
+        );
+        assert_eq!(
+            apart.iter().map(bases).collect::<Vec<_>>(),
+            [vec![0], vec![4, 6]]
+        );
+        assert_eq!(end, Offset(8));
+        let (parts, end) = cut(&bytes, &found, &ends, &acquired(&[(3, 4)]));
         let mut portion = Portion::default();
         assert!(portion.continues(Offset(0)));
-        portion.push(Vec::new(), part, end);
+        portion.push(Vec::new(), parts, end);
         assert!(portion.continues(Offset(6)));
         assert!(!portion.continues(Offset(5)), "it is in there already");
     }

@@ -1,6 +1,6 @@
 //! One share-partition led here: the engine, its task, and who waits for it.
 //!
-//! Decides nothing about records: that is [`SharePartition`]. What always holds: the engine is changed under its lock, which
+//! Decides nothing about records: that is [`Windows`]. What always holds: the engine is changed under its lock, which
 //! is never held while anything waits; one task stores what the engine wants stored, in order, and wakes it at its deadline;
 //! when the task ends, everyone who waits is told.
 
@@ -15,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use weir_groups::share::state::{
     InitializeState, NO_START, ReadState, StateError, StateKey, WriteState,
 };
-use weir_groups::share::{Restored, SharePartition, Ticket, Write, Written};
+use weir_groups::share::{Restored, Ticket, Windows, Write, Written};
 use weir_groups::{MonoMs, share};
 use weir_log::mutants::Mutant;
+use weir_queues::priority::Choice;
 use weir_quorum::configs::SharingConfig;
 use weir_wire::{LeaderEpoch, Offset};
 
+use super::levels::follow_all;
 use super::persister::Persister;
 use super::settings::{GroupSettings, Sharing, StartAt};
 use crate::Broker;
@@ -44,6 +46,8 @@ pub(super) struct Leader {
     pub(super) partition: Arc<Partition>,
     /// Whether records of one key go one at a time.
     pub(super) is_ordered: bool,
+    /// Whether messages have priorities.
+    priority: Option<Choice>,
     inner: Mutex<Inner>,
     /// Held by whoever reads the log for it, so that a crowd of members does not read the same.
     pub(super) reading: tokio::sync::Mutex<()>,
@@ -77,7 +81,7 @@ struct Inner {
 #[derive(Debug)]
 enum Phase {
     Loading,
-    Ready(Box<SharePartition>),
+    Ready(Box<Windows>),
     Ended(ApiError),
 }
 
@@ -109,6 +113,7 @@ impl Leader {
             key,
             epoch,
             is_ordered: partition.config().is_ordered_by_key,
+            priority: partition.config().priority,
             partition,
             inner: Mutex::new(Inner {
                 phase: Phase::Loading,
@@ -151,7 +156,8 @@ impl Leader {
 
     /// Whether its topic asks for another order now: it ends, and the next one goes on as that is.
     pub(super) fn is_out_of_order(&self) -> bool {
-        self.partition.config().is_ordered_by_key != self.is_ordered
+        let config = self.partition.config();
+        config.is_ordered_by_key != self.is_ordered || config.priority != self.priority
     }
 
     /// What the group asks beyond Kafka's, if it asks for anything.
@@ -174,15 +180,15 @@ impl Leader {
     }
 
     /// Tells the engine what the group asks. Within the lock, so that the last word is the last.
-    fn tell(&self, engine: &mut SharePartition) {
+    fn tell(&self, engine: &mut Windows) {
         let retry = self.sharing.load().as_ref().and_then(|it| it.retry());
-        engine.retry_as(retry, self.now());
+        engine.retry_as(retry.as_ref(), self.now());
     }
 
     /// Lets `act` change the engine; `None` while it is loading.
     pub(super) fn with<T>(
         &self,
-        act: impl FnOnce(&mut SharePartition, MonoMs) -> T,
+        act: impl FnOnce(&mut Windows, MonoMs) -> T,
     ) -> Result<Option<T>, ApiError> {
         let mut inner = self.lock();
         let result = match &mut inner.phase {
@@ -252,11 +258,12 @@ impl Leader {
             loaded = self.load(&persister, settings) => loaded,
         };
         let error = match loaded {
-            Ok(engine) => {
+            Ok(mut engine) => {
                 if let Some(bound) = self.partition.bound() {
+                    let (start, within) = engine.standing();
                     let settled = Settled {
-                        start: engine.start(),
-                        within: u64::try_from(engine.complete_count()).unwrap_or(0),
+                        start,
+                        within: u64::try_from(within).unwrap_or(0),
                     };
                     bound.begins_at(self.key.group.as_str(), self.epoch, settled);
                 }
@@ -281,7 +288,25 @@ impl Leader {
         &self,
         persister: &Persister,
         settings: GroupSettings,
-    ) -> Result<SharePartition, ApiError> {
+    ) -> Result<Windows, ApiError> {
+        let restored = self.read_state(persister).await?;
+        if restored.start != NO_START && !Mutant::ForgetShared.is_active() {
+            return self.restore(persister, settings, restored).await;
+        }
+        let start = self.first_start(settings.start_at).await?;
+        let restored = Restored {
+            start,
+            batches: Vec::new(),
+            levels: Vec::new(),
+            ..restored
+        };
+        let mut engine = self.restore(persister, settings, restored).await?;
+        // Stored before anything is handed out: whoever takes over must not begin somewhere else.
+        engine.store_starts();
+        Ok(engine)
+    }
+
+    async fn read_state(&self, persister: &Persister) -> Result<Restored, ApiError> {
         let read = || {
             persister.read(ReadState {
                 key: self.key.clone(),
@@ -289,9 +314,9 @@ impl Leader {
             })
         };
         let patience = Instant::now() + PATIENCE;
-        let restored = loop {
+        loop {
             let failed = match read().await {
-                Ok(restored) => break restored,
+                Ok(restored) => return Ok(restored),
                 Err(StateError::Uninitialized) => {
                     let begin = InitializeState {
                         key: self.key.clone(),
@@ -309,30 +334,37 @@ impl Leader {
                 return Err(told(failed));
             }
             tokio::time::sleep(PAUSE).await;
-        };
-        if restored.start != NO_START && !Mutant::ForgetShared.is_active() {
-            let mut engine = self.restore(settings, restored);
-            engine.log_start_moved(self.partition.reader().log_start());
-            return Ok(engine);
         }
-        let start = self.first_start(settings.start_at).await?;
-        let restored = Restored {
-            start,
-            batches: Vec::new(),
-            ..restored
-        };
-        let mut engine = self.restore(settings, restored);
-        // Stored before anything is handed out: whoever takes over must not begin somewhere else.
-        engine.store_start();
-        Ok(engine)
     }
 
-    fn restore(&self, settings: GroupSettings, restored: Restored) -> SharePartition {
-        let engine = SharePartition::restore(settings.engine, restored);
-        match self.is_ordered {
-            true => engine.in_order_of_keys(),
-            false => engine,
+    async fn restore(
+        &self,
+        persister: &Persister,
+        settings: GroupSettings,
+        restored: Restored,
+    ) -> Result<Windows, ApiError> {
+        let log_start = self.partition.reader().log_start();
+        if self.priority.is_none() && restored.levels.is_empty() {
+            let mut engine = Windows::plain(settings.engine, restored, self.is_ordered);
+            engine.log_start_moved(log_start);
+            return Ok(engine);
         }
+        let mut engine =
+            Windows::by_level(settings.engine, &restored, self.is_ordered, self.priority);
+        engine.log_start_moved(log_start);
+        follow_all(self, &mut engine).await?;
+        if self.priority.is_some() || !engine.is_settled() {
+            return Ok(engine);
+        }
+        // Nothing is left of when messages had priorities. The epoch fences what may still be on its way from then.
+        let begin = InitializeState {
+            key: self.key.clone(),
+            state_epoch: restored.state_epoch.saturating_add(1),
+            start: engine.standing().0,
+        };
+        persister.initialize(begin).await.map_err(told)?;
+        let restored = self.read_state(persister).await?;
+        Ok(Windows::plain(settings.engine, restored, self.is_ordered))
     }
 
     /// Where a group begins that was never here.
@@ -400,10 +432,7 @@ impl Leader {
     }
 
     /// For the task itself, which need not be told that there is something to do.
-    pub(super) fn engine<T>(
-        &self,
-        act: impl FnOnce(&mut SharePartition, MonoMs) -> T,
-    ) -> Option<T> {
+    pub(super) fn engine<T>(&self, act: impl FnOnce(&mut Windows, MonoMs) -> T) -> Option<T> {
         let mut inner = self.lock();
         let result = match &mut inner.phase {
             Phase::Ready(engine) => act(engine, self.now()),
@@ -423,6 +452,7 @@ impl Leader {
             start: write.start,
             complete_count: write.complete_count,
             batches: write.batches,
+            levels: write.levels,
         };
         let patience = Instant::now() + PATIENCE;
         let stored = loop {

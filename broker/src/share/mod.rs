@@ -15,6 +15,7 @@
 mod bury;
 mod fetch;
 mod leader;
+mod levels;
 mod offsets;
 mod peers;
 mod persister;

@@ -8,11 +8,12 @@ use weir_groups::share::state::{
     InitializeState, ReadState, StateError, StateKey, StateRequest, StateResponse, StateSummary,
     WriteState,
 };
-use weir_groups::share::{DeliveryState, Restored, StateBatch};
+use weir_groups::share::{DeliveryState, LevelState, Restored, StateBatch};
 use weir_proto::share::v1 as proto;
 use weir_proto::share::v1::ask_request::Request as Asked;
 use weir_proto::share::v1::share_states_client::ShareStatesClient;
 use weir_proto::share::v1::share_states_server::{self, ShareStatesServer};
+use weir_queues::priority::Level;
 use weir_quorum::image::Broker;
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
@@ -92,6 +93,7 @@ fn asked(request: StateRequest) -> Result<(proto::AskRequest, Kind), StateError>
                 start_offset: request.start.0,
                 complete_count: request.complete_count,
                 batches: request.batches.into_iter().map(batch).collect(),
+                levels: request.levels.into_iter().map(level).collect(),
             };
             (request.key, Asked::Write(message), Kind::Write)
         }
@@ -134,6 +136,7 @@ fn answered(kind: Kind, answer: proto::AskResponse) -> Result<StateResponse, Sta
                 state_epoch: state.state_epoch,
                 start: Offset(state.start_offset),
                 batches: state.batches.iter().filter_map(state_batch).collect(),
+                levels: state.levels.iter().filter_map(level_state).collect(),
             }))
         }
     })
@@ -199,6 +202,7 @@ fn question(message: proto::AskRequest) -> Option<(StateKey, StateRequest)> {
             start: Offset(message.start_offset),
             complete_count: message.complete_count,
             batches: message.batches.iter().filter_map(state_batch).collect(),
+            levels: message.levels.iter().filter_map(level_state).collect(),
         }),
         Asked::Summary(_) => StateRequest::Summary(key),
         Asked::Delete(_) => StateRequest::Delete(key),
@@ -221,6 +225,7 @@ fn reply(answer: StateResponse) -> Result<proto::AskResponse, StateError> {
                 start_offset: restored.start.0,
                 complete_count: -1,
                 batches: restored.batches.into_iter().map(batch).collect(),
+                levels: restored.levels.into_iter().map(level).collect(),
             })
         }
         StateResponse::Summary(summary) => summary.map(|summary| proto::State {
@@ -229,6 +234,7 @@ fn reply(answer: StateResponse) -> Result<proto::AskResponse, StateError> {
             start_offset: summary.start.0,
             complete_count: summary.complete_count,
             batches: Vec::new(),
+            levels: Vec::new(),
         }),
     };
     Ok(proto::AskResponse {
@@ -253,6 +259,23 @@ fn state_batch(batch: &proto::Batch) -> Option<StateBatch> {
         last: Offset(batch.last_offset),
         state: DeliveryState::from_id(i8::try_from(batch.state).ok()?)?,
         deliveries: i16::try_from(batch.deliveries).ok()?,
+    })
+}
+
+fn level(state: LevelState) -> proto::Level {
+    proto::Level {
+        level: i32::from(state.level.number()),
+        start_offset: state.start.0,
+        batches: state.batches.into_iter().map(batch).collect(),
+    }
+}
+
+/// One that nobody knows is passed over.
+fn level_state(level: &proto::Level) -> Option<LevelState> {
+    Some(LevelState {
+        level: Level::new(u8::try_from(level.level).ok()?)?,
+        start: Offset(level.start_offset),
+        batches: level.batches.iter().filter_map(state_batch).collect(),
     })
 }
 

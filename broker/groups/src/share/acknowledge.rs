@@ -104,46 +104,46 @@ impl SharePartition {
     }
 
     fn check(&self, member: &MemberId, batches: &[AckBatch]) -> Result<(), AckError> {
-        let mut before = -1;
-        for batch in batches {
-            let (first, last) = (batch.first.0, batch.last.0);
-            if first <= before || last < first {
-                return Err(AckError::Malformed);
-            }
-            let count =
-                usize::try_from(last - first).map_or(usize::MAX, |most| most.saturating_add(1));
-            if batch.types.len() != 1 && batch.types.len() != count {
-                return Err(AckError::Malformed);
-            }
-            before = last;
-            if last < self.start {
-                continue;
-            }
-            if last >= self.end {
-                return Err(AckError::NotFound);
-            }
-            let from = first.max(self.start);
-            let runs = self.runs.states_from(from);
-            for (_, _, state) in runs.take_while(|(first, _, _)| *first <= last) {
-                match state {
-                    State::Nothing => {}
-                    State::Acquired {
-                        member: holder,
-                        becoming: None,
-                        ..
-                    } if holder == member => {}
-                    State::Acquired { member: holder, .. } if holder != member => {
-                        return Err(AckError::NotOwner);
-                    }
-                    _ => return Err(AckError::NotAcquired),
+        check_form(batches)?;
+        batches
+            .iter()
+            .try_for_each(|batch| self.check_range(member, batch.first.0, batch.last.0))
+    }
+
+    /// Whether the member has all of a range.
+    pub(super) fn check_range(
+        &self,
+        member: &MemberId,
+        first: i64,
+        last: i64,
+    ) -> Result<(), AckError> {
+        if last < self.start {
+            return Ok(());
+        }
+        if last >= self.end {
+            return Err(AckError::NotFound);
+        }
+        let from = first.max(self.start);
+        let runs = self.runs.states_from(from);
+        for (_, _, state) in runs.take_while(|(first, _, _)| *first <= last) {
+            match state {
+                State::Nothing => {}
+                State::Acquired {
+                    member: holder,
+                    becoming: None,
+                    ..
+                } if holder == member => {}
+                State::Acquired { member: holder, .. } if holder != member => {
+                    return Err(AckError::NotOwner);
                 }
+                _ => return Err(AckError::NotAcquired),
             }
         }
         Ok(())
     }
 
     /// Carries out what was checked. True when something is to be stored.
-    fn apply(&mut self, first: i64, last: i64, kind: AckType, now: MonoMs) -> bool {
+    pub(super) fn apply(&mut self, first: i64, last: i64, kind: AckType, now: MonoMs) -> bool {
         let mut is_written = false;
         for run in self.runs.within(first..=last) {
             let State::Acquired {
@@ -198,8 +198,25 @@ impl SharePartition {
     }
 }
 
+/// Whether what a member says makes sense, whatever it has.
+pub(super) fn check_form(batches: &[AckBatch]) -> Result<(), AckError> {
+    let mut before = -1;
+    for batch in batches {
+        let (first, last) = (batch.first.0, batch.last.0);
+        if first <= before || last < first {
+            return Err(AckError::Malformed);
+        }
+        let count = usize::try_from(last - first).map_or(usize::MAX, |most| most.saturating_add(1));
+        if batch.types.len() != 1 && batch.types.len() != count {
+            return Err(AckError::Malformed);
+        }
+        before = last;
+    }
+    Ok(())
+}
+
 /// The parts of a batch, from `start` on, that say the same.
-fn pieces(batch: &AckBatch, start: i64) -> Vec<(i64, i64, AckType)> {
+pub(super) fn pieces(batch: &AckBatch, start: i64) -> Vec<(i64, i64, AckType)> {
     if let [kind] = batch.types.as_slice() {
         let from = batch.first.0.max(start);
         return Vec::from_iter((from <= batch.last.0).then_some((from, batch.last.0, *kind)));

@@ -42,7 +42,7 @@ pub struct Acquire<'a> {
     pub batch_size: i64,
     /// How strictly.
     pub mode: AcquireMode,
-    /// Where the log was read from: what [`SharePartition::next_fetch`] said.
+    /// From where on it was read, or passed over: what [`SharePartition::next_fetch`] said, or a [`Place`](super::Place).
     pub from: Offset,
     /// What was found, in order. Between `from` and the first, and between them, the log has nothing.
     pub batches: &'a [Fetched],
@@ -134,6 +134,7 @@ impl SharePartition {
                 return false;
             }
             let deliveries = deliveries.saturating_add(1);
+            self.hold(fetched);
             self.runs.set(run.first, last, taking.acquired(deliveries));
             taking.push(run.first, last, deliveries);
         }
@@ -155,6 +156,7 @@ impl SharePartition {
         if count <= 0 {
             return false;
         }
+        self.hold(fetched);
         let taken = first + count - 1;
         self.append_until(taken + 1, taking.acquired(1));
         taking.push(first, taken, 1);

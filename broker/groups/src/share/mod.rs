@@ -2,6 +2,7 @@
 //!
 //! - [`SharePartition`] is the acquisition engine: which records of one partition one group has out, with whom and until
 //!   when. Whatever is to be built on acknowledgement of single records builds on it.
+//! - [`Windows`] are the windows of one share-partition: one engine, or one for each priority of its topic's messages.
 //! - `group` is a group of type `share` in the group coordinator: members, and who reads which partitions.
 //! - [`state::ShareStates`] keeps what is stored of share-partitions, so that another broker can go on.
 //! - [`Overlay`] is how states of ranges of offsets lie over one another; it is what is persisted of a share-partition.
@@ -17,6 +18,7 @@ mod partition;
 mod retrying;
 mod runs;
 pub mod state;
+mod windows;
 mod write;
 
 #[cfg(test)]
@@ -27,4 +29,5 @@ pub use acquire::{Acquire, AcquireMode, Acquired, Fetched};
 pub use overlay::{DeliveryState, Overlay, StateBatch};
 pub use partition::{Departure, ShareConfig, SharePartition};
 pub use retrying::{Dead, RetryConfig};
-pub use write::{Restored, Ticket, Write, Written};
+pub use windows::{Place, Windows};
+pub use write::{LevelState, Restored, Ticket, Write, Written};

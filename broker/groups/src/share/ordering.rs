@@ -2,9 +2,9 @@
 //!
 //! A record that has to wait for an older one of its key is in the window, available to nobody, until that one is done with: acknowledged,
 //! given up, passed over, or gone from the log. Records come into the order as they are first read, which is in the order of the log, also after
-//! a failover. Waiting records take room in the window: a key whose oldest record stays out for long can fill it.
+//! a failover. Where messages have priorities each level has an order of its own, and a record waits also while another of its key is out of another level. Waiting records take room in the window: a key whose oldest record stays out for long can fill it.
 
-use weir_queues::order::KeyOrder;
+use weir_queues::order::{HeldKeys, KeyHash, KeyOrder};
 use weir_wire::Offset;
 
 use super::acquire::Fetched;
@@ -22,10 +22,26 @@ impl SharePartition {
     /// Whether a record that is new in the window, or available there, may be handed out; all of its offsets, where it is a part of a batch
     /// without a key.
     pub(super) fn may_go(&mut self, fetched: &Fetched) -> bool {
-        match (&mut self.order, fetched.key) {
-            (Some(order), Some(key)) => order.offer(key, fetched.base),
-            _ => true,
+        let (Some(order), Some(key)) = (&mut self.order, fetched.key) else {
+            return true;
+        };
+        let is_free = |held: &Box<HeldKeys>| held.may_go(key, fetched.base);
+        order.offer(key, fetched.base) && self.held.as_ref().is_none_or(is_free)
+    }
+
+    /// What might go is handed out.
+    pub(super) fn hold(&mut self, fetched: &Fetched) {
+        if let (Some(held), Some(key)) = (&mut self.held, fetched.key) {
+            held.hold(key, fetched.base);
         }
+    }
+
+    /// Nobody holds these keys any more: of each the oldest record may be handed out.
+    pub(super) fn let_oldest_go(&mut self, keys: &[KeyHash]) {
+        let Some(order) = &self.order else { return };
+        let oldest = keys.iter().filter_map(|key| order.oldest(*key));
+        let oldest: Vec<Offset> = oldest.collect();
+        self.unblock(&oldest);
     }
 
     /// Records are done with, or were none: those that waited for them may be handed out.
@@ -33,6 +49,9 @@ impl SharePartition {
         let Some(order) = &mut self.order else {
             return;
         };
+        if let Some(held) = &mut self.held {
+            (first..=last).for_each(|offset| held.settled(Offset(offset)));
+        }
         let next: Vec<Offset> = (first..=last)
             .filter_map(|offset| order.settled(Offset(offset)))
             .collect();

@@ -15,6 +15,7 @@
 //! [`SharePartition::tick`] at [`SharePartition::next_deadline`]. When [`SharePartition::take_freed`] says so, whoever waits
 //! for records may look again. Someone who takes over later begins from what was stored.
 
+use weir_queues::order::HeldKeys;
 use weir_queues::retry::Failure;
 use weir_wire::Offset;
 
@@ -82,6 +83,8 @@ pub struct SharePartition {
     pub(super) retrying: Option<Box<Retrying>>,
     /// Which record of each key is next, where that counts.
     pub(super) order: Order,
+    /// Which keys are out, lent by [`Windows`](super::Windows) where this is one of several windows.
+    pub(super) held: Option<Box<HeldKeys>>,
     /// There may be some that is to become a dead letter and was not taken.
     pub(super) has_dead: bool,
 }
@@ -94,6 +97,7 @@ impl SharePartition {
             state_epoch,
             start,
             batches,
+            levels: _,
         } = restored;
         let start = start.0.max(0);
         let mut partition = Self {
@@ -111,6 +115,7 @@ impl SharePartition {
             freed: false,
             retrying: None,
             order: None,
+            held: None,
             has_dead: false,
         };
         let mut stored: Overlay = batches.into_iter().collect();
@@ -265,6 +270,27 @@ impl SharePartition {
         let over = self.runs.states().filter(|(_, _, state)| state.is_over());
         let count: i64 = over.map(|(first, last, _)| last - first + 1).sum();
         i32::try_from(count).unwrap_or(i32::MAX)
+    }
+
+    /// Where it starts, and how many records in it are not done with, once all that is on its way is stored.
+    pub(super) fn will_be(&self) -> (i64, u64) {
+        let open = self.runs.states();
+        let mut open = open.filter(|(_, _, state)| !state.will_be_over());
+        let Some((start, last, _)) = open.next() else {
+            return (self.end, 0);
+        };
+        let rest: u64 = open.map(|(first, last, _)| last.abs_diff(first) + 1).sum();
+        (start, rest + last.abs_diff(start) + 1)
+    }
+
+    /// None of these is a record of this window, whatever was stored of them.
+    pub(super) fn leave_out(&mut self, first: i64, last: i64) {
+        for run in self
+            .runs
+            .within(first.max(self.start)..=last.min(self.end - 1))
+        {
+            self.runs.set(run.first, run.last, State::Nothing);
+        }
     }
 
     /// How many more records the window takes.

@@ -144,6 +144,11 @@ impl Retrying {
 }
 
 impl SharePartition {
+    /// How fast records may still be given up, where a group asks for that.
+    pub(super) fn breaker(&mut self) -> Option<&mut Breaker> {
+        self.retrying.as_mut().map(|retrying| &mut retrying.breaker)
+    }
+
     /// What the group asks for its retries from now on; what waits keeps its time, unless nothing is asked any more.
     pub fn retry_as(&mut self, config: Option<RetryConfig>, now: MonoMs) {
         let at = Millis(now.0);

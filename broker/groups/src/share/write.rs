@@ -3,6 +3,7 @@
 //! One write is under way at a time; whatever is acknowledged meanwhile gathers into the next, so that many
 //! acknowledgements cost one write, and writes arrive in order.
 
+use weir_queues::priority::Level;
 use weir_wire::Offset;
 
 use super::overlay::StateBatch;
@@ -22,6 +23,19 @@ pub struct Restored {
     pub start: Offset,
     /// What is known of records from there on.
     pub batches: Vec<StateBatch>,
+    /// Of each level, where messages have priorities: then nothing is in `batches`, and the start is the lowest of theirs. Empty otherwise.
+    pub levels: Vec<LevelState>,
+}
+
+/// What is stored of the messages of one priority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LevelState {
+    /// The priority.
+    pub level: Level,
+    /// Every record of it before this is done with.
+    pub start: Offset,
+    /// What is known, or has changed, of records of it from there on.
+    pub batches: Vec<StateBatch>,
 }
 
 /// To be stored.
@@ -37,6 +51,8 @@ pub struct Write {
     pub complete_count: i32,
     /// What has changed, in order and without overlap.
     pub batches: Vec<StateBatch>,
+    /// What has changed of each level, where messages have priorities.
+    pub levels: Vec<LevelState>,
 }
 
 /// What became of a write.
@@ -77,6 +93,7 @@ impl SharePartition {
             start: Offset(start),
             complete_count: i32::try_from(complete).unwrap_or(i32::MAX),
             batches: unsaved.batches().collect(),
+            levels: Vec::new(),
         })
     }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use weir_wire::Offset;
 
-use super::{KeyHash, KeyOrder};
+use super::{HeldKeys, KeyHash, KeyOrder};
 
 #[test]
 fn a_message_that_is_tried_again_holds_up_its_own_key_only() {
@@ -17,6 +17,24 @@ fn a_message_that_is_tried_again_holds_up_its_own_key_only() {
     assert_eq!(order.settled(Offset(2)), None);
     assert_eq!(order.settled(Offset(0)), Some(Offset(1)));
     assert!(order.is_ready(Offset(1)));
+}
+
+#[test]
+fn a_key_is_held_until_its_message_is_settled() {
+    let mut held = HeldKeys::default();
+    let key = KeyHash::of(b"one");
+    assert!(held.may_go(key, Offset(5)));
+    held.hold(key, Offset(5));
+    assert!(held.may_go(key, Offset(5)), "again");
+    assert!(!held.may_go(key, Offset(1)));
+    held.settled(Offset(1));
+    assert_eq!(held.take_free(), []);
+    held.settled(Offset(5));
+    assert_eq!(held.take_free(), [key]);
+    assert!(held.may_go(key, Offset(1)));
+    held.hold(key, Offset(1));
+    held.drop_below(Offset(2));
+    assert_eq!(held.take_free(), [key], "the log begins later");
 }
 
 proptest! {

@@ -1,6 +1,8 @@
 //! A topic's configuration with every value in its type, as the log and the request handlers want it.
 
-use super::topic::{MESSAGE_TTL, ORDER};
+use weir_queues::priority::Choice;
+
+use super::topic::{MESSAGE_TTL, ORDER, PRIORITY};
 use super::{DEDUPLICATION_WINDOW, DELAY_MAX, Settings, TOPIC, effective_topic, in_sync_min, list};
 use crate::image::{Image, Topic};
 
@@ -111,6 +113,8 @@ pub struct TopicConfig {
     pub min_cleanable_dirty_ratio: f64,
     pub min_compaction_lag_ms: i64,
     pub min_insync_replicas: i32,
+    /// `weir.queue.priority`, where messages have priorities.
+    pub priority: Option<Choice>,
     /// `weir.queue.*`, when any of it has an effect: whether a topic is plain is one look at this.
     pub queue: Option<QueueConfig>,
     pub retention_bytes: i64,
@@ -173,6 +177,11 @@ impl TopicConfig {
             min_compaction_lag_ms: long("min.compaction.lag.ms"),
             min_insync_replicas: i32::try_from(in_sync_min(image, settings, topic))
                 .unwrap_or(i32::MAX),
+            priority: match text(PRIORITY).as_str() {
+                "strict" => Some(Choice::Strict),
+                "weighted" => Some(Choice::Weighted),
+                _ => None,
+            },
             queue: queue(&text, is_compacted),
             retention_bytes: long("retention.bytes"),
             retention_ms: long("retention.ms"),

@@ -47,6 +47,8 @@ const NOT_TIERED: Allowed = Where(
 
 /// In which order messages are handed out.
 pub(super) const ORDER: &str = "weir.queue.order";
+/// Whether messages have priorities.
+pub(super) const PRIORITY: &str = "weir.queue.priority";
 /// How old a message may be that is handed out.
 pub(super) const MESSAGE_TTL: &str = "weir.queue.message.ttl.ms";
 
@@ -442,5 +444,14 @@ pub const TOPIC: &[ConfigDef] = &[
         None,
         "What becomes of a batch that does not fit: `reject` refuses it for good (POLICY_VIOLATION), `throttle` for \
          the moment, so that its producer sends it again, and for `drop_oldest` the oldest messages make room.",
+    ),
+    def(
+        PRIORITY,
+        String,
+        "none",
+        OneOf(&["none", "strict", "weighted"]),
+        None,
+        "Whether share groups are given messages by their header `weir-priority`, `0` to `9`, 4 where there is none: `strict` the greatest \
+         first, over the whole backlog; `weighted` each with a share of (priority + 1) parts, so that none starves.",
     ),
 ];

@@ -6,6 +6,8 @@
 
 use std::ops::Bound;
 
+use weir_queues::priority::LEVELS;
+
 use super::{ShareStates, StateKey, whole};
 use crate::types::{Now, Position};
 
@@ -57,8 +59,9 @@ impl ShareStates {
         self.again.now_ms = now.wall.0;
         let from = self.out.position();
         let length = self.again.loaded + (from.0 - self.again.forgotten.0);
-        let states = u64::try_from(self.states.len()).unwrap_or(u64::MAX);
-        if self.again.round.is_some() || length <= self.config.entries_max.max(4 * states) {
+        let entries = self.states.len() + LEVELS * self.with_levels;
+        let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+        if self.again.round.is_some() || length <= self.config.entries_max.max(4 * entries) {
             return;
         }
         self.say_again(from, Bound::Unbounded);
@@ -87,7 +90,7 @@ impl ShareStates {
         let mut states = self.states.range_mut((after, Bound::Unbounded));
         let mut at = None;
         for (key, state) in states.by_ref().take(STEP) {
-            self.out.emit(whole(key, state, self.again.now_ms));
+            whole(&mut self.out, key, state, self.again.now_ms);
             at = Some(key);
         }
         let at = at.cloned().filter(|_| states.next().is_some());

@@ -9,11 +9,14 @@
 //! - A leader of an earlier epoch, or one whose state was set anew from outside meanwhile, changes nothing.
 //! - What a leader has stored as done with stays so, until the state is set anew from outside: of two connections an older one may
 //!   bring a write that was given up, and made again, long ago.
+//! - Where a leader keeps priorities apart, a state has a part for each level, which begins as what was stored of all. Its own start is then the
+//!   lowest of theirs, and what Kafka's tools see; a leader that does not know of levels changes nothing of them. Initialised anew, it has none.
 //! - A state takes no more than [`StateConfig::batches_max`] batches.
 //! - The log has at most some four entries for each state, or [`StateConfig::entries_max`], before all is said again and the rest is
 //!   let go of.
 
 mod again;
+mod levels;
 mod request;
 mod stored;
 #[cfg(test)]
@@ -23,6 +26,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use again::Again;
+use levels::LevelParts;
 pub use request::{
     InitializeState, ReadState, StateError, StateKey, StateRequest, StateResponse, StateSummary,
     WriteState,
@@ -85,6 +89,7 @@ pub(super) struct State {
     pub(super) start: Offset,
     pub(super) complete_count: i32,
     pub(super) batches: Overlay,
+    pub(super) levels: Option<Box<LevelParts>>,
     pub(super) created_ms: i64,
     /// Since the snapshot.
     pub(super) updates: u32,
@@ -95,6 +100,8 @@ pub(super) struct State {
 pub struct ShareStates {
     config: StateConfig,
     states: BTreeMap<StateKey, State>,
+    /// How many of them have levels.
+    with_levels: usize,
     out: Outbox<StateResponse, Infallible>,
     again: Again,
 }
@@ -103,6 +110,7 @@ pub struct ShareStates {
 #[derive(Debug, Default)]
 pub struct StateLoader {
     states: BTreeMap<StateKey, State>,
+    levels: levels::Loading,
     entries: u64,
 }
 
@@ -122,6 +130,7 @@ impl StateLoader {
                     state.apply(&update.changes);
                 }
             }
+            Stored::Level(key, level, part) => self.levels.replay(key, level, part),
             Stored::Update(_, None) | Stored::Other => {}
         }
     }
@@ -168,6 +177,7 @@ impl ShareStates {
         if let Some(error) = refused {
             return self.answer(call, StateResponse::Initialize(Err(error)));
         }
+        let had_levels = before.is_some_and(|state| state.levels.is_some());
         let state = State {
             snapshot_epoch: before.map_or(0, |state| state.snapshot_epoch.wrapping_add(1)),
             state_epoch: request.state_epoch,
@@ -175,9 +185,13 @@ impl ShareStates {
             start: request.start.max(NO_START),
             complete_count: 0,
             batches: Overlay::default(),
+            levels: None,
             created_ms: now.wall.0,
             updates: 0,
         };
+        if had_levels {
+            self.end_levels(&key);
+        }
         self.out.emit(stored::snapshot(&key, &state, now.wall.0));
         self.states.insert(key, state);
         self.answer(call, StateResponse::Initialize(Ok(())));
@@ -199,13 +213,20 @@ impl ShareStates {
                         batches: Overlay::default(),
                     };
                     let updates_max = self.config.updates_per_snapshot;
-                    let record = change(&request.key, state, &changes, updates_max, now);
-                    self.out.emit(record);
+                    let out = &mut self.out;
+                    change(out, &request.key, state, &changes, updates_max, now);
                 }
                 Ok(Restored {
                     state_epoch: state.state_epoch,
                     start: state.start,
-                    batches: state.batches.batches().collect(),
+                    batches: match state.levels {
+                        Some(_) => Vec::new(),
+                        None => state.batches.batches().collect(),
+                    },
+                    levels: state
+                        .levels
+                        .as_ref()
+                        .map_or_else(Vec::new, |levels| levels.states()),
                 })
             }
         };
@@ -228,6 +249,13 @@ impl ShareStates {
         if request.state_epoch != state.state_epoch {
             return Err(StateError::FencedStateEpoch);
         }
+        if !request.levels.is_empty() {
+            return self.write_levels(request, now);
+        }
+        if state.levels.is_some() {
+            // From before there were levels: it comes late, and they know better.
+            return Ok(());
+        }
         let changes = Changes {
             leader_epoch: request.leader_epoch,
             start: request.start,
@@ -244,8 +272,8 @@ impl ShareStates {
             }
         }
         let updates_max = self.config.updates_per_snapshot;
-        self.out
-            .emit(change(&request.key, state, &changes, updates_max, now));
+        let out = &mut self.out;
+        change(out, &request.key, state, &changes, updates_max, now);
         Ok(())
     }
 
@@ -260,14 +288,21 @@ impl ShareStates {
     }
 
     fn delete(&mut self, call: CallId, key: &StateKey) {
-        if self.states.remove(key).is_some() {
+        if let Some(state) = self.states.remove(key) {
+            if state.levels.is_some() {
+                self.end_levels(key);
+            }
             self.out.emit(stored::tombstone(key));
         }
         self.answer(call, StateResponse::Delete);
     }
 
     fn forget(&mut self, call: CallId, gone: impl Fn(&StateKey) -> bool) {
-        for (key, _) in self.states.extract_if(.., |key, _| gone(key)) {
+        let forgotten: Vec<_> = self.states.extract_if(.., |key, _| gone(key)).collect();
+        for (key, state) in forgotten {
+            if state.levels.is_some() {
+                self.end_levels(&key);
+            }
             self.out.emit(stored::tombstone(&key));
         }
         self.answer(call, StateResponse::Forget);
@@ -278,31 +313,33 @@ impl ShareStates {
     }
 }
 
-/// Changes a state, and gives the record that says so.
+/// Changes a state, and writes down that it is so.
 fn change(
+    out: &mut Out,
     key: &StateKey,
     state: &mut State,
     changes: &Changes,
     updates_max: u32,
     now: Now,
-) -> Result<crate::stored::StoredRecord, weir_wire::encode::EncodeError> {
+) {
     state.apply(changes);
     if state.updates <= updates_max {
-        return stored::update(key, state.snapshot_epoch, changes);
+        return out.emit(stored::update(key, state.snapshot_epoch, changes));
     }
-    whole(key, state, now.wall.0)
+    whole(out, key, state, now.wall.0);
 }
 
-/// The record that says all of a state; updates after it are on top of it.
-fn whole(
-    key: &StateKey,
-    state: &mut State,
-    now_ms: i64,
-) -> Result<crate::stored::StoredRecord, weir_wire::encode::EncodeError> {
+/// Says all of a state; updates after it are on top of it. Its levels come first: what is done of them is known before the start moves.
+fn whole(out: &mut Out, key: &StateKey, state: &mut State, now_ms: i64) {
     state.snapshot_epoch = state.snapshot_epoch.wrapping_add(1);
     state.updates = 0;
-    stored::snapshot(key, state, now_ms)
+    for (level, part) in state.levels.iter().flat_map(|levels| levels.parts()) {
+        out.emit(stored::level_snapshot(key, level, state, part, now_ms));
+    }
+    out.emit(stored::snapshot(key, state, now_ms));
 }
+
+type Out = Outbox<StateResponse, Infallible>;
 
 impl Machine for ShareStates {
     const TOPIC: &'static str = SHARE_STATE_TOPIC;
@@ -331,9 +368,15 @@ impl Machine for ShareStates {
     }
 
     fn load(loader: StateLoader, config: &StateConfig, _epoch: LeaderEpoch, _now: Now) -> Self {
+        let mut states = loader.states;
+        loader.levels.give_to(&mut states);
         Self {
             config: config.clone(),
-            states: loader.states,
+            with_levels: states
+                .values()
+                .filter(|state| state.levels.is_some())
+                .count(),
+            states,
             out: Outbox::default(),
             again: Again::loaded(loader.entries),
         }

@@ -8,7 +8,7 @@ use weir_wire::messages::ErrorCode;
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use crate::share::overlay::StateBatch;
-use crate::share::write::Restored;
+use crate::share::write::{LevelState, Restored};
 use crate::types::GroupId;
 
 /// Names a share-partition.
@@ -131,6 +131,8 @@ pub struct WriteState {
     pub complete_count: i32,
     /// What has changed, the later over the earlier.
     pub batches: Vec<StateBatch>,
+    /// What has changed of each priority, by a leader that keeps them apart; it has nothing in `batches`.
+    pub levels: Vec<LevelState>,
 }
 
 /// A state without its batches.

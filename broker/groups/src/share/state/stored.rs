@@ -9,18 +9,27 @@ use weir_wire::messages::{
 };
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
+use weir_queues::priority::Level;
+
+use super::levels::{LevelChange, LevelPart};
 use super::{Changes, State, StateKey};
 use crate::share::overlay::{DeliveryState, Overlay, StateBatch};
 use crate::stored::{StoredError, StoredRecord, prefixed, split};
 
 /// Keys and values have had one version each.
 const VERSION: i16 = 0;
+/// The kinds of records of one level: as a snapshot's and an update's, with a byte behind the key that says the level. Kafka has no such kinds, and
+/// passes over what it does not know.
+const LEVEL_SNAPSHOT: i16 = 1_000;
+const LEVEL_UPDATE: i16 = 1_001;
 
 /// A record of the log, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     Snapshot(StateKey, Option<State>),
     Update(StateKey, Option<Update>),
+    /// Of one level of a state.
+    Level(StateKey, Level, LevelChange),
     /// A kind that is not known here.
     Other,
 }
@@ -45,6 +54,32 @@ impl Stored {
             let key = ShareUpdateKeyView::decode(key, VERSION)?;
             let key = state_key(key.group_id, key.topic_id, key.partition);
             return Ok(Self::Update(key, value.map(decode_update).transpose()?));
+        }
+        if matches!(kind, LEVEL_SNAPSHOT | LEVEL_UPDATE)
+            && let Some((level, key)) = key.split_last()
+            && let Some(level) = Level::new(*level)
+        {
+            let key = ShareSnapshotKeyView::decode(key, VERSION)?;
+            let key = state_key(key.group_id, key.topic_id, key.partition);
+            let change = match value {
+                None => LevelChange::End,
+                Some(value) if kind == LEVEL_SNAPSHOT => {
+                    let state = decode_snapshot(value)?;
+                    let part = LevelPart {
+                        start: state.start,
+                        batches: state.batches,
+                    };
+                    LevelChange::Begin(state.snapshot_epoch, part)
+                }
+                Some(value) => {
+                    let Update {
+                        snapshot_epoch,
+                        changes,
+                    } = decode_update(value)?;
+                    LevelChange::Go(snapshot_epoch, changes.start, changes.batches)
+                }
+            };
+            return Ok(Self::Level(key, level, change));
         }
         Ok(Self::Other)
     }
@@ -75,6 +110,7 @@ fn decode_snapshot(value: &[u8]) -> Result<State, StoredError> {
         start: Offset(value.start_offset),
         complete_count: value.delivery_complete_count,
         batches: batches.collect(),
+        levels: None,
         created_ms: value.create_timestamp,
         updates: 0,
     })
@@ -117,15 +153,6 @@ pub(super) fn snapshot(
     state: &State,
     now_ms: i64,
 ) -> Result<StoredRecord, EncodeError> {
-    let batches = state
-        .batches
-        .batches()
-        .map(|batch| share_snapshot_value::StateBatch {
-            first_offset: batch.first.0,
-            last_offset: batch.last.0,
-            delivery_state: batch.state.id(),
-            delivery_count: batch.deliveries,
-        });
     let value = ShareSnapshotValue {
         snapshot_epoch: state.snapshot_epoch,
         state_epoch: state.state_epoch,
@@ -134,7 +161,7 @@ pub(super) fn snapshot(
         delivery_complete_count: state.complete_count,
         create_timestamp: state.created_ms,
         write_timestamp: now_ms,
-        state_batches: batches.collect(),
+        state_batches: snapshot_batches(&state.batches),
     };
     Ok(StoredRecord {
         key: snapshot_key(key)?,
@@ -167,6 +194,69 @@ pub(super) fn update(
     })
 }
 
+/// All of one level.
+pub(super) fn level_snapshot(
+    key: &StateKey,
+    level: Level,
+    state: &State,
+    part: &LevelPart,
+    now_ms: i64,
+) -> Result<StoredRecord, EncodeError> {
+    let value = ShareSnapshotValue {
+        snapshot_epoch: state.snapshot_epoch,
+        state_epoch: state.state_epoch,
+        leader_epoch: state.leader_epoch.0,
+        start_offset: part.start.0,
+        delivery_complete_count: -1,
+        create_timestamp: state.created_ms,
+        write_timestamp: now_ms,
+        state_batches: snapshot_batches(&part.batches),
+    };
+    Ok(StoredRecord {
+        key: level_key(LEVEL_SNAPSHOT, key, level)?,
+        value: Some(prefixed(VERSION, &value, VERSION)?),
+    })
+}
+
+/// What has changed of one level since the snapshot.
+pub(super) fn level_update(
+    key: &StateKey,
+    level: Level,
+    state: &State,
+    (start, changed): (Offset, &Overlay),
+) -> Result<StoredRecord, EncodeError> {
+    let value = ShareUpdateValue {
+        snapshot_epoch: state.snapshot_epoch,
+        leader_epoch: state.leader_epoch.0,
+        start_offset: start.0,
+        delivery_complete_count: -1,
+        state_batches: batches(changed),
+    };
+    Ok(StoredRecord {
+        key: level_key(LEVEL_UPDATE, key, level)?,
+        value: Some(prefixed(VERSION, &value, VERSION)?),
+    })
+}
+
+/// The level is no more.
+pub(super) fn level_tombstone(key: &StateKey, level: Level) -> Result<StoredRecord, EncodeError> {
+    Ok(StoredRecord {
+        key: level_key(LEVEL_SNAPSHOT, key, level)?,
+        value: None,
+    })
+}
+
+fn level_key(kind: i16, key: &StateKey, level: Level) -> Result<bytes::Bytes, EncodeError> {
+    let key = ShareSnapshotKey {
+        group_id: key.group.to_string(),
+        topic_id: key.topic.0,
+        partition: key.partition.0,
+    };
+    let mut bytes = prefixed(kind, &key, VERSION)?.to_vec();
+    bytes.push(level.number());
+    Ok(bytes.into())
+}
+
 /// The state is no more.
 pub(super) fn tombstone(key: &StateKey) -> Result<StoredRecord, EncodeError> {
     Ok(StoredRecord {
@@ -179,6 +269,18 @@ fn batches(overlay: &Overlay) -> Vec<share_update_value::StateBatch> {
     let batches = overlay
         .batches()
         .map(|batch| share_update_value::StateBatch {
+            first_offset: batch.first.0,
+            last_offset: batch.last.0,
+            delivery_state: batch.state.id(),
+            delivery_count: batch.deliveries,
+        });
+    batches.collect()
+}
+
+fn snapshot_batches(overlay: &Overlay) -> Vec<share_snapshot_value::StateBatch> {
+    let batches = overlay
+        .batches()
+        .map(|batch| share_snapshot_value::StateBatch {
             first_offset: batch.first.0,
             last_offset: batch.last.0,
             delivery_state: batch.state.id(),

@@ -121,6 +121,7 @@ impl Shard {
             start: Offset(start),
             complete_count: 1,
             batches: batches.to_vec(),
+            levels: Vec::new(),
         };
         match self.ask(StateRequest::Write(request)) {
             StateResponse::Write(outcome) => outcome,

@@ -267,6 +267,7 @@ fn who_takes_over_begins_from_what_was_stored() {
             stored(8, 9, DeliveryState::Archived, 3),
             stored(10, 11, DeliveryState::Available, 2),
         ],
+        levels: Vec::new(),
     };
     let mut partition = SharePartition::restore(CONFIG, restored);
     assert_eq!(

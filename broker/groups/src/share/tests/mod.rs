@@ -5,6 +5,7 @@ mod engine;
 mod model;
 mod random;
 mod retrying;
+mod windows;
 
 use weir_wire::Offset;
 

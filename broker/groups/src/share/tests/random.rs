@@ -307,6 +307,7 @@ impl Life {
                     state_epoch: 0,
                     start: Offset(*start),
                     batches: batches.collect(),
+                    levels: Vec::new(),
                 };
                 self.partition = SharePartition::restore(CONFIG, restored);
                 if self.is_ordered {
