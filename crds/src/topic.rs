@@ -228,7 +228,7 @@ pub enum Overflow {
     /// It is refused for good, with an error that producers can tell from a fault (POLICY_VIOLATION).
     #[default]
     Reject,
-    /// It is refused for the moment, and its producer sends it again.
+    /// Its producer waits for room.
     Throttle,
     /// The oldest messages make room for it, settled or not.
     DropOldest,

@@ -31,6 +31,7 @@ use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
 use crate::partitions::{OfTransaction, Until, key_of};
 use crate::queue::delay;
+use crate::queue::throttle::Patience;
 use crate::quorum::Metadata;
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
@@ -149,6 +150,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         ))),
         Ok(None) | Err(_) => None,
     };
+    let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
     for (slot, (place, led, records, admitted)) in appends.into_iter().enumerate() {
         places.push(place);
         let outcome = outcomes.slot(slot);
@@ -163,6 +165,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 -1 => Until::Committed,
                 _ => Until::Written,
             },
+            patience: waits(&led, || {
+                Patience::of(timeout, Some(Arc::clone(&request.peer.held)))
+            }),
             of_transaction: admitted.of_transaction(),
             begins_at_zero: request.version >= ADDS_FROM,
             verification: verification.clone(),
@@ -179,7 +184,6 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let responder = request.responder();
     let acks = view.acks;
     let (broker, peer) = (Arc::clone(broker), Arc::clone(&request.peer));
-    let timeout = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
     // The request's frame is let go of here: lanes hold what they still need of it.
     drop(request);
     Ok(Answer::later(async move {
@@ -211,11 +215,12 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
 }
 
 /// Appends one batch as a Produce with `acks=all` would that is no part of a transaction: checked, prepared as its topic asks, asked of
-/// its bound. It is handed over when this is called; the outcome comes once it is committed.
+/// its bound, for whose room it waits within `patience`. It is handed over when this is called; the outcome comes once it is committed.
 pub(crate) fn offer(
     broker: &Broker,
     led: Led,
     batch: Bytes,
+    patience: Duration,
 ) -> Result<Gathered<Result<Appended, Unfit>>, ApiError> {
     let rules = Rules {
         version: LEADER_HINTS_FROM,
@@ -235,6 +240,7 @@ pub(crate) fn offer(
         now_ms: rules.now_ms,
         outcome: outcomes.slot(0),
         until: Until::Committed,
+        patience: waits(&led, || Patience::of(patience, None)),
         of_transaction: None,
         begins_at_zero: false,
         verification: None,
@@ -249,6 +255,8 @@ struct Job {
     now_ms: i64,
     outcome: Slot<Result<Appended, Unfit>>,
     until: Until,
+    /// How long it waits for room, where batches do.
+    patience: Option<Patience>,
     of_transaction: Option<Sequenced>,
     begins_at_zero: bool,
     /// Of the request's batches: the coordinator is asked once the last of them has been handed over.
@@ -262,6 +270,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
         now_ms,
         outcome,
         until,
+        patience,
         of_transaction,
         begins_at_zero,
         verification,
@@ -292,7 +301,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
             }
             (Ok((batch, None)), None) => {
                 led.partition
-                    .append(batch, led.epoch, until, move |result| {
+                    .append(batch, led.epoch, until, patience, move |result| {
                         outcome.set(result.map_err(Unfit::from));
                     })
             }
@@ -302,6 +311,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
                     producer_id: producer.id,
                     producer_epoch: producer.epoch,
                     base_sequence: sequence,
+                    patience,
                     begins_at_zero,
                 };
                 let done =
@@ -319,6 +329,12 @@ fn append(broker: &Broker, led: Led, job: Job) {
         }
     };
     partition.in_order(&broker.host, effort == Effort::Long, job);
+}
+
+/// Only where batches may have to wait.
+fn waits(led: &Led, patience: impl FnOnce() -> Patience) -> Option<Patience> {
+    let throttle = led.partition.replica().throttle();
+    throttle.map(|_| patience())
 }
 
 /// The producer whose transactions the batches of a request are part of, if they are, and the id that it goes by.

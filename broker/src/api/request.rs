@@ -19,6 +19,7 @@ use weir_wire::{ApiKey, Frame, MessageView, Response};
 
 use super::pipelined::Pipelined;
 use crate::partitions::Isolation;
+use crate::queue::throttle::Held;
 use crate::quotas::{ANONYMOUS, Client};
 
 /// Who is at the other end of a connection, the same for all of its requests.
@@ -39,6 +40,8 @@ pub struct Peer {
     pub software: OnceLock<(String, String)>,
     /// What its producers were refused for the moment.
     pub(super) pipelined: Pipelined,
+    /// Its batches that wait for room.
+    pub(crate) held: Arc<Held>,
 }
 
 impl Peer {
@@ -54,6 +57,7 @@ impl Peer {
             has_share_session: AtomicBool::new(false),
             software: OnceLock::new(),
             pipelined: Pipelined::default(),
+            held: Arc::default(),
         }
     }
 }

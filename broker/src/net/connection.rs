@@ -2,7 +2,7 @@
 //!
 //! One task. Each turn first moves the responses that are ready to the outbox, then sends, then reads; so that what is ready leaves
 //! in one write, and a client that does not read its responses is not read from. At most `limits.requests_in_flight` requests
-//! are being answered; beyond that the client waits in its socket.
+//! are being answered; beyond that the client waits in its socket, as it does while its batches wait for room in a bounded queue.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -158,6 +158,7 @@ impl<S: Socket> Connection<S> {
             }
             let reads = !stopping
                 && self.throttled_until.is_none()
+                && !self.peer.held.is_enough()
                 && self.pending.len() < in_flight_max
                 && !self.outbox.is_full();
             let mut throttle = None;
@@ -209,7 +210,10 @@ impl<S: Socket> Connection<S> {
     /// Handles the frames that were read together with the last one, as far as they are whole.
     fn handle_buffered(&mut self, in_flight_max: usize) -> Result<(), Ended> {
         for _ in 1..FRAMES_PER_TURN {
-            if !self.reader.has_buffered() || self.pending.len() >= in_flight_max {
+            if !self.reader.has_buffered()
+                || self.pending.len() >= in_flight_max
+                || self.peer.held.is_enough()
+            {
                 return Ok(());
             }
             match self.reader.next_buffered() {

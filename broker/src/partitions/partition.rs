@@ -14,7 +14,7 @@ use weir_log::{
     Admission, AppendError, Appended, Batches, DataDir, Ends, LaneError, LogReader, Observer,
     Origin, PartitionHandle, PartitionKey, ReadError, Verified,
 };
-use weir_quorum::configs::{QueueConfig, TopicConfig};
+use weir_quorum::configs::{Overflow, QueueConfig, TopicConfig};
 use weir_quorum::image::Topic;
 use weir_wire::{LeaderEpoch, Offset};
 
@@ -25,6 +25,7 @@ use super::transactions::Pending;
 use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
 use crate::queue::delay::{self, Heeds, Stage};
+use crate::queue::throttle::{Offer, Patience, Throttle, Throttled};
 use crate::queue::{Bound, Work};
 
 /// What is counted for a partition's topic.
@@ -235,15 +236,62 @@ impl Partition {
         if before.as_ref().map(|bound| bound.config()) == config {
             return;
         }
+        let refusals = || self.counters.queue_refusals.clone();
+        let throttle = config
+            .filter(|config| config.overflow == Overflow::Throttle)
+            .map(|_| {
+                let make = || Throttle::new(Arc::clone(&self.bounds), refusals());
+                Arc::clone(self.replica.throttle_or(make))
+            });
         let bound = config.map(|config| {
-            let refusals = self.counters.queue_refusals.clone();
             let reader = self.reader().clone();
             let work = Arc::clone(&self.bounds);
-            Arc::new(Bound::new(config.clone(), reader, refusals, work))
+            let throttle = throttle.clone();
+            Arc::new(Bound::new(
+                config.clone(),
+                reader,
+                refusals(),
+                work,
+                throttle,
+            ))
         });
         self.bound.store(bound.clone());
-        let admission = bound.map(|bound| bound as Arc<dyn Admission>);
+        let scope = config
+            .filter(|_| throttle.is_some())
+            .map(|config| config.scope);
+        let admission = bound.map(|bound| match throttle {
+            Some(throttle) => Arc::new(Throttled { bound, throttle }) as Arc<dyn Admission>,
+            None => bound as Arc<dyn Admission>,
+        });
         self.handle.set_admission(admission);
+        if let Some(throttle) = self.replica.throttle() {
+            throttle.turn(scope);
+        }
+    }
+
+    /// Hands a client's batch to the lane, behind those that wait for room.
+    pub(crate) fn append_of_client(
+        &self,
+        (batch, leader_epoch): (Bytes, LeaderEpoch),
+        (origin, verified): (Origin, Option<Verified>),
+        until: Until,
+        patience: Option<Patience>,
+        done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
+    ) {
+        let Some(throttle) = self.replica.throttle() else {
+            let batch = (batch, leader_epoch);
+            return self.replica.append(batch, (origin, verified), until, done);
+        };
+        let offer = Offer {
+            batch,
+            leader_epoch,
+            origin,
+            verified,
+            until,
+            patience,
+            done: Box::new(done),
+        };
+        throttle.append(&self.replica, offer);
     }
 
     /// The directory that it lies in.
@@ -380,20 +428,22 @@ impl Partition {
 
     /// Queues one checked batch, which must not be transactional. Batches are appended in the order of the calls. `done` is called once, on a lane's thread or
     /// here: when what it waits for has happened to the batch, when it was refused, or when this broker leads the partition no
-    /// more; then the batch may be in the log all the same. It must not block.
+    /// more; then the batch may be in the log all the same. It must not block. With `patience` it waits for room where the topic says so.
     pub fn append(
         &self,
         batch: Bytes,
         leader_epoch: LeaderEpoch,
         until: Until,
+        patience: Option<Patience>,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
     ) {
         let durable_duration = self.counters.durable_duration.clone();
         let queued = Instant::now();
-        self.replica.append(
+        self.append_of_client(
             (batch, leader_epoch),
             (Origin::Client, None),
             until,
+            patience,
             move |result| {
                 if result.is_ok() {
                     durable_duration.observe(queued.elapsed().as_secs_f64());

@@ -11,9 +11,10 @@
 //! - What a follower reports of itself it reports in the epoch in which it follows, and to the stream that feeds it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
 use weir_log::mutants::Mutant;
@@ -25,6 +26,7 @@ use weir_replication::{Answer, Ends, Known, Leadership, Millis, Want};
 use weir_wire::{BrokerId, LeaderEpoch, Offset};
 
 use super::watermark::{Abandoned, Passed, Watermark};
+use crate::queue::throttle::Throttle;
 use crate::replication::Links;
 
 /// Somebody who is to be told that there is something new of a partition: the sending half of a stream to another broker.
@@ -59,6 +61,8 @@ pub struct Replica {
     watermark: Arc<Watermark>,
     links: Arc<Links>,
     state: Mutex<State>,
+    /// Who waits for room, once the partition had producers wait.
+    throttle: OnceLock<Arc<Throttle>>,
     /// The zero of [`Millis`].
     began: Instant,
 }
@@ -249,6 +253,7 @@ impl Observer for Replica {
     fn log_start(&self, _: Offset) {
         // The beginning of an open transaction may have been deleted.
         self.advance(self.watermark.get());
+        self.poke();
     }
 }
 
@@ -272,6 +277,7 @@ impl Replica {
             watermark,
             links,
             state: Mutex::new(State::Unassigned),
+            throttle: OnceLock::new(),
             began: Instant::now(),
         }
     }
@@ -346,6 +352,38 @@ impl Replica {
         }
         if let Some(end) = moved {
             self.advance(end);
+        }
+        self.poke();
+    }
+
+    /// Where batches wait for room, if they ever had to.
+    #[must_use]
+    pub fn throttle(&self) -> Option<&Arc<Throttle>> {
+        self.throttle.get()
+    }
+
+    /// As [`throttle`](Self::throttle), with one from now on.
+    pub(crate) fn throttle_or(&self, make: impl FnOnce() -> Throttle) -> &Arc<Throttle> {
+        self.throttle.get_or_init(|| Arc::new(make()))
+    }
+
+    /// Who waits for room finds out what has changed.
+    fn poke(&self) {
+        if let Some(throttle) = self.throttle() {
+            throttle.poke();
+        }
+    }
+
+    /// Ends when everything that was handed to the lane before is decided.
+    pub(crate) fn fence(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        self.handle.ends(move |_| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(());
+        });
+        async move {
+            // A lane that has stopped has refused everything.
+            let _ = receiver.await;
         }
     }
 
@@ -452,6 +490,7 @@ impl Replica {
         };
         drop(state);
         abandoned.into_iter().for_each(Abandoned::tell);
+        self.poke();
     }
 
     /// Whether this broker leads in this epoch, and takes appends.

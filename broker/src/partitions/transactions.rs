@@ -8,9 +8,10 @@ use weir_log::{AppendError, Appended, LaneError, Origin, ProducerState, Sequence
 use weir_wire::batch::{EndTransactionMarker, control_batch};
 use weir_wire::{LeaderEpoch, ProducerEpoch, ProducerId};
 
-use super::Partition;
 use super::gate::{Gate, Offered, Who, Word};
+use super::{Partition, Until};
 use crate::error::ApiError;
+use crate::queue::throttle::Patience;
 
 /// The end of one producer's transaction, as its coordinator tells it to every partition that is part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct OfTransaction {
     pub producer_epoch: ProducerEpoch,
     /// Its first sequence.
     pub base_sequence: i32,
+    /// How long it may wait for room.
+    pub patience: Option<Patience>,
     /// Whether the producer begins each transaction with sequence 0 (transactions version 2).
     pub begins_at_zero: bool,
 }
@@ -44,6 +47,7 @@ pub struct OfTransaction {
 pub(super) struct Pending {
     batch: Bytes,
     leader_epoch: LeaderEpoch,
+    patience: Option<Patience>,
     done: Box<dyn FnOnce(Result<Appended, ApiError>) + Send>,
 }
 
@@ -76,12 +80,14 @@ impl Partition {
             producer_id,
             producer_epoch,
             base_sequence,
+            patience,
             begins_at_zero,
         } = offered;
         let who = (producer_id, producer_epoch);
         let pending = Pending {
             batch,
             leader_epoch,
+            patience,
             done: Box::new(done),
         };
         let reader = self.reader();
@@ -155,6 +161,7 @@ impl Partition {
         let Pending {
             batch,
             leader_epoch,
+            patience,
             done,
         } = pending;
         let gate = Arc::clone(&self.gate);
@@ -165,7 +172,13 @@ impl Partition {
             done(result.map_err(ApiError::from));
         };
         let verified = word.map(|word| word.verified);
-        self.append_as(batch, leader_epoch, Origin::Client, verified, settled);
+        self.append_of_client(
+            (batch, leader_epoch),
+            (Origin::Client, verified),
+            Until::Committed,
+            patience,
+            settled,
+        );
     }
 
     /// What is known of the partition's producers.

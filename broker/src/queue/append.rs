@@ -107,7 +107,7 @@ fn place(broker: &Broker, topic: &str, partition: PartitionIndex) -> Result<Plac
 }
 
 async fn append_here(broker: &Arc<Broker>, led: Led, batch: Bytes) -> Result<Offset, ApiError> {
-    let outcome = offer(broker, led, batch)?
+    let outcome = offer(broker, led, batch, PATIENCE)?
         .all(PATIENCE)
         .await
         .pop()

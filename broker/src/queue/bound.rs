@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntCounter;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use weir_log::{Admission, LogReader, NotAdmitted, Offered};
 use weir_queues::bound::{Ask, Grant};
@@ -12,6 +12,8 @@ use weir_quorum::configs::{Overflow, QueueConfig, Scope};
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex};
 
 use super::leases::{Leases, Unit};
+use super::throttle::{Throttle, Waits};
+use crate::partitions::Replica;
 
 /// Bytes of a batch that was not offered here: the end of a transaction, by its coordinator.
 const MARKER_BYTES: u64 = 78;
@@ -26,12 +28,36 @@ pub struct Settled {
 }
 
 /// What is to be done for bounded partitions, and wakes the tasks that do it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Work {
     /// A backlog is to be counted, or room to be made.
     pub(super) look: Notify,
     /// The ledger of a topic is to be asked.
     pub(super) lease: Notify,
+    /// Somebody waits for room.
+    pub(super) waits: Waits,
+    waiting: Mutex<Option<mpsc::UnboundedReceiver<Arc<Replica>>>>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        // At most one for each partition lies in it.
+        let (waits, waiting) = mpsc::unbounded_channel();
+        Self {
+            look: Notify::new(),
+            lease: Notify::new(),
+            waits,
+            waiting: Mutex::new(Some(waiting)),
+        }
+    }
+}
+
+impl Work {
+    /// Where those appear for which somebody waits; to be taken once.
+    pub(super) fn waiting(&self) -> Option<mpsc::UnboundedReceiver<Arc<Replica>>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.take()
+    }
 }
 
 /// A bounded partition. Its lock is held for some instructions, by the lane, by the share-partition's task, and by the one that counts.
@@ -41,6 +67,8 @@ pub struct Bound {
     reader: LogReader,
     refusals: IntCounter,
     work: Arc<Work>,
+    /// Who waits for room.
+    throttle: Option<Arc<Throttle>>,
     state: Mutex<State>,
 }
 
@@ -64,6 +92,7 @@ impl Bound {
         reader: LogReader,
         refusals: IntCounter,
         work: Arc<Work>,
+        throttle: Option<Arc<Throttle>>,
     ) -> Self {
         // There may be somebody who appends soon.
         work.look.notify_one();
@@ -75,6 +104,7 @@ impl Bound {
             reader,
             refusals,
             work,
+            throttle,
             state: Mutex::default(),
         }
     }
@@ -111,6 +141,14 @@ impl Bound {
             && *known == epoch
         {
             backlog.settled(settled.start, settled.within);
+            self.has_room();
+        }
+    }
+
+    /// There may be room for who waits.
+    fn has_room(&self) {
+        if let Some(throttle) = &self.throttle {
+            throttle.poke();
         }
     }
 
@@ -138,6 +176,7 @@ impl Bound {
         if !is_behind {
             *said = Some((epoch, settled));
             backlog.settled(settled.start, settled.within);
+            self.has_room();
         }
         true
     }
@@ -173,6 +212,7 @@ impl Bound {
             );
             *leases = Some((epoch, begun));
             self.work.lease.notify_one();
+            self.has_room();
         }
     }
 
@@ -198,7 +238,12 @@ impl Bound {
         if let Some((leased, leases)) = &mut self.lock().leases
             && *leased == epoch
         {
+            let before = leases.limits();
             leases.granted(unit, grant, Instant::now());
+            // Otherwise asking and being refused would go round and round.
+            if leases.limits() != before {
+                self.has_room();
+            }
         }
     }
 
@@ -223,6 +268,7 @@ impl Bound {
             backlog.settled(settled.start, settled.within);
         }
         state.known = Some((epoch, backlog));
+        self.has_room();
         if self.is_of_topic() {
             self.work.lease.notify_one();
         }
@@ -238,6 +284,7 @@ impl Bound {
         if let Some((known, backlog)) = &mut state.known {
             if *known == epoch && settled.start >= backlog.start() {
                 backlog.settled(settled.start, settled.within);
+                self.has_room();
             } else {
                 state.known = None;
                 self.work.look.notify_one();
@@ -326,7 +373,6 @@ impl Admission for Bound {
                 Overflow::Reject | Overflow::Throttle => None,
             };
             let Some(start) = room else {
-                self.refusals.inc();
                 let why = match self.group() {
                     Some(group) => format!("{why} (share group {group})"),
                     None => why,
@@ -334,8 +380,12 @@ impl Admission for Bound {
                 // What never fits may as well be given up at once.
                 let never_fits = !bounds.hold(more);
                 return Err(match self.config.overflow {
+                    // It waits, and is counted when it has waited in vain.
                     Overflow::Throttle if !never_fits => NotAdmitted::ForNow(why),
-                    _ => NotAdmitted::ForGood(why),
+                    _ => {
+                        self.refusals.inc();
+                        NotAdmitted::ForGood(why)
+                    }
                 });
             };
             backlog.log_start_moved(start);

@@ -372,6 +372,11 @@ pub async fn start_on<N: Network>(
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
     clients.spawn(broker.transactions.clone().follow(stop_clients.clone()));
     clients.spawn(broker.share.clone().follow(stop_clients.clone()));
+    // With the clients, whose connections end when they are answered.
+    clients.spawn(queue::throttle::follow(
+        partitions.bounds(),
+        stop_clients.clone(),
+    ));
     tasks.spawn(queue::follow(
         Arc::clone(&broker),
         partitions.bounds(),

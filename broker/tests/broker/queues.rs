@@ -24,10 +24,10 @@ use crate::cluster::cluster;
 use crate::replication::leader;
 use crate::share::{ACCEPT, GROUP, Member, initialize};
 
-const SOLD_OUT: ErrorCode = ErrorCode::PolicyViolation;
+pub(crate) const SOLD_OUT: ErrorCode = ErrorCode::PolicyViolation;
 
 /// A broker with a topic of one partition with this bound, of which the group has settled nothing.
-async fn house(config: &[(&str, &str)]) -> (TestBroker, Client, Uuid) {
+pub(crate) async fn house(config: &[(&str, &str)]) -> (TestBroker, Client, Uuid) {
     let broker = TestBroker::start().await;
     let mut client = broker.connect().await;
     let config: Vec<_> = [("weir.queue.group", GROUP)]
@@ -49,7 +49,7 @@ async fn send(client: &mut Client, batch: &Bytes) -> PartitionProduceResponse {
     .await
 }
 
-fn of(client_records: usize) -> Bytes {
+pub(crate) fn of(client_records: usize) -> Bytes {
     batch(&vec!["ticket"; client_records])
 }
 
@@ -87,10 +87,9 @@ async fn a_full_queue_says_so_until_something_is_settled() {
     broker.running.stop().await;
 }
 
-#[tokio::test]
-async fn a_batch_too_many_is_refused_and_those_pipelined_behind_it_go_through() {
-    let (broker, mut client, _) = house(&[("weir.queue.max.messages", "6")]).await;
-    let identity = eventually("there are producer ids", async || {
+/// Of an idempotent producer.
+pub(crate) async fn producer_id(client: &mut Client) -> ProducerId {
+    eventually("there are producer ids", async || {
         let request = InitProducerIdRequest {
             transactional_id: None,
             producer_id: -1,
@@ -101,11 +100,16 @@ async fn a_batch_too_many_is_refused_and_those_pipelined_behind_it_go_through() 
         let identity = InitProducerIdResponseView::decode(&body, 4)
             .unwrap()
             .to_owned();
-        (identity.error_code == 0).then_some(identity)
+        (identity.error_code == 0).then_some(ProducerId(identity.producer_id))
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_batch_too_many_is_refused_and_those_pipelined_behind_it_go_through() {
+    let (broker, mut client, _) = house(&[("weir.queue.max.messages", "6")]).await;
+    let id = producer_id(&mut client).await;
     let numbered = |sequence, count| {
-        let id = ProducerId(identity.producer_id);
         let builder = BatchBuilder::new().producer(id, ProducerEpoch(0), sequence);
         build(builder, &vec!["ticket"; count])
     };
@@ -213,25 +217,6 @@ async fn the_bound_holds_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_queue_that_throttles_refuses_for_the_moment() {
-    let config = [
-        ("weir.queue.max.messages", "2"),
-        ("weir.queue.overflow", "throttle"),
-    ];
-    let (broker, mut client, topic) = house(&config).await;
-    assert_eq!(send(&mut client, &of(2)).await.error_code, 0);
-    let later = send(&mut client, &of(1)).await;
-    assert_eq!(later.error_code, ErrorCode::NotEnoughReplicas.code());
-    // What never fits is refused for good.
-    assert_eq!(send(&mut client, &of(3)).await.error_code, SOLD_OUT.code());
-    let mut member = Member::new(&broker, "a", topic).await;
-    member.take().await;
-    assert_eq!(member.acked(&[(0, 1, ACCEPT)]).await, 0);
-    assert_eq!(send(&mut client, &of(1)).await.base_offset, 2);
-    broker.running.stop().await;
-}
-
-#[tokio::test]
 async fn the_oldest_messages_make_room_where_that_is_wanted() {
     let config = [
         ("weir.queue.max.messages", "3"),
@@ -288,7 +273,11 @@ async fn ask(brokers: &[Running], batch: &Bytes) -> PartitionProduceResponse {
 }
 
 /// A topic of which each partition has three replicas, and the group has settled nothing.
-async fn create_replicated(client: &mut Client, partitions: i32, bounds: &[(&str, &str)]) {
+pub(crate) async fn create_replicated(
+    client: &mut Client,
+    partitions: i32,
+    bounds: &[(&str, &str)],
+) {
     let configs = [("min.insync.replicas", "2"), ("weir.queue.group", GROUP)];
     let configs = configs.iter().chain(bounds);
     let request = CreateTopicsRequest {

@@ -442,8 +442,8 @@ pub const TOPIC: &[ConfigDef] = &[
         "reject",
         OneOf(&["reject", "throttle", "drop_oldest"]),
         None,
-        "What becomes of a batch that does not fit: `reject` refuses it for good (POLICY_VIOLATION), `throttle` for \
-         the moment, so that its producer sends it again, and for `drop_oldest` the oldest messages make room.",
+        "What becomes of a batch that does not fit: `reject` refuses it for good (POLICY_VIOLATION), with \
+         `throttle` its producer waits for room, and for `drop_oldest` the oldest messages make room.",
     ),
     def(
         PRIORITY,

@@ -68,9 +68,14 @@ pub(crate) fn append(
     let (cancels, ids) = (split.cancels, split.ids);
     let left = Arc::clone(&stage);
     let deduplicated = partition.counters().deduplicated.clone();
-    partition
-        .replica()
-        .append((split.bytes, epoch), (origin, None), until, move |result| {
+    // It does not wait for room: what it is judged by, which messages are due, holds for the moment only.
+    let patience = None;
+    partition.append_of_client(
+        (split.bytes, epoch),
+        (origin, None),
+        until,
+        patience,
+        move |result| {
             let came = result.as_ref().ok().filter(|appended| !appended.duplicate);
             let came = came.map(|appended| {
                 deduplicated.inc_by(left_out as u64);
@@ -86,7 +91,8 @@ pub(crate) fn append(
             // Before its producer hears of it: what was cancelled in time is never released.
             left.leave(ticket, came);
             done(result.map_err(Unfit::from));
-        });
+        },
+    );
     drop(entered);
 }
 
