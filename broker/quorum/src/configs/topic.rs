@@ -3,7 +3,7 @@
 use super::Allowed::{self, *};
 use super::ConfigDef;
 use super::ConfigKind::{self, *};
-use super::{DEDUPLICATION_WINDOW, DELAY_MAX};
+use super::{DEDUPLICATION_WINDOW, DELAY_MAX, VIEW_FILTER, VIEW_OF};
 
 const fn def(
     name: &'static str,
@@ -442,5 +442,23 @@ pub const TOPIC: &[ConfigDef] = &[
         None,
         "What becomes of a batch that does not fit: `reject` refuses it for good (POLICY_VIOLATION), `throttle` for \
          the moment, so that its producer sends it again, and for `drop_oldest` the oldest messages make room.",
+    ),
+    def(
+        VIEW_FILTER,
+        String,
+        "",
+        Any,
+        None,
+        "Which messages of `weir.queue.view.of` the view has: a condition in CEL over `headers`, `key` and `timestamp`, as `weir.share.filter`. Unset: all. A \
+         change holds for what is copied from then on.",
+    ),
+    def(
+        VIEW_OF,
+        String,
+        "",
+        Any,
+        None,
+        "The topic that this one is a view of: its partitions have what those of that topic have and `weir.queue.view.filter` lets through, once it is committed. Nobody else \
+         writes to a view. Both have the same number of partitions. Unset: no view.",
     ),
 ];
