@@ -208,7 +208,8 @@ proptest! {
                 let (_, (key, n, time)) = expected[seen];
                 prop_assert_eq!(record.key, key.as_deref().map(str::as_bytes));
                 prop_assert_eq!(record.timestamp_ms, *time);
-                prop_assert_eq!(record.headers.iter().next().unwrap().value, Some(n.to_string().as_bytes()));
+                let n = n.to_string();
+                prop_assert_eq!(record.headers.iter().next().unwrap().value, Some(n.as_bytes()));
                 seen += 1;
             }
             // Nothing before it is missing, and nothing from it on is there.
