@@ -21,6 +21,7 @@ mod replication;
 mod resolved;
 mod sharing;
 mod topic;
+mod view;
 
 pub use broker::BROKER;
 pub use client_metrics::{CLIENT_METRICS, ClientMatch, MATCH_KEYS};
@@ -33,6 +34,8 @@ pub use resolved::{
 };
 pub use sharing::{DeadLetterRules, SharingConfig};
 pub use topic::TOPIC;
+pub use view::{VIEW_FILTER, VIEW_OF, ViewConfig};
+pub(crate) use view::{Views, source_of};
 
 /// The longest value, in bytes: as Kafka's. With it a resource's whole configuration stays far below what one metadata
 /// record may hold.
@@ -465,7 +468,10 @@ pub fn check_topic(config: &BTreeMap<String, String>) -> Result<(), ControlError
             ErrorName::InvalidConfig,
             format!("conflict topic config setting {min} ({least}) > {max} ({most})"),
         )),
-        _ => check_delay(config),
+        _ => {
+            check_delay(config)?;
+            view::check(config)
+        }
     }
 }
 

@@ -30,8 +30,8 @@ use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
 use crate::partitions::{OfTransaction, Until, key_of};
-use crate::queue::delay;
 use crate::queue::throttle::Patience;
+use crate::queue::{delay, view};
 use crate::quorum::Metadata;
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
@@ -380,6 +380,10 @@ fn admissible(
             format!("acks {}; allowed: 0, 1, -1 (all)", rules.acks),
         ));
     }
+    if let Some(view) = config.queue.as_ref().and_then(|queue| queue.view.as_ref()) {
+        let message = format!("a view of topic {}; nobody else writes to it", view.of);
+        return Err(ApiError::new(ErrorCode::PolicyViolation, message));
+    }
     let wanted = usize::try_from(config.min_insync_replicas).unwrap_or(1);
     if rules.acks == -1 && led.in_sync < wanted {
         let message = format!(
@@ -422,7 +426,7 @@ fn check_kind(batch: &BatchView<'_>, rules: Rules) -> Result<(), ApiError> {
             "zstd needs Produce version 7 or newer",
         ));
     }
-    if header.producer_id == delay::RELEASER {
+    if [delay::RELEASER, view::COPIER].contains(&header.producer_id) {
         return invalid("a producer id that only brokers use");
     }
     if header.producer_id != ProducerId::NONE

@@ -460,7 +460,7 @@ async fn read_batches(
 ) -> Result<(Records, Offset), ReadError> {
     let (from, up_to) = (range.start, range.end);
     let reader = partition.reader();
-    if partition.delay_max_ms().is_some() {
+    if partition.holds_back() {
         let batches = read_for_consumers(host, partition, range, bytes_max, min_one_batch).await?;
         return Ok((Records::from(batches.bytes), batches.next_offset));
     }

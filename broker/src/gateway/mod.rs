@@ -9,6 +9,7 @@
 //! [`Gateway`] is what the gRPC service for clients ([`crate::grpc::QueueService`]) stands on.
 
 mod append;
+mod committed;
 mod link;
 mod offsets;
 mod serve;
@@ -22,6 +23,7 @@ use weir_quorum::BrokerId;
 use weir_quorum::image::{Image, Partition, Topic};
 
 pub(crate) use append::Place;
+pub(crate) use committed::committed;
 pub(crate) use link::{AskError, Link};
 pub(crate) use offsets::At;
 pub use serve::GatewayService;
@@ -130,7 +132,12 @@ impl Gateway {
     }
 
     /// Waits until another broker leads, or this one again.
-    async fn moved(&self, topic: weir_quorum::TopicId, index: i32, led: (BrokerId, i32)) {
+    pub(crate) async fn moved(
+        &self,
+        topic: weir_quorum::TopicId,
+        index: i32,
+        led: (BrokerId, i32),
+    ) {
         let has_moved = |image: &Arc<Image>| {
             let topic = image.topic_by_id(topic);
             let partition = topic.and_then(|topic| topic.partition(index));

@@ -14,7 +14,7 @@ use weir_log::{
     Admission, AppendError, Appended, Batches, DataDir, Ends, LaneError, LogReader, Observer,
     Origin, PartitionHandle, PartitionKey, ReadError, Verified,
 };
-use weir_quorum::configs::{Overflow, QueueConfig, TopicConfig};
+use weir_quorum::configs::{Overflow, QueueConfig, TopicConfig, ViewConfig};
 use weir_quorum::image::Topic;
 use weir_wire::{LeaderEpoch, Offset};
 
@@ -26,6 +26,7 @@ use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
 use crate::queue::delay::{self, Heeds, Stage};
 use crate::queue::throttle::{Offer, Patience, Throttle, Throttled};
+use crate::queue::view::Kept;
 use crate::queue::{Bound, Work};
 
 /// What is counted for a partition's topic.
@@ -86,6 +87,8 @@ pub struct Partition {
     bounds: Arc<Work>,
     /// What of it is to come later.
     delays: Arc<Stage>,
+    /// What of a view has to stay.
+    kept: Kept,
     counters: Counters,
     dir: Arc<DataDir>,
     preparing: Arc<Queue>,
@@ -150,6 +153,7 @@ impl Partition {
             bound: ArcSwapOption::empty(),
             bounds,
             delays: Arc::default(),
+            kept: Kept::default(),
             counters,
             dir,
             preparing: Arc::default(),
@@ -191,13 +195,46 @@ impl Partition {
         heeds.is_any().then_some(heeds)
     }
 
+    /// What it is a view of, if it is one.
+    #[must_use]
+    pub fn view(&self) -> Option<ViewConfig> {
+        let config = self.config.load();
+        config.queue.as_ref()?.view.clone()
+    }
+
+    /// What of a view has to stay.
+    #[must_use]
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Whether the log may have what consumers are not to be given.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        let config = self.config.load();
+        let queue = config.queue.as_ref();
+        queue.is_some_and(|queue| queue.delay_max_ms.is_some() || queue.view.is_some())
+    }
+
     /// Of batches that were read, what consumers are given.
     #[must_use]
     pub fn for_consumers(&self, bytes: Bytes) -> Bytes {
-        match self.delay_max_ms() {
-            None => bytes,
-            Some(_) => delay::without_held_back(bytes),
+        if self.holds_back() {
+            delay::without_held_back(bytes)
+        } else {
+            bytes
         }
+    }
+
+    /// Up to where the log may be let go of, as far as its records have to stay for another reason than their age. `None`: all of it may.
+    fn needed_from(&self) -> Option<Offset> {
+        let config = self.config.load();
+        let queue = config.queue.as_ref()?;
+        if queue.delay_max_ms.is_some() {
+            // Unknown: nothing is let go of.
+            return Some(self.delays.oldest().unwrap_or(Offset::ZERO));
+        }
+        queue.view.as_ref().map(|_| self.kept.from())
     }
 
     fn cut(&self, batches: Batches) -> Batches {
@@ -210,14 +247,9 @@ impl Partition {
     /// Deletes what retention no longer keeps. What is to come later stays, which only its leader knows: followers' logs begin
     /// where its does.
     pub(super) fn retain(&self) {
-        let up_to = match self.delay_max_ms() {
-            None => self.high_watermark(),
-            Some(_) => match self.delays.oldest() {
-                Some(oldest) => oldest.min(self.high_watermark()),
-                None => self.reader().log_start(),
-            },
-        };
-        self.handle.retain(up_to);
+        let needed_from = self.needed_from().unwrap_or(Offset(i64::MAX));
+        let up_to = needed_from.max(self.reader().log_start());
+        self.handle.retain(up_to.min(self.high_watermark()));
     }
 
     /// How far the log goes, when what was queued before is written.
@@ -307,12 +339,17 @@ impl Partition {
     }
 
     /// Moves the log's start up to `start`, durably, and lets go of what lies before it. `done` is called once, on a lane's
-    /// thread or here; it must not block.
+    /// thread or here; it must not block. A view keeps what says how far it has come.
     pub fn delete_records(
         &self,
         start: Offset,
         done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
     ) {
+        let is_view = self.view().is_some();
+        let start = match is_view {
+            true => start.min(self.kept.from().max(self.reader().log_start())),
+            false => start,
+        };
         self.handle.delete_records(start, done);
         self.retain();
     }

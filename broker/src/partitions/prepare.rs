@@ -90,7 +90,7 @@ pub fn effort(config: &TopicConfig, header: &BatchHeader) -> Effort {
 }
 
 /// The topic's own codec and its level; `None` when the producer's stays.
-fn target(config: &TopicConfig) -> Option<(Compression, Option<i32>)> {
+pub(crate) fn target(config: &TopicConfig) -> Option<(Compression, Option<i32>)> {
     match config.compression_type.as_str() {
         "uncompressed" => Some((Compression::None, None)),
         "gzip" => Some((Compression::Gzip, Some(config.compression_gzip_level))),

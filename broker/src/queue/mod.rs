@@ -4,15 +4,18 @@
 //! takes dead letters back. [`Bound`] is a bounded partition's, and what is
 //! bounded together is leased by [`ledgers`]; [`follow`] is the task that counts backlogs when a leader
 //! begins, and lets logs begin later where the oldest messages make room. What always holds: a client's batch is admitted only by a
-//! leader that knows its backlog, and the backlog that is known is never less than the true one. Who waits for room does so in [`throttle`]. [`delay`] has the messages that are to come later.
+//! leader that knows its backlog, and the backlog that is known is never less than the true one. Who waits for room does so in [`throttle`].
+//! [`delay`] has the messages that are to come later, and [`view`] the topics that have what others have.
 
 pub mod append;
 mod bound;
 pub mod delay;
 mod leases;
+mod led;
 pub mod ledgers;
 pub(crate) mod redrive;
 pub mod throttle;
+pub mod view;
 
 use std::sync::Arc;
 use std::time::Duration;

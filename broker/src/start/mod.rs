@@ -388,6 +388,7 @@ pub async fn start_on<N: Network>(
         stop.clone(),
     ));
     tasks.spawn(queue::delay::follow(Arc::clone(&broker), stop.clone()));
+    tasks.spawn(queue::view::follow(Arc::clone(&broker), stop.clone()));
     let member = Arc::new(member);
     let measured = Arc::clone(&partitions);
     member.measure(move || sizes(&measured));

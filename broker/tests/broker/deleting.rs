@@ -14,7 +14,12 @@ use weir_wire::messages::{
 use crate::client::{Client, TestBroker, batch, eventually, values};
 
 /// Low watermark and error code.
-async fn delete(client: &mut Client, topic: &str, partition_index: i32, offset: i64) -> (i64, i16) {
+pub(crate) async fn delete(
+    client: &mut Client,
+    topic: &str,
+    partition_index: i32,
+    offset: i64,
+) -> (i64, i16) {
     let request = DeleteRecordsRequest {
         topics: vec![DeleteRecordsTopic {
             name: topic.to_owned(),

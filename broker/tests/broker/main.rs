@@ -45,3 +45,4 @@ mod topics;
 mod transactions;
 mod transactions_log;
 mod upgrade;
+mod views;

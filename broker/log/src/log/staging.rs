@@ -74,7 +74,7 @@ impl PartitionLog {
             return Err(AppendError::StaleEpoch { got: epoch, latest });
         }
         let (escort, batch) = match origin {
-            Origin::Escorted => {
+            Origin::Escorted | Origin::Noted => {
                 let (escort, batch) = two_batches(&batch)?;
                 (Some(escort), batch)
             }

@@ -16,6 +16,8 @@ pub enum Origin {
     /// A producer's, behind one in front of it that only brokers read, which is of no producer and of which nothing is asked: both are appended,
     /// one behind the other, or none of them. Of the two the second is judged, and told of.
     Escorted,
+    /// A broker's own, behind one in front of it as with [`Escorted`](Self::Escorted). Nothing is asked of either.
+    Noted,
     /// A coordinator's own, such as the offsets of a transaction, which carry the producer's id and epoch and no sequence.
     Coordinator,
     /// The end of a transaction, as its coordinator says.
@@ -89,7 +91,7 @@ impl Producers {
                 check_kind(known, header)?;
             }
             // A marker without its record, as compaction leaves it, says nothing more.
-            (Origin::Coordinator | Origin::Marker { .. }, _) => {
+            (Origin::Noted | Origin::Coordinator | Origin::Marker { .. }, _) => {
                 check_transaction(known, header, verified)?;
                 check_kind(known, header)?;
             }

@@ -3,7 +3,10 @@
 use weir_queues::priority::Choice;
 
 use super::topic::{MESSAGE_TTL, ORDER, PRIORITY};
-use super::{DEDUPLICATION_WINDOW, DELAY_MAX, Settings, TOPIC, effective_topic, in_sync_min, list};
+use super::{
+    DEDUPLICATION_WINDOW, DELAY_MAX, Settings, TOPIC, VIEW_FILTER, VIEW_OF, ViewConfig,
+    effective_topic, in_sync_min, list,
+};
 use crate::image::{Image, Topic};
 
 /// What acknowledged means for a topic.
@@ -75,6 +78,8 @@ pub struct QueueConfig {
     pub delay_max_ms: Option<u64>,
     /// For how long ids of messages are remembered.
     pub deduplication_window_ms: Option<u64>,
+    /// What it is a view of.
+    pub view: Option<ViewConfig>,
 }
 
 impl QueueConfig {
@@ -212,9 +217,15 @@ fn queue(text: &impl Fn(&str) -> String, is_compacted: bool) -> Option<QueueConf
         // Compaction would take away what waits.
         delay_max_ms: number(DELAY_MAX).filter(|_| !is_compacted),
         deduplication_window_ms: number(DEDUPLICATION_WINDOW),
+        view: Some(text(VIEW_OF))
+            .filter(|of| !of.is_empty())
+            .map(|of| ViewConfig {
+                of,
+                filter: text(VIEW_FILTER),
+            }),
     };
     let looks_at_records = config.delay_max_ms.or(config.deduplication_window_ms);
-    (config.is_bounded() || looks_at_records.is_some()).then_some(config)
+    (config.is_bounded() || looks_at_records.is_some() || config.view.is_some()).then_some(config)
 }
 
 fn default_number(name: &str) -> i64 {

@@ -3,7 +3,7 @@
 use super::Allowed::{self, *};
 use super::ConfigDef;
 use super::ConfigKind::{self, *};
-use super::{DEDUPLICATION_WINDOW, DELAY_MAX};
+use super::{DEDUPLICATION_WINDOW, DELAY_MAX, VIEW_FILTER, VIEW_OF};
 
 const fn def(
     name: &'static str,
@@ -453,5 +453,23 @@ pub const TOPIC: &[ConfigDef] = &[
         None,
         "Whether share groups are given messages by their header `weir-priority`, `0` to `9`, 4 where there is none: `strict` the greatest \
          first, over the whole backlog; `weighted` each with a share of (priority + 1) parts, so that none starves.",
+    ),
+    def(
+        VIEW_FILTER,
+        String,
+        "",
+        Any,
+        None,
+        "Which messages of `weir.queue.view.of` the view has: a condition in CEL over `headers`, `key` and `timestamp`, as `weir.share.filter`. Unset: all. A \
+         change holds for what is copied from then on.",
+    ),
+    def(
+        VIEW_OF,
+        String,
+        "",
+        Any,
+        None,
+        "The topic that this one is a view of: its partitions have what those of that topic have and `weir.queue.view.filter` lets through, once it is committed. Nobody else \
+         writes to a view. Both have the same number of partitions. Unset: no view.",
     ),
 ];

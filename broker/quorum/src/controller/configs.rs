@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Decision, View, elections};
 use crate::command::{AlterConfigs, ConfigChange, ConfigChanges, ConfigOp, ConfigResource, Reply};
-use crate::configs::{self, ConfigDef, ConfigKind, check_group, list};
+use crate::configs::{self, ConfigDef, ConfigKind, VIEW_OF, Views, check_group, list};
 use crate::error::{ControlError, ErrorName};
 use crate::image::Image;
 use crate::listeners;
@@ -99,6 +99,12 @@ fn alter_one(
         }));
     }
     check_together(view, &changes.resource, &after)?;
+    if changes.ops.iter().any(|op| op.key == VIEW_OF)
+        && let ConfigResource::Topic(name) = &changes.resource
+        && let Some(topic) = view.image.topic(name)
+    {
+        Views::of(view.image).check(view.image, name, &after, topic.partitions.len())?;
+    }
     bound(view.image, &changes.resource, &after, made)?;
     if accepted_loss && let ConfigResource::Topic(name) = &changes.resource {
         let topic = view.image.topic(name);

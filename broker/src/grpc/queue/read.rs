@@ -18,7 +18,7 @@ use weir_queues::filter::Filter;
 use weir_quorum::image::Image;
 use weir_quorum::{BrokerId, TopicId};
 use weir_wire::MessageView;
-use weir_wire::batch::{ControlRecord, batches};
+use weir_wire::batch::RewriteError;
 use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use weir_wire::messages::fetch_response::PartitionDataView;
 use weir_wire::messages::{FetchRequest, FetchResponseView};
@@ -27,7 +27,7 @@ use super::message::received;
 use super::status::Refused;
 use super::stopping;
 use crate::error::{ApiError, ErrorCode};
-use crate::gateway::{self, At, Gateway, Link, Place, leader, passes, refused};
+use crate::gateway::{self, At, Gateway, Link, Place, committed, leader, passes, refused};
 
 const FETCH: i16 = 12;
 const READ_COMMITTED: i8 = 1;
@@ -336,45 +336,19 @@ impl Reading {
         let Some(position) = self.positions.get_mut(&data.partition_index) else {
             return Ok(());
         };
-        let aborted = data.aborted_transactions.iter().flat_map(|all| all.iter());
-        let mut aborted: Vec<_> = aborted
-            .map(|aborted| (aborted.first_offset, aborted.producer_id))
-            .collect();
-        aborted.sort_unstable();
-        let mut aborted = aborted.into_iter().peekable();
-        let mut open = BTreeSet::new();
-        let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
-        for batch in batches(data.records.unwrap_or_default()) {
-            // The last one may be cut off.
-            let Ok(batch) = batch else { break };
-            let header = batch.header();
-            let last = header.last_offset().0;
-            while let Some((_, producer)) = aborted.next_if(|(first, _)| *first <= last) {
-                open.insert(producer);
+        let partition = data.partition_index;
+        let filter = &self.filter;
+        let next = committed(data, *position, |_, record| {
+            if filter.matches_record(record, usize::MAX) {
+                out.push(proto::Received {
+                    partition,
+                    offset: record.offset.0,
+                    message: Some(received(record)),
+                });
             }
-            if header.attributes.is_control() {
-                if matches!(batch.control(), Ok(Some(ControlRecord::Abort))) {
-                    open.remove(&header.producer_id.0);
-                }
-            } else if !(header.attributes.is_transactional()
-                && open.contains(&header.producer_id.0))
-            {
-                let inflated = batch.inflated().map_err(|error| internal(&error))?;
-                for record in inflated.iter().map_err(|error| internal(&error))? {
-                    let record = record.map_err(|error| internal(&error))?;
-                    if record.offset.0 >= *position
-                        && self.filter.matches_record(&record, usize::MAX)
-                    {
-                        out.push(proto::Received {
-                            partition: data.partition_index,
-                            offset: record.offset.0,
-                            message: Some(received(&record)),
-                        });
-                    }
-                }
-            }
-            *position = (*position).max(last + 1);
-        }
+            Ok::<_, RewriteError>(())
+        });
+        *position = next.map_err(|error| Status::internal(error.to_string()))?;
         Ok(())
     }
 }

@@ -1,11 +1,9 @@
 //! Releases what is due, of each partition that this broker leads.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use weir_log::{AppendError, LaneError, LogReader, Origin, PartitionKey, ReadError};
@@ -13,7 +11,7 @@ use weir_queues::Millis;
 use weir_queues::dedup::MessageId;
 use weir_queues::delay::Entry;
 use weir_quorum::configs::{DEDUPLICATION_WINDOW, DELAY_MAX};
-use weir_quorum::image::Image;
+use weir_quorum::image::Topic;
 use weir_wire::batch::{BatchBuilder, BatchError, NewHeader, NewRecord, batches};
 use weir_wire::{LeaderEpoch, Offset, ProducerEpoch};
 
@@ -21,7 +19,8 @@ use super::record::{FROM, RELEASER, Said, Whence, holds_back};
 use super::scan::{Scan, Unread};
 use super::split::{Heeds, MESSAGE_ID};
 use crate::Broker;
-use crate::partitions::{Partition, key_of};
+use crate::partitions::Partition;
+use crate::queue::led;
 
 /// Messages that are taken at once: some milliseconds' work.
 const RELEASED_AT_ONCE: usize = 4_096;
@@ -37,83 +36,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// The task of a partition.
-struct Running {
-    epoch: LeaderEpoch,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
 /// Runs a task for each partition of which messages may wait and that this broker leads, as the metadata says, until `stop`.
 pub async fn follow(broker: Arc<Broker>, stop: CancellationToken) {
-    let mut images = broker.metadata.watch();
-    let mut running: BTreeMap<PartitionKey, Running> = BTreeMap::new();
-    loop {
-        let image = Arc::clone(&images.borrow_and_update());
-        // An old image, from before this process, may call it the leader of what others lead now.
-        let is_current = broker.metadata.caught_up();
-        if is_current {
-            apply(&broker, &image, &mut running);
-        }
-        tokio::select! {
-            () = stop.cancelled() => break,
-            changed = images.changed() => if changed.is_err() { break },
-            // Whether the image is current is no part of it.
-            () = tokio::time::sleep(SLEEP_MAX), if !is_current => {}
-        }
-    }
-    for task in running.values() {
-        task.stop.cancel();
-    }
-    for (_, ending) in running {
-        // A task that panicked has said so itself.
-        let _ = ending.task.await;
-    }
+    led::follow(broker, stop, may_wait, |broker, key, epoch| {
+        Releasing { broker, key, epoch }.run()
+    })
+    .await;
 }
 
-fn apply(broker: &Arc<Broker>, image: &Image, running: &mut BTreeMap<PartitionKey, Running>) {
-    let led = image.partitions_led_by(broker.metadata.broker_id());
-    let delayed = led.filter(|(topic, ..)| {
-        [DELAY_MAX, DEDUPLICATION_WINDOW].into_iter().any(|name| {
-            let ms = topic.config.get(name);
-            ms.is_some_and(|ms| ms.trim().parse().is_ok_and(|ms: i64| ms >= 0))
-        })
-    });
-    let delayed: BTreeMap<_, _> = delayed
-        .map(|(topic, index, partition)| {
-            let epoch = LeaderEpoch(partition.leader_epoch.0);
-            (key_of(topic, index), epoch)
-        })
-        .collect();
-    for (key, task) in running.iter() {
-        if delayed.get(key) != Some(&task.epoch) {
-            task.stop.cancel();
-        }
-    }
-    running.retain(|key, task| delayed.contains_key(key) || !task.task.is_finished());
-    for (key, epoch) in delayed {
-        let before = match running.get(&key) {
-            Some(task) if task.epoch == epoch && !task.stop.is_cancelled() => continue,
-            _ => running.remove(&key),
-        };
-        let stop = CancellationToken::new();
-        let stage = Releasing {
-            broker: Arc::clone(broker),
-            key,
-            epoch,
-        };
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move {
-            if let Some(before) = before {
-                let _ = before.task.await;
-            }
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                () = stage.run() => {}
-            }
-        });
-        running.insert(key, Running { epoch, stop, task });
-    }
+fn may_wait(topic: &Topic) -> bool {
+    [DELAY_MAX, DEDUPLICATION_WINDOW].into_iter().any(|name| {
+        let ms = topic.config.get(name);
+        ms.is_some_and(|ms| ms.trim().parse().is_ok_and(|ms: i64| ms >= 0))
+    })
 }
 
 /// One partition in one epoch.

@@ -8,10 +8,12 @@ use super::super::elections::can_lead;
 use super::super::{Decision, View};
 use super::NEW_PARTITIONS_MAX;
 use crate::command::{MorePartitions, NewTopic, Reply, TopicOutcome, TopicResult};
-use crate::configs::{check_topic, cluster_number, in_sync_min, in_sync_min_of, topic_def};
+use crate::configs::{
+    Views, check_topic, cluster_number, in_sync_min, in_sync_min_of, source_of, topic_def,
+};
 use crate::error::{ControlError, ErrorName};
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, TopicId};
-use crate::image::Image;
+use crate::image::{Image, Topic};
 use crate::placement::{Candidate, place};
 use crate::record::{PartitionState, PartitionsAdded, PartitionsSet, Record, TopicCreated};
 use crate::topics::{check_name, collision_key};
@@ -25,6 +27,10 @@ pub(super) struct Batch<'a> {
     candidates: Vec<Candidate>,
     /// Existing names by what they must not share; filled when first needed.
     collisions: Option<BTreeMap<String, String>>,
+    /// Filled when first needed.
+    views: Option<Views>,
+    /// Views that have grown with what they are of.
+    grown_along: BTreeSet<TopicId>,
     new_partitions: usize,
     drawn: u64,
 }
@@ -55,6 +61,8 @@ impl<'a> Batch<'a> {
             records: Vec::new(),
             candidates,
             collisions: None,
+            views: None,
+            grown_along: BTreeSet::new(),
             new_partitions: 0,
             drawn: 0,
         }
@@ -95,6 +103,7 @@ impl<'a> Batch<'a> {
         } else {
             self.assigned(topic)?
         };
+        self.check_views(&topic.name, &config, assignments.len())?;
         let id = TopicId(self.draw_uuid());
         let outcome = TopicOutcome {
             partitions: i32::try_from(assignments.len()).unwrap_or(i32::MAX),
@@ -103,7 +112,9 @@ impl<'a> Batch<'a> {
                 .map_or(0, |replicas| replicas.len() as i32),
         };
         let replicas = assignments.first().map_or(0, Vec::len);
+        let source = source_of(&config).map(str::to_owned);
         let in_sync_min = in_sync_min_of(&self.image, self.view.settings, &config, replicas);
+        let assignment_count = assignments.len();
         let partitions = self.partitions(id, 0, assignments, in_sync_min);
         let created = Record::TopicCreated(TopicCreated {
             name: topic.name.clone(),
@@ -115,7 +126,22 @@ impl<'a> Batch<'a> {
         if let Some(collisions) = &mut self.collisions {
             collisions.insert(collision_key(&topic.name), topic.name.clone());
         }
+        if let (Some(views), Some(source)) = (&mut self.views, source) {
+            views.add(&source, &topic.name, assignment_count);
+        }
         Ok((id, outcome))
+    }
+
+    /// Whether a new topic fits with the views that there are, and, if it is one, with what it is of.
+    fn check_views(
+        &mut self,
+        name: &str,
+        config: &BTreeMap<String, String>,
+        partitions: usize,
+    ) -> Result<(), ControlError> {
+        let image = &self.image;
+        let views = self.views.get_or_insert_with(|| Views::of(image));
+        views.check(image, name, config, partitions)
     }
 
     fn check_collision(&mut self, name: &str) -> Result<(), ControlError> {
@@ -270,6 +296,10 @@ impl<'a> Batch<'a> {
         };
         let now = topic.partitions.len();
         let wanted = usize::try_from(more.count).unwrap_or(0);
+        if wanted == now && self.grown_along.contains(&topic.id) {
+            return Ok((topic.id, outcome(&topic, more.count)));
+        }
+        self.check_view_growth(&topic, wanted)?;
         if wanted <= now {
             return Err(ControlError::new(
                 ErrorName::InvalidPartitions,
@@ -295,26 +325,69 @@ impl<'a> Batch<'a> {
                 self.check_assignments(assignments, Some(factor))?;
                 assignments.clone()
             }
-            None => {
-                for candidate in &mut self.candidates {
-                    candidate.topic_leaders = topic
-                        .partitions
-                        .iter()
-                        .filter(|p| p.replicas.first() == Some(&candidate.id))
-                        .count();
-                }
-                self.place(added, factor)?
-            }
+            None => self.place_beside(&topic, added)?,
         };
-        let first = i32::try_from(now).unwrap_or(i32::MAX);
-        let in_sync_min = in_sync_min(&self.image, self.view.settings, &topic);
-        let records = vec![self.partitions(topic.id, first, assignments, in_sync_min)];
+        let mut records = vec![self.added(&topic, assignments)];
+        let image = &self.image;
+        let views = self.views.get_or_insert_with(|| Views::of(image));
+        let views: Vec<_> = views.of_source(&topic.name).cloned().collect();
+        for view in &views {
+            let view = self.image.topic(view).cloned();
+            let view = view.filter(|view| view.partitions.len() < wanted);
+            let Some(view) = view else { continue };
+            let added = wanted - view.partitions.len();
+            self.check_partitions(i64::try_from(added).unwrap_or(i64::MAX))?;
+            let assignments = self.place_beside(&view, added)?;
+            records.push(self.added(&view, assignments));
+            self.grown_along.insert(view.id);
+        }
         self.take(records)?;
-        let outcome = TopicOutcome {
-            partitions: more.count,
-            replication_factor: i32::try_from(factor).unwrap_or(i32::MAX),
+        if let Some(known) = &mut self.views {
+            for view in &views {
+                known.add(&topic.name, view, wanted);
+            }
+        }
+        Ok((topic.id, outcome(&topic, more.count)))
+    }
+
+    /// A view has as many partitions as what it is of: it grows with it, and not by itself.
+    fn check_view_growth(&self, topic: &Topic, wanted: usize) -> Result<(), ControlError> {
+        let source = source_of(&topic.config).and_then(|source| self.image.topic(source));
+        let Some(source) = source.filter(|source| source.partitions.len() != wanted) else {
+            return Ok(());
         };
-        Ok((topic.id, outcome))
+        Err(ControlError::new(
+            ErrorName::InvalidPartitions,
+            format!(
+                "topic {:?} is a view of {:?}, which has {} partitions, and {wanted} were asked for: it grows when that one does",
+                topic.name,
+                source.name,
+                source.partitions.len()
+            ),
+        ))
+    }
+
+    /// New partitions of a topic that is there.
+    fn added(&self, topic: &Topic, assignments: Vec<Vec<BrokerId>>) -> Record {
+        let first = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        let in_sync_min = in_sync_min(&self.image, self.view.settings, topic);
+        self.partitions(topic.id, first, assignments, in_sync_min)
+    }
+
+    /// Places for more partitions of a topic, beside those that it has.
+    fn place_beside(
+        &mut self,
+        topic: &Topic,
+        added: usize,
+    ) -> Result<Vec<Vec<BrokerId>>, ControlError> {
+        for candidate in &mut self.candidates {
+            candidate.topic_leaders = topic
+                .partitions
+                .iter()
+                .filter(|p| p.replicas.first() == Some(&candidate.id))
+                .count();
+        }
+        self.place(added, topic.replication_factor())
     }
 
     /// New partitions, all in their first epoch. A replica whose broker is away is eligible as long as nothing can be
@@ -390,6 +463,14 @@ impl<'a> Batch<'a> {
     fn draw_uuid(&mut self) -> Uuid {
         let drawn = (u128::from(self.draw()) << 64) | u128::from(self.draw());
         uuid::Builder::from_random_bytes((self.view.entropy ^ drawn).to_be_bytes()).into_uuid()
+    }
+}
+
+/// A topic that has come to have so many partitions.
+fn outcome(topic: &Topic, partitions: i32) -> TopicOutcome {
+    TopicOutcome {
+        partitions,
+        replication_factor: i32::try_from(topic.replication_factor()).unwrap_or(i32::MAX),
     }
 }
 
