@@ -40,6 +40,7 @@ mod sessions;
 mod share;
 mod share_groups;
 mod telemetry;
+mod tls;
 mod topics;
 mod transactions;
 mod transactions_log;
