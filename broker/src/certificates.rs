@@ -2,7 +2,7 @@
 //!
 //! `start` opens them; `main` makes those of a cluster without Kubernetes (`weir-broker certificates`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use weir_tls::{Role, Tls, TlsError, directory};
@@ -56,6 +56,14 @@ pub fn open(config: &Config) -> Result<Tls, CertificatesError> {
         return Err(CertificatesError::Whose { found, me });
     }
     Ok(tls)
+}
+
+/// Where they lie, and those of listeners for clients beside them.
+#[must_use]
+pub fn dir(config: &Config) -> PathBuf {
+    let given = config.quorum_tls.as_ref();
+    let given = given.and_then(|files| files.certificate.parent());
+    given.map_or_else(|| config.data_dir.join(OWN_DIR), Path::to_owned)
 }
 
 /// `weir-broker certificates`: a cluster's, in a directory.

@@ -43,7 +43,8 @@ pub use group_actions::{
     ScaleStatus,
 };
 pub use listener::{
-    Listener, ListenerAddress, ListenerBroker, ListenerStatus, ListenerType, NodeAddressType,
+    Listener, ListenerAddress, ListenerBroker, ListenerStatus, ListenerTls, ListenerType,
+    NodeAddressType,
 };
 pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};

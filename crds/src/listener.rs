@@ -31,6 +31,12 @@ pub struct Listener {
     /// How clients reach it.
     pub r#type: ListenerType,
 
+    /// Clients speak TLS here, 1.2 or 1.3 (`security.protocol=SSL`), and are shown a certificate. `{}` has the operator issue one of the cluster's own
+    /// authority, for the names and addresses that clients are told, and renew it; what clients are to trust is in ConfigMap `<cluster>-ca-cert`.
+    /// Unset, nothing is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+
     /// Host that clients are told for each broker, in which `{id}` stands for the broker's number, such as `broker-{id}.kafka.example.com`.
     /// Unset, what Kubernetes knows: the address of the node or of the load balancer, or the broker's name in DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +78,21 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 64)))]
     pub load_balancer_source_ranges: Vec<String>,
+}
+
+/// What a listener whose clients speak TLS shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerTls {
+    /// Secret of type `kubernetes.io/tls` in the same namespace, such as cert-manager makes: `tls.crt` with the certificate and what lies between it
+    /// and an authority, `tls.key` with its key. It has to name what clients are told. What changes in it is used within two minutes or so. Unset,
+    /// the operator issues a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub certificate_secret: Option<String>,
 }
 
 /// How clients reach a listener.

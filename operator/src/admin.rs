@@ -128,6 +128,7 @@ impl Admin {
         };
         Ok(Look {
             sets_listeners: cluster.sets_listeners,
+            tls_listeners: cluster.tls_listeners,
             levels,
             cluster_id: cluster.cluster_id,
             controller: cluster.controller_id.and_then(broker_id),
@@ -274,7 +275,16 @@ impl Admin {
     ) -> Result<BrokerOutcomes, Unreachable> {
         let listener = |listener: &ListenerAt| proto::Listener {
             name: listener.name.clone(),
-            port: listener.port.into(),
+            port: if listener.tls {
+                0
+            } else {
+                listener.port.into()
+            },
+            tls_port: if listener.tls {
+                listener.port.into()
+            } else {
+                0
+            },
             advertised: listener
                 .advertised
                 .as_ref()
@@ -603,9 +613,16 @@ fn listener_seen(listener: proto::Listener) -> Option<ListenerAt> {
         let (host, port) = (at.host, u16::try_from(at.port).ok()?);
         Some(HostPort { host, port })
     });
+    let tls = listener.tls_port != 0;
+    let port = if tls {
+        listener.tls_port
+    } else {
+        listener.port
+    };
     Some(ListenerAt {
         name: listener.name,
-        port: u16::try_from(listener.port).ok()?,
+        port: u16::try_from(port).ok()?,
+        tls,
         advertised,
     })
 }

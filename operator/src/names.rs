@@ -96,6 +96,12 @@ pub fn authority_secret(cluster: &str) -> String {
     format!("{cluster}-ca")
 }
 
+/// The ConfigMap with the certificate of that authority, for clients to trust.
+#[must_use]
+pub fn authority_config_map(cluster: &str) -> String {
+    format!("{cluster}-ca-cert")
+}
+
 /// The Secret with the brokers' certificates.
 #[must_use]
 pub fn brokers_secret(cluster: &str) -> String {

@@ -136,6 +136,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             rebalancing: false,
             moving_partitions: 0,
             sets_listeners: true,
+            tls_listeners: true,
             levels: Some(crate::world::Levels {
                 newest: brokers().map(|broker| (broker, MOVES_LEVEL)).collect(),
                 ..Default::default()

@@ -129,6 +129,8 @@ pub struct Look {
     pub moving_partitions: u32,
     /// Whether the brokers can open listeners while they run.
     pub sets_listeners: bool,
+    /// Whether they can open listeners whose clients speak TLS.
+    pub tls_listeners: bool,
     /// Which feature levels brokers know; `None` when the controller did not say, or is too old to.
     pub levels: Option<Levels>,
 }
@@ -192,6 +194,8 @@ pub struct ListenerAt {
     pub name: String,
     /// What the broker listens on.
     pub port: u16,
+    /// Clients speak TLS.
+    pub tls: bool,
     /// Where clients reach it, once that is known.
     pub advertised: Option<HostPort>,
 }

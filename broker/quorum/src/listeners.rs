@@ -18,6 +18,9 @@ pub const BOUND: &str = "listeners";
 /// The key under which their addresses are kept.
 pub const ADVERTISED: &str = "advertised.listeners";
 
+/// Behind the port of one whose clients speak TLS. Versions that know nothing of it find no number there, and open nothing.
+const TLS: &str = "/tls";
+
 /// Listeners of one broker at most: each has a task and a socket, and its address in every broker's metadata.
 pub const LISTENERS_MAX: usize = 16;
 
@@ -30,14 +33,63 @@ const PORT_MIN: u16 = 1024;
 
 /// A listener besides that of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Said", into = "Said")]
 pub struct Listener {
     /// Its name: lower-case letters, digits and '-', beginning with a letter.
     pub name: String,
     /// The port that the broker listens on, on all its addresses.
     pub port: u16,
+    /// Whether clients speak TLS there.
+    pub tls: bool,
     /// Where clients reach it, once that is known. Before, clients that come by this listener are not told of this broker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised: Option<HostPort>,
+}
+
+/// A listener as brokers tell each other. Versions that know nothing of TLS find no port, and refuse: they would open it without.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Said {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    advertised: Option<HostPort>,
+}
+
+impl From<Listener> for Said {
+    fn from(listener: Listener) -> Self {
+        let port = Some(listener.port);
+        Self {
+            name: listener.name,
+            port: port.filter(|_| !listener.tls),
+            tls_port: port.filter(|_| listener.tls),
+            advertised: listener.advertised,
+        }
+    }
+}
+
+impl TryFrom<Said> for Listener {
+    type Error = String;
+
+    fn try_from(said: Said) -> Result<Self, String> {
+        let (port, tls) = match (said.port, said.tls_port) {
+            (Some(port), None) => (port, false),
+            (None, Some(port)) => (port, true),
+            _ => {
+                return Err(format!(
+                    "listener {} has either a port or a TLS port",
+                    said.name
+                ));
+            }
+        };
+        Ok(Self {
+            name: said.name,
+            port,
+            tls,
+            advertised: said.advertised,
+        })
+    }
 }
 
 impl Listener {
@@ -84,9 +136,10 @@ impl Listener {
 
 /// The ports of listeners, as they are kept.
 pub(crate) fn bound(listeners: &[Listener]) -> String {
-    let each = listeners
-        .iter()
-        .map(|listener| format!("{}://0.0.0.0:{}", listener.name, listener.port));
+    let each = listeners.iter().map(|listener| {
+        let tls = if listener.tls { TLS } else { "" };
+        format!("{}://0.0.0.0:{}{tls}", listener.name, listener.port)
+    });
     each.collect::<Vec<_>>().join(",")
 }
 
@@ -103,13 +156,17 @@ impl Image {
     /// The listeners that a broker is to have besides that of its file, by the metadata.
     #[must_use]
     pub fn listeners(&self, id: BrokerId) -> Vec<Listener> {
-        let of = |key| of(self, id, key);
-        let found = of(BOUND).take(LISTENERS_MAX);
+        let found = members(self, id, BOUND).take(LISTENERS_MAX);
         found
-            .map(|(name, bound)| Listener {
+            .filter_map(|member| match member.strip_suffix(TLS) {
+                Some(member) => Some((parse(member)?, true)),
+                None => Some((parse(member)?, false)),
+            })
+            .map(|((name, bound), tls)| Listener {
                 name: name.to_owned(),
                 port: bound.port,
-                advertised: of(ADVERTISED)
+                tls,
+                advertised: of(self, id, ADVERTISED)
                     .find(|(other, _)| *other == name)
                     .map(|(_, address)| address),
             })
@@ -129,15 +186,23 @@ impl Image {
     }
 }
 
-/// The members of a list of a broker's.
+/// The addresses in a list of a broker's.
 fn of<'i>(
     image: &'i Image,
     id: BrokerId,
     key: &str,
 ) -> impl Iterator<Item = (&'i str, HostPort)> + use<'i> {
+    members(image, id, key).filter_map(parse)
+}
+
+/// The members of a list of a broker's.
+fn members<'i>(
+    image: &'i Image,
+    id: BrokerId,
+    key: &str,
+) -> impl Iterator<Item = &'i str> + use<'i> {
     let own = image.broker_config(id).and_then(|own| own.get(key));
-    let members = own.into_iter().flat_map(|list| list.split(','));
-    members.filter_map(parse)
+    own.into_iter().flat_map(|list| list.split(','))
 }
 
 /// `name://host:port`; a host with colons stands in brackets.
@@ -164,6 +229,7 @@ mod tests {
         Listener {
             name: name.into(),
             port,
+            tls: name == "secured",
             advertised: advertised.map(|(host, port)| HostPort {
                 host: host.into(),
                 port,
@@ -192,6 +258,7 @@ mod tests {
             listener("nodes", 9100, Some(("2001:db8::7", 31_000))),
             listener("lb", 9101, Some(("broker-1.example.com", 9092))),
             listener("pending", 9102, None),
+            listener("secured", 9103, Some(("broker-1.example.com", 9093))),
         ];
         for one in &all {
             assert_eq!(one.check(), Ok(()));
@@ -199,6 +266,28 @@ mod tests {
         assert_eq!(kept(&all).listeners(BrokerId(1)), all);
         assert_eq!(kept(&all).listeners(BrokerId(2)), []);
         assert_eq!(kept(&[]).listeners(BrokerId(1)), []);
+    }
+
+    /// A version without TLS must not open what is to be spoken over TLS: for it neither what is kept nor what is asked has a port.
+    #[test]
+    fn a_version_that_knows_no_tls_opens_nothing_of_it() {
+        let secured = listener("secured", 9103, None);
+        assert_eq!(parse(&bound(std::slice::from_ref(&secured))), None);
+        let said = serde_json::to_value(&secured).unwrap_or_default();
+        assert_eq!(
+            said,
+            serde_json::json!({"name": "secured", "tls_port": 9103})
+        );
+        assert_eq!(serde_json::from_value::<Listener>(said).ok(), Some(secured));
+        let plain = serde_json::json!({"name": "lb", "port": 9100});
+        let read = serde_json::from_value::<Listener>(plain).ok();
+        assert_eq!(read, Some(listener("lb", 9100, None)));
+        for neither in [
+            serde_json::json!({"name": "lb"}),
+            serde_json::json!({"name": "lb", "port": 9100, "tls_port": 9101}),
+        ] {
+            assert!(serde_json::from_value::<Listener>(neither).is_err());
+        }
     }
 
     #[test]

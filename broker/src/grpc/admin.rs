@@ -350,9 +350,22 @@ fn listener(listener: proto::Listener) -> Result<Listener, ApiError> {
         let (host, port) = (address.host, port(address.port)?);
         Ok::<_, ApiError>(HostPort { host, port })
     });
+    let tls = listener.tls_port != 0;
+    if tls && listener.port != 0 {
+        let message = format!(
+            "listener {}: a port and a TLS port; allowed: one of them",
+            listener.name
+        );
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+    }
     Ok(Listener {
         name: listener.name,
-        port: port(listener.port)?,
+        port: port(if tls {
+            listener.tls_port
+        } else {
+            listener.port
+        })?,
+        tls,
         advertised: advertised.transpose()?,
     })
 }

@@ -85,6 +85,7 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
         ),
         answering_broker: Some(me.0),
         sets_listeners: true,
+        tls_listeners: true,
     }
 }
 
@@ -93,10 +94,13 @@ fn listener(listener: Listener) -> proto::Listener {
         host: address.host,
         port: address.port.into(),
     });
+    let port = u32::from(listener.port);
+    let (port, tls_port) = if listener.tls { (0, port) } else { (port, 0) };
     proto::Listener {
         name: listener.name,
-        port: listener.port.into(),
+        port,
         advertised,
+        tls_port,
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) enum Ended {
     Idle,
     /// The socket failed.
     Socket(io::Error),
+    /// What came was no TLS, or no keys were agreed on.
+    Handshake(io::Error),
     /// What came was no frame.
     Frame(FrameError),
     /// A request that has no response.
@@ -64,6 +66,7 @@ impl Ended {
             Self::ByClient | Self::Stopped | Self::Abandoned | Self::Idle | Self::Socket(_) => None,
             Self::Frame(FrameError::Socket(_) | FrameError::Truncated { .. }) => None,
             Self::Frame(FrameError::Length { .. }) => Some("frame_length"),
+            Self::Handshake(_) => Some("tls_handshake"),
             Self::Refused(Refused::Malformed(_)) => Some("malformed"),
             Self::Refused(Refused::Unsupported(_)) => Some("unsupported"),
             Self::Refused(Refused::Unacknowledged(_)) => Some("unacknowledged_error"),
@@ -79,7 +82,7 @@ impl fmt::Display for Ended {
             Self::Stopped => f.write_str("the broker stops"),
             Self::Abandoned => f.write_str("the broker stops before everything is answered"),
             Self::Idle => f.write_str("idle for too long"),
-            Self::Socket(error) => write!(f, "{error}"),
+            Self::Socket(error) | Self::Handshake(error) => write!(f, "{error}"),
             Self::Frame(error) => write!(f, "{error}"),
             Self::Refused(error) => write!(f, "{error}"),
         }
@@ -120,10 +123,6 @@ impl<S: Socket> Connection<S> {
             throttled_until: None,
             outbox: Outbox::default(),
         }
-    }
-
-    pub(crate) fn broker(&self) -> &Arc<Broker> {
-        &self.broker
     }
 
     /// Serves the client until one side ends it.

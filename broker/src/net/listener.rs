@@ -1,15 +1,19 @@
 //! Accepting connections.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+use weir_tls::Served;
 
 use super::connection::{Connection, Ended};
-use super::{Listener, Network};
+use super::tls_socket::TlsSocket;
+use super::{Listener, Network, RequestMemory, Socket, in_time};
 use crate::Broker;
 use crate::api::Peer;
 use crate::config::HostPort;
@@ -17,11 +21,16 @@ use crate::config::HostPort;
 /// After an `accept` that failed, usually for want of file descriptors, trying again at once would only fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a client may take to agree on keys: some round trips, and a slow machine's arithmetic.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A bound address on which nobody is served yet.
 #[derive(Debug)]
 pub struct KafkaListener<L> {
     socket: L,
     name: Arc<str>,
+    /// What clients are shown, where they speak TLS.
+    tls: Option<Arc<Served>>,
 }
 
 impl<L: Listener> KafkaListener<L> {
@@ -32,8 +41,17 @@ impl<L: Listener> KafkaListener<L> {
         name: &str,
     ) -> std::io::Result<Self> {
         let socket = network.bind(address).await?;
-        let name = name.into();
-        Ok(Self { socket, name })
+        Ok(Self {
+            socket,
+            name: name.into(),
+            tls: None,
+        })
+    }
+
+    /// Has clients speak TLS, and no other way.
+    pub(super) fn over(self, tls: Arc<Served>) -> Self {
+        let tls = Some(tls);
+        Self { tls, ..self }
     }
 
     /// The address that was bound.
@@ -90,18 +108,19 @@ impl<L: Listener> KafkaListener<L> {
                 continue;
             }
             let peer = Arc::new(Peer::new(address, Arc::clone(&self.name)));
-            let connection = Connection::new(Arc::clone(&broker), socket, peer, memory.clone());
+            let client = Client {
+                broker: Arc::clone(&broker),
+                address,
+                peer,
+                memory: memory.clone(),
+                _place: place,
+            };
             let (stop, abandoned) = (stop.clone(), abandoned.clone());
-            connections.spawn(async move {
-                let broker = Arc::clone(connection.broker());
-                let ended = tokio::select! {
-                    ended = connection.run(stop) => ended,
-                    () = abandoned.cancelled() => Ended::Abandoned,
-                };
-                report(&broker, address, &ended);
-                broker.metrics.connections.dec();
-                drop(place);
-            });
+            // Two kinds of tasks, so that a connection without TLS takes no more memory than it needs.
+            match self.tls.clone() {
+                None => connections.spawn(client.serve(socket, stop, abandoned)),
+                Some(tls) => connections.spawn(client.serve_over(tls, socket, stop, abandoned)),
+            };
         }
         drop(self.socket);
         connections.close();
@@ -110,6 +129,67 @@ impl<L: Listener> KafkaListener<L> {
             "no further connections are accepted"
         );
         connections.wait().await;
+    }
+}
+
+/// A client that was accepted.
+struct Client {
+    broker: Arc<Broker>,
+    address: SocketAddr,
+    peer: Arc<Peer>,
+    memory: RequestMemory,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Client {
+    /// Serves it until one side ends it.
+    async fn serve<S: Socket>(
+        self,
+        socket: S,
+        stop: CancellationToken,
+        abandoned: CancellationToken,
+    ) {
+        let peer = Arc::clone(&self.peer);
+        let connection =
+            Connection::new(Arc::clone(&self.broker), socket, peer, self.memory.clone());
+        let ended = tokio::select! {
+            ended = connection.run(stop) => ended,
+            () = abandoned.cancelled() => Ended::Abandoned,
+        };
+        self.end(&ended);
+    }
+
+    /// Shakes hands first.
+    async fn serve_over<S: Socket>(
+        self,
+        tls: Arc<Served>,
+        socket: S,
+        stop: CancellationToken,
+        abandoned: CancellationToken,
+    ) {
+        let hands = async {
+            let session = tls.session().map_err(io::Error::other)?;
+            TlsSocket::accept(socket, session).await
+        };
+        let address = self.address.to_string();
+        let socket = tokio::select! {
+            socket = in_time(HANDSHAKE_PATIENCE, &address, hands) => socket,
+            () = stop.cancelled() => return self.end(&Ended::Stopped),
+            () = abandoned.cancelled() => return self.end(&Ended::Abandoned),
+        };
+        match socket {
+            Ok(socket) => self.serve(socket, stop, abandoned).await,
+            // Who only looks whether the port is open says nothing.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.end(&Ended::ByClient);
+            }
+            Err(error) => self.end(&Ended::Handshake(error)),
+        }
+    }
+
+    fn end(self, ended: &Ended) {
+        report(&self.broker, self.address, ended);
+        self.broker.metrics.connections.dec();
     }
 }
 

@@ -13,6 +13,7 @@ mod listeners;
 mod memory;
 mod outbox;
 mod socket;
+mod tls_socket;
 
 pub(crate) use dialer::in_time;
 pub use dialer::{Dial, Dialer, Stream};

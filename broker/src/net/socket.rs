@@ -1,7 +1,8 @@
 //! The seam to the network: sockets, and where they are accepted.
 //!
 //! Two implementations: [`Tcp`], the operating system's, and the simulation's (`tests/sim`). What serves clients is generic
-//! over [`Socket`], so that in production nothing stands between it and the system calls.
+//! over [`Socket`], so that in production nothing stands between it and the system calls, but for clients that speak TLS
+//! (`tls_socket.rs`).
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -17,7 +18,7 @@ use super::Dialer;
 use crate::config::HostPort;
 
 /// A connected stream of bytes. Everything `try_` fails with [`io::ErrorKind::WouldBlock`] instead of waiting.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
+pub trait Socket: Unpin + Send + Sync + 'static {
     /// A small response must not wait for the acknowledgement of the one before it.
     fn send_at_once(&self) -> io::Result<()>;
     /// Waits until there may be something to read.
@@ -26,16 +27,16 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     fn writable(&self) -> impl Future<Output = io::Result<()>> + Send;
     /// Reads what is there, at most what `buf` has room for.
     fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize>;
-    /// Writes as much of `bufs`, one after the other, as is taken now.
+    /// Writes as much of `bufs`, one after the other, as is taken now. When that is nothing, the same bytes come first with the next call.
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
-    /// Sends as much of a part of a file as is taken now.
+    /// Sends as much of a part of a file as is taken now. When that is nothing, the same part comes with the next call.
     fn try_send_file(&self, range: &FileRange) -> io::Result<usize>;
 }
 
 /// A bound address.
 pub trait Listener: Debug + Send + Sync + 'static {
     /// What is accepted.
-    type Socket: Socket;
+    type Socket: Socket + AsyncRead + AsyncWrite;
     /// The address that was bound.
     fn address(&self) -> SocketAddr;
     /// Waits for the next connection.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use uuid::Uuid;
 use weir_broker::config::{Config, Environment};
-use weir_broker::net::Dialer;
+use weir_broker::net::{Dialer, Stream};
 use weir_broker::start::{Running, start};
 use weir_tls::{Role, Tls, directory};
 use weir_wire::batch::{BatchBuilder, NewRecord};
@@ -152,15 +152,20 @@ async fn run(dir: &TempDir, settings: &str) -> Running {
 
 /// A connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     correlation_id: i32,
 }
 
 impl Client {
     /// A connection to a broker's Kafka listener.
     pub(crate) async fn connect(address: std::net::SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// Over whatever it may be.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.unwrap(),
+            stream: Box::new(stream),
             correlation_id: 0,
         }
     }

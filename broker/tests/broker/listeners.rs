@@ -20,7 +20,7 @@ use crate::cluster::{cluster, knows};
 const OUTSIDE: i32 = 31_000;
 
 /// Ports that nobody has now.
-fn ports(count: usize) -> Vec<u16> {
+pub(crate) fn ports(count: usize) -> Vec<u16> {
     let taken: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("0.0.0.0:0").unwrap())
         .collect();
@@ -39,11 +39,12 @@ fn outside(broker: i32, port: u16, is_known: bool) -> proto::BrokerListeners {
             name: "outside".into(),
             port: port.into(),
             advertised,
+            tls_port: 0,
         }],
     }
 }
 
-async fn set(admin: &mut AdminClient<Channel>, brokers: Vec<proto::BrokerListeners>) {
+pub(crate) async fn set(admin: &mut AdminClient<Channel>, brokers: Vec<proto::BrokerListeners>) {
     let request = proto::SetListenersRequest { brokers };
     let answer = admin.set_listeners(request).await.unwrap().into_inner();
     for result in answer.results {
@@ -241,12 +242,17 @@ async fn listeners_that_cannot_be_are_refused_and_nothing_changes() {
         name: name.into(),
         port,
         advertised: None,
+        tls_port: 0,
     };
     let host = proto::Listener {
         advertised: Some(proto::AdvertisedAddress {
             host: "a,b://c".into(),
             port: 1,
         }),
+        ..listener("lb", 9100)
+    };
+    let either = proto::Listener {
+        tls_port: 9101,
         ..listener("lb", 9100)
     };
     let many = (0..17).map(|at| listener(&format!("l{at}"), 9100 + at));
@@ -256,6 +262,7 @@ async fn listeners_that_cannot_be_are_refused_and_nothing_changes() {
         vec![listener("lb", 80)],
         vec![listener("lb", 70_000)],
         vec![host],
+        vec![either],
         vec![listener("a", 9100), listener("b", 9100)],
         vec![listener("a", 9100), listener("a", 9101)],
         many.collect(),

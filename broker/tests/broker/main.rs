@@ -41,6 +41,7 @@ mod share;
 mod share_groups;
 mod telemetry;
 mod throttle;
+mod tls;
 mod topics;
 mod transactions;
 mod transactions_log;

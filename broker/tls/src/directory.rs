@@ -17,6 +17,7 @@ use crate::{Identity, TlsError};
 /// The authority's certificate, which everyone trusts.
 pub const AUTHORITY: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";
+const LISTENER: &str = "listener-";
 
 /// The name of a member's certificate, to which its key's is alike.
 #[must_use]
@@ -28,6 +29,24 @@ pub fn certificate_of(role: Role) -> String {
 #[must_use]
 pub fn key_of(role: Role) -> String {
     format!("{}.key", stem(role))
+}
+
+/// The name of the certificate of a listener for clients.
+#[must_use]
+pub fn certificate_of_listener(name: &str) -> String {
+    format!("{LISTENER}{name}.crt")
+}
+
+/// The name of its key.
+#[must_use]
+pub fn key_of_listener(name: &str) -> String {
+    format!("{LISTENER}{name}.key")
+}
+
+/// The listener whose certificate a file of this name is.
+#[must_use]
+pub fn listener_of(file: &str) -> Option<&str> {
+    file.strip_prefix(LISTENER)?.strip_suffix(".crt")
 }
 
 /// Whose certificate a file of this name is.
@@ -86,6 +105,11 @@ pub fn ensure(
                 held.authority.as_ref(),
             ),
             Due::Leaf(role) => (certificate_of(*role), key_of(*role), held.leaves.get(role)),
+            Due::Listener { name, .. } => (
+                certificate_of_listener(name),
+                key_of_listener(name),
+                held.listeners.get(name),
+            ),
         };
         if let Some(pair) = pair {
             write(&dir.join(key), &pair.key, 0o600)?;

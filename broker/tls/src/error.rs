@@ -27,10 +27,10 @@ pub enum TlsError {
     #[error("{0}")]
     Identity(String),
     /// The certificate was not issued by the authority that is to be trusted.
-    #[error("the certificate of {identity} was not issued by the authority beside it: {why}")]
+    #[error("the certificate of {whose} was not issued by the authority beside it: {why}")]
     NotOfAuthority {
         /// Whose certificate it is.
-        identity: Identity,
+        whose: String,
         /// What is wrong.
         why: String,
     },

@@ -1,16 +1,17 @@
 //! All certificates and keys of one cluster, wherever they are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 
+use crate::TlsError;
 use crate::identity::{Identity, Role};
 use crate::issue::{self, Pair};
 use crate::life::Life;
 use crate::pems::{self, Pems};
 use crate::renewal::{Due, Seen};
-use crate::{TlsError, verify};
+use crate::verify::{self, Usage};
 
 /// All certificates and keys of one cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Held {
     pub authority: Option<Pair>,
     /// Everyone else's.
     pub leaves: BTreeMap<Role, Pair>,
+    /// Those of listeners for clients, by the listeners' names: of this authority or of a person's.
+    pub listeners: BTreeMap<String, Pair>,
 }
 
 impl Held {
@@ -43,7 +46,7 @@ impl Held {
             let identity = Identity::of(&certificate).ok()?;
             let is_good = identity == Identity::new(cluster, *role).ok()?
                 // At some time within its life: how much of it is left is decided elsewhere.
-                && verify::is_issued_by(&certificate, &trusted, life.until).is_ok()
+                && verify::is_issued_by(&certificate, &trusted, Usage::Calls, life.until).is_ok()
                 && CertifiedKey::from_der(vec![certificate], key, &verify::provider()).is_ok();
             is_good.then_some((*role, life))
         };
@@ -51,6 +54,19 @@ impl Held {
             authority: Some(life),
             leaves: self.leaves.iter().filter_map(usable).collect(),
         })
+    }
+
+    /// The listener's certificate that this authority issued, if clients that look for it by these names and addresses can use it.
+    #[must_use]
+    pub fn seen_listener(&self, name: &str, hosts: &BTreeSet<String>) -> Option<Life> {
+        let (authority, pair) = (self.authority.as_ref()?, self.listeners.get(name)?);
+        let trusted = pems::certificates("", &authority.certificate).ok()?;
+        let life = pair.life().ok()?;
+        let certificate = pems::certificate("", &pair.certificate).ok()?;
+        let is_good = verify::is_issued_by(&certificate, &trusted, Usage::IsCalled, life.until)
+            .is_ok()
+            && verify::covers(&certificate, hosts);
+        is_good.then_some(life)
     }
 
     /// Makes what is due.
@@ -65,7 +81,11 @@ impl Held {
                     let pair = issue::leaf(authority, &Identity::new(cluster, *role)?, now)?;
                     self.leaves.insert(*role, pair);
                 }
-                (Due::AuthorityRenewal | Due::Leaf(_), None) => {
+                (Due::Listener { name, hosts }, Some(authority)) => {
+                    let pair = issue::listener(authority, cluster, name, hosts, now)?;
+                    self.listeners.insert(name.clone(), pair);
+                }
+                (Due::AuthorityRenewal | Due::Leaf(_) | Due::Listener { .. }, None) => {
                     return Err(TlsError::Pem {
                         what: "the authority",
                         why: format!("there is none to issue the certificate of {due}"),
@@ -84,6 +104,23 @@ impl Held {
             authorities: self.authority.as_ref()?.certificate.clone(),
             certificate: own.certificate.clone(),
             key: own.key.clone(),
+        })
+    }
+}
+
+impl Pair {
+    /// From when to when the certificate is valid.
+    ///
+    /// # Errors
+    /// When the two are no certificate and key, or do not belong together.
+    pub fn life(&self) -> Result<Life, TlsError> {
+        let chain = pems::certificates("the certificate", &self.certificate)?;
+        let key = pems::key("the key", &self.key)?;
+        let life = chain.first().and_then(Life::of);
+        CertifiedKey::from_der(chain, key, &verify::provider())?;
+        life.ok_or(TlsError::Pem {
+            what: "the certificate",
+            why: "it does not say from when to when it is valid".to_owned(),
         })
     }
 }

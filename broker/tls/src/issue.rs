@@ -3,7 +3,9 @@
 //! An authority is renewed under the key that it has: what it issued before stays good, and so does what trusts it. Keys are
 //! ECDSA's on P-256: small, quick to check, and understood by everything that a person might look at them with.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::string::Ia5String;
@@ -15,7 +17,8 @@ use time::OffsetDateTime;
 
 use crate::identity::{Identity, Role};
 use crate::life::seconds;
-use crate::{TlsError, pems, verify};
+use crate::verify::{self, Usage};
+use crate::{TlsError, pems};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -101,16 +104,59 @@ pub(crate) fn leaf(
         certificate: certificate.pem(),
         key: key.serialize_pem(),
     };
-    // An authority that a person brought may have another name than ours have, and its issues would be trusted by nobody.
+    is_trusted(authority, &pair, &identity.to_string(), Usage::Calls, now)?;
+    Ok(pair)
+}
+
+/// A certificate of an authority that was made here, for a listener that clients reach by these names and addresses.
+pub(crate) fn listener(
+    authority: &Pair,
+    cluster: &str,
+    name: &str,
+    hosts: &BTreeSet<String>,
+    now: SystemTime,
+) -> Result<Pair, TlsError> {
+    let issuer = Issuer::new(
+        authority_params(cluster, now)?,
+        KeyPair::from_pem(&authority.key)?,
+    );
+    let what = format!("listener {name}");
+    let mut params = params(&what, LEAF_LIFE, now)?;
+    for host in hosts {
+        params.subject_alt_names.push(match host.parse::<IpAddr>() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(Ia5String::try_from(host.as_str())?),
+        });
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let pair = Pair {
+        certificate: params.signed_by(&key, &issuer)?.pem(),
+        key: key.serialize_pem(),
+    };
+    is_trusted(authority, &pair, &what, Usage::IsCalled, now)?;
+    Ok(pair)
+}
+
+/// An authority that a person brought may have another name than ours have, and its issues would be trusted by nobody.
+fn is_trusted(
+    authority: &Pair,
+    made: &Pair,
+    whose: &str,
+    usage: Usage,
+    now: SystemTime,
+) -> Result<(), TlsError> {
     let trusted = pems::certificates("the authority's certificate", &authority.certificate)?;
-    let made = pems::certificate("the new certificate", &pair.certificate)?;
-    verify::is_issued_by(&made, &trusted, seconds(now)).map_err(|why| {
+    let made = pems::certificate("the new certificate", &made.certificate)?;
+    verify::is_issued_by(&made, &trusted, usage, seconds(now)).map_err(|why| {
         TlsError::NotOfAuthority {
-            identity: identity.clone(),
+            whose: whose.to_owned(),
             why: format!("{why}; Weir issues certificates only of authorities that it made itself"),
         }
-    })?;
-    Ok(pair)
+    })
 }
 
 fn params(name: &str, life: Duration, now: SystemTime) -> Result<CertificateParams, TlsError> {

@@ -1,7 +1,8 @@
 //! What is to be made or renewed, decided from what there is and what time it is. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::held::Held;
 use crate::identity::Role;
 use crate::life::Life;
 
@@ -15,7 +16,7 @@ pub struct Seen {
 }
 
 /// One certificate to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Due {
     /// An authority where there is none.
     Authority,
@@ -23,6 +24,13 @@ pub enum Due {
     AuthorityRenewal,
     /// A member's.
     Leaf(Role),
+    /// That of a listener for clients.
+    Listener {
+        /// Its name.
+        name: String,
+        /// What clients look for: names in DNS, and addresses.
+        hosts: BTreeSet<String>,
+    },
 }
 
 impl std::fmt::Display for Due {
@@ -31,6 +39,7 @@ impl std::fmt::Display for Due {
             Self::Authority => f.write_str("the authority"),
             Self::AuthorityRenewal => f.write_str("the authority, renewed"),
             Self::Leaf(role) => role.fmt(f),
+            Self::Listener { name, .. } => write!(f, "listener {name}"),
         }
     }
 }
@@ -51,4 +60,24 @@ pub fn due(wanted: &[Role], seen: &Seen, now: i64) -> Vec<Due> {
         .into_iter()
         .chain(leaves.map(|role| Due::Leaf(*role)))
         .collect()
+}
+
+/// Which listeners' certificates are due at a time (seconds since 1970), of those that the authority is to issue, with the hosts that each has
+/// to be good for. One that names further hosts stays.
+#[must_use]
+pub fn due_listeners(
+    wanted: &BTreeMap<String, BTreeSet<String>>,
+    held: &Held,
+    now: i64,
+) -> Vec<Due> {
+    let is_due = |(name, hosts): &(&String, &BTreeSet<String>)| {
+        let seen = held.seen_listener(name, hosts);
+        seen.is_none_or(|life| life.is_due(now))
+    };
+    let due = wanted.iter().filter(is_due);
+    due.map(|(name, hosts)| Due::Listener {
+        name: name.clone(),
+        hosts: hosts.clone(),
+    })
+    .collect()
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
@@ -17,10 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use crate::identity::{Identity, Role};
 use crate::pems::{self, Files, Pems};
 use crate::verify::{self, Verifier};
-use crate::{TlsError, directory};
-
-/// How often files are looked at again: far below the minute or two that Kubernetes takes to bring a Secret into a pod.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+use crate::{TlsError, directory, served};
 
 /// What is spoken over a connection: gRPC. Other protocols on the port begin with bytes of their own.
 const PROTOCOL: &[u8] = b"h2";
@@ -112,30 +109,8 @@ impl Tls {
 
     /// Looks at the files again and again, until dropped.
     pub async fn follow(self: Arc<Self>) {
-        let mut said = None;
-        loop {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let this = Arc::clone(&self);
-            let Ok(reloaded) = tokio::task::spawn_blocking(move || this.reload()).await else {
-                continue;
-            };
-            match reloaded {
-                Ok(true) => {
-                    tracing::info!(identity = %self.identity(), "new certificates are in use")
-                }
-                Ok(false) => {}
-                // Certificate and key of different moments are common while they are exchanged; said once.
-                Err(error) => {
-                    let error = error.to_string();
-                    if said.as_ref() != Some(&error) {
-                        tracing::warn!(%error, "new certificates cannot be used; the ones before them still are");
-                        said = Some(error);
-                    }
-                    continue;
-                }
-            }
-            said = None;
-        }
+        let whose = self.identity().to_string();
+        served::follow(whose, move || self.reload()).await;
     }
 
     /// Accepts a connection; returns who is at the other end.

@@ -162,10 +162,20 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Whether a certificate comes from one of these authorities, as seen at a time (seconds since 1970); if not, why.
+/// What a certificate is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// For calling, which every member's is.
+    Calls,
+    /// For being called.
+    IsCalled,
+}
+
+/// Whether a certificate comes from one of these authorities and is good for something, as seen at a time (seconds since 1970); if not, why.
 pub(crate) fn is_issued_by(
     certificate: &CertificateDer<'_>,
     authorities: &[CertificateDer<'_>],
+    usage: Usage,
     at: i64,
 ) -> Result<(), String> {
     let plain = |error: webpki::Error| error.to_string();
@@ -182,11 +192,49 @@ pub(crate) fn is_issued_by(
             &anchors,
             &[],
             UnixTime::since_unix_epoch(at),
-            // Everyone's certificate is good for calling.
-            webpki::KeyUsage::client_auth(),
+            match usage {
+                Usage::Calls => webpki::KeyUsage::client_auth(),
+                Usage::IsCalled => webpki::KeyUsage::server_auth(),
+            },
             None,
             None,
         )
         .map(|_| ())
         .map_err(plain)
+}
+
+/// Whether clients that look for one of these names or addresses take a certificate, for each of them.
+pub(crate) fn covers<'h>(
+    certificate: &CertificateDer<'_>,
+    hosts: impl IntoIterator<Item = &'h String>,
+) -> bool {
+    let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else {
+        return false;
+    };
+    hosts.into_iter().all(|host| {
+        ServerName::try_from(host.as_str())
+            .is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
+    })
+}
+
+/// Whether a certificate can name this, and clients look for it: an address, or a name in DNS.
+#[must_use]
+pub fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_middle = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        (1..=63).contains(&label.len())
+            && label.chars().all(is_middle)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A last label of digits is the end of an address that is none.
+    let is_name = || {
+        host.len() <= 253
+            && host.split('.').all(is_label)
+            && host
+                .rsplit('.')
+                .next()
+                .is_some_and(|last| !last.chars().all(|c| c.is_ascii_digit()))
+    };
+    host.parse::<std::net::IpAddr>().is_ok() || is_name()
 }

@@ -241,15 +241,24 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     plan.blocked.extend(growing);
     plan.blocked.extend(heal.blocked);
     plan.blocked.extend(rack_waits(cluster));
-    let held = world.certificates(&cluster.key.name);
+    let look = world.look.as_ref();
+    let doors = listeners::listeners(&listeners::Case {
+        cluster: &cluster.key,
+        listeners: &cluster.listeners,
+        brokers: scale.brokers,
+        objects: &world.objects,
+        hosts: &world.hosts,
+        look,
+    });
+    let (held, not_brought) = certificates::held(cluster, world);
+    plan.blocked.extend(not_brought);
     let mut children = Vec::new();
-    match certificates::due(cluster, scale.brokers, &held, world.now_s) {
+    match certificates::due(cluster, scale.brokers, &doors.found, &held, world.now_s) {
         Ok(due) if due.is_empty() => children.extend(objects::secrets(cluster, &held)?),
         // All of the Secrets come of that.
         Ok(due) => plan.steps.push(Step::Issue { due }),
         Err(blocked) => plan.blocked.push(blocked),
     }
-    let look = world.look.as_ref();
     let wanted = existing.image(cluster).to_owned();
     existing.levels = existing.levels.learn(
         &wanted,
@@ -299,14 +308,6 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     children.extend(objects::desired(cluster, scale.brokers, &existing)?);
     let services = objects::listeners(cluster, scale.brokers)?;
     let unwanted = unwanted_services(world, &services);
-    let doors = listeners::listeners(&listeners::Case {
-        cluster: &cluster.key,
-        listeners: &cluster.listeners,
-        brokers: scale.brokers,
-        objects: &world.objects,
-        hosts: &world.hosts,
-        look,
-    });
     let (sets, others): (Vec<Child>, Vec<Child>) = children
         .into_iter()
         .partition(|child| child.resource.kind == "StatefulSet");

@@ -3,7 +3,7 @@
 //! A gate is a named predicate. The name of the first one that says no becomes the reason of a condition, so names never change
 //! their meaning; the message says what is and what would remove the block.
 
-use crate::decide::{heal, listeners, roll, scale, topic, upgrade, volumes};
+use crate::decide::{certificates, heal, listeners, roll, scale, topic, upgrade, volumes};
 
 /// Something wanted that is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,7 @@ pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
     let upgrade = UPGRADE.iter().map(|gate| gate.name);
     scale.chain(roll).chain(heal).chain(upgrade).chain([
         upgrade::REFUSED,
+        certificates::LISTENER_CERTIFICATE,
         listeners::ADDRESS_MISSING,
         listeners::ADDRESS_SHARED,
         listeners::NOT_SEEN,

@@ -5,7 +5,7 @@
 //! ([`Step::SetListeners`]), and keep it in their metadata: nobody is restarted for a listener, and clients find their way while this operator is
 //! away. A broker whose address is missing listens already; clients of that listener are not told of it before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -62,6 +62,8 @@ pub struct Found {
     pub bootstrap: Option<String>,
     /// Each broker, as far as that is known.
     pub addresses: BTreeMap<BrokerId, HostPort>,
+    /// What clients may look for in its certificate: names in DNS, and addresses.
+    pub hosts: BTreeSet<String>,
 }
 
 /// What is done about listeners.
@@ -125,9 +127,28 @@ fn found(case: &Case<'_>, listener: &Listener) -> (Found, Option<Blocked>) {
     let found = Found {
         name: listener.name.clone(),
         bootstrap,
+        hosts: hosts(case, listener, &addresses),
         addresses,
     };
     (found, blocked)
+}
+
+/// The names and addresses by which clients reach a listener, as far as a certificate can have them.
+fn hosts(
+    case: &Case<'_>,
+    listener: &Listener,
+    addresses: &BTreeMap<BrokerId, HostPort>,
+) -> BTreeSet<String> {
+    let Key { namespace, name } = case.cluster;
+    let service = names::listener_service(name, &listener.name, None);
+    let balanced = balanced_host(case, &service).ok();
+    let inside = format!("{service}.{namespace}.svc");
+    let of_brokers = addresses.values().map(|address| address.host.clone());
+    let hosts = [format!("{inside}.cluster.local"), inside]
+        .into_iter()
+        .chain(balanced)
+        .chain(of_brokers);
+    hosts.filter(|host| weir_tls::is_host(host)).collect()
 }
 
 /// Two brokers with one address, if there are such.
@@ -281,9 +302,16 @@ fn tell(case: &Case<'_>, decided: &mut Listeners) {
         }
         return;
     }
+    if !look.tls_listeners && case.listeners.iter().any(|one| one.tls.is_some()) {
+        let why = "the brokers are of a version that cannot open those with TLS. Upgrade the brokers, or remove them";
+        decided.blocked.push(block(NOT_SUPPORTED, why));
+    }
     let registered = look.brokers.iter().filter(|(id, _)| id.0 < case.brokers);
     let differ: Vec<(BrokerId, Vec<ListenerAt>)> = registered
-        .map(|(broker, seen)| (*broker, seen, wanted(case, &decided.found, *broker)))
+        .map(|(broker, seen)| {
+            let wanted = wanted(case, look, &decided.found, *broker);
+            (*broker, seen, wanted)
+        })
         .filter(|(_, seen, wanted)| seen.listeners != *wanted)
         .map(|(broker, _, wanted)| (broker, wanted))
         .collect();
@@ -298,15 +326,17 @@ fn tell(case: &Case<'_>, decided: &mut Listeners) {
     decided.step = Some(Step::SetListeners { brokers: differ });
 }
 
-/// All listeners of a broker, in the order of their names.
-fn wanted(case: &Case<'_>, found: &[Found], broker: BrokerId) -> Vec<ListenerAt> {
+/// All listeners of a broker that it can open, in the order of their names.
+fn wanted(case: &Case<'_>, look: &Look, found: &[Found], broker: BrokerId) -> Vec<ListenerAt> {
     let mut wanted: Vec<ListenerAt> = case
         .listeners
         .iter()
         .zip(found)
+        .filter(|(listener, _)| listener.tls.is_none() || look.tls_listeners)
         .map(|(listener, found)| ListenerAt {
             name: listener.name.clone(),
             port: listener.port,
+            tls: listener.tls.is_some(),
             advertised: found.addresses.get(&broker).cloned(),
         })
         .collect();

@@ -101,6 +101,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     let unseen = look(context, key, &mut observed).await;
     look_at_disks(context, key, &cluster, &mut observed).await;
     observe::hosts(&context.client, &cluster, &mut observed).await;
+    observe::brought(&context.client, &cluster, &mut observed).await?;
     observed.world.healthy = context.healthy(key);
     let mut decision = decide(&cluster, &observed.world)?;
     context.remember(key, decision.healthy);
@@ -127,7 +128,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     context
         .metrics
         .cluster(key, is_ready, decision.brokers, world.look.as_ref());
-    let first_end = certificates::first_end_s(&cluster, &world.certificates(&key.name));
+    let first_end = certificates::first_end_s(&cluster, &certificates::held(&cluster, world).0);
     context.metrics.certificates(key, first_end);
     if now_ready {
         context.topics.add(key.clone());
@@ -459,7 +460,7 @@ async fn issue(
         .await
         .map_err(|lost| lost.to_string())?;
     let Key { namespace, name } = &cluster.key;
-    let mut held = observed.world.certificates(name);
+    let (mut held, _) = certificates::held(cluster, &observed.world);
     held.issue(name, due, SystemTime::now())
         .map_err(|error| error.to_string())?;
     for child in objects::secrets(cluster, &held).map_err(|error| error.to_string())? {

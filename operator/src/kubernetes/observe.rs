@@ -18,7 +18,7 @@ use crate::decide::cluster::World;
 use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects;
-use crate::validate::{Cluster, Listener, ListenerType};
+use crate::validate::{Cluster, Listener, ListenerTls, ListenerType};
 use crate::world::{BrokerId, Key, NodeAddress, Process};
 
 /// A cluster as the API server has it, and where its brokers may be asked.
@@ -111,6 +111,27 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
     };
     observed.world.now_s = Timestamp::now().as_second();
     Ok(observed)
+}
+
+/// Reads the Secrets that listeners' certificates are to come from.
+///
+/// # Errors
+/// When the API server cannot be read.
+pub async fn brought(
+    client: &Client,
+    cluster: &Cluster,
+    observed: &mut Observed,
+) -> Result<(), kube::Error> {
+    for listener in &cluster.listeners {
+        let Some(ListenerTls::Secret(name)) = &listener.tls else {
+            continue;
+        };
+        if let Some(content) = secret(client, &cluster.key, name).await? {
+            let at = ("Secret".to_owned(), name.clone());
+            observed.world.objects.insert(at, content);
+        }
+    }
+    Ok(())
 }
 
 /// Finds out the addresses of the nodes that brokers are on, if clients are told of them. Where nodes may not be read, what the pods say of theirs

@@ -24,7 +24,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use pod_hash::pod_hash;
-pub use secrets::{credentials, held, secrets};
+pub use secrets::{brought, credentials, held, secrets};
 pub use stateful_set::Existing;
 
 use crate::names;

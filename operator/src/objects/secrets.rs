@@ -1,12 +1,14 @@
-//! A cluster's certificates as Secrets: the authority, the brokers', and the operator's own.
+//! A cluster's certificates as Secrets: the authority, the brokers', and the operator's own; and what clients are to trust as a ConfigMap.
 //!
+//! What the brokers' listeners show their clients is in the brokers' Secret too, which every pod mounts already: so a listener gets its certificate,
+//! and another one, while the pods run.
 //! The brokers' are in one Secret, since all pods of a StatefulSet mount the same: each reads its own. In every Secret the files have
 //! the names that they have in a directory (`weir_tls::directory`).
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde::Deserialize;
 use serde_json::Value;
 use weir_tls::{Held, Pair, Pems, Role, directory};
@@ -17,7 +19,7 @@ use crate::validate::Cluster;
 
 const AUTHORITY_KEY: &str = "ca.key";
 
-/// The Secrets of a cluster that has certificates, the authority's first.
+/// The Secrets of a cluster that has certificates, the authority's first, and the ConfigMap with what clients are to trust.
 ///
 /// # Errors
 /// When an object cannot be serialised, which is a defect.
@@ -42,7 +44,16 @@ pub fn secrets(cluster: &Cluster, held: &Held) -> Result<Vec<Child>, BuildError>
         })
     };
     let key = (AUTHORITY_KEY.to_owned(), authority.key.clone());
-    let brokers = of(|role| matches!(role, Role::Broker(_)));
+    let listeners = held.listeners.iter().flat_map(|(listener, pair)| {
+        [
+            (
+                directory::certificate_of_listener(listener),
+                pair.certificate.clone(),
+            ),
+            (directory::key_of_listener(listener), pair.key.clone()),
+        ]
+    });
+    let brokers = of(|role| matches!(role, Role::Broker(_))).chain(listeners);
     let operator = of(|role| *role == Role::Operator);
     let secret = |name: String, texts: BTreeMap<String, String>| Secret {
         metadata: metadata::named(cluster, name),
@@ -55,7 +66,12 @@ pub fn secrets(cluster: &Cluster, held: &Held) -> Result<Vec<Child>, BuildError>
         ),
         ..Secret::default()
     };
-    [
+    let published = ConfigMap {
+        metadata: metadata::named(cluster, names::authority_config_map(name)),
+        data: Some([trusted()].into()),
+        ..ConfigMap::default()
+    };
+    let mut children = [
         secret(names::authority_secret(name), [trusted(), key].into()),
         secret(
             names::brokers_secret(name),
@@ -68,7 +84,9 @@ pub fn secrets(cluster: &Cluster, held: &Held) -> Result<Vec<Child>, BuildError>
     ]
     .iter()
     .map(|secret| child::<Secret>(cluster, secret))
-    .collect()
+    .collect::<Result<Vec<Child>, BuildError>>()?;
+    children.push(child::<ConfigMap>(cluster, &published)?);
+    Ok(children)
 }
 
 /// What the operator calls the brokers with, from its Secret.
@@ -80,6 +98,12 @@ pub fn credentials(secret: &Value) -> Option<Pems> {
         certificate: texts.remove(&directory::certificate_of(Role::Operator))?,
         key: texts.remove(&directory::key_of(Role::Operator))?,
     })
+}
+
+/// The certificate and the key in a Secret of type `kubernetes.io/tls`.
+#[must_use]
+pub fn brought(secret: &Value) -> Option<Pair> {
+    pair(&texts(secret), "tls.crt", "tls.key")
 }
 
 /// The files in a Secret.
@@ -103,7 +127,7 @@ fn pair(texts: &BTreeMap<String, String>, certificate: &str, key: &str) -> Optio
 /// The certificates in a cluster's Secrets, `observed` by name.
 #[must_use]
 pub fn held<'a>(cluster: &str, observed: impl Fn(&str) -> Option<&'a Value>) -> Held {
-    let mut leaves = BTreeMap::new();
+    let (mut leaves, mut listeners) = (BTreeMap::new(), BTreeMap::new());
     for name in [
         names::brokers_secret(cluster),
         names::operator_secret(cluster),
@@ -115,6 +139,15 @@ pub fn held<'a>(cluster: &str, observed: impl Fn(&str) -> Option<&'a Value>) -> 
                 leaves.insert(role, pair);
             }
         }
+        for listener in texts.keys().filter_map(|file| directory::listener_of(file)) {
+            let files = (
+                directory::certificate_of_listener(listener),
+                directory::key_of_listener(listener),
+            );
+            if let Some(pair) = pair(&texts, &files.0, &files.1) {
+                listeners.insert(listener.to_owned(), pair);
+            }
+        }
     }
     let authority = observed(&names::authority_secret(cluster)).map(|secret| {
         // A Secret that is there without its content is not one that is not there.
@@ -123,5 +156,9 @@ pub fn held<'a>(cluster: &str, observed: impl Fn(&str) -> Option<&'a Value>) -> 
             key: String::new(),
         })
     });
-    Held { authority, leaves }
+    Held {
+        authority,
+        leaves,
+        listeners,
+    }
 }

@@ -104,7 +104,15 @@ fn each_secret_holds_what_its_readers_need_and_no_more() {
         data.keys().map(String::as_str).collect()
     };
     let names: Vec<&str> = secrets.iter().map(|child| child.name.as_str()).collect();
-    assert_eq!(names, ["shop-ca", "shop-broker-tls", "shop-operator-tls"]);
+    assert_eq!(
+        names,
+        [
+            "shop-ca",
+            "shop-broker-tls",
+            "shop-operator-tls",
+            "shop-ca-cert"
+        ]
+    );
     assert_eq!(files(0), ["ca.crt", "ca.key"]);
     assert_eq!(
         files(1)[..3],
@@ -112,6 +120,7 @@ fn each_secret_holds_what_its_readers_need_and_no_more() {
     );
     assert!(!files(1).contains(&"ca.key") && !files(1).contains(&"operator.key"));
     assert_eq!(files(2), ["ca.crt", "operator.crt", "operator.key"]);
+    assert_eq!(files(3), ["ca.crt"]);
     for secret in &secrets {
         assert_eq!(
             secret.content["metadata"]["ownerReferences"][0]["name"],

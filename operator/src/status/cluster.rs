@@ -10,7 +10,7 @@ use weir_crds::{
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
-use crate::decide::{gates, heal, listeners, scale, upgrade, volumes};
+use crate::decide::{certificates, gates, heal, listeners, scale, upgrade, volumes};
 use crate::names;
 use crate::plan;
 use crate::validate::{Cluster, Invalid};
@@ -53,6 +53,7 @@ const OF_GATES: [(&str, &[&str]); 7] = [
         "ListenersPending",
         &[
             listeners::ADDRESS_SHARED,
+            certificates::LISTENER_CERTIFICATE,
             listeners::ADDRESS_MISSING,
             listeners::NOT_SUPPORTED,
             listeners::NOT_SEEN,

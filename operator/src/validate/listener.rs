@@ -17,6 +17,8 @@ pub struct Listener {
     pub port: u16,
     /// How clients reach it.
     pub kind: ListenerType,
+    /// What clients are shown, where they speak TLS.
+    pub tls: Option<ListenerTls>,
     /// `{id}` stands for the broker's number.
     pub advertised_host: Option<String>,
     /// What clients are told instead of what Kubernetes knows.
@@ -31,6 +33,15 @@ pub struct Listener {
     pub annotations: BTreeMap<String, String>,
     /// From where load balancers take connections.
     pub load_balancer_source_ranges: Vec<String>,
+}
+
+/// Whose certificate clients are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// One of the cluster's own authority.
+    Issued,
+    /// A person's, from the Secret of this name.
+    Secret(String),
 }
 
 /// What is different for one broker.
@@ -110,6 +121,10 @@ pub(super) fn listeners(spec: &[weir_crds::Listener]) -> Result<Vec<Listener>, I
             name: name.clone(),
             port: listened,
             kind: listener.r#type,
+            tls: listener.tls.as_ref().map(|tls| {
+                let secret = tls.certificate_secret.clone();
+                secret.map_or(ListenerTls::Issued, ListenerTls::Secret)
+            }),
             advertised_host: listener.advertised_host.clone(),
             advertised_port: optional("advertisedPort", listener.advertised_port)?,
             brokers,

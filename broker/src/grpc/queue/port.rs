@@ -21,7 +21,7 @@ use weir_proto::queue::v1::queue_server::QueueServer;
 use super::{MESSAGE_BYTES_MAX, QueueService};
 use crate::Broker;
 use crate::config::HostPort;
-use crate::net::{Listener, Network, Socket};
+use crate::net::{Listener, Network, Socket as _};
 
 /// After an `accept` that failed, usually for want of file descriptors, trying again at once would only fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -135,7 +135,7 @@ impl<S> Connected for Accepted<S> {
     }
 }
 
-impl<S: Socket> AsyncRead for Accepted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Accepted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -145,7 +145,7 @@ impl<S: Socket> AsyncRead for Accepted<S> {
     }
 }
 
-impl<S: Socket> AsyncWrite for Accepted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Accepted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -128,7 +128,7 @@ impl<L: Listener> Acceptor<L> {
 }
 
 /// Finds out who is at the other end of an accepted connection, and what it speaks. Returns it when that is gRPC.
-async fn prepare<S: Socket>(
+async fn prepare<S: Socket + Stream>(
     socket: S,
     tls: Option<Arc<Tls>>,
     replication: mpsc::Sender<Incoming>,

@@ -1,5 +1,6 @@
 //! Names, lives, and what is made when.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use crate::issue::{self, Pair};
 use crate::life::seconds;
 use crate::{
     AUTHORITY_LIFE, Due, Held, Identity, LEAF_LIFE, Life, Role, Seen, TlsError, directory, due,
-    pems,
+    due_listeners, pems,
 };
 
 const MEMBERS: [Role; 3] = [Role::Broker(0), Role::Broker(1), Role::Operator];
@@ -211,4 +212,93 @@ fn a_directory_is_filled_once_and_renewed_in_time() {
     std::fs::remove_file(dir.join("ca.key")).unwrap();
     let refused = directory::ensure(&dir, "shop", &MEMBERS, later).unwrap_err();
     assert!(refused.to_string().contains("ca.key"), "{refused}");
+}
+
+fn hosts(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn a_listener_s_certificate_is_due_until_it_names_all_that_clients_look_for_and_when_it_grows_old()
+{
+    let now = SystemTime::now();
+    let mut held = made(now);
+    let of = |names: &[&str]| BTreeMap::from([("outside".to_owned(), hosts(names))]);
+    let names = ["broker-0.example.com", "10.0.0.7", "2001:db8::7"];
+    let due = due_listeners(&of(&names), &held, seconds(now));
+    let expected = Due::Listener {
+        name: "outside".into(),
+        hosts: hosts(&names),
+    };
+    assert_eq!(due, [expected]);
+    held.issue("shop", &due, now).unwrap();
+    let is_due = |held: &Held, names: &[&str], after: Duration| {
+        !due_listeners(&of(names), held, seconds(now + after)).is_empty()
+    };
+    let none = Duration::ZERO;
+    assert!(!is_due(&held, &names, none));
+    assert!(
+        !is_due(&held, &names[..1], none),
+        "that it names more is nothing to mend"
+    );
+    assert!(is_due(&held, &["10.0.0.8"], none));
+    assert!(is_due(&held, &["broker-1.example.com"], none));
+    assert!(is_due(&held, &names, LEAF_LIFE / 10 * 9));
+    // The authority renewed is the same; another one is another.
+    held.issue("shop", &[Due::AuthorityRenewal], now).unwrap();
+    assert!(!is_due(&held, &names, none));
+    held.issue("shop", &[Due::Authority], now).unwrap();
+    assert!(is_due(&held, &names, none));
+    // A member's certificate is no listener's.
+    let member = held.leaves.get(&Role::Broker(0)).unwrap().clone();
+    held.listeners.insert("outside".into(), member);
+    assert!(is_due(&held, &[], none));
+}
+
+#[test]
+fn a_pair_has_a_life_if_its_halves_belong_together() {
+    let held = made(SystemTime::now());
+    let of = |role| held.leaves.get(&role).unwrap();
+    let (one, other) = (of(Role::Broker(0)), of(Role::Broker(1)));
+    assert_eq!(one.life().unwrap(), life(one));
+    let mixed = Pair {
+        certificate: one.certificate.clone(),
+        key: other.key.clone(),
+    };
+    assert!(mixed.life().is_err());
+}
+
+proptest! {
+    #[test]
+    fn what_counts_as_a_host_a_certificate_can_name(host in "[a-zA-Z0-9._:-]{1,20}|[0-9.]{1,15}|[a-z_-]{1,3}(\\.[a-z0-9_-]{1,4}){1,3}") {
+        prop_assume!(crate::is_host(&host));
+        let now = SystemTime::now();
+        let mut held = Held::default();
+        held.issue("shop", &[Due::Authority], now).unwrap();
+        let hosts = hosts(&[&host]);
+        let name = || "outside".to_owned();
+        held.issue("shop", &[Due::Listener { name: name(), hosts: hosts.clone() }], now).unwrap();
+        prop_assert!(held.seen_listener(&name(), &hosts).is_some(), "{host}");
+    }
+}
+
+#[test]
+fn names_that_no_certificate_can_have_are_no_hosts() {
+    for host in [
+        "",
+        "a.",
+        ".a",
+        "a..b",
+        "-a.b",
+        "a-.b",
+        "a b",
+        "1.2.3",
+        "1.2.3.4.5",
+        "{id}.b",
+    ] {
+        assert!(!crate::is_host(host), "{host}");
+    }
+    for host in ["a", "broker-0.example.com", "10.0.0.1", "::1", "a_b.c"] {
+        assert!(crate::is_host(host), "{host}");
+    }
 }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use weir_tls::{Due, LEAF_LIFE, Pair, Role};
 
+use crate::decide::certificates;
 use crate::decide::cluster::{Step, World, decide};
-use crate::testing::{converged, resource};
+use crate::objects;
+use crate::testing::{self, converged, made_at, made_at_s, resource};
 use crate::validate::{Cluster, Defaults};
 use crate::world::{BrokerId, HostPort, ListenerAt, NodeAddress};
 
@@ -166,6 +170,7 @@ fn what_a_person_wrote_comes_before_what_kubernetes_knows() {
     let told = told(&cluster, &world);
     let of = |broker: u32, listener: usize| told[&BrokerId(broker)][listener].clone();
     let listener = |name: &str, port, host: &str, advertised| ListenerAt {
+        tls: false,
         name: name.into(),
         port,
         advertised: Some(HostPort {
@@ -323,4 +328,153 @@ proptest! {
         let told_of = gates(&cluster, &world).iter().any(|(gate, _)| gate.starts_with("Listener"));
         prop_assert_eq!(complete, !told_of, "what is missing is told");
     }
+}
+
+fn secured(secret: Option<&str>) -> Cluster {
+    let mut tls = json!({});
+    if let Some(secret) = secret {
+        tls["certificateSecret"] = secret.into();
+    }
+    cluster(json!([{
+        "name": "outside", "port": 9100, "type": "internal", "advertisedHost": "broker-{id}.example.com", "advertisedPort": 443, "tls": tls,
+    }]))
+}
+
+/// What is issued for a listener, in this world.
+fn issued(cluster: &Cluster, world: &World) -> Vec<Due> {
+    let steps = decide(cluster, world).unwrap().plan.steps;
+    let due = steps.into_iter().find_map(|step| match step {
+        Step::Issue { due } => Some(due),
+        _ => None,
+    });
+    due.unwrap_or_default()
+}
+
+/// Carries out what concerns Secrets.
+fn carry_out(cluster: &Cluster, world: &mut World) {
+    let (mut held, _) = certificates::held(cluster, world);
+    held.issue("shop", &issued(cluster, world), made_at())
+        .unwrap();
+    for child in objects::secrets(cluster, &held).unwrap() {
+        let at = (child.resource.kind, child.name);
+        world.objects.insert(at, child.content);
+    }
+}
+
+fn shown(world: &World) -> Option<Pair> {
+    let at = ("Secret".to_owned(), "shop-broker-tls".to_owned());
+    let read = objects::held("shop", |name| (name == at.1).then(|| &world.objects[&at]));
+    read.listeners.get("outside").cloned()
+}
+
+#[test]
+fn a_certificate_is_issued_for_what_clients_are_told_and_renewed_and_goes_with_its_listener() {
+    let with = secured(None);
+    let mut world = converged(&with);
+    let [Due::Listener { name, hosts }] = &issued(&with, &world)[..] else {
+        panic!("one certificate")
+    };
+    assert_eq!(name, "outside");
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    assert_eq!(
+        hosts,
+        [
+            "broker-0.example.com",
+            "broker-1.example.com",
+            "broker-2.example.com",
+            "shop-listener-outside.market.svc",
+            "shop-listener-outside.market.svc.cluster.local"
+        ]
+    );
+    let told = told(&with, &world);
+    assert!(told.values().all(|listeners| listeners[0].tls));
+    obey(&with, &mut world);
+    carry_out(&with, &mut world);
+    assert!(shown(&world).is_some());
+    let decision = decide(&with, &world).unwrap();
+    assert!(decision.plan.is_empty(), "{:?}", decision.plan);
+    // Another broker has another name.
+    let mut more = with.clone();
+    more.replicas = 4;
+    let due = issued(&more, &world);
+    assert!(due.iter().any(
+        |due| matches!(due, Due::Listener { hosts, .. } if hosts.contains("broker-3.example.com"))
+    ));
+    let (held, _) = certificates::held(&with, &world);
+    let ends = certificates::first_end_s(&with, &held);
+    assert_eq!(
+        ends,
+        held.listeners["outside"].life().ok().map(|life| life.until)
+    );
+    world.now_s += i64::try_from(LEAF_LIFE.as_secs()).unwrap() / 10 * 9;
+    let due = issued(&with, &world);
+    assert!(due.iter().any(|due| matches!(due, Due::Listener { .. })));
+    world.now_s = made_at_s();
+    // Without the listener nobody keeps its key.
+    let plain = cluster(json!([]));
+    carry_out(&plain, &mut world);
+    assert_eq!(shown(&world), None);
+}
+
+#[test]
+fn a_person_s_certificate_is_shown_as_it_is_and_followed() {
+    let with = secured(Some("outside-cert"));
+    let mut world = converged(&with);
+    obey(&with, &mut world);
+    let gate = || vec![certificates::LISTENER_CERTIFICATE];
+    let blocked = |world: &World| -> Vec<&'static str> {
+        gates(&with, world)
+            .into_iter()
+            .map(|(gate, _)| gate)
+            .collect()
+    };
+    // While there is none nobody is shown anything, and nothing is issued in its place.
+    assert_eq!(blocked(&world), gate());
+    assert_eq!(issued(&with, &world), []);
+    let of = |pair: &Pair| {
+        let data = |text: &str| ByteString(text.as_bytes().to_vec());
+        json!({"kind": "Secret", "data": {"tls.crt": data(&pair.certificate), "tls.key": data(&pair.key)}})
+    };
+    let leaf = |id| testing::certificates().leaves[&Role::Broker(id)].clone();
+    let at = || ("Secret".to_owned(), "outside-cert".to_owned());
+    for id in [0, 1] {
+        world.objects.insert(at(), of(&leaf(id)));
+        carry_out(&with, &mut world);
+        assert_eq!(shown(&world), Some(leaf(id)));
+        assert!(decide(&with, &world).unwrap().plan.is_empty());
+    }
+    // What cannot be used, or is gone, changes nothing, and is said.
+    let mixed = Pair {
+        certificate: leaf(0).certificate,
+        key: leaf(1).key,
+    };
+    for bad in [Some(of(&mixed)), Some(json!({"kind": "Secret"})), None] {
+        world.objects.remove(&at());
+        world.objects.extend(bad.map(|bad| (at(), bad)));
+        assert_eq!(blocked(&world), gate());
+        carry_out(&with, &mut world);
+        assert_eq!(shown(&world), Some(leaf(1)));
+    }
+    // When it is not named any more the operator issues one.
+    assert!(matches!(
+        issued(&secured(None), &world)[..],
+        [Due::Listener { .. }]
+    ));
+}
+
+#[test]
+fn brokers_that_know_no_tls_are_told_of_no_listener_that_needs_it() {
+    let with = cluster(json!([
+        {"name": "outside", "port": 9100, "type": "internal", "tls": {}},
+        {"name": "plain", "port": 9101, "type": "internal"},
+    ]));
+    let mut world = converged(&with);
+    world.look.as_mut().unwrap().tls_listeners = false;
+    let told = told(&with, &world);
+    let names: Vec<&str> = told[&BrokerId(0)]
+        .iter()
+        .map(|at| at.name.as_str())
+        .collect();
+    assert_eq!(names, ["plain"]);
+    assert_eq!(gates(&with, &world)[0].0, super::NOT_SUPPORTED);
 }

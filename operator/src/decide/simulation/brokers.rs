@@ -533,6 +533,7 @@ impl Brokers {
             rebalancing: self.rebalancing,
             moving_partitions: u32::try_from(moving.count()).unwrap(),
             sets_listeners: true,
+            tls_listeners: true,
             levels: self.controller().map(|_| Levels {
                 newest: self
                     .registered

@@ -532,6 +532,7 @@ fn a_broker_that_knows_less_than_the_cluster_uses_is_not_let_in() {
 fn listeners_are_kept_until_their_broker_is_forgotten() {
     let mut world = World::of(2);
     let listener = crate::listeners::Listener {
+        tls: false,
         name: "lb".into(),
         port: 9100,
         advertised: Some(HostPort {
