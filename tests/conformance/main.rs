@@ -9,6 +9,7 @@ mod java;
 mod kill;
 mod local;
 mod others;
+mod queues;
 
 /// A cluster of three brokers with one topic of 12 partitions and a group that reads it.
 const MANIFESTS: &str = "\

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod numbered;
 pub mod producer;
 pub mod programs;
+pub mod puppet;
 pub mod random;
 pub mod readers;
 pub mod sharers;

@@ -1,0 +1,278 @@
+"""A client generated from `weir.queue.v1`, doing what it is told: `grpc_puppet.py BOOTSTRAP` (orders.py), with `WEIR_GRPC` the brokers' addresses.
+
+It goes to another broker when its own is gone. What was published and not answered is published again, and may be there twice, which is said."""
+
+import itertools
+import os
+import queue
+import sys
+import threading
+import time
+
+import grpc
+from orders import obey, optional
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../conformance/python"))
+
+from weir_queue import ADDRESSES, LIMIT, Subscriber, stub, v1  # noqa: E402
+
+NUMBERS = itertools.count()
+STUBS = [stub(broker) for broker in range(len(ADDRESSES))]
+AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+CALL_SECONDS = 10
+KINDS = {
+    "accept": v1.DISPOSITION_ACCEPT,
+    "release": v1.DISPOSITION_RELEASE,
+    "reject": v1.DISPOSITION_REJECT,
+    "renew": v1.DISPOSITION_RENEW,
+}
+# Headers that this API has as fields.
+NUMBERS_OF = {"weir-deliver-at": "deliver_at_ms", "weir-delay-ms": "delay_ms", "weir-priority": "priority"}
+TEXTS_OF = {"weir-message-id": "message_id", "weir-reply-to": "reply_to", "weir-correlation-id": "correlation_id", "traceparent": "trace_parent"}
+
+
+def message(record):
+    """What a record is in this API."""
+    fields = {name: record[name].encode() for name in ("key", "value") if record.get(name) is not None}
+    fields["timestamp_ms"] = record.get("timestamp", 0)
+    headers = []
+    for name, value in record.get("headers", {}).items():
+        if name in NUMBERS_OF:
+            fields[NUMBERS_OF[name]] = int(value)
+        elif name in TEXTS_OF:
+            fields[TEXTS_OF[name]] = value
+        elif name == "weir-tags":
+            fields["tags"] = value.split(",")
+        else:
+            headers.append(v1.Header(name=name, value=value.encode()))
+    return v1.Message(headers=headers, **fields)
+
+
+def record(topic, received, at, deliveries=0):
+    """What a message is to those who give orders."""
+    told = received.message
+    headers = {header.name: optional(header.value) for header in told.headers}
+    for name, field in {**NUMBERS_OF, **TEXTS_OF}.items():
+        value = getattr(told, field)
+        if value not in ("", 0):
+            headers[name] = str(value)
+    if told.tags:
+        headers["weir-tags"] = ",".join(told.tags)
+    return {
+        "topic": topic,
+        "partition": received.partition,
+        "offset": received.offset,
+        "key": told.key.decode() if told.HasField("key") else None,
+        "value": told.value.decode() if told.HasField("value") else None,
+        "headers": headers,
+        "timestamp": told.timestamp_ms,
+        "deliveries": deliveries,
+        "at": at,
+    }
+
+
+def now():
+    return int(time.time() * 1000)
+
+
+def refusal(error):
+    named = dict(error.trailing_metadata() or ()).get("weir-error")
+    return {"error": named or error.code().name, "message": error.details()}
+
+
+def produce(order):
+    results = []
+    for one in order["records"]:
+        request = v1.PublishRequest(topic=order["topic"], partition=one.get("partition"), message=message(one))
+        results.append(publish(request))
+    return {"results": results}
+
+
+def publish(request):
+    end = time.monotonic() + LIMIT
+    for tries in itertools.count():
+        try:
+            there = STUBS[next(NUMBERS) % len(STUBS)].Publish(request, timeout=CALL_SECONDS)
+            return {"partition": there.partition, "offset": there.offset, "twice": tries > 0}
+        except grpc.RpcError as error:
+            if error.code() not in AGAIN or time.monotonic() > end:
+                return {**refusal(error), "twice": tries > 0}
+            time.sleep(0.05)
+
+
+class Reader:
+    """A stream of each partition, so that one that breaks goes on where it was."""
+
+    def __init__(self, topic, partitions, words):
+        self.topic, self.words, self.records, self.streams = topic, words, queue.SimpleQueue(), {}
+        for partition in range(partitions):
+            threading.Thread(target=self._read, args=[partition], daemon=True).start()
+
+    def _read(self, partition):
+        place = {"earliest": True}
+        while True:
+            client = STUBS[next(NUMBERS) % len(STUBS)]
+            stream = client.Read(v1.ReadRequest(topic=self.topic, partitions=[partition], **place, **self.words))
+            self.streams[partition] = stream
+            try:
+                for response in stream:
+                    for received in response.messages:
+                        self.records.put(record(self.topic, received, now()))
+                        place = {"offset": received.offset + 1}
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.CANCELLED:
+                    return
+                if error.code() not in AGAIN:
+                    print(f"{self.topic} {partition}: {error.code()} {error.details()}", file=sys.stderr, flush=True)
+                time.sleep(0.05)
+
+
+def drained(records, ms):
+    """What there is, and what comes within so many milliseconds if there is nothing."""
+    taken = []
+    try:
+        taken.append(records.get(timeout=ms / 1000))
+        while True:
+            taken.append(records.get_nowait())
+    except queue.Empty:
+        return taken
+
+
+readers, sharers = {}, {}
+
+
+def read_open(order):
+    words = {name: order[name] for name in ("filter", "tags") if name in order}
+    readers[order["as"]] = Reader(order["topic"], order["partitions"], words)
+
+
+def read_poll(order):
+    return {"records": drained(readers[order["as"]].records, order["ms"])}
+
+
+def read_close(order):
+    for stream in readers.pop(order["as"]).streams.values():
+        stream.cancel()
+
+
+def read_refused(order):
+    """A stream that must not begin, and why."""
+    try:
+        next(STUBS[0].Read(v1.ReadRequest(topic=order["topic"], earliest=True, filter=order["filter"]), timeout=CALL_SECONDS))
+    except grpc.RpcError as error:
+        return refusal(error)
+    return {}
+
+
+class Sharer:
+    """A member of a share group, which takes its place again, at another broker, when its stream breaks."""
+
+    def __init__(self, order):
+        self.order, self.credit, self.most = order, order.get("credit", 100), 0
+        self.stream, self.out = None, {}
+        self.open("")
+
+    def open(self, member):
+        self.out = {}  # leases end with their stream
+        broker = next(NUMBERS)
+        self.stream = Subscriber(stub(broker), self.order["group"], self.order["topics"], self.credit, member)
+
+    def poll(self, ms):
+        taken = []
+        for delivery in drained(self.stream.deliveries, ms):
+            if delivery is None:
+                self.open(self.stream.member)
+                return []  # what came before is with others by now
+            taken.append(delivery)
+        self.most = max(self.most, self.stream.most)
+        for delivery in taken:
+            self.out[delivery.topic, delivery.partition, delivery.offset] = delivery
+        return [record(delivery.topic, delivery, now(), delivery.delivery_count) for delivery in taken]
+
+    def settle(self, records):
+        stored, waiting = [False] * len(records), {}
+        for at, one in enumerate(records):
+            place = one["topic"], one["partition"], one["offset"]
+            delivery = self.out.get(place)
+            if delivery is None:
+                continue
+            if one["kind"] != "renew":
+                del self.out[place]
+                self.stream.out.discard(delivery.token)
+            waiting[delivery.token] = at
+            self.stream.say(delivery, KINDS[one["kind"]])
+        while waiting:
+            outcome = self.stream.outcomes.get(timeout=LIMIT)
+            if outcome is None:
+                self.stream.outcomes.put(None)
+                break
+            stored[waiting.pop(outcome.token)] = outcome.refused.code == 0
+        return stored
+
+
+def share_open(order):
+    sharers[order["as"]] = Sharer(order)
+
+
+def share_poll(order):
+    sharer = sharers[order["as"]]
+    return {"records": sharer.poll(order["ms"]), "most": sharer.most}
+
+
+def share_settle(order):
+    return {"stored": sharers[order["as"]].settle(order["records"])}
+
+
+def share_credit(order):
+    sharer = sharers[order["as"]]
+    sharer.credit = order["credit"]
+    sharer.stream.requests.put(v1.SubscribeRequest(credit=v1.Credit(messages=order["credit"])))
+
+
+def share_close(order):
+    sharers.pop(order["as"]).stream.requests.put(None)
+
+
+def call(order):
+    """A request and its reply; a call that fails with its broker is made again."""
+    end = time.monotonic() + LIMIT
+    while True:
+        try:
+            request = v1.CallRequest(topic=order["topic"], message=message(order["record"]))
+            reply = STUBS[next(NUMBERS) % len(STUBS)].Call(request, timeout=CALL_SECONDS)
+            return {"value": reply.message.value.decode()}
+        except grpc.RpcError as error:
+            if error.code() not in AGAIN or time.monotonic() > end:
+                return refusal(error)
+            time.sleep(0.05)
+
+
+def reply(order):
+    answer = v1.ReplyRequest(reply_to=order["to"], correlation_id=order["correlation"], message=message(order["record"]))
+    end = time.monotonic() + LIMIT
+    while True:
+        try:
+            STUBS[next(NUMBERS) % len(STUBS)].Reply(answer, timeout=CALL_SECONDS)
+            return {}
+        except grpc.RpcError as error:
+            if error.code() not in AGAIN or time.monotonic() > end:
+                return refusal(error)
+            time.sleep(0.05)
+
+
+obey(
+    {
+        "produce": produce,
+        "read-open": read_open,
+        "read-poll": read_poll,
+        "read-close": read_close,
+        "read-refused": read_refused,
+        "share-open": share_open,
+        "share-poll": share_poll,
+        "share-settle": share_settle,
+        "share-credit": share_credit,
+        "share-close": share_close,
+        "call": call,
+        "reply": reply,
+    }
+)
