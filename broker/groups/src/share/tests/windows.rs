@@ -235,7 +235,10 @@ impl House {
     /// As a fetch takes: of one level, if there are levels. The offsets.
     fn take(&mut self, name: &'static str, count: i64, mode: AcquireMode) -> Vec<i64> {
         let (mut taken, mut had, mut left) = (Vec::new(), None, count);
+        let mut looks = 0;
         while left > 0 {
+            looks += 1;
+            assert!(looks < 10_000, "it goes on: {:?}", self.windows);
             self.follow();
             let Some(place) = self.windows.next(had.as_ref(), Offset(self.end)) else {
                 break;
@@ -465,7 +468,8 @@ proptest! {
         // And then nothing is left of priorities.
         house.restart(None);
         prop_assert!(house.windows.follows_from().is_none());
-        prop_assert_eq!(house.coordinator.summary().start, Offset(house.end));
+        let last = house.messages.keys().next_back();
+        prop_assert!(last.is_none_or(|last| house.coordinator.summary().start.0 > *last));
     }
 }
 
