@@ -331,7 +331,8 @@ impl House {
             .collect()
     }
 
-    fn say(&mut self, name: &'static str, said: &[(i64, AckType)]) {
+    /// Says something of each; with `fails` it is not stored, and all is as before.
+    fn say_it(&mut self, name: &'static str, said: &[(i64, AckType)], fails: bool) {
         // As clients do: what lies side by side is one batch.
         let mut batches: Vec<AckBatch> = Vec::new();
         for (offset, kind) in said {
@@ -346,6 +347,12 @@ impl House {
         self.windows
             .acknowledge(&member(name), &batches, MonoMs(0))
             .unwrap();
+        if fails {
+            if self.windows.take_write().is_some() {
+                self.windows.written(Written::Failed);
+            }
+            return;
+        }
         for (offset, kind) in said {
             let message = self.messages.get_mut(offset).unwrap();
             message.state = match kind {
@@ -355,6 +362,10 @@ impl House {
             message.stored = message.deliveries;
         }
         self.store();
+    }
+
+    fn say(&mut self, name: &'static str, said: &[(i64, AckType)]) {
+        self.say_it(name, said, false);
     }
 
     fn leave(&mut self, name: &'static str) {
@@ -446,7 +457,7 @@ proptest! {
                         .filter(|(at, _)| (random >> (at % 64)) % 4 != 0)
                         .map(|(at, offset)| (offset, KINDS[(at + who) % 4]))
                         .collect();
-                    house.say(name, &said);
+                    house.say_it(name, &said, random % 8 == 0);
                 }
                 11 => house.leave(name),
                 12 => house.cut(i64::try_from(random % 40).unwrap()),
