@@ -52,8 +52,8 @@ pub use schema::crds;
 pub use shared::{ClusterRef, ConfigValue, SecretRef};
 pub use sharing::{DeadLetters, GroupRetry, SHARING_CONFIGS};
 pub use topic::{
-    BoundScope, DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, QueueOrder, Topic,
-    TopicSpec, TopicStatus,
+    BoundScope, DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, QueueOrder,
+    QueuePriority, Topic, TopicSpec, TopicStatus,
 };
 
 /// The API group of every kind of Weir's.

@@ -135,6 +135,10 @@ pub struct Queue {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<QueueOrder>,
 
+    /// Whether share groups are given messages by their header `weir-priority`, `0` to `9`, 4 where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<QueuePriority>,
+
     /// Messages that come later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<QueueDelay>,
@@ -152,6 +156,17 @@ pub enum QueueOrder {
     None,
     /// Of one key's messages one is out at a time, oldest first.
     Key,
+}
+
+/// Whether share groups are given messages by their priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum QueuePriority {
+    /// In the order of the log.
+    None,
+    /// The greatest first, over the whole backlog.
+    Strict,
+    /// Each with a share of (priority + 1) parts, so that none starves.
+    Weighted,
 }
 
 /// Messages that say when they are to come, in their headers `weir-deliver-at` and `weir-delay-ms`.
@@ -252,6 +267,14 @@ impl Queue {
                 QueueOrder::Key => "key",
             };
             config.insert("weir.queue.order".to_owned(), order.to_owned());
+        }
+        if let Some(priority) = self.priority {
+            let priority = match priority {
+                QueuePriority::None => "none",
+                QueuePriority::Strict => "strict",
+                QueuePriority::Weighted => "weighted",
+            };
+            config.insert("weir.queue.priority".to_owned(), priority.to_owned());
         }
         if let Some(bound) = &self.bound {
             let most = |most: Option<i64>| most.unwrap_or(-1).to_string();

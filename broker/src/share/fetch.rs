@@ -34,6 +34,14 @@ pub(super) struct Wanted<'a> {
     pub(super) isolation: Isolation,
 }
 
+/// What is to be done next.
+enum Next {
+    /// Tell the engine of which levels the log is from there on.
+    Follow(Offset),
+    /// Read there, if there is something; and whether messages have priorities.
+    At(Option<Place>, bool),
+}
+
 /// What a member gets of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Portion {
@@ -83,20 +91,28 @@ async fn fill(
     let mut had: Option<Place> = None;
     while wanted.records > 0 && (wanted.bytes > 0 || wanted.is_first) {
         let log_start = leader.partition.reader().log_start();
-        levels::follow(leader).await?;
+        let all = leader.partition.high_watermark();
         let end = leader.partition.readable(wanted.isolation);
         let next = leader.with(|engine, _| {
             engine.log_start_moved(log_start);
-            let next = engine.next(had.as_ref(), end);
-            (next, engine.follows_from().is_some())
+            match engine.follows_from() {
+                Some(from) if from < all => Next::Follow(from),
+                from => Next::At(engine.next(had.as_ref(), end), from.is_some()),
+            }
         })?;
-        let Some((next, is_by_level)) = next else {
-            break;
-        };
-        let Some(place) = next else {
-            // Everything that may be out is. Of another level there may be something in what comes.
-            portion.waits_above = is_by_level.then_some(end);
-            break;
+        // It is being loaded.
+        let Some(next) = next else { break };
+        let (place, is_by_level) = match next {
+            Next::Follow(from) => {
+                levels::follow(leader, from).await?;
+                continue;
+            }
+            Next::At(Some(place), is_by_level) => (place, is_by_level),
+            Next::At(None, is_by_level) => {
+                // Everything that may be out is. Of another level there may be something in what comes.
+                portion.waits_above = is_by_level.then_some(end);
+                break;
+            }
         };
         let from = place.read_from;
         if !portion.continues(from) {

@@ -37,19 +37,15 @@ pub(super) async fn follow_all(leader: &Leader, engine: &mut Windows) -> Result<
     Ok(())
 }
 
-/// Tells a leader's engine of what has come. Whoever reads the log for it calls this before each read.
-pub(super) async fn follow(leader: &Leader) -> Result<(), ApiError> {
-    loop {
-        let from = leader.with(|engine, _| engine.follows_from())?;
-        let Some(from) = from.flatten() else {
-            return Ok(());
-        };
-        let runs = read(leader, from).await?;
-        if runs.is_empty() {
-            return Ok(());
-        }
-        leader.with(|engine, _| engine.follow(&runs))?;
+/// Tells a leader's engine of what has come. Whoever reads the log for it sees to that first.
+pub(super) async fn follow(leader: &Leader, from: Offset) -> Result<(), ApiError> {
+    let runs = read(leader, from).await?;
+    if runs.is_empty() {
+        let why = format!("nothing is at offset {from}, which is before the high watermark");
+        return Err(ApiError::new(ErrorCode::KafkaStorageError, why));
     }
+    leader.with(|engine, _| engine.follow(&runs))?;
+    Ok(())
 }
 
 /// What is in the log from an offset on; nothing, where it ends there.

@@ -305,3 +305,56 @@ fn refusal(refusal: proto::Refusal) -> StateError {
         proto::Refusal::NotAvailable | proto::Refusal::Unspecified => StateError::NotAvailable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    fn levels() -> Vec<LevelState> {
+        let batch = StateBatch {
+            first: Offset(7),
+            last: Offset(9),
+            state: DeliveryState::Archiving,
+            deliveries: 3,
+        };
+        let levels = Level::all().map(|level| LevelState {
+            level,
+            start: Offset(i64::from(level.number())),
+            batches: vec![batch],
+        });
+        levels.collect()
+    }
+
+    #[test]
+    fn levels_reach_another_broker_and_come_back() {
+        let write = WriteState {
+            key: StateKey {
+                group: "g".into(),
+                topic: TopicId::ZERO,
+                partition: PartitionIndex(3),
+            },
+            state_epoch: 1,
+            leader_epoch: LeaderEpoch(2),
+            start: Offset(0),
+            complete_count: 5,
+            batches: Vec::new(),
+            levels: levels(),
+        };
+        let (message, _) = asked(StateRequest::Write(write)).unwrap();
+        let Some((_, StateRequest::Write(heard))) = question(message) else {
+            panic!("a write")
+        };
+        assert_eq!(heard.levels, levels());
+        let restored = Restored {
+            start: Offset(0),
+            levels: levels(),
+            ..Restored::default()
+        };
+        let answer = reply(StateResponse::Read(Ok(restored.clone()))).unwrap();
+        let heard = answered(Kind::Read, answer).unwrap();
+        assert_eq!(heard, StateResponse::Read(Ok(restored)));
+    }
+}

@@ -174,6 +174,35 @@ async fn a_slow_consumer_has_no_more_than_its_credit_out() {
 }
 
 #[tokio::test]
+async fn the_greatest_priority_comes_first() {
+    let (broker, mut kafka, mut queue) = start().await;
+    let strict = [("weir.queue.priority", "strict")];
+    kafka.create_topic("t", 1, &strict).await;
+    group(&mut kafka).await;
+    for (text, priority) in [("low", 0), ("plain", 4), ("low too", 0), ("high", 9)] {
+        let message = proto::Message {
+            priority: Some(priority),
+            ..message(text)
+        };
+        let request = proto::PublishRequest {
+            topic: "t".to_owned(),
+            partition: None,
+            message: Some(message),
+        };
+        queue.publish(request).await.unwrap();
+    }
+    let mut worker = Subscriber::open(&mut queue, "t", 1).await;
+    let mut heard = Vec::new();
+    for _ in 0..4 {
+        let one = worker.next().await;
+        heard.push(value(one.message.as_ref()));
+        assert_eq!(worker.settled(one.token, Disposition::Accept).await, None);
+    }
+    assert_eq!(heard, ["high", "plain", "low", "low too"]);
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn messages_are_accepted_released_rejected_and_renewed_one_by_one() {
     let (broker, mut kafka, mut queue) = start().await;
     kafka.create_topic("t", 1, &[]).await;

@@ -28,6 +28,7 @@ mod grpc_sharing;
 mod lifecycle;
 mod listeners;
 mod moving;
+mod priority;
 mod producing;
 mod protocol;
 mod queues;

@@ -122,6 +122,12 @@ fn the_fields_of_a_queue_are_configurations_of_the_topic() {
     assert_eq!(config(named), "weir.queue.group=tills");
     let known = json!({"clusterRef": {"name": "m"}, "queue": {"deduplicationWindowSeconds": 60}});
     assert_eq!(config(known), "weir.queue.deduplication.window.ms=60000");
+    let urgent =
+        json!({"clusterRef": {"name": "m"}, "queue": {"priority": "Strict", "order": "Key"}});
+    assert_eq!(
+        config(urgent),
+        "weir.queue.order=key weir.queue.priority=strict"
+    );
     for (max, ms) in [
         ("0s", 0),
         ("1500ms", 1_500),

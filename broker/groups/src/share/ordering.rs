@@ -60,6 +60,9 @@ impl SharePartition {
 
     /// The log begins later.
     pub(super) fn forget_order_below(&mut self, start: i64) {
+        if let Some(held) = &mut self.held {
+            held.drop_below(Offset(start));
+        }
         if let Some(order) = &mut self.order {
             let next = order.drop_below(Offset(start));
             self.unblock(&next);

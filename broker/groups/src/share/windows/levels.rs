@@ -162,6 +162,7 @@ impl ByLevel {
         for (window, engine) in windows.iter_mut().enumerate() {
             if engine.end > first && level != level_of(window) {
                 engine.leave_out(first, last.0);
+                engine.advance_start();
             }
         }
     }
@@ -174,7 +175,27 @@ impl ByLevel {
         }
     }
 
-    pub(super) fn forget_before(&mut self, start: Offset) {
+    /// What lies before all that is not settled is not asked for again.
+    pub(super) fn forget_settled(&mut self, windows: &[SharePartition]) {
+        let starts = windows.iter().enumerate();
+        let starts = starts.map(|(window, engine)| self.open_from(window, engine, engine.start));
+        let start = starts.min().unwrap_or(self.log.end());
+        self.forget_before(start);
+    }
+
+    /// Where the first message is that a window, which starts there, has or will have.
+    fn open_from(&self, window: usize, engine: &SharePartition, start: i64) -> Offset {
+        match level_of(window) {
+            // Nothing before the next message of the level is anybody's.
+            Some(level) if start == engine.end => {
+                let next = self.log.next(level, Offset(start));
+                next.unwrap_or(self.log.end())
+            }
+            _ => Offset(start),
+        }
+    }
+
+    fn forget_before(&mut self, start: Offset) {
         self.start = self.start.max(start.0);
         self.log.drop_below(start);
     }
@@ -185,14 +206,7 @@ impl ByLevel {
         let (mut start, mut unsettled) = (end, 0);
         for (window, engine) in windows.iter().enumerate() {
             let (open, in_window) = engine.will_be();
-            let open = match level_of(window) {
-                // Nothing before the next message of the level is anybody's.
-                Some(level) if open == engine.end => {
-                    self.log.next(level, Offset(open)).unwrap_or(end)
-                }
-                _ => Offset(open),
-            };
-            start = start.min(open);
+            start = start.min(self.open_from(window, engine, open));
             self.count_ahead(window, engine.end);
             unsettled += in_window + self.ahead[window].count;
         }

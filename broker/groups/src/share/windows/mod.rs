@@ -279,22 +279,29 @@ impl Windows {
             }
         }
         let ticket = self.gathering;
-        let (_, first) = writes.first()?;
-        let mut write = Write {
-            ticket,
-            ..first.clone()
+        let write = match &mut self.levels {
+            None => Write {
+                ticket,
+                ..writes.pop()?.1
+            },
+            Some(levels) => {
+                let state_epoch = writes.first()?.1.state_epoch;
+                let (start, complete_count) = levels.standing(&self.windows);
+                let states = writes.into_iter().map(|(level, write)| LevelState {
+                    level,
+                    start: write.start,
+                    batches: write.batches,
+                });
+                Write {
+                    ticket,
+                    state_epoch,
+                    start,
+                    complete_count,
+                    batches: Vec::new(),
+                    levels: states.collect(),
+                }
+            }
         };
-        if let Some(levels) = &mut self.levels {
-            (write.start, write.complete_count) = levels.standing(&self.windows);
-            levels.forget_before(write.start);
-            write.batches = Vec::new();
-            let states = writes.into_iter().map(|(level, write)| LevelState {
-                level,
-                start: write.start,
-                batches: write.batches,
-            });
-            write.levels = states.collect();
-        }
         self.gathering = Ticket(ticket.0 + 1);
         self.is_writing = true;
         Some(write)
@@ -304,6 +311,9 @@ impl Windows {
     pub fn written(&mut self, outcome: Written) {
         self.is_writing = false;
         self.each(|window| window.written(outcome));
+        if let Some(levels) = &mut self.levels {
+            levels.forget_settled(&self.windows);
+        }
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut SharePartition)) {
