@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "weir/appends/v1/appends.proto",
         "weir/gateway/v1/gateway.proto",
         "weir/groups/v1/groups.proto",
+        "weir/halves/v1/halves.proto",
         "weir/ledgers/v1/ledgers.proto",
         "weir/queue/v1/queue.proto",
         "weir/quorum/v1/quorum.proto",
@@ -17,6 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // What is passed on is not copied.
         .bytes(".weir.gateway.v1")
+        .bytes(".weir.halves.v1.Ask.messages")
+        .bytes(".weir.halves.v1.PrepareRequest.messages")
         .bytes(".weir.queue.v1")
         .compile_fds(descriptors)?;
     Ok(())

@@ -12,6 +12,7 @@ use weir_log::storage::Space;
 use crate::config::Config;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::Groups;
+use crate::half::Halves;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::net::RequestMemory;
@@ -54,6 +55,8 @@ pub struct Broker {
     pub groups: Groups,
     /// The transaction coordinators.
     pub transactions: TransactionCoordinators,
+    /// Coordinators of half messages.
+    pub halves: Halves,
     /// Share-partitions, their sessions and states.
     pub share: Share,
     /// Bounds of whole topics.

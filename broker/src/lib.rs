@@ -40,6 +40,7 @@ pub mod gateway;
 pub mod gather;
 pub mod groups;
 pub mod grpc;
+pub mod half;
 pub mod health;
 pub mod host;
 pub mod http;

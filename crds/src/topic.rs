@@ -78,7 +78,7 @@ pub struct TopicSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     #[x_kube(validation = Rule::new("self != '.' && self != '..'").message("topicName cannot be '.' or '..': Kafka reserves both"))]
-    #[x_kube(validation = Rule::new("!(self in ['__consumer_offsets', '__transaction_state', '__share_group_state'])").message("topicName is that of an internal topic, which the brokers keep themselves: choose another name"))]
+    #[x_kube(validation = Rule::new("!(self in ['__consumer_offsets', '__transaction_state', '__share_group_state', '__half_messages'])").message("topicName is that of an internal topic, which the brokers keep themselves: choose another name"))]
     pub topic_name: Option<String>,
 
     /// Number of partitions. May grow, never shrink. Unset, the cluster's default at creation.

@@ -23,6 +23,7 @@ mod describe;
 mod error;
 mod expiry;
 mod group;
+pub mod half;
 mod lag;
 mod loader;
 mod machine;

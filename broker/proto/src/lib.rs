@@ -1,5 +1,5 @@
 //! gRPC: what the operator asks of brokers ([`admin`]), what clients do with queues ([`queue`]), and what brokers ask of each
-//! other ([`appends`], [`quorum`], [`gateway`], [`groups`], [`ledgers`], [`share`], [`transactions`]).
+//! other ([`appends`], [`quorum`], [`gateway`], [`groups`], [`halves`], [`ledgers`], [`share`], [`transactions`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -33,6 +33,14 @@ pub mod groups {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.groups.v1");
+    }
+}
+
+/// `weir.halves.v1`: between brokers.
+pub mod halves {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.halves.v1");
     }
 }
 

@@ -41,10 +41,13 @@ pub const TRANSACTION_STATE: &str = "__transaction_state";
 /// The share coordinators' topic.
 pub const SHARE_GROUP_STATE: &str = "__share_group_state";
 
+/// The topic of those who coordinate half messages.
+pub const HALF_MESSAGES: &str = "__half_messages";
+
 // Small segments in each, as Kafka's, so that compaction finds something to do and a coordinator loads quickly.
 
 /// The brokers' own topics, which are created when first needed.
-pub const INTERNAL_TOPICS: [InternalTopic; 3] = [
+pub const INTERNAL_TOPICS: [InternalTopic; 4] = [
     InternalTopic {
         name: CONSUMER_OFFSETS,
         partitions_config: "offsets.topic.num.partitions",
@@ -64,6 +67,21 @@ pub const INTERNAL_TOPICS: [InternalTopic; 3] = [
         config: &[
             ("cleanup.policy", "compact"),
             ("compression.type", "uncompressed"),
+            ("segment.bytes", "104857600"),
+            ("unclean.leader.election.enable", "false"),
+        ],
+    },
+    // Of as many partitions and replicas as that of transactions, by which half messages are committed.
+    InternalTopic {
+        name: HALF_MESSAGES,
+        partitions_config: "transaction.state.log.num.partitions",
+        factor_config: "transaction.state.log.replication.factor",
+        in_sync_config: Some("transaction.state.log.min.isr"),
+        config: &[
+            ("cleanup.policy", "compact"),
+            ("compression.type", "producer"),
+            // A mebibyte of messages, and what is said about them.
+            ("max.message.bytes", "2097152"),
             ("segment.bytes", "104857600"),
             ("unclean.leader.election.enable", "false"),
         ],

@@ -104,7 +104,7 @@ impl Gateway {
             fill(&mut batch)?;
             let count = batch.record_count();
             attempts += 1;
-            let error = match self.append_once(place, batch.build(), deadline).await {
+            let error = match self.append_once(place, None, batch.build(), deadline).await {
                 Ok(offset) => {
                     producer.sent(count);
                     producers.keep(place, producer);
@@ -142,9 +142,11 @@ impl Gateway {
         }
     }
 
-    async fn append_once(
+    /// One attempt to append a batch, which may be of the transaction of this id. After an error that passes it may be there all the same.
+    pub(crate) async fn append_once(
         &self,
         place: &Place,
+        transactional_id: Option<&str>,
         batch: Bytes,
         deadline: Instant,
     ) -> Result<Offset, ApiError> {
@@ -160,7 +162,7 @@ impl Gateway {
             records: Some(Records::from(batch)),
         };
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id: transactional_id.map(str::to_owned),
             acks: -1,
             timeout_ms: i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1),
             topic_data: vec![TopicProduceData {

@@ -24,7 +24,7 @@ use weir_quorum::image::{Image, Partition, Topic};
 
 pub(crate) use append::Place;
 pub(crate) use committed::committed;
-pub(crate) use link::{AskError, Link};
+pub(crate) use link::{AskError, Link, protocol};
 pub(crate) use offsets::At;
 pub use serve::GatewayService;
 

@@ -9,5 +9,6 @@ mod queue;
 mod services;
 
 pub use admin::AdminService;
+pub(crate) use queue::Draft;
 pub use queue::{QueueListener, QueueService};
 pub use services::Services;

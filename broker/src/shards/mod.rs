@@ -57,6 +57,8 @@ pub type First<M> = Arc<dyn Fn() -> Option<<M as Machine>::Request> + Send + Syn
 /// Who wants something done: a machine, in one of its lives.
 #[derive(Debug)]
 pub struct Acting<M: Machine> {
+    /// Of which shard.
+    pub partition: PartitionIndex,
     /// The way back to it.
     pub inbox: Inbox<M>,
     /// Cancelled when this life is over: the next begins with what the log has.

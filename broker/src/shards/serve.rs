@@ -112,6 +112,7 @@ impl<'s, M: Machine> Serving<'s, M> {
             partition,
             machine: M::load(loader, &shard.shared.config, shard.epoch, now),
             acting: Acting {
+                partition: shard.key.partition,
                 inbox,
                 ended: ended.clone(),
             },

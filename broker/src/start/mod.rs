@@ -35,6 +35,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::gateway::GatewayService;
 use crate::groups::{Groups, PeersService, coordinator_config};
 use crate::grpc::{AdminService, QueueListener, Services};
+use crate::half::{Halves, HalvesService};
 use crate::health::Health;
 use crate::host::{Host, Threads};
 use crate::http::HttpListener;
@@ -226,15 +227,18 @@ pub async fn start_on<N: Network>(
                 second: Services {
                     first: StatesService::server(Arc::clone(&health)),
                     second: Services {
-                        first: LedgersService::server(Arc::clone(&health)),
+                        first: HalvesService::server(Arc::clone(&health)),
                         second: Services {
-                            first: AppendsService::server(Arc::clone(&health)),
+                            first: LedgersService::server(Arc::clone(&health)),
                             second: Services {
-                                first: GatewayService::server(
-                                    Arc::clone(&health),
-                                    stop_clients.clone(),
-                                ),
-                                second: member.service(),
+                                first: AppendsService::server(Arc::clone(&health)),
+                                second: Services {
+                                    first: GatewayService::server(
+                                        Arc::clone(&health),
+                                        stop_clients.clone(),
+                                    ),
+                                    second: member.service(),
+                                },
                             },
                         },
                     },
@@ -319,6 +323,12 @@ pub async fn start_on<N: Network>(
         ShareSettings::default(),
         host.clone(),
     );
+    let halves = Halves::new(
+        metadata.clone(),
+        Arc::clone(&partitions),
+        weir_groups::half::Config::default(),
+        host.clone(),
+    );
     let dialer = host.dialer.clone();
     let broker = Arc::new(Broker {
         request_memory: RequestMemory::new(config.limits.request_memory_bytes),
@@ -334,6 +344,7 @@ pub async fn start_on<N: Network>(
         telemetry: Telemetry::default(),
         groups,
         transactions,
+        halves,
         share,
         ledgers: Ledgers::new(dialer.clone()),
         appenders: Appenders::new(dialer),
@@ -372,6 +383,8 @@ pub async fn start_on<N: Network>(
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
     clients.spawn(broker.transactions.clone().follow(stop_clients.clone()));
     clients.spawn(broker.share.clone().follow(stop_clients.clone()));
+    let halves = broker.halves.clone();
+    clients.spawn(halves.follow(Arc::clone(&broker), stop_clients.clone()));
     // With the clients, whose connections end when they are answered.
     clients.spawn(queue::throttle::follow(
         partitions.bounds(),

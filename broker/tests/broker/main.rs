@@ -25,6 +25,7 @@ mod full_disk;
 mod group_admin;
 mod grpc;
 mod grpc_sharing;
+mod half;
 mod lifecycle;
 mod listeners;
 mod moving;

@@ -12,10 +12,11 @@ use crate::world::Key;
 const NAME_LEN_MAX: usize = 249;
 
 /// Topics that the brokers keep themselves.
-const INTERNAL: [&str; 3] = [
+const INTERNAL: [&str; 4] = [
     "__consumer_offsets",
     "__transaction_state",
     "__share_group_state",
+    "__half_messages",
 ];
 
 /// What happens to the data when the resource is deleted.

@@ -69,6 +69,12 @@ impl Client {
                 weir_groups::transactions::Config::default(),
                 crate::host::Host::system(),
             ),
+            halves: crate::half::Halves::new(
+                house.metadata.clone(),
+                Arc::clone(&house.partitions),
+                weir_groups::half::Config::default(),
+                crate::host::Host::system(),
+            ),
             ledgers: crate::queue::ledgers::Ledgers::new(crate::net::Dialer::Tcp),
             share: Share::new(
                 house.metadata.clone(),

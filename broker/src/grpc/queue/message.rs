@@ -22,8 +22,8 @@ const PRIORITY_MAX: u32 = 9;
 
 /// A record to be appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Draft {
-    pub(super) key: Option<Bytes>,
+pub(crate) struct Draft {
+    pub(crate) key: Option<Bytes>,
     value: Option<Bytes>,
     headers: Vec<(String, Option<Bytes>)>,
     timestamp_ms: i64,
@@ -31,7 +31,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// What a client wants to publish, if its fields make sense.
-    pub(super) fn of(message: Option<proto::Message>, now_ms: i64) -> Result<Self, Refused> {
+    pub(crate) fn of(message: Option<proto::Message>, now_ms: i64) -> Result<Self, Refused> {
         let message = message.ok_or_else(|| Refused::invalid("message", "is missing"))?;
         let mut draft = Self {
             key: message.key,
@@ -107,7 +107,7 @@ impl Draft {
     }
 
     /// How large it is as a record, about and not less.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // A record's lengths and numbers, and a header's.
         const RECORD: usize = 40;
         const HEADER: usize = 10;
@@ -118,7 +118,7 @@ impl Draft {
     }
 
     /// Puts it into a batch.
-    pub(super) fn push(&self, batch: &mut BatchBuilder) -> Result<(), BatchError> {
+    pub(crate) fn push(&self, batch: &mut BatchBuilder) -> Result<(), BatchError> {
         let headers = self.headers.iter().map(|(name, value)| NewHeader {
             key: name,
             value: value.as_deref(),

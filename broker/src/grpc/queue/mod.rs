@@ -14,6 +14,7 @@ mod publish;
 mod read;
 mod status;
 mod subscribe;
+mod transactions;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -24,9 +25,11 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use weir_groups::Outcome;
 use weir_proto::queue::v1 as proto;
 use weir_proto::queue::v1::queue_server;
 
+pub(crate) use message::Draft;
 pub use port::QueueListener;
 
 use crate::Broker;
@@ -129,6 +132,7 @@ impl queue_server::Queue for QueueService {
     type PublishStreamStream = Responses<proto::PublishResult>;
     type SubscribeStream = Responses<proto::SubscribeResponse>;
     type ReadStream = Responses<proto::ReadResponse>;
+    type CheckBackStream = Responses<proto::CheckBackResponse>;
 
     async fn publish(
         &self,
@@ -220,5 +224,46 @@ impl queue_server::Queue for QueueService {
     ) -> Result<Response<proto::ReplyResponse>, Status> {
         let replied = self.inner.reply(request.into_inner()).await?;
         Ok(Response::new(replied))
+    }
+
+    async fn prepare(
+        &self,
+        request: Request<proto::PrepareRequest>,
+    ) -> Result<Response<proto::PrepareResponse>, Status> {
+        let prepared = self.inner.prepare(request.into_inner()).await?;
+        Ok(Response::new(prepared))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<proto::CommitRequest>,
+    ) -> Result<Response<proto::CommitResponse>, Status> {
+        let id = &request.get_ref().transaction_id;
+        self.inner.end(id, Outcome::Commit).await?;
+        Ok(Response::new(proto::CommitResponse {}))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<proto::RollbackRequest>,
+    ) -> Result<Response<proto::RollbackResponse>, Status> {
+        let id = &request.get_ref().transaction_id;
+        self.inner.end(id, Outcome::Abort).await?;
+        Ok(Response::new(proto::RollbackResponse {}))
+    }
+
+    async fn check_back(
+        &self,
+        request: Request<Streaming<proto::CheckBackRequest>>,
+    ) -> Result<Response<Self::CheckBackStream>, Status> {
+        let place = self.inner.place_of_stream()?;
+        let (out, mut responses) = mpsc::channel(transactions::UNSENT_MAX);
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            inner.check_back(request.into_inner(), out).await;
+            drop(place);
+        });
+        let responses = futures::stream::poll_fn(move |cx| responses.poll_recv(cx));
+        Ok(Response::new(Box::pin(responses)))
     }
 }

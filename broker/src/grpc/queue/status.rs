@@ -11,9 +11,9 @@ const ERROR: &str = "weir-error";
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) code: Code,
-    pub(super) message: String,
+pub(crate) struct Refused {
+    pub(crate) code: Code,
+    pub(crate) message: String,
     /// Kafka's, if it is one of Kafka's.
     error: Option<ErrorCode>,
 }

@@ -20,11 +20,12 @@ enum Who {
 }
 
 /// Every service on the port. One that is not named here is refused to everyone.
-const MAY_CALL: [(&str, Who); 8] = [
+const MAY_CALL: [(&str, Who); 9] = [
     ("weir.admin.v1.Admin", Who::BrokersAndOperator),
     ("weir.appends.v1.Appends", Who::Brokers),
     ("weir.gateway.v1.Gateway", Who::Brokers),
     ("weir.groups.v1.Groups", Who::Brokers),
+    ("weir.halves.v1.Halves", Who::Brokers),
     ("weir.ledgers.v1.Ledgers", Who::Brokers),
     ("weir.quorum.v1.Quorum", Who::Brokers),
     ("weir.share.v1.ShareStates", Who::Brokers),
@@ -103,6 +104,7 @@ mod tests {
     use weir_proto::appends::v1::appends_server::AppendsServer;
     use weir_proto::gateway::v1::gateway_server::GatewayServer;
     use weir_proto::groups::v1::groups_server::GroupsServer;
+    use weir_proto::halves::v1::halves_server::HalvesServer;
     use weir_proto::ledgers::v1::ledgers_server::LedgersServer;
     use weir_proto::quorum::v1::quorum_server::QuorumServer;
     use weir_proto::share::v1::share_states_server::ShareStatesServer;
@@ -116,6 +118,7 @@ mod tests {
             AppendsServer::<()>::NAME,
             GatewayServer::<()>::NAME,
             GroupsServer::<()>::NAME,
+            HalvesServer::<()>::NAME,
             LedgersServer::<()>::NAME,
             QuorumServer::<()>::NAME,
             ShareStatesServer::<()>::NAME,

@@ -8,7 +8,7 @@ use crate::command::{
 use crate::configs::Settings;
 use crate::error::ErrorName;
 use crate::ids::{BrokerId, TopicId};
-use crate::topics::{CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE};
+use crate::topics::{CONSUMER_OFFSETS, HALF_MESSAGES, SHARE_GROUP_STATE, TRANSACTION_STATE};
 
 fn topic(name: &str) -> NewTopic {
     NewTopic {
@@ -265,7 +265,7 @@ fn the_brokers_own_topics_are_made_as_they_have_to_be_once() {
     );
     assert!(world.image.topic(CONSUMER_OFFSETS).unwrap().is_internal());
     assert_eq!(world.topics(ensure()).remove(0).id, first.id);
-    for name in [TRANSACTION_STATE, SHARE_GROUP_STATE] {
+    for name in [TRANSACTION_STATE, SHARE_GROUP_STATE, HALF_MESSAGES] {
         let made = world
             .topics(Command::EnsureInternalTopic { name: name.into() })
             .remove(0);
