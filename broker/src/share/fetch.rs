@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_groups::MemberId;
-use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched};
+use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched, SharePartition};
 use weir_log::{AbortedTransaction, ReadError};
 use weir_wire::batch::{ControlRecord, batches};
 use weir_wire::{Offset, Records, RecordsPart};
@@ -123,9 +123,12 @@ async fn fill(
                 from,
                 batches: selected.as_deref().unwrap_or(&found),
             };
-            let start = engine.start();
+            let counts = selected.is_some() || leader.partition.bound().is_some();
+            let over =
+                |engine: &SharePartition| counts.then(|| (engine.start(), engine.complete_count()));
+            let before = over(engine);
             let acquired = engine.acquire(want, now);
-            if selected.is_some() && engine.start() > start {
+            if over(engine) != before {
                 // What was passed over is settled, though nobody acknowledges it.
                 engine.store_start();
             }

@@ -72,6 +72,8 @@ struct Inner {
     waiting: BTreeMap<Ticket, Vec<oneshot::Sender<Result<(), ApiError>>>>,
     /// Who waits for records.
     readers: Vec<Weak<Notify>>,
+    /// No session asks for it any more: it ends as soon as nothing of it waits.
+    is_unused: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,7 @@ impl Leader {
                 phase: Phase::Loading,
                 waiting: BTreeMap::new(),
                 readers: Vec::new(),
+                is_unused: false,
             }),
             reading: tokio::sync::Mutex::new(()),
             work: Notify::new(),
@@ -134,14 +137,40 @@ impl Leader {
         self.hurry.cancel();
     }
 
-    /// Ends it, since nobody takes part any more: however long it takes to store what was out. Who comes meanwhile could not begin before that either.
-    pub(super) fn end_unused(&self) {
-        self.end.cancel();
+    /// Nobody takes part any more: what is out is handed back, and it ends as soon as that is stored, however long it takes, and nothing of it waits for its
+    /// time or to become a dead letter: it alone knows until when. Who comes meanwhile goes on with it.
+    pub(super) fn leave_unused(&self) {
+        self.lock().is_unused = true;
+        self.work.notify_one();
     }
 
-    /// Whether it has ended, or is about to.
-    pub(super) fn is_over(&self) -> bool {
-        self.end.is_cancelled() || matches!(self.lock().phase, Phase::Ended(_))
+    /// Somebody takes part. False when it is over, or about to be.
+    pub(super) fn is_taken_up(&self) -> bool {
+        let mut inner = self.lock();
+        let is_over = self.end.is_cancelled() || matches!(inner.phase, Phase::Ended(_));
+        inner.is_unused &= is_over;
+        !is_over
+    }
+
+    /// Ends it when nobody takes part and nothing waits. Nothing may be on its way to be stored.
+    fn ends_unused(&self) -> bool {
+        let mut inner = self.lock();
+        let is_unused = inner.is_unused;
+        let Phase::Ready(engine) = &mut inner.phase else {
+            return false;
+        };
+        if !is_unused {
+            return false;
+        }
+        engine.release_all(self.now());
+        if engine.waits() {
+            // What was out may have to be stored now.
+            self.after(inner);
+            return false;
+        }
+        // Within the lock: who takes part from now on finds it over.
+        self.end.cancel();
+        true
     }
 
     /// Why it ended by itself, if it did: whoever waited for it is told that, since another one would fare no better at once.
@@ -361,6 +390,9 @@ impl Leader {
                     return error;
                 }
                 continue;
+            }
+            if self.ends_unused() {
+                break;
             }
             let deadline = self.engine(|engine, _| engine.next_deadline()).flatten();
             let wait = async {
