@@ -113,7 +113,8 @@ impl Part {
         let is_full = grant.is_all && gained == 0;
         self.full = is_full.then_some((asked, now + KEPT_FOR));
         if gained >= asked {
-            self.kept = Some((self.lease.limit(), now + KEPT_FOR));
+            // Without what is spare.
+            self.kept = Some((before.saturating_add(asked), now + KEPT_FOR));
         }
         if is_full || gained >= asked {
             self.waits = None;

@@ -152,25 +152,33 @@ impl Leader {
         !is_over
     }
 
-    /// Ends it when nobody takes part and nothing waits. Nothing may be on its way to be stored.
-    fn ends_unused(&self) -> bool {
+    /// What to store next. When nobody takes part, what is out is handed back before.
+    fn next_write(&self) -> Option<Write> {
         let mut inner = self.lock();
         let is_unused = inner.is_unused;
         let Phase::Ready(engine) = &mut inner.phase else {
+            return None;
+        };
+        if is_unused {
+            engine.release_all(self.now());
+        }
+        let write = engine.take_write();
+        self.wake_who_waits(&mut inner);
+        write
+    }
+
+    /// Ends it when nobody takes part and nothing waits. Everything must be stored.
+    fn ends_unused(&self) -> bool {
+        let inner = self.lock();
+        let Phase::Ready(engine) = &inner.phase else {
             return false;
         };
-        if !is_unused {
-            return false;
+        let ends = inner.is_unused && !engine.waits();
+        if ends {
+            // Within the lock: who takes part from now on finds it over.
+            self.end.cancel();
         }
-        engine.release_all(self.now());
-        if engine.waits() {
-            // What was out may have to be stored now.
-            self.after(inner);
-            return false;
-        }
-        // Within the lock: who takes part from now on finds it over.
-        self.end.cancel();
-        true
+        ends
     }
 
     /// Why it ended by itself, if it did: whoever waited for it is told that, since another one would fare no better at once.
@@ -385,7 +393,7 @@ impl Leader {
     /// Stores and wakes until the end; gives what those are told who come after it.
     async fn keep(&self, persister: &Persister) -> ApiError {
         loop {
-            if let Some(write) = self.take_write() {
+            if let Some(write) = self.next_write() {
                 if let Err(error) = self.store(persister, write).await {
                     return error;
                 }

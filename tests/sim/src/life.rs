@@ -361,7 +361,7 @@ impl Life {
         for _ in 0..count {
             let clients = (self.client(), self.client());
             let (history, shares) = (self.history.clone(), self.shares.clone());
-            let sharer = Sharer::new(clients, history, shares, SHARED);
+            let sharer = Sharer::new(clients, history, shares);
             self.clients.spawn(sharer.run());
         }
         usize::try_from(count).unwrap_or(0)

@@ -98,8 +98,8 @@ impl Feeder {
     /// Writes until the history says that it is enough.
     pub async fn run(mut self) {
         let (few_ms, many_ms) = match self.queue.kind {
-            Kind::Bound | Kind::TopicBound => (0, 120),
-            _ => (20, 400),
+            Kind::Bound | Kind::TopicBound => (10, 200),
+            _ => (40, 500),
         };
         while self.history.is_open() {
             if self.id.0 < 0 || self.client.random.chance(1, 6) {

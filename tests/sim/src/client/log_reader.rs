@@ -1,8 +1,6 @@
 //! Reads the logs of a queue, with headers, and ends a life's queue: waits until all has come that is due, until a group is done, or until everything is
 //! sold.
 
-use std::collections::BTreeMap;
-
 use super::fetch::{Fetched, Isolation, fetch_records};
 use super::sharer::end_shares;
 use super::{Client, Feeder};
