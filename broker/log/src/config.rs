@@ -69,6 +69,9 @@ pub struct LogConfig {
     /// Producer ids remembered at once; the one silent for longest gives way. Each costs about 250 bytes, so the default
     /// bounds a partition's table at 5 MiB.
     pub producers_max: usize,
+    /// Of a producer that is not known no batch is taken but its first, as its sequence says. Kafka takes any, since what is known of it may have
+    /// expired; but where batches are refused for the moment, what was sent behind a new producer's first would be taken before it.
+    pub begins_at_zero: bool,
     /// A state snapshot is written for each so many bytes of log, so that a start never reads more headers than that.
     pub snapshot_interval_bytes: u64,
 }
@@ -88,6 +91,7 @@ impl Default for LogConfig {
             timestamp_type: TimestampType::CreateTime,
             producer_expiry_ms: 24 * 3_600_000,
             producers_max: 20_000,
+            begins_at_zero: false,
             snapshot_interval_bytes: 64 << 20,
         }
     }

@@ -1,4 +1,4 @@
-//! Deliberate defects, one for each way of losing data, which the simulation must find: a checker that misses its mutant is
+//! Deliberate defects, one for each way of losing data or breaking what a queue promises, which the simulation must find: a checker that misses its mutant is
 //! broken.
 //!
 //! They exist in builds with the feature `mutants` only (`cargo xtask sim`); in every other build [`Mutant::is_active`] is a
@@ -41,11 +41,35 @@ pub enum Mutant {
     AcknowledgeUnstored = 15,
     /// Who leads a share-partition next does not go on where the last has stopped.
     ForgetShared = 16,
+    /// What was released of a topic's delayed messages is not known to who leads next.
+    ReleaseTwice = 17,
+    /// A delayed message is released a second before it is due.
+    ReleaseEarly = 18,
+    /// What waits is not looked for in the log by who leads next.
+    ForgetDelayed = 19,
+    /// Which ids came is not looked for in the log by who leads next.
+    ForgetIds = 20,
+    /// A member of a share group has a record for a quarter of the time that it is told.
+    HandOutTwice = 21,
+    /// A bound does not count what other producers are just appending.
+    BoundLate = 22,
+    /// Who leads a bounded partition next takes what is there for settled.
+    BoundForgotten = 23,
+    /// The ledger of a topic's bound leases before it has heard of every partition.
+    LeaseTwice = 24,
+    /// A record is done with before its dead letter is written.
+    BuryLate = 25,
+    /// A record of a share group holds up no other of its key.
+    ForgetKeys = 26,
+    /// A record that was released may be had at once.
+    ForgetBackoff = 27,
+    /// How old a message is does not count.
+    HandOutExpired = 28,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -62,6 +86,18 @@ impl Mutant {
         Self::MarkOnce,
         Self::AcknowledgeUnstored,
         Self::ForgetShared,
+        Self::ReleaseTwice,
+        Self::ReleaseEarly,
+        Self::ForgetDelayed,
+        Self::ForgetIds,
+        Self::HandOutTwice,
+        Self::BoundLate,
+        Self::BoundForgotten,
+        Self::LeaseTwice,
+        Self::BuryLate,
+        Self::ForgetKeys,
+        Self::ForgetBackoff,
+        Self::HandOutExpired,
     ];
 
     /// Whether this process has the defect.

@@ -71,6 +71,7 @@ pub(crate) fn log_config(topic: &TopicConfig) -> LogConfig {
             TimestampType::CreateTime => weir_log::TimestampType::CreateTime,
             TimestampType::LogAppendTime => weir_log::TimestampType::LogAppendTime,
         },
+        begins_at_zero: topic.queue.is_some(),
         ..LogConfig::default()
     }
 }

@@ -1,8 +1,9 @@
 //! What a partition may have of a bound that is its whole topic's.
 //!
-//! One lease for each of what may be bounded. Its limits are what the lane keeps to; beside them it is remembered what was lacking when a
-//! batch did not fit, and whether the ledger has said that there is no more. What always holds: "full" is said only when the ledger
-//! said so after the batch's like was asked for; before, a batch is refused for the moment.
+//! One lease for each of what may be bounded. Its limits are what the lane keeps to; beside them it is remembered which batch did not fit, and
+//! whether the ledger has said that there is not so much. What always holds: "full" is said only when the ledger said so after the batch's like
+//! was asked for; before, a batch is refused for the moment. What is leased and not used goes back, so that the last message can be sold wherever it is
+//! asked for; what was leased for a batch that waits stays until its producer had time to send it again.
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tokio::time::Instant;
 use weir_queues::bound::{Ask, Grant, Lease, Limits, Size};
 use weir_wire::{LeaderEpoch, PartitionIndex};
 
-/// How long the ledger's "there is no more" is believed without another question: each batch that is refused by it asks again.
-const FULL_FOR: Duration = Duration::from_secs(1);
+/// How long what was said last counts: credit that is leased and not used is given back then, a batch that did not fit and did not come again is not
+/// waited for any more, and the ledger's "there is no more" is not believed any more. Longer than clients wait before they send again.
+const KEPT_FOR: Duration = Duration::from_secs(3);
 
 /// Messages or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,14 +50,20 @@ impl Unit {
 struct Part {
     lease: Lease,
     bound: u64,
-    /// How much more the last batch that did not fit would have needed, until the ledger has given it or said that there is not so much.
-    lacking: u64,
+    /// How much the last batch is that did not fit, and until when it is waited for.
+    waits: Option<(u64, Instant)>,
+    /// How much more it needed when the ledger was asked; 0 once it has answered, or when nothing was needed.
+    asked: u64,
     /// Until when to believe that so much is not there.
     full: Option<(u64, Instant)>,
     /// Somebody else lacks something.
     is_recalled: bool,
     /// What was used when the ledger was asked last.
     used: Option<u64>,
+    /// Until when messages count as coming.
+    busy_until: Option<Instant>,
+    /// Up to where nothing is given back, and until when: a batch that did not fit may come again.
+    kept: Option<(u64, Instant)>,
 }
 
 impl Part {
@@ -63,6 +71,54 @@ impl Part {
     /// share.
     fn spare(&self, partitions: u64) -> u64 {
         self.bound / (4 * partitions)
+    }
+
+    /// Gives back what is not used, and says what to ask for.
+    fn ask(&mut self, used: u64, partitions: u64, now: Instant) -> Ask {
+        self.waits.take_if(|(_, until)| *until <= now);
+        self.kept.take_if(|(_, until)| *until <= now);
+        if self.used.replace(used).is_some_and(|before| before < used) {
+            self.busy_until = Some(now + KEPT_FOR);
+        }
+        let comes = self.waits.is_some() || self.busy_until.is_some_and(|until| now < until);
+        let spare = match comes && !self.is_recalled {
+            true => self.spare(partitions),
+            false => 0,
+        };
+        let kept = self.kept.map_or(0, |(level, _)| level);
+        self.lease.give_back(used.saturating_add(spare).max(kept));
+        let waits = self.waits.map_or(0, |(more, _)| more);
+        let needed = used.saturating_add(waits);
+        let need = needed.saturating_sub(self.lease.limit());
+        let want = needed
+            .saturating_add(spare)
+            .saturating_sub(self.lease.limit());
+        self.asked = need;
+        self.lease.ask(used, want, need)
+    }
+
+    fn granted(&mut self, grant: Grant, now: Instant) {
+        if !self.lease.is_answered_by(&grant) {
+            return;
+        }
+        let before = self.lease.limit();
+        self.lease.granted(grant);
+        self.is_recalled = grant.is_recalled;
+        let asked = std::mem::take(&mut self.asked);
+        if asked == 0 {
+            // It says nothing of whether there is more.
+            return;
+        }
+        let gained = self.lease.limit().saturating_sub(before);
+        let is_full = grant.is_all && gained == 0;
+        self.full = is_full.then_some((asked, now + KEPT_FOR));
+        if gained >= asked {
+            // Without what is spare.
+            self.kept = Some((before.saturating_add(asked), now + KEPT_FOR));
+        }
+        if is_full || gained >= asked {
+            self.waits = None;
+        }
     }
 }
 
@@ -85,10 +141,13 @@ impl Leases {
             unit.limit(bounds).map(|bound| Part {
                 lease: Lease::new(partition, epoch, ledger, unit.of(backlog)),
                 bound,
-                lacking: 0,
+                waits: None,
+                asked: 0,
                 full: None,
                 is_recalled: false,
                 used: None,
+                busy_until: None,
+                kept: None,
             })
         };
         Self {
@@ -127,7 +186,7 @@ impl Leases {
             is_full |= part
                 .full
                 .is_some_and(|(missing, until)| missing <= lacking && now < until);
-            part.lacking = lacking;
+            part.waits = Some((unit.of(more), now + KEPT_FOR));
         }
         is_full
     }
@@ -141,23 +200,17 @@ impl Leases {
     }
 
     /// What to say to the ledger that is kept in this epoch; what is not used is given back, but for a little where messages come.
-    pub(super) fn asks(&mut self, ledger: LeaderEpoch, backlog: Size) -> Vec<(Unit, Ask)> {
+    pub(super) fn asks(
+        &mut self,
+        ledger: LeaderEpoch,
+        backlog: Size,
+        now: Instant,
+    ) -> Vec<(Unit, Ask)> {
         let partitions = self.partitions;
         let ask = |(unit, part): (Unit, &mut Option<Part>)| {
             let part = part.as_mut()?;
             part.lease.ledger_is(ledger);
-            let used = unit.of(backlog);
-            let is_busy = part.lacking > 0 || part.used.is_some_and(|before| before < used);
-            let spare = match is_busy && !part.is_recalled {
-                true => part.spare(partitions),
-                false => 0,
-            };
-            part.used = Some(used);
-            part.lease
-                .give_back(used.saturating_add(spare).saturating_add(part.lacking));
-            let wanted = used.saturating_add(part.lacking).saturating_add(spare);
-            let want = wanted.saturating_sub(part.lease.limit());
-            Some((unit, part.lease.ask(used, want)))
+            Some((unit, part.ask(unit.of(backlog), partitions, now)))
         };
         Unit::ALL
             .into_iter()
@@ -168,24 +221,157 @@ impl Leases {
 
     /// The ledger has answered.
     pub(super) fn granted(&mut self, unit: Unit, grant: Grant, now: Instant) {
-        let Some(part) = &mut self.parts[unit.index()] else {
-            return;
-        };
-        let before = part.lease.limit();
-        part.lease.granted(grant);
-        let gained = part.lease.limit().saturating_sub(before);
-        part.lacking = part.lacking.saturating_sub(gained);
-        part.is_recalled = grant.is_recalled;
-        part.full = None;
-        if grant.is_all && part.lacking > 0 {
-            part.full = Some((part.lacking, now + FULL_FOR));
-            part.lacking = 0;
+        if let Some(part) = &mut self.parts[unit.index()] {
+            part.granted(grant, now);
         }
     }
 
     /// Whether the ledger should hear of this partition before long: it lacks something, or has what it does not use.
     pub(super) fn is_restless(&self, backlog: Size) -> bool {
         self.parts()
-            .any(|(unit, part)| part.lacking > 0 || part.lease.limit() > unit.of(backlog))
+            .any(|(unit, part)| part.waits.is_some() || part.lease.limit() > unit.of(backlog))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, reason = "tests")]
+
+    use weir_queues::bound::Ledger;
+
+    use super::*;
+
+    const EPOCH: LeaderEpoch = LeaderEpoch(1);
+
+    /// Two partitions with a bound of 10 together, and their ledger.
+    struct Topic {
+        ledger: Ledger,
+        leases: [Leases; 2],
+        used: [u64; 2],
+        now: Instant,
+    }
+
+    fn messages(messages: u64) -> Size {
+        Size { messages, bytes: 0 }
+    }
+
+    impl Topic {
+        fn new() -> Self {
+            let mut ledger = Ledger::new(EPOCH, 10);
+            let bounds = Limits {
+                messages: Some(10),
+                bytes: None,
+            };
+            let leases = [0, 1].map(|index| {
+                let partition = PartitionIndex(index);
+                ledger.epoch_is(partition, EPOCH);
+                Leases::new((partition, EPOCH), (EPOCH, 2), bounds, Size::default())
+            });
+            let mut topic = Self {
+                ledger,
+                leases,
+                used: [0, 0],
+                now: Instant::now(),
+            };
+            topic.ask(0);
+            topic.ask(1);
+            topic
+        }
+
+        /// A partition asks, and hears the answer after `between` was done.
+        fn ask_and(&mut self, who: usize, between: impl FnOnce(&mut Self)) {
+            let asks = self.leases[who].asks(EPOCH, messages(self.used[who]), self.now);
+            between(self);
+            for (unit, ask) in asks {
+                if let Some(grant) = self.ledger.ask(ask) {
+                    self.leases[who].granted(unit, grant, self.now);
+                }
+            }
+        }
+
+        fn ask(&mut self, who: usize) {
+            self.ask_and(who, |_| {});
+        }
+
+        /// A batch comes: taken, or what its producer is told.
+        fn send(&mut self, who: usize, count: u64) -> &'static str {
+            let (used, more) = (messages(self.used[who]), messages(count));
+            let then = messages(self.used[who] + count);
+            if self.leases[who].limits().hold(then) {
+                self.used[who] += count;
+                return "taken";
+            }
+            match self.leases[who].lacks(used, more, self.now) {
+                true => "full",
+                false => "not now",
+            }
+        }
+
+        fn later(&mut self, ms: u64) {
+            self.now += Duration::from_millis(ms);
+        }
+    }
+
+    #[test]
+    fn what_two_batches_wait_for_in_vain_a_smaller_one_may_have() {
+        let mut topic = Topic::new();
+        topic.used = [2, 2];
+        topic.ask(0);
+        topic.ask(1);
+        for _ in 0..2 {
+            assert_eq!(topic.send(0, 7), "not now");
+            assert_eq!(topic.send(1, 8), "not now");
+            topic.ask(0);
+            topic.ask(1);
+            topic.ask(0);
+            topic.later(4_000);
+        }
+        assert_eq!(topic.send(0, 6), "not now");
+        topic.ask(0);
+        assert_eq!(topic.send(0, 6), "taken");
+        assert_eq!(topic.send(0, 1), "not now");
+        topic.ask(0);
+        assert_eq!(topic.send(0, 1), "full");
+    }
+
+    #[test]
+    fn what_was_leased_for_a_batch_is_there_when_it_comes_again_and_goes_back_when_it_does_not() {
+        let mut topic = Topic::new();
+        assert_eq!(topic.send(0, 8), "not now");
+        topic.ask(0);
+        // Its producer waits; another partition needs more than is left.
+        assert_eq!(topic.send(1, 5), "not now");
+        topic.ask(1);
+        topic.later(500);
+        topic.ask(0);
+        assert_eq!(topic.send(1, 5), "not now", "somebody has what is not used");
+        topic.ask(1);
+        assert_eq!(topic.send(0, 8), "taken");
+        topic.used[0] = 0;
+        topic.ask(0);
+        assert_eq!(topic.send(0, 8), "taken", "it is kept while it counts");
+        topic.used[0] = 0;
+        topic.later(3_100);
+        topic.ask(0);
+        assert_eq!(topic.send(1, 5), "not now");
+        topic.ask(1);
+        assert_eq!(topic.send(1, 5), "taken");
+    }
+
+    #[test]
+    fn an_answer_to_another_question_does_not_say_whether_there_is_more() {
+        let mut topic = Topic::new();
+        assert_eq!(topic.send(0, 8), "not now");
+        topic.ask(0);
+        assert_eq!(topic.send(0, 8), "taken");
+        assert_eq!(topic.send(0, 3), "not now");
+        topic.ask(0);
+        assert_eq!(topic.send(0, 3), "full");
+        // What was asked before that batch came says nothing of it.
+        topic.leases[0].parts[0].as_mut().expect("bounded").waits = None;
+        topic.ask_and(0, |topic| assert_eq!(topic.send(0, 3), "full"));
+        assert_eq!(topic.send(0, 3), "full");
+        topic.later(3_100);
+        assert_eq!(topic.send(0, 3), "not now", "it is not believed for ever");
     }
 }

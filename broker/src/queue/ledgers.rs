@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
+use weir_log::mutants::Mutant;
 use weir_proto::ledgers::v1 as proto;
 use weir_proto::ledgers::v1::ledgers_client::LedgersClient;
 use weir_proto::ledgers::v1::ledgers_server::{self, LedgersServer};
@@ -120,6 +121,10 @@ impl Ledgers {
         };
         for ledger in kept.units.iter_mut().flatten() {
             for (index, partition) in (0..).zip(&known.partitions) {
+                let asks = || asks.iter().any(|(_, ask)| ask.partition.0 == index);
+                if Mutant::LeaseTwice.is_active() && !asks() {
+                    continue;
+                }
                 let epoch = LeaderEpoch(partition.leader_epoch.0);
                 ledger.epoch_is(PartitionIndex(index), epoch);
             }
@@ -332,6 +337,7 @@ fn asked((of, ask): &(Unit, Ask)) -> proto::Ask {
         limit: ask.limit,
         used: ask.used,
         want: ask.want,
+        need: ask.need,
     }
 }
 
@@ -345,6 +351,7 @@ fn question(ask: &proto::Ask) -> Option<(Unit, Ask)> {
         limit: ask.limit,
         used: ask.used,
         want: ask.want,
+        need: ask.need,
     };
     Some((of, ask))
 }

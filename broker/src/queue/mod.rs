@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use weir_groups::GroupId;
 use weir_groups::share::state::{NO_START, StateError, StateKey};
 use weir_log::ReadError;
+use weir_log::mutants::Mutant;
 use weir_wire::batch::batches;
 use weir_wire::{LeaderEpoch, Offset};
 
@@ -132,7 +133,10 @@ async fn look(
             })
         }
     };
-    let settled = settled.unwrap_or_default();
+    let mut settled = settled.unwrap_or_default();
+    if Mutant::BoundForgotten.is_active() {
+        settled.start = partition.reader().log_end();
+    }
     if bound.look(epoch, settled) {
         return Ok(());
     }

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use weir_groups::share::Dead;
+use weir_log::ReadError;
+use weir_log::mutants::Mutant;
 use weir_queues::dead_letter::{Misdirected, Origin, Reason, destination};
 use weir_quorum::command::{Command, CreateTopics, NewTopic, Reply};
 use weir_quorum::configs::DeadLetterRules;
@@ -137,7 +139,7 @@ impl Leader {
             let from = letters[next].offset;
             let found = self.records(from).await;
             let (mut is_full, before) = (false, next);
-            for record in found.iter().flat_map(|bytes| owned_records(bytes, from)) {
+            for record in owned_records(&found, from) {
                 while next < letters.len() && letters[next].offset < record.0 {
                     // It is in the log no more.
                     next += 1;
@@ -164,15 +166,22 @@ impl Leader {
         std::mem::replace(letters, rest)
     }
 
-    /// Batches of the log from an offset on; none when it is there no more.
-    async fn records(&self, from: Offset) -> Option<Bytes> {
-        let partition = Arc::clone(&self.partition);
-        let read = move || partition.read_as(from, Isolation::ReadUncommitted, READ_BYTES, true);
-        match self.host.blocking(read).await {
-            Ok(read) => Some(read.bytes),
-            Err(error) => {
-                debug!(%error, %from, "a record that is given up cannot be copied");
-                None
+    /// Batches of the log from an offset on; none when it is there no more. What cannot be read for the moment is read again.
+    async fn records(&self, from: Offset) -> Bytes {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let partition = Arc::clone(&self.partition);
+            let read =
+                move || partition.read_as(from, Isolation::ReadUncommitted, READ_BYTES, true);
+            let read = self.host.blocking(read).await.map(|read| read.bytes);
+            match found(read, from, self.partition.reader().log_end()) {
+                Found::There(bytes) => return bytes,
+                Found::Gone => return Bytes::new(),
+                Found::NotNow(why) => {
+                    debug!(why, %from, "a record that is given up cannot be copied yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
             }
         }
     }
@@ -184,6 +193,9 @@ impl Leader {
         let mut left = vec![letters];
         while let Some(mut letters) = left.pop() {
             let count = letters.len();
+            if Mutant::BuryLate.is_active() {
+                self.let_go(&letters);
+            }
             let attempt = self.attempt(broker, &mut memory.writer, &letters).await;
             if !matches!(attempt, Attempt::Misdirected(_)) {
                 memory.misdirected = None;
@@ -388,6 +400,26 @@ fn letters(dead: &[Dead]) -> Vec<Letter> {
     each.collect()
 }
 
+/// What a read of a record has come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    There(Bytes),
+    /// Retention was faster, or the log was cut.
+    Gone,
+    NotNow(String),
+}
+
+fn found(read: Result<Bytes, ReadError>, from: Offset, log_end: Offset) -> Found {
+    match read {
+        Err(ReadError::OffsetOutOfRange { start, .. }) if from < start => Found::Gone,
+        _ if from >= log_end => Found::Gone,
+        // It was handed out, and so committed; a new leader may not know that yet.
+        Ok(bytes) if bytes.is_empty() => Found::NotNow("it is not known to be committed".into()),
+        Ok(bytes) => Found::There(bytes),
+        Err(error) => Found::NotNow(error.to_string()),
+    }
+}
+
 /// The records of batches from an offset on. What cannot be read ends it: its letter is written without.
 fn owned_records(bytes: &Bytes, from: Offset) -> Vec<(Offset, Copied)> {
     let mut records = Vec::new();
@@ -422,5 +454,31 @@ async fn create(broker: &Broker, name: String) {
     };
     if let Some(error) = refused {
         warn!(%error, "a topic for dead letters could not be made");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_again_unless_it_is_gone() {
+        let (start, end) = (Offset(5), Offset(20));
+        let out_of_range = || ReadError::OffsetOutOfRange {
+            wanted: Offset(4),
+            start,
+            end,
+        };
+        let bytes = Bytes::from_static(b"batches");
+        assert_eq!(
+            found(Ok(bytes.clone()), Offset(7), end),
+            Found::There(bytes)
+        );
+        assert_eq!(found(Err(out_of_range()), Offset(4), end), Found::Gone);
+        assert_eq!(found(Ok(Bytes::new()), Offset(20), end), Found::Gone);
+        for read in [Ok(Bytes::new()), Err(ReadError::WouldBlock)] {
+            let found = found(read, Offset(7), end);
+            assert!(matches!(found, Found::NotNow(_)), "{found:?}");
+        }
     }
 }

@@ -152,9 +152,10 @@ async fn fill(
                 from,
                 batches: selected.as_deref().unwrap_or(&found),
             };
-            let start = engine.start_at(&place);
+            let counts = selected.is_some() || leader.partition.bound().is_some();
+            let before = counts.then(|| engine.standing());
             let acquired = engine.acquire(&place, want, now);
-            if selected.is_some() && engine.start_at(&place) > start {
+            if counts.then(|| engine.standing()) != before {
                 // What was passed over is settled, though nobody acknowledges it.
                 engine.store_start(&place);
             }

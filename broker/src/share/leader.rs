@@ -76,6 +76,8 @@ struct Inner {
     waiting: BTreeMap<Ticket, Vec<oneshot::Sender<Result<(), ApiError>>>>,
     /// Who waits for records.
     readers: Vec<Weak<Notify>>,
+    /// No session asks for it any more: it ends as soon as nothing of it waits.
+    is_unused: bool,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,7 @@ impl Leader {
                 phase: Phase::Loading,
                 waiting: BTreeMap::new(),
                 readers: Vec::new(),
+                is_unused: false,
             }),
             reading: tokio::sync::Mutex::new(()),
             work: Notify::new(),
@@ -139,14 +142,48 @@ impl Leader {
         self.hurry.cancel();
     }
 
-    /// Ends it, since nobody takes part any more: however long it takes to store what was out. Who comes meanwhile could not begin before that either.
-    pub(super) fn end_unused(&self) {
-        self.end.cancel();
+    /// Nobody takes part any more: what is out is handed back, and it ends as soon as that is stored, however long it takes, and nothing of it waits for its
+    /// time or to become a dead letter: it alone knows until when. Who comes meanwhile goes on with it.
+    pub(super) fn leave_unused(&self) {
+        self.lock().is_unused = true;
+        self.work.notify_one();
     }
 
-    /// Whether it has ended, or is about to.
-    pub(super) fn is_over(&self) -> bool {
-        self.end.is_cancelled() || matches!(self.lock().phase, Phase::Ended(_))
+    /// Somebody takes part. False when it is over, or about to be.
+    pub(super) fn is_taken_up(&self) -> bool {
+        let mut inner = self.lock();
+        let is_over = self.end.is_cancelled() || matches!(inner.phase, Phase::Ended(_));
+        inner.is_unused &= is_over;
+        !is_over
+    }
+
+    /// What to store next. When nobody takes part, what is out is handed back before.
+    fn next_write(&self) -> Option<Write> {
+        let mut inner = self.lock();
+        let is_unused = inner.is_unused;
+        let Phase::Ready(engine) = &mut inner.phase else {
+            return None;
+        };
+        if is_unused {
+            engine.release_all(self.now());
+        }
+        let write = engine.take_write();
+        self.wake_who_waits(&mut inner);
+        write
+    }
+
+    /// Ends it when nobody takes part and nothing waits. Everything must be stored.
+    fn ends_unused(&self) -> bool {
+        let inner = self.lock();
+        let Phase::Ready(engine) = &inner.phase else {
+            return false;
+        };
+        let ends = inner.is_unused && !engine.waits();
+        if ends {
+            // Within the lock: who takes part from now on finds it over.
+            self.end.cancel();
+        }
+        ends
     }
 
     /// Why it ended by itself, if it did: whoever waited for it is told that, since another one would fare no better at once.
@@ -388,11 +425,14 @@ impl Leader {
     /// Stores and wakes until the end; gives what those are told who come after it.
     async fn keep(&self, persister: &Persister) -> ApiError {
         loop {
-            if let Some(write) = self.take_write() {
+            if let Some(write) = self.next_write() {
                 if let Err(error) = self.store(persister, write).await {
                     return error;
                 }
                 continue;
+            }
+            if self.ends_unused() {
+                break;
             }
             let deadline = self.engine(|engine, _| engine.next_deadline()).flatten();
             let wait = async {

@@ -186,7 +186,7 @@ impl Share {
         let mut leaders = self.leaders();
         let before = leaders.get(&key).cloned();
         if let Some(leader) = &before {
-            if leader.epoch == led.epoch && !leader.is_over() && !leader.is_out_of_order() {
+            if leader.epoch == led.epoch && !leader.is_out_of_order() && leader.is_taken_up() {
                 leader.share_as(sharing);
                 return Arc::clone(leader);
             }
@@ -231,12 +231,12 @@ impl Share {
         (leader.epoch == led.epoch).then_some(leader)
     }
 
-    /// Ends the share-partitions that no session of the group asks for any more.
+    /// Lets share-partitions end that no session of the group asks for any more.
     fn leave_unused(&self, group: &GroupId, partitions: &[TopicPartition]) {
         for partition in partitions {
             let is_used = self.sessions().uses(group, *partition);
             if !is_used && let Some(leader) = self.leaders().get(&state_key(group, *partition)) {
-                leader.end_unused();
+                leader.leave_unused();
             }
         }
     }

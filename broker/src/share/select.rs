@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_groups::share::Fetched;
+use weir_log::mutants::Mutant;
 use weir_queues::order::KeyHash;
 use weir_wire::Offset;
 use weir_wire::batch::{BatchHeader, BatchView, Compression, RecordView, TimestampType, batches};
@@ -28,6 +29,8 @@ struct Selection {
     since_ms: Option<i64>,
     /// Records of one key go one at a time: each is a part by itself.
     is_ordered: bool,
+    /// A defect: each is of a key of its own.
+    forgets_keys: bool,
 }
 
 /// The batches as the engine is to see them; `None`: as they are.
@@ -39,6 +42,7 @@ pub(super) async fn select(
     let sharing = leader.sharing();
     let sharing = sharing.filter(|sharing| sharing.filter.is_some());
     let age_max = leader.partition.config().message_age_max_ms;
+    let age_max = age_max.filter(|_| !Mutant::HandOutExpired.is_active());
     if sharing.is_none() && age_max.is_none() && !leader.is_ordered {
         return Ok(None);
     }
@@ -47,6 +51,7 @@ pub(super) async fn select(
         sharing,
         since_ms: age_max.map(|age| now_ms.saturating_sub_unsigned(age)),
         is_ordered: leader.is_ordered,
+        forgets_keys: Mutant::ForgetKeys.is_active(),
     };
     let is_plain =
         |batch: &BatchView<'_>| batch.header().attributes.compression() == Compression::None;
@@ -101,7 +106,13 @@ impl Selection {
             }
             parts.put(next, at - 1, false);
             match record.key.filter(|_| self.is_ordered) {
-                Some(key) if self.takes(&record) => parts.put_one(at, KeyHash::of(key)),
+                Some(key) if self.takes(&record) => {
+                    let key = match self.forgets_keys {
+                        true => KeyHash(u64::try_from(at).unwrap_or(0)),
+                        false => KeyHash::of(key),
+                    };
+                    parts.put_one(at, key);
+                }
                 _ => parts.put(at, at, self.takes(&record)),
             }
             next = at + 1;
@@ -222,6 +233,7 @@ mod tests {
             sharing: (!filter.is_empty()).then(|| Sharing::of(config)),
             since_ms,
             is_ordered: false,
+            forgets_keys: false,
         };
         let selected = selection.select_all(&found, &bytes).unwrap();
         let plain = |part: Fetched| (part.base.0, part.last.0, part.is_for_consumers);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::sync::Arc;
 
 use weir_groups::share::{RetryConfig, ShareConfig};
+use weir_log::mutants::Mutant;
 use weir_queues::filter::Filter;
 use weir_queues::retry::Backoffs;
 use weir_quorum::configs::{GroupConfig, OffsetReset, SharingConfig};
@@ -65,7 +66,10 @@ impl Sharing {
     #[must_use]
     pub fn retry(&self) -> Option<RetryConfig> {
         let retry = RetryConfig {
-            backoffs: Backoffs::parse(&self.config.retry_backoff).unwrap_or_default(),
+            backoffs: match Mutant::ForgetBackoff.is_active() {
+                true => Backoffs::default(),
+                false => Backoffs::parse(&self.config.retry_backoff).unwrap_or_default(),
+            },
             given_up_max: self.config.dead_letter_rate_max,
             has_dead_letters: self.config.dead_letter_topic.is_some(),
         };
@@ -90,7 +94,10 @@ impl GroupSettings {
     pub fn of(config: &GroupConfig) -> Self {
         Self {
             engine: ShareConfig {
-                lock_ms: u64::try_from(config.share_record_lock_duration_ms).unwrap_or(0),
+                lock_ms: match u64::try_from(config.share_record_lock_duration_ms).unwrap_or(0) {
+                    ms if Mutant::HandOutTwice.is_active() => ms / 4,
+                    ms => ms,
+                },
                 deliveries_max: i16::try_from(config.share_delivery_count_limit)
                     .unwrap_or(i16::MAX),
                 records_max: i64::from(config.share_partition_max_record_locks),

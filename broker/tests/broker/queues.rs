@@ -89,7 +89,7 @@ async fn a_full_queue_says_so_until_something_is_settled() {
 
 /// Of an idempotent producer.
 pub(crate) async fn producer_id(client: &mut Client) -> ProducerId {
-    eventually("there are producer ids", async || {
+    let identity = eventually("there are producer ids", async || {
         let request = InitProducerIdRequest {
             transactional_id: None,
             producer_id: -1,
@@ -100,19 +100,46 @@ pub(crate) async fn producer_id(client: &mut Client) -> ProducerId {
         let identity = InitProducerIdResponseView::decode(&body, 4)
             .unwrap()
             .to_owned();
-        (identity.error_code == 0).then_some(ProducerId(identity.producer_id))
-    })
-    .await
+        (identity.error_code == 0).then_some(identity)
+    });
+    ProducerId(identity.await.producer_id)
+}
+
+fn numbered(id: ProducerId, sequence: i32, count: usize) -> Bytes {
+    let builder = BatchBuilder::new().producer(id, ProducerEpoch(0), sequence);
+    build(builder, &vec!["ticket"; count])
+}
+
+#[tokio::test]
+async fn what_is_behind_a_new_producers_refused_batch_is_not_taken_before_it() {
+    let config = [
+        ("weir.queue.max.messages", "2"),
+        ("weir.queue.overflow", "throttle"),
+    ];
+    let (broker, mut client, topic) = house(&config).await;
+    let id = producer_id(&mut client).await;
+    assert_eq!(send(&mut client, &of(2)).await.error_code, 0);
+    let later = send(&mut client, &numbered(id, 0, 1)).await;
+    assert_eq!(later.error_code, ErrorCode::NotEnoughReplicas.code());
+    let mut member = Member::new(&broker, "a", topic).await;
+    member.take().await;
+    assert_eq!(member.acked(&[(0, 1, ACCEPT)]).await, 0);
+    // There is room by now, and the batch was on its way.
+    let behind = send(&mut client, &numbered(id, 1, 1)).await;
+    assert_eq!(
+        behind.error_code,
+        ErrorCode::OutOfOrderSequenceNumber.code()
+    );
+    assert_eq!(send(&mut client, &numbered(id, 0, 1)).await.base_offset, 2);
+    assert_eq!(send(&mut client, &numbered(id, 1, 1)).await.base_offset, 3);
+    broker.running.stop().await;
 }
 
 #[tokio::test]
 async fn a_batch_too_many_is_refused_and_those_pipelined_behind_it_go_through() {
     let (broker, mut client, _) = house(&[("weir.queue.max.messages", "6")]).await;
     let id = producer_id(&mut client).await;
-    let numbered = |sequence, count| {
-        let builder = BatchBuilder::new().producer(id, ProducerEpoch(0), sequence);
-        build(builder, &vec!["ticket"; count])
-    };
+    let numbered = |sequence, count| numbered(id, sequence, count);
     assert_eq!(send(&mut client, &numbered(0, 5)).await.base_offset, 0);
     let mut numbers = Vec::new();
     for batch in [numbered(5, 3), numbered(8, 1), numbered(9, 1)] {

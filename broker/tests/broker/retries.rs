@@ -99,6 +99,26 @@ async fn a_released_record_waits_for_its_backoff_and_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn what_waits_goes_on_waiting_when_the_last_member_leaves() {
+    let config = [("weir.share.retry.backoff.ms", "600000")];
+    let (broker, mut client, topic) = house(&config).await;
+    client.produce("t", 0, batch(&["a", "b"])).await;
+    let mut first = Member::new(&broker, "first", topic).await;
+    assert_eq!(first.take().await, [(0, 1, 1)]);
+    assert_eq!(first.acked(&[(0, 0, RELEASE), (1, 1, ACCEPT)]).await, 0);
+    assert_eq!(first.close().await, 0);
+    let mut second = Member::new(&broker, "second", topic).await;
+    client.produce("t", 0, batch(&["c"])).await;
+    assert_eq!(second.take().await, [(2, 2, 1)], "0 waits for ten minutes");
+    // Who goes without a word has failed at what it had, which waits from then on.
+    drop(second);
+    client.produce("t", 0, batch(&["d"])).await;
+    let mut third = Member::new(&broker, "third", topic).await;
+    assert_eq!(third.take().await, [(3, 3, 1)]);
+    broker.running.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_given_up_becomes_a_dead_letter_that_says_why() {
     let config = [
         ("errors.deadletterqueue.topic.name", "dlq.t"),

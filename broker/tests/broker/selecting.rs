@@ -35,6 +35,34 @@ fn of(regions: &[&str], age_ms: i64) -> Bytes {
 }
 
 #[tokio::test]
+async fn what_is_passed_over_behind_a_message_that_is_out_makes_room() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    let bound = [
+        ("weir.queue.max.messages", "3"),
+        ("weir.queue.group", GROUP),
+    ];
+    let topic = client.create_topic("t", 1, &bound).await;
+    initialize(&mut client, topic, 0).await;
+    let filter = [("weir.share.filter", "headers.region == 'eu'")];
+    client.set_configs(OF_GROUP, GROUP, &filter).await;
+    let mut send = async |batch: Bytes| {
+        eventually("a batch is taken", async || {
+            let answer = client.produce("t", 0, batch.clone()).await;
+            (answer.error_code == 0).then_some(())
+        })
+        .await;
+    };
+    send(of(&["eu", "us", "us"], 0)).await;
+    let mut member = Member::new(&broker, "a", topic).await;
+    assert_eq!(member.take().await, [(0, 0, 1)]);
+    // It is at work on the first one, and nothing is acknowledged.
+    send(of(&["eu", "us"], 0)).await;
+    assert_eq!(member.take().await, [(3, 3, 1)]);
+    broker.running.stop().await;
+}
+
+#[tokio::test]
 async fn a_group_with_a_filter_is_given_what_matches_and_passes_over_the_rest() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect().await;

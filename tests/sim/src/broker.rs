@@ -28,7 +28,7 @@ const HTTP_PORT: u16 = 9600;
 const DISK_BYTES: u64 = 1 << 40;
 
 /// When a life begins, by its clocks.
-const EPOCH_MS: i64 = 1_750_000_000_000;
+pub const EPOCH_MS: i64 = 1_750_000_000_000;
 
 /// A broker's machine.
 #[derive(Debug)]
@@ -208,6 +208,12 @@ impl Broker {
     /// Sets its clock wrong.
     pub fn skew(&self, ms: i64) {
         self.clock.skew_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// How wrong its clock is.
+    #[must_use]
+    pub fn skew_ms(&self) -> i64 {
+        self.clock.skew_ms.load(Ordering::Relaxed)
     }
 
     /// Whether a process runs.

@@ -31,22 +31,38 @@ pub(crate) fn tell(verdict: &Verdict) -> String {
     told
 }
 
-/// Lives a seed, with a defect or without.
+/// What lives have beside what their seed says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct With {
+    /// A defect.
+    pub(crate) mutant: Option<String>,
+    /// A kind of queue.
+    pub(crate) queue: Option<String>,
+}
+
+impl With {
+    /// As arguments of a command.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mutant = self.mutant.iter().map(|name| format!("--mutant={name}"));
+        let queue = self.queue.iter().map(|name| format!("--queue={name}"));
+        mutant.chain(queue).collect()
+    }
+}
+
+/// Lives a seed.
 #[must_use]
-pub(crate) fn live(seed: u64, mutant: Option<&str>) -> Told {
-    run(seed, mutant).unwrap_or_else(|error| Told {
+pub(crate) fn live(seed: u64, with: &With) -> Told {
+    run(seed, with).unwrap_or_else(|error| Told {
         wrong: vec![error],
         ..Told::default()
     })
 }
 
-fn run(seed: u64, mutant: Option<&str>) -> Result<Told, String> {
+fn run(seed: u64, with: &With) -> Result<Told, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.arg("--tell").arg(format!("--seed={seed}"));
-    if let Some(mutant) = mutant {
-        command.arg(format!("--mutant={mutant}"));
-    }
+    command.args(with.arguments());
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let began = Instant::now();

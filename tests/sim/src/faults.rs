@@ -202,7 +202,7 @@ impl Fault {
                 }
             }
             Self::Isolate(id) => {
-                for other in (0..count).chain(FIRST_CLIENT..FIRST_CLIENT + 20) {
+                for other in (0..count).chain(FIRST_CLIENT..FIRST_CLIENT + 30) {
                     if other != *id {
                         net.cut(*id, other);
                         net.cut(other, *id);

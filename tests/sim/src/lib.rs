@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod life;
 pub mod network;
 pub mod node;
+pub mod queues;
 pub mod random;
 pub mod shares;
 pub mod trace;

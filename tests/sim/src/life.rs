@@ -4,20 +4,22 @@
 //! wrong any more: everything is mended and started, and within a bound all clients must finish what they have begun, every
 //! broker must serve, and all of them must say the same of the cluster. Everything is read once more, and judged.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::broker::{Broker, DiskSpeed, Ended, Replica};
 use crate::client::{
-    Admin, Client, CommittedReader, Consumer, Member, Mover, Producer, SHARE_GROUP, Sharer,
-    Transactor, finish_shares, metadata_of, read_all, read_all_committed,
+    Admin, Client, CommittedReader, Consumer, Member, Mover, Producer, Sharer, Transactor,
+    finish_shares, metadata_of, read_all, read_all_committed,
 };
 use crate::faults::{self, Fault, Schedule};
 use crate::history::{Counts, Place, Shared, Topic};
 use crate::ledger::Ledger;
 use crate::network::{FIRST_CLIENT, HostId, Net};
 use crate::node::Node;
+use crate::queues::{Kind, Queue, group_configs};
 use crate::random::Random;
-use crate::shares::{DELIVERIES_MAX, LOCK_MS, Shares};
+use crate::shares::{Rules, Shares};
 use crate::watch;
 use crate::wishes::Wishes;
 
@@ -26,9 +28,6 @@ const HEAL_MS: u64 = 60_000;
 /// A broker that was asked for something and could not be heard may still try to have it done for so long: a little more than the patience of its
 /// commands.
 const LATE_WISH_MS: u64 = 12_000;
-
-/// The topic that a share group works on.
-const SHARED: &str = "orders";
 
 /// The topic that is written in transactions.
 const TRANSACTED: &str = "payments";
@@ -78,10 +77,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Lives it.
+/// Lives it; with the kind of queue that is wanted, or the seed's own.
 #[must_use]
-pub fn live(seed: u64) -> Verdict {
-    let mut life = Life::begin(seed);
+pub fn live(seed: u64, queue: Option<Kind>) -> Verdict {
+    let mut life = Life::begin(seed, queue);
     life.run();
     life.verdict()
 }
@@ -96,15 +95,13 @@ async fn configure_sharing(admin: &mut Admin) {
         ("group.share.min.heartbeat.interval.ms", 100.to_string()),
     ];
     admin.configure((BROKER, ""), &bounds).await;
-    let configs = [
-        ("share.auto.offset.reset", "earliest".to_owned()),
-        ("share.record.lock.duration.ms", LOCK_MS.to_string()),
-        ("share.delivery.count.limit", DELIVERIES_MAX.to_string()),
-        ("share.heartbeat.interval.ms", 500.to_string()),
-        ("share.session.timeout.ms", 3_000.to_string()),
-    ];
-    admin.configure((GROUP, SHARE_GROUP), &configs).await;
+    let rules = Rules::default();
+    let configs = group_configs(rules.deliveries_max);
+    admin.configure((GROUP, rules.group), &configs).await;
 }
+
+/// What brokers know of the leaders of a topic's partitions; see [`Broker::leader_epochs`].
+type Leaders = Vec<Option<(u64, Vec<i32>)>>;
 
 struct Life {
     seed: u64,
@@ -118,8 +115,9 @@ struct Life {
     transacted: Vec<Place>,
     ledger: Ledger,
     shares: Shares,
-    /// What brokers know of the leaders of what is shared.
-    leaders: Vec<Option<(u64, Vec<i32>)>>,
+    queue: Option<Queue>,
+    /// What brokers know of the leaders of what is shared, for each group.
+    leaders: BTreeMap<&'static str, Leaders>,
     schedule: Schedule,
     wishes: Wishes,
     faults: usize,
@@ -129,7 +127,7 @@ struct Life {
 }
 
 impl Life {
-    fn begin(seed: u64) -> Self {
+    fn begin(seed: u64, queue: Option<Kind>) -> Self {
         let mut random = Random::of(seed);
         watch::begin();
         weir_quorum::quorum::seed_thread(random.draw());
@@ -161,7 +159,8 @@ impl Life {
             .collect();
         let clients = Node::begin(0);
         let history = Shared::new(net.clone());
-        let shares = Shares::new(net.clone(), history.clone());
+        let shares = Shares::new(net.clone(), history.clone(), Rules::default());
+        let queue = Queue::draw(seed, queue, &net, &history);
         let mut starts: Vec<_> = (0..count).map(|id| (id, 1 + u64::from(id) * 20)).collect();
         if let Some((_, at)) = starts.get_mut(3) {
             // It is there from the beginning, or joins while much is going on.
@@ -179,7 +178,8 @@ impl Life {
             transacted: Vec::new(),
             ledger: Ledger::default(),
             shares,
-            leaders: Vec::new(),
+            queue,
+            leaders: BTreeMap::new(),
             schedule: Vec::new(),
             wishes,
             faults: 0,
@@ -189,14 +189,18 @@ impl Life {
     }
 
     fn run(&mut self) {
-        let topics = [(SHARED, 3), ("events", 2), (TRANSACTED, 2)];
+        let shared = Rules::default().topic;
+        let topics = [(shared, 3), ("events", 2), (TRANSACTED, 2)];
         let mut admin = Admin::new(self.client(), self.history.clone());
-        let history = self.history.clone();
+        let (history, queue) = (self.history.clone(), self.queue.clone());
         self.clients.spawn(async move {
             for (name, partitions) in topics {
-                admin.create(name, partitions).await;
+                admin.create(name, partitions, &[]).await;
             }
             configure_sharing(&mut admin).await;
+            if let Some(queue) = queue {
+                queue.make(&mut admin).await;
+            }
             history.done();
         });
         if !self.until(HEAL_MS, 1) {
@@ -212,8 +216,16 @@ impl Life {
             };
             places.extend((0..partitions).map(|partition| Place(name.into(), partition)));
         }
-        let clients = self.begin_clients();
-        let sharers = self.begin_sharers();
+        let (mut clients, mut sharers) = (self.begin_clients(), self.begin_sharers());
+        let mut finishing = 1;
+        let queue = self.queue.clone();
+        if let Some(queue) = &queue {
+            let own = (0..queue.clients()).map(|_| self.client()).collect();
+            let (more, members) = queue.begin(&self.clients, &self.history, own);
+            clients += more;
+            sharers += members;
+            finishing += 1;
+        }
         let (now_ms, calm_ms) = (self.net.now_ms(), self.random.within(200..2_000));
         let brokers = HostId::try_from(self.brokers.len()).unwrap_or(1);
         let end_ms = now_ms + calm_ms + self.random.within(4_000..20_000);
@@ -238,12 +250,16 @@ impl Life {
         }
         self.shares.close();
         let mut shared = self.places.clone();
-        shared.retain(|place| *place.0 == *SHARED);
+        shared.retain(|place| *place.0 == *self.shares.rules().topic);
         let ends = self.history.acked_ends(&shared);
         let (history, shares) = (self.history.clone(), self.shares.clone());
-        let finishing = finish_shares(self.client(), history, shares, ends.clone());
-        self.clients.spawn(finishing);
-        if !self.until(HEAL_MS, 1 + clients + sharers + 1) {
+        let finishing_shares = finish_shares(self.client(), history, shares, ends.clone());
+        self.clients.spawn(finishing_shares);
+        if let Some(queue) = &queue {
+            let clients = (self.client(), self.client());
+            queue.finish(&self.clients, &self.history, clients);
+        }
+        if !self.until(HEAL_MS, 1 + clients + sharers + finishing) {
             return self
                 .history
                 .wrong("a share group does not come to an end".into());
@@ -251,7 +267,8 @@ impl Life {
         if self.is_wrong() {
             return;
         }
-        for wrong in self.shares.judge(&ends) {
+        let of_queue = queue.iter().flat_map(Queue::judge);
+        for wrong in self.shares.judge(&ends).into_iter().chain(of_queue) {
             self.history.wrong(wrong);
         }
         if self.is_wrong() {
@@ -300,6 +317,7 @@ impl Life {
             .iter()
             .chain(&self.transacted)
             .cloned()
+            .chain(self.queue.iter().flat_map(Queue::places))
             .collect()
     }
 
@@ -343,7 +361,7 @@ impl Life {
         for _ in 0..count {
             let clients = (self.client(), self.client());
             let (history, shares) = (self.history.clone(), self.shares.clone());
-            let sharer = Sharer::new(clients, history, shares, SHARED);
+            let sharer = Sharer::new(clients, history, shares);
             self.clients.spawn(sharer.run());
         }
         usize::try_from(count).unwrap_or(0)
@@ -381,11 +399,24 @@ impl Life {
         }
         watch::at(now_ms, None);
         self.wishes.step(now_ms, &self.brokers);
-        let leaders = self.brokers.iter().map(|it| it.leader_epochs(SHARED));
-        let leaders: Vec<_> = leaders.collect();
-        if leaders != self.leaders {
-            self.leaders = leaders;
-            self.shares.new_era();
+        let of_queue = self.queue.as_ref().and_then(|queue| queue.shares.as_ref());
+        for shares in of_queue.into_iter().chain([&self.shares]) {
+            let topic = shares.rules().topic;
+            let leaders = self.brokers.iter().map(|it| it.leader_epochs(topic));
+            let leaders: Leaders = leaders.collect();
+            if self.leaders.get(topic) != Some(&leaders) {
+                self.leaders.insert(topic, leaders);
+                shares.new_era();
+            }
+        }
+        if let Some(queue) = self
+            .queue
+            .as_ref()
+            .filter(|queue| queue.kind == Kind::Delays)
+        {
+            let wrong_ms = || self.brokers.iter().map(Broker::skew_ms);
+            let (least, most) = (wrong_ms().min(), wrong_ms().max());
+            queue.books.clocks((least.unwrap_or(0), most.unwrap_or(0)));
         }
         self.clients.run_until(now_ms);
         for panic in watch::panics() {

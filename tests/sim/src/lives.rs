@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::child;
+use crate::child::{self, With};
 
 /// Failed lives after which no further ones begin: enough to see what they have in common.
 const FAILED_MAX: usize = 5;
@@ -19,7 +19,7 @@ pub(crate) struct Wanted {
     pub(crate) seconds: Option<u64>,
     pub(crate) jobs: usize,
     pub(crate) resume: Option<PathBuf>,
-    pub(crate) mutant: Option<String>,
+    pub(crate) with: With,
 }
 
 /// What all of them came to.
@@ -60,9 +60,9 @@ pub(crate) fn many(wanted: &Wanted) -> bool {
                     }
                     open.open.push(seed);
                     drop(open);
-                    let told = child::live(seed, wanted.mutant.as_deref());
+                    let told = child::live(seed, &wanted.with);
                     let Ok(mut sum) = sum.lock() else { return };
-                    sum.add(seed, &told);
+                    sum.add(seed, &told, &wanted.with);
                     if sum.failed >= FAILED_MAX {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -97,7 +97,7 @@ pub(crate) fn many(wanted: &Wanted) -> bool {
 }
 
 impl Sum {
-    fn add(&mut self, seed: u64, told: &child::Told) {
+    fn add(&mut self, seed: u64, told: &child::Told, with: &With) {
         self.open.retain(|open| *open != seed);
         self.lives += 1;
         self.virtual_ms += told.virtual_ms;
@@ -108,7 +108,15 @@ impl Sum {
             for wrong in &told.wrong {
                 println!("  {wrong}");
             }
-            println!("  replay: cargo xtask sim --seed {seed}");
+            let with = with.arguments();
+            if with.is_empty() {
+                println!("  replay: cargo xtask sim --seed {seed}");
+            } else {
+                println!(
+                    "  replay: target/sim/weir-sim --seed {seed} {}",
+                    with.join(" ")
+                );
+            }
         }
         if self.lives.is_multiple_of(100) {
             println!("{} lives, up to seed {seed}", self.lives);
@@ -120,7 +128,7 @@ impl Sum {
 pub(crate) fn first_wrong(
     seeds: RangeInclusive<u64>,
     jobs: usize,
-    mutant: &str,
+    with: &With,
 ) -> Option<(u64, String)> {
     let (next, found) = (AtomicU64::new(*seeds.start()), Mutex::new(None));
     std::thread::scope(|scope| {
@@ -131,7 +139,7 @@ pub(crate) fn first_wrong(
                     if !seeds.contains(&seed) || found.lock().is_ok_and(|found| found.is_some()) {
                         return;
                     }
-                    let told = child::live(seed, Some(mutant));
+                    let told = child::live(seed, with);
                     if let Some(wrong) = told.wrong.into_iter().next()
                         && let Ok(mut found) = found.lock()
                     {

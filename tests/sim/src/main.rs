@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use weir_sim::life::live;
+use weir_sim::queues::Kind;
 use weir_sim::watch;
 
 /// Lives of whole Weir clusters, each from one seed.
@@ -47,6 +48,9 @@ struct Arguments {
     /// Live with this defect
     #[arg(long)]
     mutant: Option<String>,
+    /// Live with this kind of queue, whatever the seed says
+    #[arg(long)]
+    queue: Option<String>,
     /// Say only what the life came to, for the process that asked
     #[arg(long, hide = true, requires = "seed")]
     tell: bool,
@@ -63,7 +67,10 @@ fn main() -> ExitCode {
             seconds: arguments.seconds,
             jobs: arguments.jobs,
             resume: arguments.resume,
-            mutant: arguments.mutant,
+            with: child::With {
+                mutant: arguments.mutant,
+                queue: arguments.queue,
+            },
         }),
     };
     ended(well)
@@ -77,6 +84,12 @@ fn ended(well: bool) -> ExitCode {
     }
 }
 
+fn queue_kind(name: &str) -> Result<Kind, String> {
+    let mut all = Kind::ALL.into_iter();
+    all.find(|kind| format!("{kind:?}") == name)
+        .ok_or_else(|| format!("no such queue; there are {:?}", Kind::ALL))
+}
+
 /// Lives one seed in this process.
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     if let Some(name) = &arguments.mutant
@@ -85,13 +98,20 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
         eprintln!("weir-sim: {error}");
         return ExitCode::FAILURE;
     }
+    let queue = match arguments.queue.as_deref().map(queue_kind).transpose() {
+        Ok(queue) => queue,
+        Err(error) => {
+            eprintln!("weir-sim: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     if !arguments.tell {
         watch::speak(&arguments.log);
     }
     entropy::seed(seed);
     let began = Instant::now();
     // A thread that has drawn nothing yet.
-    let lived = std::thread::spawn(move || live(seed));
+    let lived = std::thread::spawn(move || live(seed, queue));
     let Ok(verdict) = lived.join() else {
         return ExitCode::FAILURE;
     };
@@ -112,7 +132,8 @@ const TWICE: std::ops::RangeInclusive<u64> = 1..=5;
 
 fn same_twice() -> bool {
     TWICE.into_iter().all(|seed| {
-        let (first, second) = (child::live(seed, None), child::live(seed, None));
+        let live = || child::live(seed, &child::With::default());
+        let (first, second) = (live(), live());
         let same =
             !first.hash.is_empty() && (&first.hash, first.events) == (&second.hash, second.events);
         println!(

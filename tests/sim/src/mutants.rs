@@ -1,6 +1,9 @@
 //! Every mutant must be found, within so many seeds.
 
 use weir_log::mutants::Mutant;
+use weir_sim::queues::Kind;
+
+use crate::child::With;
 
 /// A defect that is found in fewer than one life of so many may hide. The rarest are found in one of a hundred: a leader must be
 /// lost within the milliseconds in which a follower that cut too much has not got it back.
@@ -28,12 +31,30 @@ fn activated(mutant: Mutant) -> Result<(), String> {
     ))
 }
 
+/// The kind of queue without which a defect does not show; that kind is in each of the lives then.
+fn queue_for(mutant: Mutant) -> Option<Kind> {
+    match mutant {
+        Mutant::ReleaseTwice | Mutant::ReleaseEarly | Mutant::ForgetDelayed | Mutant::ForgetIds => {
+            Some(Kind::Delays)
+        }
+        Mutant::BoundLate | Mutant::BoundForgotten => Some(Kind::Bound),
+        Mutant::LeaseTwice => Some(Kind::TopicBound),
+        Mutant::BuryLate | Mutant::ForgetBackoff | Mutant::HandOutExpired => Some(Kind::Jobs),
+        Mutant::ForgetKeys => Some(Kind::OrderedJobs),
+        _ => None,
+    }
+}
+
 /// Lives with each mutant until a life finds it.
 pub(crate) fn all_are_found(jobs: usize) -> bool {
     let mut all = true;
     for mutant in Mutant::ALL {
         let name = format!("{mutant:?}");
-        let found = crate::lives::first_wrong(1..=SEEDS_MAX, jobs, &name);
+        let with = With {
+            mutant: Some(name.clone()),
+            queue: queue_for(mutant).map(|kind| format!("{kind:?}")),
+        };
+        let found = crate::lives::first_wrong(1..=SEEDS_MAX, jobs, &with);
         match found {
             Some((seed, wrong)) => println!("{name}: found by seed {seed}: {wrong}"),
             None => {

@@ -1,5 +1,8 @@
 //! What members of a share group were handed and said of it, and what must hold.
 //!
+//! What its group and its topic ask for is in the group's [`Rules`]: how often a record is handed out, how long it waits in between
+//! ([`turns`]), whether records of one key go one at a time, and that some are for nobody.
+//!
 //! A record whose acceptance or rejection was acknowledged is handed to nobody afterwards. A record is out with one member at a
 //! time, for as long as its lock certainly lasts. Deliveries are counted up. In the end every record was accepted, rejected, or
 //! handed out as often as it may be.
@@ -8,11 +11,14 @@
 //! begins when its fetch was sent at the earliest, and is forgotten by design when the partition's leader changes. The life
 //! tells of that as a new *era*; within one, and at one broker, locks and counts must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::history::{Place, Shared};
 use crate::network::{HostId, Net};
+use crate::queues::value;
+
+mod turns;
 
 /// How long a lock lasts, as the group is configured: short, so that some end in every life.
 pub const LOCK_MS: u64 = 2_500;
@@ -21,6 +27,43 @@ pub const LOCK_MS: u64 = 2_500;
 pub const DELIVERIES_MAX: i16 = 10;
 /// What the clocks of a broker and of the life may differ by in rounding.
 const ROUNDING_MS: u64 = 5;
+
+/// What a group and its topic ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The group.
+    pub group: &'static str,
+    /// What it works on.
+    pub topic: &'static str,
+    /// How often a record is handed out at most.
+    pub deliveries_max: i16,
+    /// How long a record waits after each delivery; the last goes on.
+    pub backoffs_ms: &'static [u64],
+    /// Records of one key go one at a time.
+    pub is_ordered: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            group: "sharers",
+            topic: "orders",
+            deliveries_max: DELIVERIES_MAX,
+            backoffs_ms: &[],
+            is_ordered: false,
+        }
+    }
+}
+
+impl Rules {
+    /// How long a record waits after so many deliveries.
+    #[must_use]
+    pub fn backoff_ms(&self, deliveries: i16) -> u64 {
+        let nth = usize::try_from(deliveries.max(1) - 1).unwrap_or(0);
+        let backoff = self.backoffs_ms.get(nth).or(self.backoffs_ms.last());
+        backoff.copied().unwrap_or(0)
+    }
+}
 
 /// What a member says of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +119,7 @@ pub struct Shares {
 
 #[derive(Debug, Default)]
 struct Books {
+    rules: Rules,
     is_closed: bool,
     is_over: bool,
     era: u64,
@@ -83,11 +127,23 @@ struct Books {
     /// When the answers to fetches were given up.
     unanswered: Vec<u64>,
     settled: usize,
+    /// Members that have gone for good.
+    gone: usize,
+    /// Records of each key that somebody was shown, where that counts.
+    keys: BTreeMap<(Place, String), BTreeSet<i64>>,
 }
 
 #[derive(Debug, Default)]
 struct Record {
     last: Option<Last>,
+    /// When its end was asked for first.
+    end_asked_ms: Option<u64>,
+    /// Its acceptance was asked for.
+    may_be_accepted: bool,
+    /// Its acceptance was acknowledged to who certainly had it.
+    is_accepted: bool,
+    /// A release was acknowledged: after which delivery, and when it was asked for.
+    released: Option<(i16, u64)>,
     /// The greatest count at which a release was acknowledged: it is stored.
     floor: i16,
     /// When its end was acknowledged.
@@ -104,6 +160,7 @@ struct Last {
     member: HostId,
     era: u64,
     broker: i32,
+    sent_ms: u64,
     received_ms: u64,
     /// The member has left in order since, which takes the delivery back.
     was_taken_back: bool,
@@ -131,12 +188,54 @@ impl Holding {
 impl Shares {
     /// One of which nothing is known yet.
     #[must_use]
-    pub fn new(net: Net, history: Shared) -> Self {
+    pub fn new(net: Net, history: Shared, rules: Rules) -> Self {
+        let books = Books {
+            rules,
+            ..Books::default()
+        };
         Self {
             net,
             history,
-            books: Arc::default(),
+            books: Arc::new(Mutex::new(books)),
         }
+    }
+
+    /// What its group and its topic ask for.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.lock().rules
+    }
+
+    /// A member takes no part any more.
+    pub fn gone(&self) {
+        self.lock().gone += 1;
+    }
+
+    /// How many members take no part any more.
+    #[must_use]
+    pub fn gone_count(&self) -> usize {
+        self.lock().gone
+    }
+
+    /// When a record may have been settled at the earliest; `None`: it is not.
+    #[must_use]
+    pub fn settled_from(&self, place: &Place, offset: i64) -> Option<u64> {
+        let books = self.lock();
+        let record = books.records.get(&(place.clone(), offset));
+        let asked = record.and_then(|record| record.end_asked_ms);
+        // What may have been given up may have been long ago.
+        let is_given_up = books.may_be_given_up(record.unwrap_or(&Record::default()));
+        is_given_up.then_some(0).or(asked)
+    }
+
+    /// Whether a record was certainly accepted, and whether it may have been.
+    #[must_use]
+    pub fn acceptance(&self, place: &Place, offset: i64) -> (bool, bool) {
+        let books = self.lock();
+        let record = books.records.get(&(place.clone(), offset));
+        record.map_or((false, false), |record| {
+            (record.is_accepted, record.may_be_accepted)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -212,6 +311,7 @@ impl Shares {
         let Delivery { place, values, .. } = delivery;
         let mut wrong = Vec::new();
         let mut before = -1;
+        self.lock().shown(delivery);
         for (first, last, count) in &delivery.ranges {
             let numbers = [first.unsigned_abs(), last.unsigned_abs()];
             self.net.note("shared", &numbers);
@@ -225,7 +325,13 @@ impl Shares {
             before = *last;
             for offset in *first..=*last {
                 match values.get(&offset) {
-                    Some(value) => self.history.seen(place, offset, value),
+                    Some(value) => {
+                        self.history.seen(place, offset, value);
+                        if let Some(why) = value::for_nobody(value) {
+                            wrong.push(format!("{place:?}: {offset} is handed out, {why}"));
+                        }
+                        wrong.extend(self.lock().turn(delivery, offset, value, now_ms));
+                    }
                     None => wrong.push(format!("{place:?}: {offset} is acquired, and not there")),
                 }
                 let mut books = self.lock();
@@ -240,6 +346,10 @@ impl Shares {
     pub fn saying(&self, member: HostId, place: &Place, offset: i64, say: Say) {
         let mut books = self.lock();
         let record = books.records.entry((place.clone(), offset)).or_default();
+        if say != Say::Release {
+            record.end_asked_ms.get_or_insert(self.net.now_ms());
+            record.may_be_accepted |= say == Say::Accept;
+        }
         if let Some(held) = record.held.as_mut().filter(|held| held.member == member) {
             held.ends = true;
         }
@@ -324,7 +434,7 @@ impl Books {
         count: i16,
         now_ms: u64,
     ) -> Vec<String> {
-        let era = self.era;
+        let (era, deliveries_max) = (self.era, self.rules.deliveries_max);
         let (place, member) = (&delivery.place, delivery.member);
         let record = self.records.entry((place.clone(), offset)).or_default();
         let mut wrong = Vec::new();
@@ -363,7 +473,7 @@ impl Books {
                 last.count
             ));
         }
-        if !(1..=DELIVERIES_MAX).contains(&count) {
+        if !(1..=deliveries_max).contains(&count) {
             wrong.push(format!("{place:?}: delivery {count} of {offset}"));
         }
         record.last = Some(Last {
@@ -371,6 +481,7 @@ impl Books {
             member,
             era: delivery.era,
             broker: delivery.broker,
+            sent_ms: delivery.sent_ms,
             received_ms: now_ms,
             was_taken_back: false,
         });
@@ -389,7 +500,7 @@ impl Books {
         let mut wrong = Vec::new();
         let (place, offset, member) = (&said.place, said.offset, said.member);
         let was_live = said.era == self.era && now_ms + ROUNDING_MS < said.acquired_ms + LOCK_MS;
-        let era = self.era;
+        let (era, deliveries_max) = (self.era, self.rules.deliveries_max);
         let record = self.records.entry((place.clone(), offset)).or_default();
         // Who has said something has nothing any more, whatever came of it.
         record.held.take_if(|held| held.member == member);
@@ -400,8 +511,9 @@ impl Books {
             )),
             Heard::NotHeld | Heard::Nothing => {}
             Heard::Yes if said.say == Say::Release => {
-                if was_live && said.count < DELIVERIES_MAX {
+                if was_live && said.count < deliveries_max {
                     record.floor = record.floor.max(said.count);
+                    record.released = Some((said.count, said.sent_ms));
                 }
             }
             Heard::Yes => {
@@ -415,12 +527,24 @@ impl Books {
                         held.member
                     ));
                 }
+                record.is_accepted |= was_live && said.say == Say::Accept;
                 let first = record.settled_ms.is_none();
                 record.settled_ms.get_or_insert(now_ms);
                 self.settled += usize::from(first);
             }
         }
         wrong
+    }
+
+    /// Whether a record may have been handed out as often as it may be.
+    fn may_be_given_up(&self, record: &Record) -> bool {
+        // What was handed out in answers that nobody heard counts too.
+        let (count, since_ms) = record
+            .last
+            .map_or((0, 0), |last| (last.count, last.received_ms));
+        let unheard = self.unanswered.iter().filter(|at| **at >= since_ms).count();
+        let most = usize::try_from(count).unwrap_or(0) + unheard;
+        most >= usize::try_from(self.rules.deliveries_max).unwrap_or(0)
     }
 
     fn judge(&self, ends: &[(Place, i64)]) -> Vec<String> {
@@ -432,13 +556,7 @@ impl Books {
                 if record.settled_ms.is_some() || record.may_be_settled {
                     continue;
                 }
-                // What was handed out in answers that nobody heard counts too.
-                let (count, since_ms) = record
-                    .last
-                    .map_or((0, 0), |last| (last.count, last.received_ms));
-                let unheard = self.unanswered.iter().filter(|at| **at >= since_ms).count();
-                let most = usize::try_from(count).unwrap_or(0) + unheard;
-                if most < usize::try_from(DELIVERIES_MAX).unwrap_or(0) {
+                if !self.may_be_given_up(record) {
                     wrong.push(format!(
                         "{place:?}: {offset} counts as done with, and nobody was: {record:?}"
                     ));

@@ -336,6 +336,13 @@ impl SharePartition {
         }
     }
 
+    /// Whether records wait for their time, or to become dead letters.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        let is_dead = |(_, _, state): (i64, i64, &State)| matches!(state, State::Dead { .. });
+        self.parked() > 0 || self.retrying.is_some() && self.runs.states().any(is_dead)
+    }
+
     /// How many records wait for their time.
     #[must_use]
     pub fn parked(&self) -> usize {

@@ -164,9 +164,8 @@ impl PartitionLog {
         verified: Option<Verified>,
     ) -> Result<Verdict, AppendError> {
         let check = |arriving: &Arriving| {
-            let producers_max = self.config.producers_max;
-            self.producers
-                .check(arriving, origin, verified, producers_max)
+            let bounds = (self.config.producers_max, self.config.begins_at_zero);
+            self.producers.check(arriving, origin, verified, bounds)
         };
         let header = &arriving.header;
         match check(arriving) {

@@ -59,13 +59,13 @@ pub(crate) enum Verdict {
 
 impl Producers {
     /// Judges a batch. Nothing changes. When there are `producers_max` open transactions, no producer may begin one more that is
-    /// not known: nothing could give way to it.
+    /// not known: nothing could give way to it. With `begins_at_zero` a producer that is not known has to begin with sequence 0.
     pub(crate) fn check(
         &self,
         arriving: &Arriving,
         origin: Origin,
         verified: Option<Verified>,
-        producers_max: usize,
+        (producers_max, begins_at_zero): (usize, bool),
     ) -> Result<Verdict, AppendError> {
         let Arriving { header, marker } = arriving;
         if header.producer_id.0 < 0 {
@@ -87,7 +87,9 @@ impl Producers {
                     });
                 }
                 check_transaction(known, header, verified)?;
-                check_sequence(known, header, verified)?;
+                let begins_at_zero =
+                    begins_at_zero || verified.is_some_and(|verified| verified.begins_at_zero);
+                check_sequence(known, header, begins_at_zero)?;
                 check_kind(known, header)?;
             }
             // A marker without its record, as compaction leaves it, says nothing more.
@@ -153,7 +155,7 @@ fn check_kind(known: Option<&Producer>, header: &BatchHeader) -> Result<(), Tran
 fn check_sequence(
     known: Option<&Producer>,
     header: &BatchHeader,
-    verified: Option<Verified>,
+    begins_at_zero: bool,
 ) -> Result<(), SequenceError> {
     let (producer, got) = (header.producer_id, header.base_sequence);
     match known {
@@ -161,9 +163,7 @@ fn check_sequence(
             in_order(producer, known.next_sequence(), got)
         }
         Some(_) => in_order(producer, 0, got),
-        None if verified.is_some_and(|verified| verified.begins_at_zero) => {
-            in_order(producer, 0, got)
-        }
+        None if begins_at_zero => in_order(producer, 0, got),
         // Of an unknown producer any sequence may come: its state may have expired, or gone with old segments.
         None => Ok(()),
     }

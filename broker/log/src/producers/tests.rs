@@ -46,7 +46,7 @@ fn data(header: BatchHeader) -> Arriving {
 
 /// What is said of a client's batch.
 fn judge(producers: &Producers, header: &BatchHeader) -> Result<Verdict, AppendError> {
-    producers.check(&data(*header), Origin::Client, None, MAX)
+    producers.check(&data(*header), Origin::Client, None, (MAX, false))
 }
 
 /// A table that has seen these batches, one after the other from offset 0.
@@ -197,6 +197,25 @@ fn a_snapshot_that_was_changed_is_none() {
         assert_eq!(decode(&changed), None);
         assert_eq!(decode(&bytes[..at]), None);
     }
+}
+
+#[test]
+fn where_it_is_asked_a_producer_that_is_not_known_begins_at_zero() {
+    let judge = |producers: &Producers, header: BatchHeader| {
+        producers.check(&data(header), Origin::Client, None, (MAX, true))
+    };
+    let nobody = Producers::default();
+    assert_eq!(
+        judge(&nobody, header(7, 0, 5, 1, 0)),
+        Err(AppendError::Sequence(SequenceError::OutOfOrder {
+            producer: ProducerId(7),
+            expected: 0,
+            got: 5,
+        }))
+    );
+    assert_eq!(judge(&nobody, header(7, 0, 0, 5, 0)), Ok(Verdict::Append));
+    let known = table(&[(7, 0, 0, 5)]);
+    assert_eq!(judge(&known, header(7, 0, 5, 1, 0)), Ok(Verdict::Append));
 }
 
 mod refused;

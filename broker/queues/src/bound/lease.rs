@@ -19,6 +19,8 @@ pub struct Ask {
     pub used: u64,
     /// How much more it would like.
     pub want: u64,
+    /// How much of that a batch needs that waits for it: less is of no use.
+    pub need: u64,
 }
 
 /// What the ledger answers.
@@ -34,9 +36,9 @@ pub struct Grant {
     pub grant: u64,
     /// What the partition may have now.
     pub limit: u64,
-    /// Somebody wants more than there was: who has what it does not use is to give it back.
+    /// A batch of somebody needs more than there was: who has what it does not use is to give it back.
     pub is_recalled: bool,
-    /// There is not all that was wanted, and nobody has what it does not use, as far as the ledger was told: the queue is full.
+    /// There is not what was needed, and nobody has what it does not use, as far as the ledger was told: the queue is full.
     pub is_all: bool,
 }
 
@@ -89,9 +91,9 @@ impl Lease {
         }
     }
 
-    /// What to say to the ledger: how much is used, and how much more is wanted.
+    /// What to say to the ledger: how much is used, how much more is wanted, and how much of that a batch needs.
     #[must_use]
-    pub fn ask(&self, used: u64, want: u64) -> Ask {
+    pub fn ask(&self, used: u64, want: u64, need: u64) -> Ask {
         Ask {
             partition: self.partition,
             epoch: self.epoch,
@@ -100,16 +102,21 @@ impl Lease {
             limit: self.limit,
             used,
             want,
+            need,
         }
+    }
+
+    /// Whether this is an answer to this leader by the ledger that it asks.
+    #[must_use]
+    pub fn is_answered_by(&self, grant: &Grant) -> bool {
+        grant.partition == self.partition
+            && grant.epoch == self.epoch
+            && grant.ledger == self.ledger
     }
 
     /// The ledger has answered. `true` when there is more room than before.
     pub fn granted(&mut self, grant: Grant) -> bool {
-        let is_news = grant.partition == self.partition
-            && grant.epoch == self.epoch
-            && grant.ledger == self.ledger
-            && grant.grant > self.grant;
-        if !is_news {
+        if !self.is_answered_by(&grant) || grant.grant <= self.grant {
             return false;
         }
         let grows = grant.limit > self.limit;

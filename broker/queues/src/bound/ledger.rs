@@ -26,7 +26,7 @@ struct Leased {
     limit: u64,
     /// How much of it was used when it was heard last.
     used: u64,
-    /// It wanted more than there was when it was heard last.
+    /// It needed more than there was when it was heard last.
     lacks: bool,
 }
 
@@ -110,12 +110,18 @@ impl Ledger {
         leased.used = ask.used;
         entry.leased = Some(leased);
         if is_up_to_date {
-            let more = ask.want.min(self.free());
+            // A part of what a batch needs would be kept from a smaller one elsewhere, and two of them from each other for ever.
+            let free = self.free();
+            let more = if free < ask.need {
+                0
+            } else {
+                ask.want.min(free)
+            };
             if more > 0 {
                 leased.grant += 1;
                 leased.limit += more;
             }
-            leased.lacks = more < ask.want;
+            leased.lacks = more < ask.need;
         }
         let entry = self.partitions.get_mut(&ask.partition)?;
         entry.leased = Some(leased);

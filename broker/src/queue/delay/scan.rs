@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_log::mutants::Mutant;
 use weir_log::{LogReader, ReadError};
 use weir_queues::Millis;
 use weir_queues::dedup::{MessageId, Window};
@@ -48,7 +49,7 @@ impl Ids {
     /// A record's time is when it came, but for one from the future.
     fn came(&mut self, id: MessageId, at: Offset, timestamp_ms: i64) {
         let came = Millis(u64::try_from(timestamp_ms).unwrap_or(0)).min(self.now);
-        if came > self.since {
+        if came > self.since && !Mutant::ForgetIds.is_active() {
             self.window.remember(id, at, came);
         }
     }
@@ -110,7 +111,7 @@ impl Scan {
             return Ok(());
         }
         if let Some(held_back) = before.filter(|held_back| held_back.twin.is(header)) {
-            if self.knows_delays {
+            if self.knows_delays && !Mutant::ForgetDelayed.is_active() {
                 for entry in held_back.waits {
                     self.waiting.replay(entry);
                 }
@@ -122,7 +123,7 @@ impl Scan {
                 }
             }
         }
-        if header.producer_id == RELEASER {
+        if header.producer_id == RELEASER && !Mutant::ReleaseTwice.is_active() {
             let mut last = None;
             for record in batch.records()? {
                 last = Whence::of(&record?).or(last);

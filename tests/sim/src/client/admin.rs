@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_wire::MessageView;
-use weir_wire::messages::create_topics_request::CreatableTopic;
+use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use weir_wire::messages::delete_topics_request::DeleteTopicState;
 use weir_wire::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
@@ -31,18 +31,28 @@ impl Admin {
     }
 
     /// Makes a topic, however long it takes.
-    pub async fn create(&mut self, name: &str, partitions: i32) {
-        while !self.create_once(name, partitions).await {
+    pub async fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, String)]) {
+        while !self.create_once(name, partitions, configs).await {
             self.client.pause().await;
         }
     }
 
-    async fn create_once(&mut self, name: &str, partitions: i32) -> bool {
+    async fn create_once(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, String)],
+    ) -> bool {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some(value.clone()),
+        });
         let request = CreateTopicsRequest {
             topics: vec![CreatableTopic {
                 name: name.to_owned(),
                 num_partitions: partitions,
                 replication_factor: -1,
+                configs: configs.collect(),
                 ..CreatableTopic::default()
             }],
             timeout_ms: 4_000,
@@ -127,7 +137,7 @@ impl Admin {
             let name = format!("passing-{number}");
             number += 1;
             let partitions = 1 + i32::try_from(self.client.random.within(0..4)).unwrap_or(0);
-            self.create(&name, partitions).await;
+            self.create(&name, partitions, &[]).await;
             self.history.topic_made(&name, partitions);
             kept.push(name);
             if kept.len() > 2 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weir_wire::batch::batches;
+use weir_wire::batch::{RecordView, batches};
 use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use weir_wire::messages::fetch_response::AbortedTransaction;
 use weir_wire::messages::{ErrorCode, FetchRequest, FetchResponseView};
@@ -10,6 +10,7 @@ use weir_wire::{MessageView, RecordsPart};
 
 use super::Client;
 use crate::history::Place;
+use crate::queues::Seen;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +22,9 @@ pub(super) enum Isolation {
 }
 
 /// What one fetch gave.
-pub(super) enum Fetched {
+pub(super) enum Fetched<T> {
     /// Values.
-    Values(Portion),
+    Values(Portion<T>),
     /// The position is no offset of the log.
     OutOfRange,
     /// Nothing; try again.
@@ -31,10 +32,10 @@ pub(super) enum Fetched {
 }
 
 /// Values, and where to go on.
-#[derive(Debug, Default)]
-pub(super) struct Portion {
-    /// With their offsets.
-    pub(super) values: Vec<(i64, String)>,
+#[derive(Debug)]
+pub(super) struct Portion<T> {
+    /// In the order of their offsets.
+    pub(super) values: Vec<T>,
     /// Where to go on.
     pub(super) next: i64,
     /// The high watermark.
@@ -43,14 +44,57 @@ pub(super) struct Portion {
     pub(super) last_stable: i64,
 }
 
-/// Fetches once.
+/// Fetches values with their offsets once.
 pub(super) async fn fetch(
     client: &mut Client,
     place: &Place,
     position: i64,
     max_wait_ms: i32,
     isolation: Isolation,
-) -> Fetched {
+) -> Fetched<(i64, String)> {
+    fetch_as(client, place, position, max_wait_ms, isolation, value_of).await
+}
+
+/// Fetches records with their headers once.
+pub(super) async fn fetch_records(
+    client: &mut Client,
+    place: &Place,
+    position: i64,
+    max_wait_ms: i32,
+    isolation: Isolation,
+) -> Fetched<Seen> {
+    let seen = |record: Option<&RecordView<'_>>| {
+        let (offset, value) = value_of(record);
+        let text =
+            |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+        // Of two of one name the last counts.
+        let headers = record.iter().flat_map(|record| record.headers.iter());
+        let headers = headers.map(|header| (header.key.to_owned(), text(header.value)));
+        Seen {
+            offset,
+            value,
+            headers: headers.collect(),
+        }
+    };
+    fetch_as(client, place, position, max_wait_ms, isolation, seen).await
+}
+
+fn value_of(record: Option<&RecordView<'_>>) -> (i64, String) {
+    let Some(record) = record else {
+        return (-1, "a batch with a wrong checksum".into());
+    };
+    let value = String::from_utf8_lossy(record.value.unwrap_or_default());
+    (record.offset.0, value.into_owned())
+}
+
+async fn fetch_as<T>(
+    client: &mut Client,
+    place: &Place,
+    position: i64,
+    max_wait_ms: i32,
+    isolation: Isolation,
+    as_what: impl Fn(Option<&RecordView<'_>>) -> T,
+) -> Fetched<T> {
     let Some(leader) = client.leader(&place.0, place.1).await else {
         client.pause().await;
         return Fetched::Nothing;
@@ -98,7 +142,7 @@ pub(super) async fn fetch(
         }
     }
     let aborted = data.aborted_transactions.unwrap_or_default();
-    let (values, next) = values(&bytes, position, aborted);
+    let (values, next) = records(&bytes, position, aborted, as_what);
     Fetched::Values(Portion {
         values,
         next,
@@ -111,8 +155,17 @@ pub(super) async fn fetch(
 pub(super) fn values(
     bytes: &[u8],
     position: i64,
-    mut aborted: Vec<AbortedTransaction>,
+    aborted: Vec<AbortedTransaction>,
 ) -> (Vec<(i64, String)>, i64) {
+    records(bytes, position, aborted, value_of)
+}
+
+fn records<T>(
+    bytes: &[u8],
+    position: i64,
+    mut aborted: Vec<AbortedTransaction>,
+    as_what: impl Fn(Option<&RecordView<'_>>) -> T,
+) -> (Vec<T>, i64) {
     aborted.sort_by_key(|transaction| std::cmp::Reverse(transaction.first_offset));
     let mut aborting = BTreeSet::new();
     let (mut values, mut next) = (Vec::new(), position);
@@ -120,7 +173,7 @@ pub(super) fn values(
         // The last batch may be cut off, as clients expect.
         let Ok(batch) = batch else { break };
         if batch.check().is_err() {
-            return (vec![(-1, "a batch with a wrong checksum".into())], next);
+            return (vec![as_what(None)], next);
         }
         let header = batch.header();
         let (last, producer) = (header.last_offset().0, header.producer_id.0);
@@ -139,8 +192,7 @@ pub(super) fn values(
         let Ok(records) = batch.records() else { break };
         for record in records.flatten() {
             if record.offset.0 >= position {
-                let value = String::from_utf8_lossy(record.value.unwrap_or_default());
-                values.push((record.offset.0, value.into_owned()));
+                values.push(as_what(Some(&record)));
             }
         }
     }

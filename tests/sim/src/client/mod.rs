@@ -6,7 +6,9 @@
 mod admin;
 mod committed;
 mod consumer;
+mod feeder;
 mod fetch;
+mod log_reader;
 mod member;
 mod mover;
 mod producer;
@@ -33,10 +35,12 @@ use weir_wire::{DecodeError, MessageView, Records, Request};
 pub use admin::{Admin, metadata_of};
 pub use committed::{CommittedReader, read_all_committed};
 pub use consumer::{Consumer, read_all};
+pub use feeder::Feeder;
+pub use log_reader::{LogReader, finish_queue};
 pub use member::Member;
 pub use mover::Mover;
 pub use producer::Producer;
-pub use sharer::{SHARE_GROUP, Sharer, finish_shares};
+pub use sharer::{Sharer, finish_shares};
 pub use transactor::Transactor;
 
 use crate::broker::KAFKA_PORT;
@@ -186,24 +190,50 @@ impl Client {
         (topic, partition): (&str, i32),
         batch: Bytes,
     ) -> Option<PartitionProduceResponse> {
-        let request = ProduceRequest {
-            transactional_id: transactional_id.map(str::to_owned),
-            acks: -1,
-            timeout_ms: 3_000,
-            topic_data: vec![TopicProduceData {
-                name: topic.to_owned(),
-                partition_data: vec![PartitionProduceData {
-                    index: partition,
-                    records: Some(Records::from(batch)),
-                }],
-                ..TopicProduceData::default()
-            }],
-        };
+        let request = produce_request(transactional_id, (topic, partition), batch);
         let answer = self.ask(leader, version, &request, |body| {
             ProduceResponseView::decode(body, version).map(|view| view.to_owned())
         });
         let mut answer = answer.await.ok()?;
         answer.responses.pop()?.partition_responses.pop()
+    }
+
+    /// Produces batches one behind the other without waiting for answers in between; the answers that came, of the first ones.
+    pub async fn produce_all(
+        &mut self,
+        leader: i32,
+        version: i16,
+        (topic, partition): (&str, i32),
+        batches: Vec<Bytes>,
+    ) -> Vec<PartitionProduceResponse> {
+        let taken = self.connections.remove(&leader);
+        let (place, mut answers) = (self.place.clone(), Vec::new());
+        let asking = async {
+            let mut connection = match taken {
+                Some(connection) => connection,
+                None => Connection::to(&place, leader).await?,
+            };
+            let mut numbers = Vec::new();
+            for batch in batches {
+                let request = produce_request(None, (topic, partition), batch);
+                numbers.push(connection.send(version, &request).await?);
+            }
+            for number in numbers {
+                let body = connection
+                    .receive::<ProduceRequest>(version, number)
+                    .await?;
+                let mut answer = ProduceResponseView::decode(&body, version)
+                    .map(|view| view.to_owned())
+                    .map_err(io::Error::other)?;
+                let of_topic = answer.responses.pop();
+                answers.extend(of_topic.and_then(|mut topic| topic.partition_responses.pop()));
+            }
+            Ok::<_, io::Error>(connection)
+        };
+        if let Ok(Ok(connection)) = tokio::time::timeout(PATIENCE, asking).await {
+            self.connections.insert(leader, connection);
+        }
+        answers
     }
 
     /// Who leads a partition, asking when it is not known.
@@ -267,6 +297,26 @@ impl Client {
     }
 }
 
+fn produce_request(
+    transactional_id: Option<&str>,
+    (topic, partition): (&str, i32),
+    batch: Bytes,
+) -> ProduceRequest {
+    ProduceRequest {
+        transactional_id: transactional_id.map(str::to_owned),
+        acks: -1,
+        timeout_ms: 3_000,
+        topic_data: vec![TopicProduceData {
+            name: topic.to_owned(),
+            partition_data: vec![PartitionProduceData {
+                index: partition,
+                records: Some(Records::from(batch)),
+            }],
+            ..TopicProduceData::default()
+        }],
+    }
+}
+
 impl Connection {
     async fn to(place: &HostNet, broker: i32) -> io::Result<Self> {
         let host = HostId::try_from(broker).map_err(io::Error::other)?;
@@ -277,6 +327,12 @@ impl Connection {
     }
 
     async fn ask<R: Request>(&mut self, version: i16, request: &R) -> io::Result<Bytes> {
+        let number = self.send(version, request).await?;
+        self.receive::<R>(version, number).await
+    }
+
+    /// Asks without waiting for the answer; its number.
+    async fn send<R: Request>(&mut self, version: i16, request: &R) -> io::Result<i32> {
         self.asked += 1;
         let frame = encode_request(version, self.asked, Some("sim"), request);
         let frame = frame.map_err(io::Error::other)?;
@@ -284,11 +340,16 @@ impl Connection {
             .try_into_bytes()
             .map_err(|_| io::Error::other("a file in a request"))?;
         self.socket.write_all(&bytes).await?;
+        Ok(self.asked)
+    }
+
+    /// The answer that comes next, which is this one.
+    async fn receive<R: Request>(&mut self, version: i16, asked: i32) -> io::Result<Bytes> {
         let length = self.socket.read_u32().await?;
         let mut answer = vec![0; length as usize];
         self.socket.read_exact(&mut answer).await?;
         let number = answer.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
-        if number != Some(self.asked) {
+        if number != Some(asked) {
             return Err(io::Error::other("an answer to something else"));
         }
         // A flexible header ends with its tagged fields, of which there are none.

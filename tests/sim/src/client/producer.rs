@@ -38,7 +38,7 @@ impl Producer {
 
     /// Writes until the history says that it is enough.
     pub async fn run(mut self) {
-        self.identify().await;
+        self.id = identify(&mut self.client, &self.history).await;
         while self.history.is_open() {
             let place = self.client.random.pick(&self.places).clone();
             let values = self.values(&place);
@@ -60,30 +60,6 @@ impl Producer {
         let values = (self.written..self.written + count).map(value).collect();
         self.written += count;
         values
-    }
-
-    async fn identify(&mut self) {
-        loop {
-            let broker = self.client.any_broker();
-            let request = InitProducerIdRequest {
-                transactional_id: None,
-                transaction_timeout_ms: 60_000,
-                producer_id: -1,
-                producer_epoch: -1,
-                ..InitProducerIdRequest::default()
-            };
-            let answer = self.client.ask(broker, 4, &request, |body| {
-                InitProducerIdResponseView::decode(body, 4).map(|view| view.to_owned())
-            });
-            if let Ok(answer) = answer.await
-                && answer.error_code == 0
-            {
-                self.id = (answer.producer_id, answer.producer_epoch);
-                self.history.producer_id(answer.producer_id);
-                return;
-            }
-            self.client.pause().await;
-        }
     }
 
     /// Appends until it is acknowledged.
@@ -147,5 +123,29 @@ impl Producer {
                 "{place:?}: a batch in its turn was refused: {code} {error:?}"
             ));
         }
+    }
+}
+
+/// An idempotent producer's identity, however long it takes.
+pub(super) async fn identify(client: &mut Client, history: &Shared) -> (i64, i16) {
+    loop {
+        let broker = client.any_broker();
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            producer_id: -1,
+            producer_epoch: -1,
+            ..InitProducerIdRequest::default()
+        };
+        let answer = client.ask(broker, 4, &request, |body| {
+            InitProducerIdResponseView::decode(body, 4).map(|view| view.to_owned())
+        });
+        if let Ok(answer) = answer.await
+            && answer.error_code == 0
+        {
+            history.producer_id(answer.producer_id);
+            return (answer.producer_id, answer.producer_epoch);
+        }
+        client.pause().await;
     }
 }

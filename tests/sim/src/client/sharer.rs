@@ -21,9 +21,6 @@ use super::{Client, CoordinatorOf, Unanswered};
 use crate::history::{Place, Shared};
 use crate::shares::{Delivery, Heard, Said, Say, Shares};
 
-/// The share group of a life.
-pub const SHARE_GROUP: &str = "sharers";
-
 /// With which epoch a session or a membership ends.
 const LEAVES: i32 = -1;
 
@@ -36,6 +33,7 @@ pub struct Sharer {
     fetcher: Client,
     history: Shared,
     shares: Shares,
+    group: &'static str,
     topic: std::sync::Arc<str>,
     topic_id: Uuid,
     /// Its name, another each time that it joins.
@@ -71,20 +69,17 @@ type Sayings = BTreeMap<i32, Vec<Said>>;
 struct Lost;
 
 impl Sharer {
-    /// One of a group that works on a topic.
+    /// One of a group.
     #[must_use]
-    pub fn new(
-        (client, fetcher): (Client, Client),
-        history: Shared,
-        shares: Shares,
-        topic: &str,
-    ) -> Self {
+    pub fn new((client, fetcher): (Client, Client), history: Shared, shares: Shares) -> Self {
+        let rules = shares.rules();
         Self {
             client,
             fetcher,
             history,
             shares,
-            topic: topic.into(),
+            group: rules.group,
+            topic: rules.topic.into(),
             topic_id: Uuid::nil(),
             id: String::new(),
             joined: 0,
@@ -106,6 +101,7 @@ impl Sharer {
                 self.client.pause().await;
             }
         }
+        self.shares.gone();
         self.history.done();
     }
 
@@ -145,7 +141,7 @@ impl Sharer {
         };
         let is_joining = self.epoch == 0;
         let request = ShareGroupHeartbeatRequest {
-            group_id: SHARE_GROUP.to_owned(),
+            group_id: self.group.to_owned(),
             member_id: self.id.clone(),
             member_epoch: self.epoch,
             subscribed_topic_names: is_joining.then(|| vec![self.topic.to_string()]),
@@ -175,7 +171,7 @@ impl Sharer {
 
     async fn coordinator(&mut self) -> Option<i32> {
         if self.coordinator.is_none() {
-            let found = self.client.coordinator(SHARE_GROUP, CoordinatorOf::Group);
+            let found = self.client.coordinator(self.group, CoordinatorOf::Group);
             self.coordinator = found.await;
         }
         self.coordinator
@@ -240,7 +236,7 @@ impl Sharer {
         let forgotten = Some(forgotten).filter(|forgotten| !forgotten.is_empty());
         let random = &mut self.client.random;
         let request = ShareFetchRequest {
-            group_id: Some(SHARE_GROUP.to_owned()),
+            group_id: Some(self.group.to_owned()),
             member_id: Some(self.id.clone()),
             share_session_epoch: session.epoch,
             max_wait_ms: i32::try_from(random.within(0..400)).unwrap_or(0),
@@ -334,7 +330,7 @@ impl Sharer {
         let partitions: Vec<_> = partitions.collect();
         let topic_id = self.topic_id;
         let request = ShareAcknowledgeRequest {
-            group_id: Some(SHARE_GROUP.to_owned()),
+            group_id: Some(self.group.to_owned()),
             member_id: Some(self.id.clone()),
             share_session_epoch: if leaves { LEAVES } else { session.epoch },
             topics: Vec::from_iter((!partitions.is_empty()).then_some(
@@ -463,7 +459,7 @@ impl Sharer {
             return;
         };
         let request = ShareGroupHeartbeatRequest {
-            group_id: SHARE_GROUP.to_owned(),
+            group_id: self.group.to_owned(),
             member_id: self.id.clone(),
             member_epoch: LEAVES,
             ..ShareGroupHeartbeatRequest::default()
@@ -517,26 +513,32 @@ fn records(data: &PartitionData) -> BTreeMap<i64, String> {
 
 /// Waits until the group is done with everything below `ends`, by its coordinator's word, and ends its work.
 pub async fn finish_shares(
-    mut client: Client,
+    client: Client,
     history: Shared,
     shares: Shares,
     ends: Vec<(Place, i64)>,
 ) {
-    while !is_done(&mut client, &ends).await {
-        client.pause().await;
-    }
-    shares.end();
+    let mut client = client;
+    end_shares(&mut client, &shares, &ends).await;
     history.done();
 }
 
-async fn is_done(client: &mut Client, ends: &[(Place, i64)]) -> bool {
-    let coordinator = client.coordinator(SHARE_GROUP, CoordinatorOf::Group).await;
+/// The same, telling nobody.
+pub(super) async fn end_shares(client: &mut Client, shares: &Shares, ends: &[(Place, i64)]) {
+    while !is_done(client, shares.rules().group, ends).await {
+        client.pause().await;
+    }
+    shares.end();
+}
+
+async fn is_done(client: &mut Client, group: &str, ends: &[(Place, i64)]) -> bool {
+    let coordinator = client.coordinator(group, CoordinatorOf::Group).await;
     let Some(coordinator) = coordinator else {
         return false;
     };
     let request = DescribeShareGroupOffsetsRequest {
         groups: vec![DescribeShareGroupOffsetsRequestGroup {
-            group_id: SHARE_GROUP.to_owned(),
+            group_id: group.to_owned(),
             topics: None,
         }],
     };

@@ -124,3 +124,77 @@ fn what_nobody_was_done_with_is_not_done_with() {
     story.ends();
     assert_eq!(story.wrong, Vec::<String>::new());
 }
+
+/// A record that is handed out again so long after a release, where one that is released waits.
+fn redelivered(after_ms: u64, change: impl FnOnce(&mut Story)) -> usize {
+    let mut story = Story::new();
+    story.books.rules = Rules {
+        backoffs_ms: &[400, 1_000],
+        ..Rules::default()
+    };
+    story.handed(1, 1, 100, 120);
+    story.says(1, Say::Release, 100, 200, Heard::Yes);
+    change(&mut story);
+    let delivery = Delivery {
+        member: 2,
+        broker: 0,
+        place: place(),
+        sent_ms: 300,
+        era: story.books.era,
+        ranges: vec![(0, 0, 2)],
+        values: BTreeMap::new(),
+    };
+    story.books.turn(&delivery, 0, "", 200 + after_ms).len()
+}
+
+#[test]
+fn a_released_record_is_handed_out_no_earlier_than_its_backoff() {
+    assert_eq!(redelivered(390, |_| {}), 1);
+    assert_eq!(redelivered(400, |_| {}), 0);
+    // Who leads next does not know of it.
+    assert_eq!(redelivered(100, |story| story.books.era += 1), 0);
+}
+
+#[test]
+fn records_of_one_key_go_one_at_a_time_and_in_order() {
+    let mut story = Story::new();
+    story.books.rules.is_ordered = true;
+    let delivery = |offset: i64, sent_ms: u64| Delivery {
+        member: 2,
+        broker: 0,
+        place: place(),
+        sent_ms,
+        era: 0,
+        ranges: vec![(offset, offset, 1)],
+        values: BTreeMap::from([
+            (0, "q/1/0/k1/good".to_owned()),
+            (1, "q/1/1/k2/good".to_owned()),
+            (2, "q/1/2/k1/good".to_owned()),
+            (3, "q/1/3/k2/skip".to_owned()),
+            (4, "q/1/4/k2/good".to_owned()),
+        ]),
+    };
+    story.books.shown(&delivery(0, 10));
+    let turn = |story: &Story, offset, key: &str, now_ms| {
+        let value = format!("q/1/{offset}/{key}/good");
+        let delivery = delivery(offset, now_ms - 10);
+        story.books.turn(&delivery, offset, &value, now_ms).len()
+    };
+    assert_eq!(turn(&story, 0, "k1", 100), 0);
+    assert_eq!(turn(&story, 2, "k1", 100), 1, "0 was never handed out");
+    story.handed(1, 1, 110, 120);
+    assert_eq!(turn(&story, 2, "k1", 200), 1, "0 is out");
+    assert_eq!(turn(&story, 1, "k2", 200), 0);
+    let record = story.books.records.get_mut(&(place(), 0));
+    let record = record.map(|record| {
+        record.held = None;
+        record.end_asked_ms = Some(150);
+    });
+    assert!(record.is_some());
+    assert_eq!(turn(&story, 2, "k1", 300), 0);
+    assert_eq!(
+        turn(&story, 4, "k2", 300),
+        1,
+        "1 is not done with, and 3 is for nobody"
+    );
+}

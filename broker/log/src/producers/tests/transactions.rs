@@ -58,7 +58,7 @@ fn check(
     origin: Origin,
     verified: Option<Verified>,
 ) -> Result<Verdict, AppendError> {
-    producers.check(&arriving, origin, verified, MAX)
+    producers.check(&arriving, origin, verified, (MAX, false))
 }
 
 #[test]

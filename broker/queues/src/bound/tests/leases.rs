@@ -27,16 +27,16 @@ fn lease(partition: i32, backlog: u64) -> Lease {
 fn nothing_is_given_before_every_partition_was_heard() {
     let mut ledger = ledger_of(2, 10);
     let (mut one, mut other) = (lease(0, 0), lease(1, 4));
-    let answer = ledger.ask(one.ask(0, 10)).expect("an answer");
+    let answer = ledger.ask(one.ask(0, 10, 10)).expect("an answer");
     assert!(!one.granted(answer));
-    ledger.ask(other.ask(4, 0));
-    let answer = ledger.ask(one.ask(0, 10)).expect("an answer");
+    ledger.ask(other.ask(4, 0, 0));
+    let answer = ledger.ask(one.ask(0, 10, 10)).expect("an answer");
     assert!(one.granted(answer));
     assert_eq!((one.limit(), ledger.free()), (6, 0));
     // What one gives back the other may have.
     one.give_back(2);
-    ledger.ask(one.ask(2, 0));
-    let answer = ledger.ask(other.ask(4, 3)).expect("an answer");
+    ledger.ask(one.ask(2, 0, 0));
+    let answer = ledger.ask(other.ask(4, 3, 3)).expect("an answer");
     assert!(other.granted(answer));
     assert_eq!(other.limit(), 7);
 }
@@ -45,37 +45,52 @@ fn nothing_is_given_before_every_partition_was_heard() {
 fn a_queue_is_full_only_when_nobody_has_what_it_does_not_use() {
     let mut ledger = ledger_of(2, 10);
     let (mut one, mut other) = (lease(0, 0), lease(1, 0));
-    ledger.ask(other.ask(0, 0));
-    let all = ledger.ask(one.ask(0, 10)).expect("an answer");
+    ledger.ask(other.ask(0, 0, 0));
+    let all = ledger.ask(one.ask(0, 10, 10)).expect("an answer");
     assert!(one.granted(all));
-    let nothing = ledger.ask(other.ask(0, 1)).expect("an answer");
+    let nothing = ledger.ask(other.ask(0, 1, 1)).expect("an answer");
     assert!(
         !nothing.is_all,
         "the first partition does not use what it has"
     );
-    let recalled = ledger.ask(one.ask(4, 0)).expect("an answer");
+    let recalled = ledger.ask(one.ask(4, 0, 0)).expect("an answer");
     assert!(recalled.is_recalled);
     one.give_back(4);
-    assert!(!ledger.ask(one.ask(4, 0)).expect("an answer").is_all);
-    let some = ledger.ask(other.ask(0, 1)).expect("an answer");
+    assert!(!ledger.ask(one.ask(4, 0, 0)).expect("an answer").is_all);
+    let some = ledger.ask(other.ask(0, 1, 1)).expect("an answer");
     assert!(other.granted(some));
     assert!(!some.is_all && !some.is_recalled);
-    assert!(!ledger.ask(one.ask(4, 0)).expect("an answer").is_recalled);
-    let rest = ledger.ask(other.ask(1, 6)).expect("an answer");
+    assert!(!ledger.ask(one.ask(4, 0, 0)).expect("an answer").is_recalled);
+    let none = ledger.ask(other.ask(1, 6, 6)).expect("an answer");
+    assert!(!other.granted(none), "5 are left, which are of no use");
+    assert!(none.is_all);
+    let rest = ledger.ask(other.ask(1, 5, 5)).expect("an answer");
     assert!(other.granted(rest));
-    assert!(
-        rest.is_all,
-        "5 of the 6 are all that there was, and used by nobody else"
-    );
+    assert!(!rest.is_all);
     assert_eq!(one.limit() + other.limit(), 10);
+}
+
+#[test]
+fn two_that_need_more_than_there_is_keep_it_from_nobody() {
+    let mut ledger = ledger_of(2, 10);
+    let (mut one, other) = (lease(0, 2), lease(1, 3));
+    ledger.ask(one.ask(2, 0, 0));
+    let none = ledger.ask(other.ask(3, 7, 7)).expect("an answer");
+    assert_eq!((none.limit, none.is_all), (3, true));
+    let none = ledger.ask(one.ask(2, 6, 6)).expect("an answer");
+    assert_eq!((none.limit, none.is_all), (2, true));
+    assert_eq!(ledger.free(), 5);
+    let some = ledger.ask(one.ask(2, 7, 4)).expect("an answer");
+    assert!(one.granted(some));
+    assert_eq!(one.limit(), 7, "all that there is, which is enough");
 }
 
 #[test]
 fn a_lost_answer_is_given_again_and_not_twice() {
     let mut ledger = ledger_of(1, 10);
     let mut one = lease(0, 0);
-    let lost = ledger.ask(one.ask(0, 4)).expect("an answer");
-    let again = ledger.ask(one.ask(0, 4)).expect("an answer");
+    let lost = ledger.ask(one.ask(0, 4, 4)).expect("an answer");
+    let again = ledger.ask(one.ask(0, 4, 4)).expect("an answer");
     assert_eq!(lost, again);
     assert!(one.granted(again));
     assert!(!one.granted(lost));
@@ -86,27 +101,27 @@ fn a_lost_answer_is_given_again_and_not_twice() {
 fn a_partition_s_new_leader_begins_with_what_is_there() {
     let mut ledger = ledger_of(1, 10);
     let mut one = lease(0, 0);
-    let grant = ledger.ask(one.ask(0, 8)).expect("an answer");
+    let grant = ledger.ask(one.ask(0, 8, 8)).expect("an answer");
     one.granted(grant);
     let next = Lease::new(PartitionIndex(0), LeaderEpoch(2), LeaderEpoch(1), 3);
-    ledger.ask(next.ask(3, 0));
+    ledger.ask(next.ask(3, 0, 0));
     assert_eq!(ledger.free(), 7);
-    assert_eq!(ledger.ask(one.ask(0, 1)), None, "its time is over");
+    assert_eq!(ledger.ask(one.ask(0, 1, 1)), None, "its time is over");
 }
 
 #[test]
 fn what_an_earlier_ledger_gave_is_not_taken_once_a_later_one_was_told_of_less() {
     let mut earlier = ledger_of(1, 10);
     let mut one = lease(0, 0);
-    let on_its_way = earlier.ask(one.ask(0, 10)).expect("an answer");
+    let on_its_way = earlier.ask(one.ask(0, 10, 10)).expect("an answer");
     one.ledger_is(LeaderEpoch(2));
     let mut later = Ledger::new(LeaderEpoch(2), 10);
     for partition in 0..2 {
         later.epoch_is(PartitionIndex(partition), LeaderEpoch(1));
     }
     let mut other = Lease::new(PartitionIndex(1), LeaderEpoch(1), LeaderEpoch(2), 0);
-    later.ask(one.ask(2, 0));
-    let all = later.ask(other.ask(0, 10)).expect("an answer");
+    later.ask(one.ask(2, 0, 0));
+    let all = later.ask(other.ask(0, 10, 10)).expect("an answer");
     assert!(other.granted(all));
     assert!(!one.granted(on_its_way), "20 of 10 would be leased");
     assert_eq!(one.limit() + other.limit(), 10);
@@ -117,7 +132,7 @@ fn a_ledger_hears_no_leader_whose_time_is_over() {
     let mut ledger = ledger_of(1, 10);
     let deposed = lease(0, 3);
     ledger.epoch_is(PartitionIndex(0), LeaderEpoch(2));
-    assert_eq!(ledger.ask(deposed.ask(3, 1)), None);
+    assert_eq!(ledger.ask(deposed.ask(3, 1, 1)), None);
     assert_eq!(ledger.free(), 0, "nothing was heard of the new one");
 }
 
@@ -145,7 +160,7 @@ enum Step {
     Settle(usize),
     GiveBack(usize),
     /// A leader asks the ledger that it knows of.
-    Ask(usize, u64),
+    Ask(usize, u64, u64),
     /// Some message arrives; it may arrive again.
     Deliver(usize, bool),
     Lose(usize),
@@ -164,7 +179,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => who.clone().prop_map(Step::Append),
         3 => who.clone().prop_map(Step::Settle),
         2 => who.clone().prop_map(Step::GiveBack),
-        6 => (who.clone(), 0..12_u64).prop_map(|(who, want)| Step::Ask(who, want)),
+        6 => (who.clone(), 0..12_u64, 0..12_u64).prop_map(|(who, want, need)| Step::Ask(who, want, need)),
         12 => (who.clone(), any::<bool>()).prop_map(|(which, again)| Step::Deliver(which, again)),
         1 => who.clone().prop_map(Step::Lose),
         1 => who.clone().prop_map(Step::Elect),
@@ -268,10 +283,10 @@ impl World {
                     .lease
                     .give_back(self.backlog[leader.partition] + leader.appended + 1);
             }
-            Step::Ask(who, want) => {
+            Step::Ask(who, want, need) => {
                 let leader = &self.leaders[who % count];
                 let used = self.backlog[leader.partition] + leader.appended;
-                let ask = leader.lease.ask(used, want);
+                let ask = leader.lease.ask(used, want, need.min(want));
                 self.messages.push(Message::Ask(ask));
             }
             Step::Deliver(..) | Step::Lose(_) if self.messages.is_empty() => {}
@@ -340,14 +355,14 @@ proptest! {
 fn without_faults_the_whole_bound_can_be_used() {
     let mut world = World::new();
     for who in 0..PARTITIONS {
-        world.step(Step::Ask(who, 0));
+        world.step(Step::Ask(who, 0, 0));
         world.step(Step::Deliver(0, false));
         world.step(Step::Deliver(0, false));
     }
     while world.backlog.iter().sum::<u64>() < BOUND {
         let before = world.backlog;
         for who in 0..PARTITIONS {
-            world.step(Step::Ask(who, 1));
+            world.step(Step::Ask(who, 1, 1));
             world.step(Step::Deliver(0, false));
             world.step(Step::Deliver(0, false));
             world.step(Step::Append(who));

@@ -1,0 +1,303 @@
+//! Queues of a life: what is asked of their topics and groups, who works on them, and what must hold.
+//!
+//! A life has one kind of queue, or none. Its producers ([`Feeder`]) tell [`Books`] what they send and what they hear; what is in the logs in the end
+//! is read once more, and each kind has its judge: [`delays`], [`bounds`], [`jobs`].
+
+mod books;
+pub mod bounds;
+pub mod delays;
+pub mod jobs;
+#[cfg(test)]
+mod tests;
+pub mod value;
+
+use crate::client::{Admin, Client, Feeder, LogReader, Sharer, finish_queue};
+use crate::history::{Place, Shared};
+use crate::network::Net;
+use crate::node::Node;
+use crate::random::Random;
+use crate::shares::{LOCK_MS, Rules, Shares};
+
+pub use books::{Books, Fate, Seen, Sent};
+
+/// How many messages of a partition may be unsettled, or of a topic.
+pub const BOUND: u64 = 8;
+/// How far messages may be delayed.
+pub const DELAY_MAX_MS: u64 = 60_000;
+/// Older messages than these expire; clocks are never that wrong.
+pub const TTL_MS: i64 = 600_000;
+/// For how long ids are remembered: longer than any life, with whatever clocks are wrong by.
+const WINDOW_MS: u64 = 600_000;
+/// How often members of a group are handed a message that may become a dead letter.
+const DELIVERIES_MAX: i16 = 3;
+/// How long such a message waits after its deliveries.
+const BACKOFFS_MS: [u64; 2] = [400, 1_000];
+/// Where dead letters go.
+pub const DEAD: &str = "dlq.jobs";
+
+/// What is asked of a life's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Messages that come later, some of which are cancelled, and messages that come twice.
+    Delays,
+    /// A bound for each partition.
+    Bound,
+    /// A bound of the whole topic.
+    TopicBound,
+    /// Backoffs, dead letters, a filter and a time to live.
+    Jobs,
+    /// The same, in the order of keys.
+    OrderedJobs,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Delays,
+        Self::Bound,
+        Self::TopicBound,
+        Self::Jobs,
+        Self::OrderedJobs,
+    ];
+
+    fn draw(random: &mut Random) -> Option<Self> {
+        // In most lives there is none: one with a queue takes half as much time again.
+        let which = random.within(0..12);
+        Self::ALL.get(usize::try_from(which).unwrap_or(0)).copied()
+    }
+
+    fn topic(self) -> &'static str {
+        match self {
+            Self::Delays => "later",
+            Self::Bound | Self::TopicBound => "tickets",
+            Self::Jobs | Self::OrderedJobs => "jobs",
+        }
+    }
+
+    fn topic_configs(self) -> Vec<(&'static str, String)> {
+        let bound = |scope: &str| {
+            vec![
+                ("weir.queue.max.messages", BOUND.to_string()),
+                ("weir.queue.max.scope", scope.to_owned()),
+                ("weir.queue.overflow", "reject".to_owned()),
+                ("weir.queue.group", "buyers".to_owned()),
+            ]
+        };
+        match self {
+            Self::Delays => vec![
+                ("weir.queue.delay.max.ms", DELAY_MAX_MS.to_string()),
+                ("weir.queue.deduplication.window.ms", WINDOW_MS.to_string()),
+            ],
+            Self::Bound => bound("partition"),
+            Self::TopicBound => bound("topic"),
+            Self::Jobs => vec![("weir.queue.message.ttl.ms", TTL_MS.to_string())],
+            Self::OrderedJobs => vec![
+                ("weir.queue.message.ttl.ms", TTL_MS.to_string()),
+                ("weir.queue.order", "key".to_owned()),
+            ],
+        }
+    }
+
+    fn rules(self) -> Option<Rules> {
+        match self {
+            Self::Delays => None,
+            Self::Bound | Self::TopicBound => Some(Rules {
+                group: "buyers",
+                topic: self.topic(),
+                ..Rules::default()
+            }),
+            Self::Jobs | Self::OrderedJobs => Some(Rules {
+                group: "workers",
+                topic: self.topic(),
+                deliveries_max: DELIVERIES_MAX,
+                backoffs_ms: &BACKOFFS_MS,
+                is_ordered: self == Self::OrderedJobs,
+            }),
+        }
+    }
+
+    fn group_configs(self) -> Vec<(&'static str, String)> {
+        let Some(rules) = self.rules() else {
+            return Vec::new();
+        };
+        let mut configs = group_configs(rules.deliveries_max);
+        if !rules.backoffs_ms.is_empty() {
+            let backoffs = rules.backoffs_ms.iter().map(u64::to_string);
+            let backoffs = backoffs.collect::<Vec<_>>().join(",");
+            configs.extend([
+                ("weir.share.retry.backoff.ms", backoffs),
+                (
+                    "weir.share.filter",
+                    format!("headers.kind != '{}'", value::SKIP),
+                ),
+                ("errors.deadletterqueue.topic.name", DEAD.to_owned()),
+                (
+                    "errors.deadletterqueue.copy.record.enable",
+                    "true".to_owned(),
+                ),
+            ]);
+        }
+        configs
+    }
+}
+
+/// How every share group of a life is configured.
+#[must_use]
+pub fn group_configs(deliveries_max: i16) -> Vec<(&'static str, String)> {
+    vec![
+        ("share.auto.offset.reset", "earliest".to_owned()),
+        ("share.record.lock.duration.ms", LOCK_MS.to_string()),
+        ("share.delivery.count.limit", deliveries_max.to_string()),
+        ("share.heartbeat.interval.ms", 500.to_string()),
+        ("share.session.timeout.ms", 3_000.to_string()),
+    ]
+}
+
+/// The queue of a life. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// What is asked of it.
+    pub kind: Kind,
+    /// What was sent, heard and seen.
+    pub books: Books,
+    /// Who works on it, if it has a group.
+    pub shares: Option<Shares>,
+    sharers: usize,
+    readers: usize,
+    feeders: usize,
+}
+
+impl Queue {
+    /// The queue of a seed, or of a kind that is wanted.
+    #[must_use]
+    pub fn draw(seed: u64, wanted: Option<Kind>, net: &Net, history: &Shared) -> Option<Self> {
+        let mut random = Random::of(seed ^ 0x9ae5_71c3);
+        let drawn = Kind::draw(&mut random);
+        let kind = wanted.or(drawn)?;
+        let books = Books::new(net.clone(), history.clone());
+        let rules = kind.rules();
+        let shares = rules.map(|rules| Shares::new(net.clone(), history.clone(), rules));
+        let within =
+            |random: &mut Random, range| usize::try_from(random.within(range)).unwrap_or(0);
+        Some(Self {
+            kind,
+            sharers: shares.as_ref().map_or(0, |_| within(&mut random, 1..3)),
+            readers: usize::from(kind == Kind::Delays),
+            feeders: match kind {
+                Kind::Delays | Kind::Bound | Kind::TopicBound => 2,
+                Kind::Jobs | Kind::OrderedJobs => 1,
+            },
+            books,
+            shares,
+        })
+    }
+
+    /// Its topic.
+    #[must_use]
+    pub fn topic(&self) -> &'static str {
+        self.kind.topic()
+    }
+
+    /// Its partitions.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        let places = |topic: &'static str, count| {
+            (0..count).map(move |partition| Place(topic.into(), partition))
+        };
+        match self.kind {
+            Kind::TopicBound => places(self.topic(), 3).collect(),
+            Kind::Delays | Kind::Bound => places(self.topic(), 2).collect(),
+            Kind::Jobs | Kind::OrderedJobs => {
+                places(self.topic(), 2).chain(places(DEAD, 1)).collect()
+            }
+        }
+    }
+
+    /// Those that messages are sent to.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Place> {
+        let mut places = self.places();
+        places.retain(|place| *place.0 == *self.topic());
+        places
+    }
+
+    /// Makes its topics, and sets what its group asks for.
+    pub async fn make(&self, admin: &mut Admin) {
+        const GROUP: i8 = 32;
+        let partitions = i32::try_from(self.sources().len()).unwrap_or(1);
+        let configs = self.kind.topic_configs();
+        admin.create(self.topic(), partitions, &configs).await;
+        if let Some(shares) = &self.shares {
+            if self.places().len() > self.sources().len() {
+                let takes = [("errors.deadletterqueue.group.enable", "true".to_owned())];
+                admin.create(DEAD, 1, &takes).await;
+            }
+            let configs = self.kind.group_configs();
+            admin
+                .configure((GROUP, shares.rules().group), &configs)
+                .await;
+        }
+    }
+
+    /// How many clients that takes which [`Queue::begin`] begins.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.feeders + self.readers + 2 * self.sharers
+    }
+
+    /// Begins who works on it: how many are done once the history is closed, and how many once the group has finished.
+    pub fn begin(&self, node: &Node, history: &Shared, clients: Vec<Client>) -> (usize, usize) {
+        let mut clients = clients.into_iter();
+        for client in clients.by_ref().take(self.feeders) {
+            let feeder = Feeder::new(client, history.clone(), self.clone());
+            node.spawn(feeder.run());
+        }
+        for client in clients.by_ref().take(self.readers) {
+            let reader = LogReader::new(client, self.books.clone(), self.sources());
+            node.spawn(reader.follow(history.clone()));
+        }
+        for shares in self.shares.iter().cycle().take(self.sharers) {
+            let (Some(client), Some(fetcher)) = (clients.next(), clients.next()) else {
+                break;
+            };
+            let clients = (client, fetcher);
+            let sharer = Sharer::new(clients, history.clone(), shares.clone());
+            node.spawn(sharer.run());
+        }
+        (self.feeders + self.readers, self.sharers)
+    }
+
+    /// Begins who waits until everything has come, is done with, or sold; then reads all of it. That is one more who is done.
+    pub fn finish(&self, node: &Node, history: &Shared, clients: (Client, Client)) {
+        if let Some(shares) = &self.shares {
+            shares.close();
+        }
+        let finishing = finish_queue(clients, history.clone(), self.clone(), self.sharers);
+        node.spawn(finishing);
+    }
+
+    /// What must not be and is, once everything was read.
+    #[must_use]
+    pub fn judge(&self) -> Vec<String> {
+        let mut wrong = self.books.judge(&self.sources());
+        match (self.kind, &self.shares) {
+            (Kind::Bound | Kind::TopicBound, Some(shares)) => {
+                let is_of_topic = self.kind == Kind::TopicBound;
+                let settled = |place: &Place, offset| shares.settled_from(place, offset);
+                wrong.extend(bounds::judge(&self.books, settled, is_of_topic));
+            }
+            (Kind::Jobs | Kind::OrderedJobs, Some(shares)) => {
+                let acceptance = |place: &Place, offset| shares.acceptance(place, offset);
+                let letters = Place(DEAD.into(), 0);
+                wrong.extend(jobs::judge(
+                    &self.books,
+                    &self.sources(),
+                    &letters,
+                    acceptance,
+                ));
+            }
+            _ => wrong.extend(delays::judge(&self.books)),
+        }
+        wrong
+    }
+}
