@@ -87,6 +87,10 @@ async fn a_released_record_waits_for_its_backoff_and_holds_nobody_up() {
     let (_, metrics) = broker.http("/metrics").await;
     let parked = "weir_share_parked_messages{group=\"sharers\",topic=\"t\"} 1\n";
     assert!(metrics.contains(parked), "{metrics}");
+    // What tests write is of 2023.
+    let oldest = "weir_share_oldest_unsettled_seconds{group=\"sharers\",topic=\"t\"} ";
+    let value = metrics.lines().find_map(|line| line.strip_prefix(oldest));
+    assert!(value.unwrap().parse::<u64>().unwrap() > 60_000_000);
     client.produce("t", 0, batch(&["c"])).await;
     assert_eq!(
         member.take().await,
