@@ -18,11 +18,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntGaugeVec;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use weir_groups::request::ListRequest;
+use weir_quorum::configs::Scope;
+use weir_wire::PartitionIndex;
 
 use crate::Broker;
 use crate::config::HostPort;
@@ -170,6 +173,7 @@ async fn observe(broker: &Broker) {
     observe_compaction(broker, &partitions);
     observe_queues(broker, &partitions);
     observe_delays(broker, &partitions);
+    observe_sharing(broker, &partitions).await;
     let sessions = broker.fetch_sessions.kept();
     metrics.fetch_sessions.set(gauge(sessions.sessions as u64));
     metrics
@@ -257,12 +261,22 @@ fn observe_delays(broker: &Broker, partitions: &[Arc<Partition>]) {
     }
 }
 
-/// Of topics with a bound: how much is not settled.
+/// Of topics with a bound: how much is not settled, and how much may be.
 fn observe_queues(broker: &Broker, partitions: &[Arc<Partition>]) {
     let topics = &broker.metrics.topics;
-    topics.queue_backlog_messages.reset();
+    for gauges in [
+        &topics.queue_backlog_messages,
+        &topics.queue_backlog_bytes,
+        &topics.queue_bound_messages,
+        &topics.queue_bound_bytes,
+    ] {
+        gauges.reset();
+    }
     for partition in partitions {
-        let known = partition.bound().and_then(|bound| bound.backlog());
+        let Some(bound) = partition.bound() else {
+            continue;
+        };
+        let known = bound.backlog();
         let Some((_, backlog)) = known.filter(|(epoch, _)| partition.leads(*epoch)) else {
             continue;
         };
@@ -270,10 +284,46 @@ fn observe_queues(broker: &Broker, partitions: &[Arc<Partition>]) {
             true => partition.topic(),
             false => OTHER_TOPICS,
         };
-        topics
-            .queue_backlog_messages
-            .with_label_values(&[topic])
-            .add(gauge(backlog.messages));
+        let add = |gauges: &IntGaugeVec, value| {
+            gauges.with_label_values(&[topic]).add(gauge(value));
+        };
+        add(&topics.queue_backlog_messages, backlog.messages);
+        let config = bound.config();
+        if config.max_bytes.is_some() {
+            add(&topics.queue_backlog_bytes, backlog.bytes);
+        }
+        // One for the whole topic is told once.
+        if config.scope == Scope::Partition || partition.key().partition == PartitionIndex(0) {
+            if let Some(most) = config.max_messages {
+                add(&topics.queue_bound_messages, most);
+            }
+            if let Some(most) = config.max_bytes {
+                add(&topics.queue_bound_bytes, most);
+            }
+        }
+    }
+}
+
+/// Pairs of a share group and a topic with values of their own; the others are counted together.
+const SHARING_MAX: usize = 1_000;
+
+/// Of share groups: what waits for its next delivery, and how old what is not settled is.
+async fn observe_sharing(broker: &Broker, partitions: &[Arc<Partition>]) {
+    let metrics = &broker.metrics;
+    let measures = broker.share.measure(partitions).await;
+    metrics.share_parked.reset();
+    metrics.share_oldest.reset();
+    for (at, ((group, topic), measured)) in measures.iter().enumerate() {
+        let labels = match at < SHARING_MAX {
+            true => [group.as_str(), topic],
+            false => [OTHER_TOPICS; 2],
+        };
+        metrics
+            .share_parked
+            .with_label_values(&labels)
+            .add(gauge(measured.parked));
+        let oldest = metrics.share_oldest.with_label_values(&labels);
+        oldest.set(oldest.get().max(gauge(measured.oldest_ms / 1_000)));
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Metrics {
     pub telemetry_clients: IntGauge,
     pub telemetry_dropped: IntGauge,
     pub groups: IntGaugeVec,
+    pub share_parked: IntGaugeVec,
+    pub share_oldest: IntGaugeVec,
     pub resident_memory: IntGauge,
     request_durations: Vec<Histogram>,
 }
@@ -86,6 +88,9 @@ pub struct TopicMetrics {
     pub dead_letters: IntCounterVec,
     pub dead_letters_dropped: IntCounterVec,
     pub queue_backlog_messages: IntGaugeVec,
+    pub queue_backlog_bytes: IntGaugeVec,
+    pub queue_bound_messages: IntGaugeVec,
+    pub queue_bound_bytes: IntGaugeVec,
     pub deduplicated_messages: IntCounterVec,
     pub delayed_messages: IntGaugeVec,
     pub delayed_next_due: IntGaugeVec,
@@ -124,6 +129,9 @@ impl TopicMetrics {
             }
             for gauges in [
                 &self.queue_backlog_messages,
+                &self.queue_backlog_bytes,
+                &self.queue_bound_messages,
+                &self.queue_bound_bytes,
                 &self.delayed_messages,
                 &self.delayed_next_due,
             ] {
@@ -223,15 +231,29 @@ impl Metrics {
                     "Records of the topic that share groups gave up without a dead letter, since the topic for it is missing or takes none.",
                     "topic",
                 )?,
-                queue_backlog_messages: register(
+                queue_backlog_messages: gauges(
                     r,
-                    IntGaugeVec::new(
-                        Opts::new(
-                            "weir_topic_queue_backlog_messages",
-                            "Messages of bounded partitions that this broker leads which are not settled yet.",
-                        ),
-                        &["topic"],
-                    )?,
+                    "weir_topic_queue_backlog_messages",
+                    "Messages of bounded partitions that this broker leads which are not settled yet.",
+                    &["topic"],
+                )?,
+                queue_backlog_bytes: gauges(
+                    r,
+                    "weir_topic_queue_backlog_bytes",
+                    "Their bytes, where the bound is one of bytes.",
+                    &["topic"],
+                )?,
+                queue_bound_messages: gauges(
+                    r,
+                    "weir_topic_queue_bound_messages",
+                    "Messages that may be unsettled: of partitions that this broker leads; of a topic with one bound for all of them, as the leader of partition 0 tells.",
+                    &["topic"],
+                )?,
+                queue_bound_bytes: gauges(
+                    r,
+                    "weir_topic_queue_bound_bytes",
+                    "Bytes of messages that may be unsettled, likewise.",
+                    &["topic"],
                 )?,
                 deduplicated_messages: counters(
                     r,
@@ -419,12 +441,23 @@ impl Metrics {
                 "weir_telemetry_dropped_points",
                 "Values that clients pushed and for which there was no room, since the broker started.",
             )?,
-            groups: register(
+            groups: gauges(
                 r,
-                IntGaugeVec::new(
-                    Opts::new("weir_groups", "Consumer groups coordinated here, by state."),
-                    &["state"],
-                )?,
+                "weir_groups",
+                "Consumer groups coordinated here, by state.",
+                &["state"],
+            )?,
+            share_parked: gauges(
+                r,
+                "weir_share_parked_messages",
+                "Messages that failed for a share group and wait for their next delivery, of partitions that this broker leads.",
+                &["group", "topic"],
+            )?,
+            share_oldest: gauges(
+                r,
+                "weir_share_oldest_unsettled_seconds",
+                "Age of the oldest message that a share group has not settled, of partitions that this broker leads; 0 when all are. Known while the group has members, and of bounded queues always.",
+                &["group", "topic"],
             )?,
             resident_memory: gauge(
                 r,
@@ -513,6 +546,15 @@ fn register<C: Collector + Clone + 'static>(
 
 fn gauge(registry: &Described, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     register(registry, IntGauge::new(name, help)?)
+}
+
+fn gauges(
+    registry: &Described,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
 }
 
 fn counter(registry: &Described, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {

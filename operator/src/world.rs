@@ -147,7 +147,21 @@ pub struct Levels {
 /// Moving replicas by themselves, and with it draining and spreading, is something that brokers do from this feature level on.
 pub const MOVES_LEVEL: u32 = 2;
 
+/// How many brokers vote in the metadata quorum, where there are as many.
+pub const VOTERS: usize = 3;
+
 impl Look {
+    /// How many more brokers should vote, in a cluster of this size: three of three and more, one of fewer.
+    #[must_use]
+    pub fn missing_voters(&self, brokers: u32) -> usize {
+        let wanted = if brokers as usize >= VOTERS {
+            VOTERS
+        } else {
+            1
+        };
+        wanted.saturating_sub(self.voters.len())
+    }
+
     /// Whether a broker holds nothing that the cluster would miss, and will get nothing: it is being drained, has no replica left, and does
     /// not vote. One that is not registered was never given anything, or has been forgotten after it was empty.
     #[must_use]

@@ -31,9 +31,10 @@ async fn clients_outside_the_pod_network_write_and_read_through_node_ports() {
     let outside = Outside::open();
 
     stage.apply(&manifest(
+        3,
         "  listeners:\n    - name: nodes\n      port: 9100\n      type: nodePort\n      nodeAddressType: InternalIP\n",
     ));
-    let listener = addressed(&stage).await;
+    let listener = addressed(&stage, 3).await;
     let bootstrap = listener.bootstrap.clone().expect("somewhere to begin");
     println!("  reached at {bootstrap}");
     let load = Load::begin(Producer::start(&outside.clients, &bootstrap, "flights"));
@@ -50,7 +51,7 @@ async fn clients_outside_the_pod_network_write_and_read_through_node_ports() {
     stage.kubectl(&["delete", "pod", name]);
     stage.pod_ready(name, uid).await;
     stage.cluster_ready("shop").await;
-    addressed(&stage).await;
+    addressed(&stage, 3).await;
 
     let sent = load.end().finish_with(|acknowledged| {
         let log = outside.clients.read_log(&bootstrap, "flights");
@@ -58,7 +59,7 @@ async fn clients_outside_the_pod_network_write_and_read_through_node_ports() {
     });
     println!("  {sent} messages acknowledged outside, and all of them are there");
 
-    stage.apply(&manifest(""));
+    stage.apply(&manifest(3, ""));
     until(
         &stage.api::<Cluster>(),
         "shop",
@@ -91,16 +92,16 @@ async fn clients_outside_the_pod_network_write_and_read_through_node_ports() {
     stage.close().await;
 }
 
-/// The Cluster, with these further lines of its spec.
-fn manifest(lines: &str) -> String {
+/// The Cluster of so many brokers, with these further lines of its spec.
+pub(crate) fn manifest(brokers: u32, lines: &str) -> String {
     format!(
         "apiVersion: weir.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: shop\n\
-         spec:\n  replicas: 3\n  storage:\n    size: 1Gi\n{lines}"
+         spec:\n  replicas: {brokers}\n  storage:\n    size: 1Gi\n{lines}"
     )
 }
 
-/// Waits until each broker has an address, and the brokers know it.
-async fn addressed(stage: &Stage) -> ListenerStatus {
+/// Waits until each of so many brokers has an address, and the brokers know it.
+pub(crate) async fn addressed(stage: &Stage, brokers: usize) -> ListenerStatus {
     let cluster = until(
         &stage.api::<Cluster>(),
         "shop",
@@ -115,7 +116,9 @@ async fn addressed(stage: &Stage) -> ListenerStatus {
                 .listeners
                 .first()
                 .map(|listener| listener.addresses.len());
-            rests && all == Some(3) && status.observed_generation == cluster.metadata.generation
+            rests
+                && all == Some(brokers)
+                && status.observed_generation == cluster.metadata.generation
         },
     )
     .await;
@@ -145,13 +148,13 @@ fn brokers_told(clients: &Clients, bootstrap: &str) -> Vec<String> {
 }
 
 /// A place outside the pod network, and what was made for it.
-struct Outside {
-    clients: Clients,
+pub(crate) struct Outside {
+    pub(crate) clients: Clients,
     made: bool,
 }
 
 impl Outside {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let Some(cluster) = cluster_of_the_tests() else {
             return Self {
                 clients: Clients::Here,

@@ -4,18 +4,22 @@
 //! Security profile; it waits by watching, and leaves its namespace standing when it fails, so that one can look.
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
+mod alerts;
 mod deletion;
 mod disaster;
 mod flights;
 mod groups;
 mod install;
 mod leader;
+mod leaves;
 mod listeners;
 mod nodes;
 mod operator;
 mod refusals;
+mod rest;
 mod scaling;
 mod shell;
 mod stage;
+mod tls;
 mod upgrade;
 mod watching;

@@ -15,6 +15,7 @@ pub mod flights;
 pub mod given;
 pub mod history;
 pub mod kafka;
+pub mod leaves;
 pub mod load;
 pub mod local;
 pub mod log;

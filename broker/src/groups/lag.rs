@@ -57,7 +57,7 @@ fn standing(
 }
 
 /// The time of the record at `from`, as closely as its batch tells without being inflated.
-fn oldest_unread(
+pub(crate) fn oldest_unread(
     partition: &Partition,
     from: Offset,
     end: Offset,

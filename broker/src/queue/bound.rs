@@ -131,6 +131,14 @@ impl Bound {
         Some((*epoch, backlog.size()))
     }
 
+    /// Where what is not settled begins, as the leader of an epoch knows.
+    #[must_use]
+    pub(crate) fn begins(&self) -> Option<(LeaderEpoch, Offset)> {
+        let state = self.lock();
+        let (epoch, backlog) = state.known.as_ref()?;
+        Some((*epoch, backlog.start()))
+    }
+
     /// The group's share-partition, led here in this epoch, has stored how far it is.
     pub(crate) fn settled(&self, group: &str, epoch: LeaderEpoch, settled: Settled) {
         if self.group() != Some(group) {

@@ -551,6 +551,14 @@ impl Leader {
         self.work.notify_one();
     }
 
+    /// Before what everything is settled, and how many records wait for their time; `None` while it is loading or has ended.
+    pub(super) fn standing(&self) -> Option<(Offset, u64)> {
+        match &self.lock().phase {
+            Phase::Ready(engine) => Some((engine.start(), engine.parked() as u64)),
+            Phase::Loading | Phase::Ended(_) => None,
+        }
+    }
+
     /// The task has something to store, or another deadline.
     pub(super) fn has_work(&self) {
         self.work.notify_one();

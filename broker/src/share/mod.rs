@@ -16,6 +16,7 @@ mod bury;
 mod fetch;
 mod leader;
 mod levels;
+mod measure;
 mod offsets;
 mod peers;
 mod persister;
@@ -37,6 +38,7 @@ use weir_quorum::configs::{SharingConfig, group_config};
 use weir_quorum::image::Image;
 use weir_wire::{PartitionIndex, TopicId};
 
+pub use measure::{Measured, Measures};
 pub use offsets::{Altered, Forgotten, Place, Standing};
 pub use peers::StatesService;
 pub use persister::Persister;

@@ -80,6 +80,7 @@ async fn a_full_queue_says_so_until_something_is_settled() {
     let (_, metrics) = broker.http("/metrics").await;
     for line in [
         "weir_topic_queue_backlog_messages{topic=\"t\"} 10",
+        "weir_topic_queue_bound_messages{topic=\"t\"} 10",
         "weir_topic_queue_refused_batches_total{topic=\"t\"} 4",
     ] {
         assert!(metrics.contains(line), "{line}");

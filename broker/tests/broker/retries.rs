@@ -84,6 +84,13 @@ async fn a_released_record_waits_for_its_backoff_and_holds_nobody_up() {
     assert_eq!(member.take().await, [(0, 1, 1)]);
     let released = Instant::now();
     assert_eq!(member.acked(&[(0, 0, RELEASE), (1, 1, ACCEPT)]).await, 0);
+    let (_, metrics) = broker.http("/metrics").await;
+    let parked = "weir_share_parked_messages{group=\"sharers\",topic=\"t\"} 1\n";
+    assert!(metrics.contains(parked), "{metrics}");
+    // What tests write is of 2023.
+    let oldest = "weir_share_oldest_unsettled_seconds{group=\"sharers\",topic=\"t\"} ";
+    let value = metrics.lines().find_map(|line| line.strip_prefix(oldest));
+    assert!(value.unwrap().parse::<u64>().unwrap() > 60_000_000);
     client.produce("t", 0, batch(&["c"])).await;
     assert_eq!(
         member.take().await,
@@ -95,6 +102,11 @@ async fn a_released_record_waits_for_its_backoff_and_holds_nobody_up() {
     let waited = released.elapsed();
     assert!(waited >= Duration::from_millis(700), "{waited:?}");
     assert_eq!(member.acked(&[(0, 0, ACCEPT), (2, 2, ACCEPT)]).await, 0);
+    let (_, metrics) = broker.http("/metrics").await;
+    for gauge in ["parked_messages", "oldest_unsettled_seconds"] {
+        let none = format!("weir_share_{gauge}{{group=\"sharers\",topic=\"t\"}} 0\n");
+        assert!(metrics.contains(&none), "{none} {metrics}");
+    }
     broker.running.stop().await;
 }
 

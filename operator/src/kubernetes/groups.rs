@@ -68,6 +68,12 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         .map(|resource| (Arc::clone(&resource), Group::validate(&resource)))
         .collect();
     keep_histories(context, cluster, &judged);
+    let groups = judged.iter().filter_map(|(_, group)| group.as_ref().ok());
+    let objectives = groups.filter_map(|group| {
+        let seconds = group.objective.as_ref()?.seconds?;
+        Some((group.id.as_str(), seconds))
+    });
+    context.metrics.objectives(cluster, &objectives.collect());
     if judged.is_empty() {
         context.metrics.groups(cluster, &[]);
         return Ok(Next::WhenAdded);

@@ -35,14 +35,18 @@ pub(crate) struct Metrics {
     brokers_wanted: IntGaugeVec,
     moving_partitions: IntGaugeVec,
     draining_brokers: IntGaugeVec,
+    voters_missing: IntGaugeVec,
     certificates_expire: IntGaugeVec,
     lag_records: IntGaugeVec,
     lag_seconds: IntGaugeVec,
     committed: IntGaugeVec,
     members: IntGaugeVec,
     objective_breached: IntGaugeVec,
+    objective_seconds: IntGaugeVec,
     /// Groups that have values, by their cluster.
     groups: Mutex<BTreeMap<Key, BTreeSet<String>>>,
+    /// Ids of groups that have an objective, by their cluster.
+    objectives: Mutex<BTreeMap<Key, BTreeSet<String>>>,
 }
 
 impl Default for Metrics {
@@ -161,6 +165,11 @@ impl Metrics {
             "Brokers of a cluster that are being emptied.",
             &CLUSTER,
         )?;
+        let voters_missing = all.gauges(
+            "weir_operator_voters_missing",
+            "Brokers that should vote in a cluster's metadata quorum besides those that do.",
+            &CLUSTER,
+        )?;
         let certificates_expire = all.gauges(
             "weir_operator_certificate_expiry_timestamp_seconds",
             "When the first certificate of a cluster ends, in seconds since 1970.",
@@ -191,6 +200,11 @@ impl Metrics {
             "1 while a group is further behind than its ConsumerGroup's lagObjective allows, 0 otherwise; absent without one.",
             &GROUP,
         )?;
+        let objective_seconds = all.gauges(
+            "weir_operator_group_objective_seconds",
+            "Seconds that the lagObjective of a ConsumerGroup allows its oldest record to wait, by the id of the group as brokers know it.",
+            &GROUP,
+        )?;
         Ok(Self {
             registry: all.registry,
             described: all.described,
@@ -205,13 +219,16 @@ impl Metrics {
             brokers_wanted,
             moving_partitions,
             draining_brokers,
+            voters_missing,
             certificates_expire,
             lag_records,
             lag_seconds,
             committed,
             members,
             objective_breached,
+            objective_seconds,
             groups: Mutex::default(),
+            objectives: Mutex::default(),
         })
     }
 
@@ -279,6 +296,10 @@ impl Metrics {
         self.moving_partitions
             .with_label_values(&labels)
             .set(look.moving_partitions.into());
+        let missing = look.missing_voters(brokers);
+        self.voters_missing
+            .with_label_values(&labels)
+            .set(i64::try_from(missing).unwrap_or(i64::MAX));
         let draining = look.brokers.values().filter(|broker| broker.draining);
         self.draining_brokers
             .with_label_values(&labels)
@@ -302,6 +323,7 @@ impl Metrics {
             &self.brokers_wanted,
             &self.moving_partitions,
             &self.draining_brokers,
+            &self.voters_missing,
             &self.certificates_expire,
         ] {
             let _ = gauges.remove_label_values(&labels);
@@ -346,6 +368,29 @@ impl Metrics {
         }
         if now.is_empty() {
             known.remove(cluster);
+        }
+    }
+
+    /// How long the oldest record of each group may wait, by their ids, and of no other group of the cluster.
+    pub(super) fn objectives(&self, cluster: &Key, wanted: &BTreeMap<&str, i64>) {
+        let labels = |group| [cluster.namespace.as_str(), cluster.name.as_str(), group];
+        for (group, seconds) in wanted {
+            let gauge = self.objective_seconds.with_label_values(&labels(group));
+            gauge.set(*seconds);
+        }
+        let mut known = self
+            .objectives
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = known.remove(cluster).unwrap_or_default();
+        for gone in &before {
+            if !wanted.contains_key(gone.as_str()) {
+                let _ = self.objective_seconds.remove_label_values(&labels(gone));
+            }
+        }
+        if !wanted.is_empty() {
+            let now = wanted.keys().map(|group| (*group).to_owned()).collect();
+            known.insert(cluster.clone(), now);
         }
     }
 

@@ -195,6 +195,7 @@ fn decided_conditions(
             None => Wanted::new("Stalled", false, "NothingStalls", ""),
         },
     );
+    wanted.push(voters(decision, world.look.as_ref()));
     for (kind, gates) in OF_GATES {
         let blocked = plan
             .blocked
@@ -206,6 +207,25 @@ fn decided_conditions(
         });
     }
     wanted
+}
+
+/// VotersMissing: fewer brokers vote in the metadata quorum than a cluster of this size has voters.
+fn voters(decision: &Decision, look: Option<&Look>) -> Wanted {
+    let kind = "VotersMissing";
+    let Some(look) = look else {
+        let why = "no broker has answered";
+        return Wanted::new(kind, Is::Unknown, "BrokersNotSeen", why);
+    };
+    let (votes, missing) = (look.voters.len(), look.missing_voters(decision.brokers));
+    if missing == 0 {
+        return Wanted::new(kind, false, "AsWanted", "");
+    }
+    let message = format!(
+        "{votes} of {} brokers vote in the metadata quorum: while it is so, the cluster survives the loss of fewer of their disks. It goes on by \
+         itself once brokers 0 to 2, or three others, are there, stay, and have caught up",
+        votes + missing
+    );
+    Wanted::new(kind, true, "TooFewVote", message)
 }
 
 /// Ready: every broker that should be there is ready, and the brokers themselves agree that all are alive.

@@ -234,3 +234,45 @@ fn volumes_that_may_not_grow_stall_and_volumes_that_grow_reconcile() {
         );
     }
 }
+
+#[test]
+fn voters_that_are_missing_are_a_condition_and_what_nobody_saw_is_not_known() {
+    let of = |world: &World| {
+        let status = of(&ClusterStatus::default(), &cluster(), world, at(1));
+        let found = find(&status, "VotersMissing");
+        (
+            found.status.clone(),
+            found.reason.clone(),
+            found.message.clone(),
+        )
+    };
+    let mut world = converged(&cluster());
+    assert_eq!(of(&world).0, "False");
+    let look = world.look.as_mut().unwrap();
+    look.voters = vec![BrokerId(0)];
+    let (status, reason, message) = of(&world);
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "TooFewVote"));
+    assert!(message.starts_with("1 of 3 brokers vote"), "{message}");
+    world.look = None;
+    assert_eq!(of(&world).0, "Unknown");
+    // Two brokers have one voter by design.
+    let two = Cluster {
+        replicas: 2,
+        ..cluster()
+    };
+    let mut world = converged(&two);
+    world.look.as_mut().unwrap().voters = vec![BrokerId(0)];
+    let status = super::cluster::status(
+        &ClusterStatus::default(),
+        Some(4),
+        &Outcome::Decided {
+            cluster: &two,
+            world: &world,
+            decision: &decide(&two, &world).unwrap(),
+            failed: None,
+            unseen: None,
+        },
+        at(1),
+    );
+    assert_eq!(find(&status, "VotersMissing").status, "False");
+}

@@ -166,14 +166,48 @@ pub const GROUPS: &[Alert] = &[
 ];
 
 /// Alerts about topics that are queues.
-pub const QUEUES: &[Alert] = &[alert(
-    "WeirQueueFull",
-    Warning,
-    "10m",
-    "sum by (namespace, cluster, topic) (rate(weir_topic_queue_refused_batches_total[5m])) > 0",
-    "The queue {{ $labels.topic }} is full",
-    "Topic {{ $labels.topic }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has refused producers for 10 minutes: as much of it is unsettled as its bound allows.",
-)];
+pub const QUEUES: &[Alert] = &[
+    alert(
+        "WeirQueueFull",
+        Warning,
+        "10m",
+        "sum by (namespace, cluster, topic) (rate(weir_topic_queue_refused_batches_total[5m])) > 0",
+        "The queue {{ $labels.topic }} is full",
+        "Topic {{ $labels.topic }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has refused producers for 10 minutes: as much of it is unsettled as its bound allows.",
+    ),
+    alert(
+        "WeirQueueFillingUp",
+        Warning,
+        "10m",
+        "sum by (namespace, cluster, topic) (weir_topic_queue_backlog_messages) / sum by (namespace, cluster, topic) (weir_topic_queue_bound_messages) > 0.8 or sum by (namespace, cluster, topic) (weir_topic_queue_backlog_bytes) / sum by (namespace, cluster, topic) (weir_topic_queue_bound_bytes) > 0.8",
+        "The queue {{ $labels.topic }} is almost full",
+        "{{ $value | humanizePercentage }} of what topic {{ $labels.topic }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} may have unsettled is there: producers are refused when it is all.",
+    ),
+    alert(
+        "WeirOldestMessageTooOld",
+        Warning,
+        "5m",
+        "max by (namespace, cluster, group) (weir_share_oldest_unsettled_seconds) > on (namespace, cluster, group) max by (namespace, cluster, group) (weir_operator_group_objective_seconds)",
+        "A message for {{ $labels.group }} has waited for longer than its objective allows",
+        "The oldest message that share group {{ $labels.group }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not settled is {{ $value }} seconds old, more than the lagObjective of its ConsumerGroup allows.",
+    ),
+    alert(
+        "WeirMessagesParked",
+        Warning,
+        "30m",
+        "sum by (namespace, cluster, group, topic) (weir_share_parked_messages) > 0 and max by (namespace, cluster, group, topic) (delta(weir_share_parked_messages[15m])) >= 0",
+        "Messages of {{ $labels.topic }} fail again and again",
+        "{{ $value }} messages of topic {{ $labels.topic }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} failed for share group {{ $labels.group }} and wait for another try; for 30 minutes they have not become fewer.",
+    ),
+    alert(
+        "WeirDeadLettersGrowing",
+        Warning,
+        "10m",
+        "sum by (namespace, cluster, topic) (rate(weir_topic_dead_letters_total[10m])) > 0 or sum by (namespace, cluster, topic) (rate(weir_topic_dead_letters_dropped_total[10m])) > 0",
+        "Messages of {{ $labels.topic }} are given up",
+        "Share groups have given up messages of topic {{ $labels.topic }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} for 10 minutes, {{ $value | humanize }} a second. Each is a dead letter, or, where the topic for these is missing, gone.",
+    ),
+];
 
 /// Alerts about what the operator does, or cannot.
 pub const OPERATOR: &[Alert] = &[
@@ -256,6 +290,14 @@ pub const OPERATOR: &[Alert] = &[
         "max by (namespace, cluster) (weir_operator_moving_partitions) > 0 and max by (namespace, cluster) (changes(weir_operator_moving_partitions[30m])) == 0",
         "Replicas of {{ $labels.cluster }} do not arrive",
         "{{ $value }} partitions of cluster {{ $labels.namespace }}/{{ $labels.cluster }} are being moved, and that number has not changed for 30 minutes.",
+    ),
+    alert(
+        "WeirVotersMissing",
+        Warning,
+        "15m",
+        "max by (namespace, cluster) (weir_operator_voters_missing) > 0",
+        "Fewer brokers of {{ $labels.cluster }} vote than should",
+        "{{ $value }} brokers of cluster {{ $labels.namespace }}/{{ $labels.cluster }} should vote in the metadata quorum and have not for 15 minutes: until they do, the loss of another disk may be the loss of the metadata.",
     ),
     alert(
         "WeirCertificateExpiring",

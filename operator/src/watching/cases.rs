@@ -19,6 +19,12 @@ pub struct Case {
     pub value: &'static str,
 }
 
+/// A topic's.
+const OF_TOPIC: &[(&str, &str)] = &[
+    ("namespace", "market"),
+    ("cluster", "shop"),
+    ("topic", "orders"),
+];
 const OF_CLUSTER: &[(&str, &str)] = &[("namespace", "market"), ("cluster", "shop")];
 const OF_POD: &[(&str, &str)] = &[
     ("namespace", "market"),
@@ -332,6 +338,102 @@ pub const CASES: &[Case] = &[
         value: "100",
     },
     Case {
+        alert: "WeirQueueFillingUp",
+        // One bound for the topic, told once; the backlog lies on two brokers.
+        wrong: &[
+            (
+                r#"weir_topic_queue_backlog_messages{namespace="market",cluster="shop",pod="a",topic="orders"}"#,
+                "500x40",
+            ),
+            (
+                r#"weir_topic_queue_backlog_messages{namespace="market",cluster="shop",pod="b",topic="orders"}"#,
+                "400x40",
+            ),
+            (
+                r#"weir_topic_queue_bound_messages{namespace="market",cluster="shop",pod="a",topic="orders"}"#,
+                "1000x40",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_topic_queue_backlog_messages{namespace="market",cluster="shop",pod="a",topic="orders"}"#,
+                "500x40",
+            ),
+            (
+                r#"weir_topic_queue_bound_messages{namespace="market",cluster="shop",pod="a",topic="orders"}"#,
+                "1000x40",
+            ),
+        ],
+        at: "20m",
+        labels: OF_TOPIC,
+        value: "90%",
+    },
+    Case {
+        alert: "WeirOldestMessageTooOld",
+        wrong: &[
+            (
+                r#"weir_share_oldest_unsettled_seconds{namespace="market",cluster="shop",pod="a",group="packers",topic="orders"}"#,
+                "600x40",
+            ),
+            (
+                r#"weir_operator_group_objective_seconds{namespace="market",cluster="shop",group="packers"}"#,
+                "300x40",
+            ),
+        ],
+        // A group without an objective may take its time.
+        well: &[
+            (
+                r#"weir_share_oldest_unsettled_seconds{namespace="market",cluster="shop",pod="a",group="archivers",topic="orders"}"#,
+                "600x40",
+            ),
+            (
+                r#"weir_operator_group_objective_seconds{namespace="market",cluster="shop",group="packers"}"#,
+                "300x40",
+            ),
+        ],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("group", "packers"),
+        ],
+        value: "600",
+    },
+    Case {
+        alert: "WeirMessagesParked",
+        wrong: &[(
+            r#"weir_share_parked_messages{namespace="market",cluster="shop",pod="a",group="packers",topic="orders"}"#,
+            "7x90",
+        )],
+        // Retries that succeed.
+        well: &[(
+            r#"weir_share_parked_messages{namespace="market",cluster="shop",pod="a",group="packers",topic="orders"}"#,
+            "90-1x90",
+        )],
+        at: "60m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("group", "packers"),
+            ("topic", "orders"),
+        ],
+        value: "7",
+    },
+    Case {
+        alert: "WeirDeadLettersGrowing",
+        wrong: &[(
+            r#"weir_topic_dead_letters_total{namespace="market",cluster="shop",pod="a",topic="orders"}"#,
+            "0+60x40",
+        )],
+        well: &[(
+            r#"weir_topic_dead_letters_total{namespace="market",cluster="shop",pod="a",topic="orders"}"#,
+            "60x40",
+        )],
+        at: "30m",
+        labels: OF_TOPIC,
+        value: "1",
+    },
+    Case {
         alert: "WeirOperatorDown",
         wrong: &[(r#"weir_operator_leader{pod="weir-operator-a"}"#, "0x20")],
         // It fails over.
@@ -493,6 +595,21 @@ pub const CASES: &[Case] = &[
         at: "80m",
         labels: OF_CLUSTER,
         value: "5",
+    },
+    Case {
+        alert: "WeirVotersMissing",
+        wrong: &[(
+            r#"weir_operator_voters_missing{namespace="market",cluster="shop"}"#,
+            "2x40",
+        )],
+        // A cluster that has just been formed.
+        well: &[(
+            r#"weir_operator_voters_missing{namespace="market",cluster="shop"}"#,
+            "2x5 0x40",
+        )],
+        at: "20m",
+        labels: OF_CLUSTER,
+        value: "2",
     },
     Case {
         alert: "WeirCertificateExpiring",

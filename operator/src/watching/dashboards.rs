@@ -1,4 +1,4 @@
-//! Grafana's dashboards: cluster, topics, consumer groups, operator.
+//! Grafana's dashboards: cluster, topics, consumer groups, queues, operator.
 //!
 //! Each panel is a title, a unit and expressions; where it stands follows from its place in the list.
 
@@ -335,6 +335,106 @@ pub const ALL: &[Dashboard] = &[
                 &[(
                     "{{state}}",
                     r#"sum by (state) (weir_groups{namespace="$namespace",cluster="$cluster"})"#,
+                )],
+            ),
+        ],
+    },
+    Dashboard {
+        name: "weir-queues",
+        title: "Weir: queues",
+        variables: &[(
+            "topic",
+            r#"label_values(weir_share_oldest_unsettled_seconds{namespace="$namespace",cluster="$cluster"}, topic)"#,
+        )],
+        panels: &[
+            panel(
+                "Oldest message that is not settled",
+                "s",
+                &[(
+                    "{{group}} in {{topic}}",
+                    r#"max by (group, topic) (weir_share_oldest_unsettled_seconds{namespace="$namespace",cluster="$cluster",topic=~"$topic"})"#,
+                )],
+            ),
+            panel(
+                "Failed, and waiting for another try",
+                "short",
+                &[(
+                    "{{group}} in {{topic}}",
+                    r#"sum by (group, topic) (weir_share_parked_messages{namespace="$namespace",cluster="$cluster",topic=~"$topic"})"#,
+                )],
+            ),
+            panel(
+                "Bounded queues: messages that are not settled",
+                "short",
+                &[
+                    (
+                        "{{topic}}",
+                        r#"sum by (topic) (weir_topic_queue_backlog_messages{namespace="$namespace",cluster="$cluster"})"#,
+                    ),
+                    (
+                        "{{topic}}: bound",
+                        r#"sum by (topic) (weir_topic_queue_bound_messages{namespace="$namespace",cluster="$cluster"})"#,
+                    ),
+                ],
+            ),
+            panel(
+                "Bounded queues: bytes that are not settled",
+                "bytes",
+                &[
+                    (
+                        "{{topic}}",
+                        r#"sum by (topic) (weir_topic_queue_backlog_bytes{namespace="$namespace",cluster="$cluster"})"#,
+                    ),
+                    (
+                        "{{topic}}: bound",
+                        r#"sum by (topic) (weir_topic_queue_bound_bytes{namespace="$namespace",cluster="$cluster"})"#,
+                    ),
+                ],
+            ),
+            panel(
+                "Batches refused by a bound",
+                "cps",
+                &[(
+                    "{{topic}}",
+                    r#"sum by (topic) (rate(weir_topic_queue_refused_batches_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
+                )],
+            ),
+            panel(
+                "Given up",
+                "cps",
+                &[
+                    (
+                        "{{topic}}: dead letters",
+                        r#"sum by (topic) (rate(weir_topic_dead_letters_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
+                    ),
+                    (
+                        "{{topic}}: without one",
+                        r#"sum by (topic) (rate(weir_topic_dead_letters_dropped_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
+                    ),
+                ],
+            ),
+            panel(
+                "Delayed, and not due yet",
+                "short",
+                &[(
+                    "{{topic}}",
+                    r#"sum by (topic) (weir_delayed_messages{namespace="$namespace",cluster="$cluster"})"#,
+                )],
+            ),
+            panel(
+                "Seconds until the next is due",
+                "s",
+                &[(
+                    "{{topic}}",
+                    r#"min by (topic) (weir_delayed_next_due_timestamp_seconds{namespace="$namespace",cluster="$cluster"}) - time()"#,
+                )],
+            ),
+            panel(
+                "Not appended: a message with its id was there",
+                "cps",
+                &[(
+                    "{{topic}}",
+                    r#"sum by (topic) (rate(weir_topic_deduplicated_messages_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
                 )],
             ),
         ],

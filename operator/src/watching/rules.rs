@@ -87,6 +87,7 @@ fn fires(alert: &Alert, case: &Case) -> Value {
                 text.replace(&format!("{{{{ $labels.{name} }}}}"), value)
             });
         let plain = text.replace("{{ $value }}", case.value);
+        let plain = plain.replace("{{ $value | humanize }}", case.value);
         plain.replace("{{ $value | humanizePercentage }}", case.value)
     };
     let expected = json!([{

@@ -69,6 +69,7 @@ tlsCertFile: $PKI/node$n.crt
 tlsPrivateKeyFile: $PKI/node$n.key
 volumePluginDir: $D/plugins
 nodeStatusUpdateFrequency: 4s
+syncFrequency: 10s               # as often Secrets that changed come to the pods that mount them
 nodeLeaseDurationSeconds: 8
 systemReserved: {memory: ${RESERVED}Ki}
 maxPods: 50

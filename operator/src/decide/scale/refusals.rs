@@ -2,10 +2,7 @@
 
 use super::{Case, remaining, shrinks};
 use crate::names;
-use crate::world::{BrokerId, MOVES_LEVEL, TopicSeen};
-
-/// How many brokers vote in the quorum, where there are as many.
-const VOTERS: usize = 3;
+use crate::world::{BrokerId, MOVES_LEVEL, TopicSeen, VOTERS};
 
 /// How many replicas a topic has or is to have, whichever is more.
 fn factor(topic: &TopicSeen) -> u32 {

@@ -1,0 +1,256 @@
+//! A thousand topics at rest: however often everything is looked at again, not one object is written, and the operator stays small.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use tokio::task::JoinSet;
+use weir_crds::{Cluster, Topic};
+use weir_tests::wait;
+
+use crate::operator;
+use crate::shell::{attempt, run};
+use crate::stage::Stage;
+use crate::watching::{LIMIT, ready};
+
+const TOPICS: usize = 1_000;
+/// Topics that are asked for at the same time.
+const AT_ONCE: usize = 50;
+/// How often everything is to be looked at again.
+const ROUNDS: u64 = 10;
+/// What an operator may have, though it knows of a thousand topics.
+const MEMORY_MAX_MIB: u64 = 100;
+
+/// What a Cluster is made of. Pods are the kubelet's to write, and events are nobody's state.
+const KINDS: [&str; 10] = [
+    "clusters.weir.dev",
+    "topics.weir.dev",
+    "consumergroups.weir.dev",
+    "statefulsets.apps",
+    "services",
+    "configmaps",
+    "secrets",
+    "serviceaccounts",
+    "poddisruptionbudgets.policy",
+    "persistentvolumeclaims",
+];
+
+#[tokio::test]
+async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_written() {
+    let stage = Stage::open("rest").await;
+    stage.cluster("shop", 1).await;
+    let began = Instant::now();
+    make(&stage).await;
+    all_ready(&stage).await;
+    println!(
+        "  {TOPICS} Topics are Ready {:.1} s after the first was made",
+        began.elapsed().as_secs_f64()
+    );
+    // Whoever still had something to write has.
+    let mut before = BTreeMap::new();
+    wait::until("nobody writes any more", LIMIT, || {
+        let now = versions(&stage);
+        let rests = now == before;
+        before = now;
+        rests.then_some(())
+    });
+
+    let began = Instant::now();
+    for round in 0..ROUNDS {
+        let seen = passes(&stage).await;
+        let touch = json!({"metadata": {"annotations": {"touched": round.to_string()}}});
+        let clusters = stage.api::<Cluster>();
+        let patched = clusters
+            .patch(
+                "shop",
+                &PatchParams::default(),
+                &Patch::Merge(touch.clone()),
+            )
+            .await
+            .expect("the Cluster is annotated");
+        let at = "clusters.weir.dev/shop".to_owned();
+        before.insert(at, patched.resource_version().unwrap_or_default());
+        let name = format!("t-{round}");
+        let topics = stage.api::<Topic>();
+        let patched = topics
+            .patch(&name, &PatchParams::default(), &Patch::Merge(touch))
+            .await
+            .expect("a Topic is annotated");
+        let at = format!("topics.weir.dev/{name}");
+        before.insert(at, patched.resource_version().unwrap_or_default());
+        looked_again(&stage, &seen).await;
+    }
+    println!(
+        "  {ROUNDS} times everything was looked at again in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+
+    // Operators that know nothing look at everything for the first time.
+    let pods: Api<Pod> = Api::namespaced(stage.client.clone(), operator::NAMESPACE);
+    let all = DeleteParams::default().grace_period(0);
+    pods.delete_collection(&all, &ListParams::default())
+        .await
+        .expect("the operators go");
+    operator::installed(&stage.client).await;
+    looked_again(&stage, &Passes::default()).await;
+    measure();
+
+    let after = versions(&stage);
+    let written: Vec<_> = after
+        .iter()
+        .filter(|(object, version)| before.get(*object) != Some(version))
+        .map(|(object, _)| object.as_str())
+        .collect();
+    assert_eq!(written, Vec::<&str>::new(), "written without need");
+    assert_eq!(before.len(), after.len(), "nothing has gone");
+    stage.close().await;
+}
+
+async fn make(stage: &Stage) {
+    let mut making = JoinSet::new();
+    for at in 0..TOPICS {
+        if making.len() == AT_ONCE {
+            making.join_next().await;
+        }
+        let topics = stage.api::<Topic>();
+        making.spawn(async move {
+            let manifest = json!({
+                "apiVersion": "weir.dev/v1alpha1", "kind": "Topic", "metadata": {"name": format!("t-{at}")},
+                "spec": {"clusterRef": {"name": "shop"}, "partitions": 1},
+            });
+            let topic: Topic = serde_json::from_value(manifest).expect("a Topic");
+            topics
+                .create(&PostParams::default(), &topic)
+                .await
+                .expect("the Topic is made");
+        });
+    }
+    making.join_all().await;
+}
+
+/// Waits until every Topic is Ready. One list tells of all of them.
+async fn all_ready(stage: &Stage) {
+    let topics = stage.api::<Topic>();
+    let began = Instant::now();
+    loop {
+        let all = topics.list(&ListParams::default()).await;
+        let all = all.expect("Topics are listed").items;
+        let is_ready = |topic: &&Topic| {
+            let status = topic.status.as_ref();
+            status.is_some_and(|status| ready(*topic, &status.conditions))
+        };
+        let count = all.iter().filter(is_ready).count();
+        if count == TOPICS {
+            return;
+        }
+        assert!(
+            began.elapsed() < LIMIT,
+            "{count} of {TOPICS} Topics are Ready after {} s",
+            LIMIT.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// The version of every object in the namespace that the operator may write.
+fn versions(stage: &Stage) -> BTreeMap<String, String> {
+    let kinds = KINDS.join(",");
+    let listed = stage.kubectl(&["get", &kinds, "--output", "json"]);
+    let listed: kube::core::ObjectList<DynamicObject> =
+        serde_json::from_str(&listed).expect("kubectl prints JSON");
+    let version = |object: DynamicObject| {
+        let types = object.types.clone().unwrap_or_default();
+        let group = types.api_version.split_once('/').map(|(group, _)| group);
+        let plural = format!("{}s", types.kind.to_lowercase());
+        let kind = group.map_or_else(|| plural.clone(), |group| format!("{plural}.{group}"));
+        let version = object.resource_version().unwrap_or_default();
+        (format!("{kind}/{}", object.name_any()), version)
+    };
+    listed.items.into_iter().map(version).collect()
+}
+
+/// How many passes succeeded, over clusters and over topics, by any operator.
+#[derive(Default)]
+struct Passes {
+    clusters: u64,
+    topics: u64,
+}
+
+async fn passes(stage: &Stage) -> Passes {
+    let pods: Api<Pod> = Api::namespaced(stage.client.clone(), operator::NAMESPACE);
+    let mut passes = Passes::default();
+    for pod in pods
+        .list(&ListParams::default())
+        .await
+        .expect("operators are listed")
+    {
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}:9600/proxy/metrics",
+            operator::NAMESPACE,
+            pod.name_any()
+        );
+        // One that is about to start, or has just gone, has made none.
+        let read = attempt("kubectl", &["get", "--raw", &path], "");
+        let text = String::from_utf8_lossy(&read.stdout).into_owned();
+        let count = |kind: &str| -> u64 {
+            let series =
+                format!("weir_operator_reconciles_total{{kind=\"{kind}\",result=\"success\"}} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&series));
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
+        passes.clusters += count("cluster");
+        passes.topics += count("topics");
+    }
+    passes
+}
+
+/// Waits until the cluster and its topics were looked at since.
+async fn looked_again(stage: &Stage, since: &Passes) {
+    let began = Instant::now();
+    loop {
+        let now = passes(stage).await;
+        if now.clusters > since.clusters && now.topics > since.topics {
+            return;
+        }
+        assert!(
+            began.elapsed() < LIMIT,
+            "nobody looked again within {} s",
+            LIMIT.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Prints what each operator has and has used; on this machine's own cluster they are processes of this machine.
+fn measure() {
+    let listed = run("ps", &["-eo", "rss=,cputime=,args="]);
+    let operators: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.trim_end().ends_with("/weir-operator run"))
+        .collect();
+    if crate::nodes::cluster_of_the_tests().is_none() {
+        println!("  the operators' memory is not to be seen from here");
+        return;
+    }
+    assert!(operators.len() >= 2, "two operators run:\n{listed}");
+    for operator in operators {
+        let mut fields = operator.split_whitespace();
+        let kib: u64 = fields
+            .next()
+            .and_then(|kib| kib.parse().ok())
+            .unwrap_or(u64::MAX);
+        let cpu = fields.next().unwrap_or_default();
+        println!(
+            "  an operator has {} MiB and has used {cpu} of a core",
+            kib >> 10
+        );
+        assert!(
+            kib >> 10 < MEMORY_MAX_MIB,
+            "an operator has {} MiB",
+            kib >> 10
+        );
+    }
+}
