@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use weir_queues::bound::{Ask, Grant, Lease, Limits, Size};
 use weir_wire::{LeaderEpoch, PartitionIndex};
 
-/// How long the ledger's "there is no more" is believed without another question: each batch that is refused by it asks again.
-const FULL_FOR: Duration = Duration::from_secs(1);
+/// How long the ledger's "there is no more" is believed without another question: each batch that is refused by it asks again. Longer than
+/// clients wait before they send again (a second, and a fifth more), or a client that comes alone would never be told.
+const FULL_FOR: Duration = Duration::from_secs(3);
 
 /// Messages or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,8 +175,12 @@ impl Leases {
         let before = part.lease.limit();
         part.lease.granted(grant);
         let gained = part.lease.limit().saturating_sub(before);
-        part.lacking = part.lacking.saturating_sub(gained);
         part.is_recalled = grant.is_recalled;
+        if part.lacking == 0 {
+            // Nothing was asked for, so it says nothing of whether there is more.
+            return;
+        }
+        part.lacking = part.lacking.saturating_sub(gained);
         part.full = None;
         if grant.is_all && part.lacking > 0 {
             part.full = Some((part.lacking, now + FULL_FOR));
