@@ -28,8 +28,9 @@ spec:
     size: 1Gi
 ";
 
-/// Long before anybody's lease ends on its own.
-const LEASE_MS: &str = "60000";
+/// Far longer than members take, and short enough to wait for: a client that loses an answer with its connection has records out that it does not
+/// know of.
+const LEASE_MS: &str = "20000";
 
 /// How long after all is well again something may still be noticed of it.
 const AFTERWARDS_MS: i64 = 2_000;
