@@ -187,7 +187,9 @@ class Sharer:
         self.most = max(self.most, self.stream.most)
         for delivery in taken:
             self.out[delivery.topic, delivery.partition, delivery.offset] = delivery
-        return [record(delivery.topic, delivery, now(), delivery.delivery_count) for delivery in taken]
+        # A record that came again meanwhile voids what was handed out of it before.
+        last = {(delivery.topic, delivery.partition, delivery.offset): delivery for delivery in taken}
+        return [record(delivery.topic, delivery, now(), delivery.delivery_count) for delivery in last.values()]
 
     def settle(self, records):
         stored, waiting = [False] * len(records), {}
@@ -206,6 +208,9 @@ class Sharer:
             if outcome is None:
                 self.stream.outcomes.put(None)
                 break
+            if outcome.token not in waiting:
+                print(f"STRANGE {outcome} not in {waiting} of {records}", file=sys.stderr, flush=True)
+                continue
             stored[waiting.pop(outcome.token)] = outcome.refused.code == 0
         return stored
 

@@ -31,17 +31,3 @@ fn nothing_is_lost_when_a_broker_is_killed_meanwhile() {
     let mut python = python("grpc_kill.py", &local);
     suite::scenarios("grpc-kill", python.env("WEIR_VICTIM", victim));
 }
-
-#[test]
-fn the_example_of_request_and_reply_runs_as_it_is() {
-    let manifests = given::root().join("examples/request-reply.yaml");
-    let manifests = std::fs::read_to_string(manifests).expect("the manifests");
-    let local = Local::start(&manifests);
-    let mut python = Command::new(given::python());
-    let ended = python
-        .arg(given::root().join("examples/request-reply.py"))
-        .arg(&local.grpc(1)[0])
-        .status()
-        .expect("Python runs");
-    assert!(ended.success(), "it ended with {ended}");
-}

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
 mod differential;
+mod examples;
 mod flights;
 mod franz_go;
 mod grpc;

@@ -11,6 +11,7 @@ mod clients;
 mod delay;
 mod keeping;
 mod order;
+mod redrive;
 mod retries;
 mod sharing;
 mod stage;

@@ -15,8 +15,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// stay below 32,768, where the kernel gives ports to clients.
 const PORT_BASE: &str = "10192";
 
-/// What brokers' ports for gRPC are above Kafka's.
+/// What brokers' ports for gRPC are above Kafka's, and those for brokers.
 const GRPC_STEP: u16 = 5_000;
+const INTERNAL_STEP: u16 = 10_000;
 
 /// A local cluster; its processes end with it, its data too.
 #[derive(Debug)]
@@ -67,10 +68,29 @@ impl Local {
     /// When no bootstrap address was told.
     #[must_use]
     pub fn grpc(&self, brokers: u16) -> Vec<String> {
+        self.ports(GRPC_STEP, brokers)
+    }
+
+    /// Where brokers and the operator connect to each of so many brokers.
+    ///
+    /// # Panics
+    /// When no bootstrap address was told.
+    #[must_use]
+    pub fn internal(&self, brokers: u16) -> Vec<String> {
+        self.ports(INTERNAL_STEP, brokers)
+    }
+
+    /// Where clusters keep what they have, each in a directory of its name.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn ports(&self, step: u16, brokers: u16) -> Vec<String> {
         let bootstrap = self.bootstrap();
         let (host, port) = bootstrap.rsplit_once(':').expect("an address");
         let first: u16 = port.parse().expect("a port");
-        let ports = (0..brokers).map(|broker| first + GRPC_STEP + broker);
+        let ports = (0..brokers).map(|broker| first + step + broker);
         ports.map(|port| format!("{host}:{port}")).collect()
     }
 
@@ -100,14 +120,7 @@ impl Local {
     /// # Panics
     /// When they are not there.
     pub fn kill(&self, processes: &[u32]) {
-        let killed = Command::new("kill")
-            .arg("-9")
-            .args(processes.iter().map(u32::to_string))
-            .status();
-        assert!(
-            killed.is_ok_and(|status| status.success()),
-            "kill -9 {processes:?}"
-        );
+        assert!(kill(processes), "kill -9 {processes:?}");
     }
 
     /// `kill -9` of the operator and all brokers, then a new start on the same data.
@@ -178,9 +191,20 @@ impl Drop for Local {
         }
         let mut all = self.brokers();
         all.push(self.child.id());
-        self.kill(&all);
+        // Those that have ended by themselves are why a test fails, if it does.
+        let _ = kill(&all);
         let _ = self.child.wait();
     }
+}
+
+/// `kill -9`; whether all of them were there.
+fn kill(processes: &[u32]) -> bool {
+    let killed = Command::new("kill")
+        .arg("-9")
+        .args(processes.iter().map(u32::to_string))
+        .stderr(Stdio::null())
+        .status();
+    killed.is_ok_and(|status| status.success())
 }
 
 /// Starts the operator; what it says goes to a file in the folder, from its beginning.

@@ -92,6 +92,35 @@ const SCENARIOS: [(&str, &str); 49] = [
     ("admin-quorum", "admin: the quorum"),
 ];
 
+/// Clients that have parts in the scenarios of queues: as `tests/conformance/expected/queues.txt` names them, and the column.
+const QUEUE_CLIENTS: [(&str, &str); 4] = [
+    ("java", "Java"),
+    ("librdkafka", "librdkafka"),
+    ("franz-go", "franz-go"),
+    ("grpc", "gRPC (Python)"),
+];
+
+/// Scenarios of queues in the order of the table, and what each is.
+const QUEUE_SCENARIOS: [(&str, &str); 14] = [
+    (
+        "share",
+        "point to point: accept, release, reject, renew; each is done with once",
+    ),
+    ("broadcast", "broadcast: every reader gets everything, once"),
+    ("credit", "no more is out than there is credit for"),
+    ("delay", "delay, deliver-at, cancel: never early, in order"),
+    ("retry", "retries with backoff, dead letters, redrive"),
+    ("filter", "filters, and where a bad one is wrong"),
+    ("time-to-live", "time to live"),
+    ("sold-out", "bounded partition: exactly as many are taken"),
+    ("sold-out-topic", "bounded topic: exactly as many are taken"),
+    ("sold-again", "what is settled makes room for as much"),
+    ("drop-oldest", "the oldest make room"),
+    ("order", "of one key one is out at a time"),
+    ("request-reply", "request and reply"),
+    ("duplicates", "duplicates by id are there once"),
+];
+
 const BEGIN: &str = "<!-- made by `cargo xtask conformance-table`: not edited by hand -->\n";
 const END: &str = "<!-- the end of what is made -->\n";
 
@@ -166,6 +195,7 @@ fn tables() -> Outcome<String> {
             .collect();
         writeln!(out, "\n{}.", listed.join("; "))?;
     }
+    queues(&mut out)?;
     writeln!(
         out,
         "\n| Suite | Passed | Known to fail | Skipped |\n|---|---|---|---|"
@@ -185,6 +215,32 @@ fn tables() -> Outcome<String> {
     }
     out.push('\n');
     Ok(out)
+}
+
+/// Which client has a part in which scenario of queues.
+fn queues(out: &mut String) -> Outcome {
+    let expected = Expected::read("queues")?;
+    let columns = QUEUE_CLIENTS.map(|(_, title)| title).join(" | ");
+    writeln!(out, "\n| Queues, while a broker is killed | {columns} |")?;
+    writeln!(out, "|---|{}", "---|".repeat(QUEUE_CLIENTS.len()))?;
+    let mut told = 0;
+    for (scenario, what) in QUEUE_SCENARIOS {
+        write!(out, "| {what} |")?;
+        for (client, _) in QUEUE_CLIENTS {
+            let verdict = expected.verdicts.get(&format!("{scenario}/{client}"));
+            told += usize::from(verdict.is_some());
+            out.push_str(match verdict {
+                None => " |",
+                Some((word, _)) if word == "pass" => " yes |",
+                Some(_) => " no |",
+            });
+        }
+        out.push('\n');
+    }
+    if told != expected.verdicts.len() {
+        return Err("queues.txt has scenarios that xtask/src/table.rs does not know".into());
+    }
+    Ok(())
 }
 
 /// A file of `tests/conformance/expected`; `tests/src/suite.rs` says what its lines are.

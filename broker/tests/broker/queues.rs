@@ -120,7 +120,9 @@ async fn what_is_behind_a_new_producers_refused_batch_is_not_taken_before_it() {
     let (broker, mut client, topic) = house(&config).await;
     let id = producer_id(&mut client).await;
     assert_eq!(send(&mut client, &of(2)).await.error_code, 0);
-    let later = send(&mut client, &numbered(id, 0, 1)).await;
+    let mut impatient = produce("t", 0, numbered(id, 0, 1));
+    impatient.timeout_ms = 100;
+    let later = produced(&client.call(9, &impatient).await, 9);
     assert_eq!(later.error_code, ErrorCode::NotEnoughReplicas.code());
     let mut member = Member::new(&broker, "a", topic).await;
     member.take().await;

@@ -80,7 +80,7 @@ final class PuppetSharers {
     private void settle(JsonNode order, ObjectNode answer) {
         var member = member(order);
         Set<String> asked = new HashSet<>();
-        int renewals = 0;
+        Set<String> renewed = new HashSet<>();
         for (JsonNode one : order.get("records")) {
             // One whose renewal failed is this member's no more.
             var record = member.out.remove(place(one));
@@ -88,7 +88,9 @@ final class PuppetSharers {
                 AcknowledgeType type = AcknowledgeType.valueOf(one.get("kind").asText().toUpperCase(Locale.ROOT));
                 member.consumer.acknowledge(record, type);
                 asked.add(place(one));
-                renewals += type == AcknowledgeType.RENEW ? 1 : 0;
+                if (type == AcknowledgeType.RENEW) {
+                    renewed.add(place(one));
+                }
             }
         }
         Map<TopicIdPartition, Optional<KafkaException>> told = member.consumer.commitSync(Duration.ofSeconds(30));
@@ -98,10 +100,10 @@ final class PuppetSharers {
                 partition.getKey().topic().equals(one.get("topic").asText())
                     && partition.getKey().partition() == one.get("partition").asInt() && partition.getValue().isEmpty()));
         }
-        if (renewals > 0) {
+        if (!renewed.isEmpty()) {
             // This client hands out once more what was renewed, before that is settled.
             member.poll(RENEWED).forEach(record -> {
-                if (!asked.contains(place(record.topic(), record.partition(), record.offset()))) {
+                if (!renewed.contains(place(record.topic(), record.partition(), record.offset()))) {
                     member.kept.add(record);
                 }
             });

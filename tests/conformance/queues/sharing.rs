@@ -35,7 +35,9 @@ struct Ledger {
     /// Where what was handed out lies, by its value.
     places: BTreeMap<String, BTreeSet<(i64, i64)>>,
     /// Done for certain, by place.
-    done: BTreeMap<(i64, i64), String>,
+    done: BTreeSet<(i64, i64)>,
+    /// What happened to each, for who asks why.
+    events: BTreeMap<(i64, i64), Vec<String>>,
     /// Values that are done, or of which nobody was told.
     over: BTreeSet<String>,
     /// How often what is certain to be released was handed out before.
@@ -44,14 +46,26 @@ struct Ledger {
 
 impl Ledger {
     /// Takes in what somebody was handed out, and says what he is to do with it.
-    fn take(&mut self, client: Client, record: &Record) -> Kind {
+    fn take(&mut self, stage: &Stage, client: Client, record: &Record) -> Kind {
         let place = record.place();
-        if let Some(by) = self.done.get(&place) {
-            panic!("{} got {record:?}, which was done: {by}", client.name());
-        }
+        self.note(
+            place,
+            format!(
+                "{} got it at {}, the {}. time",
+                client.name(),
+                record.at,
+                record.deliveries
+            ),
+        );
+        // What a client had fetched before its leader was killed, it may hand out after another was done with it.
+        assert!(
+            !self.done.contains(&place) || stage.leases_may_have_ended(record.at),
+            "{record:?} came again, though it was done: {:?}",
+            self.events[&place]
+        );
         let before = self.released.get(&place).copied().unwrap_or(0);
         assert!(
-            record.deliveries > before,
+            record.deliveries > before || stage.leases_may_have_ended(record.at),
             "{record:?} was handed out {before} times before"
         );
         let places = self.places.entry(record.value.clone()).or_default();
@@ -64,12 +78,28 @@ impl Ledger {
     }
 
     /// Takes in what became of that.
-    fn settled(&mut self, client: Client, record: &Record, kind: Kind, is_stored: bool) {
+    fn settled(
+        &mut self,
+        stage: &Stage,
+        client: Client,
+        record: &Record,
+        (kind, is_stored): (Kind, bool),
+    ) {
+        let event = format!(
+            "{} was told at {} that {kind:?} is {}",
+            client.name(),
+            now_ms(),
+            if is_stored { "stored" } else { "unknown" }
+        );
+        self.note(record.place(), event);
         match (kind, is_stored) {
             (Kind::Accept | Kind::Reject, true) => {
-                let by = format!("{kind:?} of {}, at {}", client.name(), now_ms());
-                let before = self.done.insert(record.place(), by);
-                assert!(before.is_none(), "{record:?} was done twice: {before:?}");
+                let is_first = self.done.insert(record.place());
+                assert!(
+                    is_first || stage.leases_may_have_ended(record.at),
+                    "{record:?} was done twice: {:?}",
+                    self.events[&record.place()]
+                );
                 self.over.insert(record.value.clone());
             }
             (Kind::Accept | Kind::Reject, false) => {
@@ -80,6 +110,10 @@ impl Ledger {
             }
             (Kind::Release | Kind::Renew, _) => {}
         }
+    }
+
+    fn note(&mut self, place: (i64, i64), event: String) {
+        self.events.entry(place).or_default().push(event);
     }
 
     fn left(&self) -> usize {
@@ -121,7 +155,7 @@ fn share(stage: &Stage, topic: &str, group: &str, credit: Option<u32>) {
                     );
                     let kinds: Vec<_> = records
                         .iter()
-                        .map(|one| lock(ledger).take(client, one))
+                        .map(|one| lock(ledger).take(stage, client, one))
                         .collect();
                     let said = records.iter().zip(kinds.iter().copied());
                     let is_renewed = |record: &Record| number_of(&record.value) % 10 == 3;
@@ -145,7 +179,7 @@ fn share(stage: &Stage, topic: &str, group: &str, credit: Option<u32>) {
                     });
                     let stored: Vec<_> = stored.collect();
                     for ((record, kind), is_stored) in said.zip(stored) {
-                        lock(ledger).settled(client, record, kind, is_stored);
+                        lock(ledger).settled(stage, client, record, (kind, is_stored));
                     }
                 }
             });

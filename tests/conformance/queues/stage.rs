@@ -10,9 +10,12 @@ use weir_tests::random::Random;
 use weir_tests::wait;
 
 use super::clients::{Client, Puppets};
+use super::redrive;
 
 /// How long anything may take. It takes seconds; machines differ.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
+
+const CLUSTER: &str = "queues";
 
 const MANIFESTS: &str = "\
 apiVersion: weir.dev/v1alpha1
@@ -25,8 +28,9 @@ spec:
     size: 1Gi
 ";
 
-/// Long before anybody's lease ends on its own.
-const LEASE_MS: &str = "60000";
+/// Far longer than members take, and short enough to wait for: a client that loses an answer with its connection has records out that it does not
+/// know of.
+const LEASE_MS: &str = "20000";
 
 /// How long after all is well again something may still be noticed of it.
 const AFTERWARDS_MS: i64 = 2_000;
@@ -78,12 +82,13 @@ impl Stage {
         let victim = usize::try_from(random.between(0, before.len() as u64)).expect("small");
         self.lock().killed_ms = Some(now_ms());
         self.local.kill(&before[victim..=victim]);
+        println!("  broker {victim} is killed at {}", now_ms());
         wait::until("the killed broker runs again", LIMIT, || {
             let now = self.local.brokers();
             (now.len() == before.len() && !now.contains(&before[victim])).then_some(())
         });
         self.wait_for_health();
-        println!("  broker {victim} was killed, and is back");
+        println!("  broker {victim} is back at {}", now_ms());
         self.lock().mended_ms = Some(now_ms());
         self.moved.notify_all();
     }
@@ -129,6 +134,11 @@ impl Stage {
         let progress = self.lock();
         let is_over = |mended: i64| mended + AFTERWARDS_MS < since_ms;
         progress.killed_ms.is_some() && !progress.mended_ms.is_some_and(is_over)
+    }
+
+    /// Takes all dead letters of one partition back, and says how many there were.
+    pub(super) fn redrive(&self, topic: &str, partition: usize) -> u32 {
+        redrive::redrive(&self.local, CLUSTER, topic, partition)
     }
 
     pub(super) fn of(&self, client: Client) -> &Puppet {

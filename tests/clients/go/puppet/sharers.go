@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,10 @@ type place struct {
 	topic     string
 	partition int32
 	offset    int64
+}
+
+func placeOf(record *kgo.Record) place {
+	return place{record.Topic, record.Partition, record.Offset}
 }
 
 // sharer is a member of a share group, with what it has out and what the broker said of its acknowledgements last.
@@ -65,8 +70,10 @@ func (p *puppet) sharePoll(o order) (answer, error) {
 	member := p.member(o.As)
 	records, err := poll(member.client, o.Ms)
 	for _, one := range records {
-		member.out[place{one.Topic, one.Partition, one.Offset}] = one
+		member.out[placeOf(one)] = one
 	}
+	// A record that came again meanwhile voids what was handed out of it before.
+	records = slices.DeleteFunc(records, func(one *kgo.Record) bool { return member.out[placeOf(one)] != one })
 	return answer{"records": told(records)}, err
 }
 
