@@ -553,8 +553,8 @@ impl Leader {
 
     /// Before what everything is settled, and how many records wait for their time; `None` while it is loading or has ended.
     pub(super) fn standing(&self) -> Option<(Offset, u64)> {
-        match &self.lock().phase {
-            Phase::Ready(engine) => Some((engine.start(), engine.parked() as u64)),
+        match &mut self.lock().phase {
+            Phase::Ready(engine) => Some((engine.standing().0, engine.parked() as u64)),
             Phase::Loading | Phase::Ended(_) => None,
         }
     }

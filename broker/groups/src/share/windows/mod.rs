@@ -236,6 +236,18 @@ impl Windows {
         windows.fold(false, |freed, window| window.take_freed() | freed)
     }
 
+    /// Whether messages wait for their time, or to become dead letters.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.windows.iter().any(SharePartition::waits)
+    }
+
+    /// How many messages wait for their time.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.windows.iter().map(SharePartition::parked).sum()
+    }
+
     /// What the group asks for its retries from now on.
     pub fn retry_as(&mut self, config: Option<&RetryConfig>, now: MonoMs) {
         self.each(|window| window.retry_as(config.cloned(), now));
