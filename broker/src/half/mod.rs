@@ -22,6 +22,7 @@ use weir_groups::half::{
     Action, Ask, Config, HALVES_TOPIC, HalfError, Halves as Machine, Request, Response,
 };
 use weir_groups::{Outcome, partition_for};
+use weir_quorum::image::Image;
 use weir_wire::PartitionIndex;
 
 use crate::Broker;
@@ -36,6 +37,8 @@ pub use peers::HalvesService;
 
 /// How long a coordinator that is away, or busy, is tried: about as long as a failover may take at worst.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long this broker may take to hear of the topic.
+const LAG_PATIENCE: Duration = Duration::from_millis(500);
 /// Before it is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -254,7 +257,11 @@ impl Halves {
 
     /// Asks the shard, wherever it is served.
     async fn ask(&self, at: PartitionIndex, request: Request) -> Result<Response, NotDone> {
-        let image = self.shared.metadata.image();
+        let is_known = |image: &Arc<Image>| image.topic(HALVES_TOPIC).is_some();
+        let metadata = &self.shared.metadata;
+        // It may have been made a moment ago, at another broker.
+        let image = metadata.wait_for(LAG_PATIENCE, is_known).await;
+        let image = image.unwrap_or_else(|| metadata.image());
         let topic = image.topic(HALVES_TOPIC);
         let Some(partition) = topic.and_then(|topic| topic.partition(at.0)) else {
             // Nothing was ever prepared there.

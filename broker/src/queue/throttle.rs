@@ -216,7 +216,7 @@ impl Throttle {
         let is_behind = state.is_handing || !state.waiting.is_empty();
         if is_behind && offer.patience.is_some() {
             let why = AppendError::FullForNow("others wait for room".into());
-            if let Err((offer, why)) = self.enter(&mut state, replica, (number, offer), why) {
+            if let Some((offer, why)) = self.enter(&mut state, replica, (number, offer), why) {
                 drop(state);
                 self.tell(offer, why);
             }
@@ -233,17 +233,17 @@ impl Throttle {
         replica: &Arc<Replica>,
         (number, offer): (u64, Offer),
         why: AppendError,
-    ) -> Result<(), (Offer, AppendError)> {
+    ) -> Option<(Offer, AppendError)> {
         let fits = state.bytes + offer.bytes() <= WAITING_BYTES_MAX;
         let patience = offer.patience.clone();
         let Some(patience) = patience.filter(|patience| fits && patience.until > Instant::now())
         else {
-            return Err((offer, why));
+            return Some((offer, why));
         };
         if !state.is_served {
             if self.work.waits.send(Arc::clone(replica)).is_err() {
                 // The broker stops.
-                return Err((offer, why));
+                return Some((offer, why));
             }
             state.is_served = true;
         }
@@ -256,7 +256,7 @@ impl Throttle {
             _hold: hold,
         };
         state.waiting.insert(number, waiting);
-        Ok(())
+        None
     }
 
     fn hand(self: &Arc<Self>, replica: &Arc<Replica>, number: u64, offer: Offer) {
@@ -281,11 +281,11 @@ impl Throttle {
                 }
                 _ => false,
             };
-        let entered = match may_wait {
+        let back = match may_wait {
             true => self.enter(&mut state, replica, (number, offer), error),
-            false => Err((offer, error)),
+            false => Some((offer, error)),
         };
-        let Err((offer, error)) = entered else {
+        let Some((offer, error)) = back else {
             return;
         };
         if state.waiting.is_empty() && !state.is_served {
