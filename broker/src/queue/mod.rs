@@ -14,6 +14,7 @@ mod leases;
 mod led;
 pub mod ledgers;
 pub(crate) mod redrive;
+pub mod trace;
 pub mod view;
 
 use std::sync::Arc;

@@ -113,6 +113,11 @@ async fn fill(
             let aborted = aborted(leader, within).await?;
             leave_out(&mut found, &bytes, aborted);
         }
+        let trace = leader.partition.trace();
+        if let Some(trace) = trace.clone() {
+            let bytes = bytes.clone();
+            leader.host.blocking(move || trace.note(&bytes)).await;
+        }
         let selected = select::select(leader, &found, &bytes).await?;
         let taken = leader.with(|engine, now| {
             let want = Acquire {
@@ -132,6 +137,9 @@ async fn fill(
             (acquired, engine.next_fetch())
         })?;
         let Some((acquired, next)) = taken else { break };
+        if let Some(trace) = &trace {
+            trace.delivered(&leader.key.group, wanted.member, &acquired);
+        }
         if let (Some(first), Some(last)) = (acquired.first(), acquired.last()) {
             let (part, end) = cut(&bytes, &found, &places, first.first, last.last);
             wanted.is_first = false;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use weir_groups::GroupId;
 use weir_groups::share::Fetched;
 use weir_queues::order::KeyHash;
 use weir_wire::Offset;
@@ -14,6 +15,7 @@ use weir_wire::batch::{BatchHeader, BatchView, Compression, RecordView, Timestam
 use super::leader::Leader;
 use super::settings::Sharing;
 use crate::error::{ApiError, ErrorCode};
+use crate::queue::trace::Trace;
 
 /// Headers of a message that a condition is shown; a message with more is judged by its first.
 const HEADERS_MAX: usize = 256;
@@ -28,6 +30,8 @@ struct Selection {
     since_ms: Option<i64>,
     /// Records of one key go one at a time: each is a part by itself.
     is_ordered: bool,
+    /// Who is told of those that are too old, and of which group.
+    trace: Option<(Arc<Trace>, GroupId)>,
 }
 
 /// The batches as the engine is to see them; `None`: as they are.
@@ -47,6 +51,10 @@ pub(super) async fn select(
         sharing,
         since_ms: age_max.map(|age| now_ms.saturating_sub_unsigned(age)),
         is_ordered: leader.is_ordered,
+        trace: leader
+            .partition
+            .trace()
+            .map(|trace| (trace, leader.key.group.clone())),
     };
     let is_plain =
         |batch: &BatchView<'_>| batch.header().attributes.compression() == Compression::None;
@@ -87,6 +95,9 @@ impl Selection {
         }
         // What goes one at a time is looked into.
         if let Some(takes) = self.takes_all(batch.header()) {
+            if !takes {
+                self.expired(base, last);
+            }
             parts.put(base, last, takes);
             return Ok(());
         }
@@ -123,10 +134,19 @@ impl Selection {
         }
     }
 
+    fn expired(&self, first: i64, last: i64) {
+        if let Some((trace, group)) = &self.trace {
+            trace.expired(group, Offset(first)..=Offset(last));
+        }
+    }
+
     fn takes(&self, record: &RecordView<'_>) -> bool {
         let is_old = self
             .since_ms
             .is_some_and(|since| is_older(record.timestamp_ms, since));
+        if is_old {
+            self.expired(record.offset.0, record.offset.0);
+        }
         let filter = self.sharing.as_ref().and_then(|it| it.filter.as_ref());
         !is_old && filter.is_none_or(|filter| filter.matches_record(record, HEADERS_MAX))
     }
@@ -222,6 +242,7 @@ mod tests {
             sharing: (!filter.is_empty()).then(|| Sharing::of(config)),
             since_ms,
             is_ordered: false,
+            trace: None,
         };
         let selected = selection.select_all(&found, &bytes).unwrap();
         let plain = |part: Fetched| (part.base.0, part.last.0, part.is_for_consumers);

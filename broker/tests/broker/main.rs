@@ -41,6 +41,7 @@ mod share;
 mod share_groups;
 mod telemetry;
 mod topics;
+mod trace;
 mod transactions;
 mod transactions_log;
 mod upgrade;

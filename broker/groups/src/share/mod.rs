@@ -17,6 +17,7 @@ mod partition;
 mod retrying;
 mod runs;
 pub mod state;
+mod told;
 mod write;
 
 #[cfg(test)]
@@ -27,4 +28,5 @@ pub use acquire::{Acquire, AcquireMode, Acquired, Fetched};
 pub use overlay::{DeliveryState, Overlay, StateBatch};
 pub use partition::{Departure, ShareConfig, SharePartition};
 pub use retrying::{Dead, RetryConfig};
+pub use told::Told;
 pub use write::{Restored, Ticket, Write, Written};

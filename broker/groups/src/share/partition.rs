@@ -22,6 +22,7 @@ use super::ordering::Order;
 use super::overlay::{DeliveryState, Overlay, StateBatch};
 use super::retrying::{Fate, Fates, Retrying};
 use super::runs::{Run, Runs, State};
+use super::told::Told;
 use super::write::{Restored, Ticket, Written};
 use crate::types::{MemberId, MonoMs};
 
@@ -84,6 +85,8 @@ pub struct SharePartition {
     pub(super) order: Order,
     /// There may be some that is to become a dead letter and was not taken.
     pub(super) has_dead: bool,
+    /// What the engine has done by itself, if anyone wants to know.
+    pub(super) told: Option<Vec<Told>>,
 }
 
 impl SharePartition {
@@ -112,6 +115,7 @@ impl SharePartition {
             retrying: None,
             order: None,
             has_dead: false,
+            told: None,
         };
         let mut stored: Overlay = batches.into_iter().collect();
         stored.drop_below(Offset(start));
@@ -337,6 +341,7 @@ impl SharePartition {
                     deliveries,
                 };
                 self.unsaved.put(self.stored_as(batch));
+                self.tell_returned(batch, due);
                 self.enter(batch, due);
             }
         }
@@ -345,6 +350,7 @@ impl SharePartition {
 
     /// A stored, or storable, state takes effect; of a record that is handed out again not before it is due.
     pub(super) fn enter(&mut self, batch: StateBatch, due: Option<MonoMs>) {
+        self.tell_of(batch, due);
         let state = match batch.state {
             DeliveryState::Available if due.is_some() && self.retrying.is_some() => {
                 return self.park(batch, due.unwrap_or_default());
