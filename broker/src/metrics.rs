@@ -69,6 +69,8 @@ pub struct Metrics {
     pub fetch_sessions_evicted: IntGauge,
     pub telemetry_clients: IntGauge,
     pub telemetry_dropped: IntGauge,
+    pub spans_sent: IntCounter,
+    pub spans_dropped: IntCounter,
     pub groups: IntGaugeVec,
     pub share_parked: IntGaugeVec,
     pub share_oldest: IntGaugeVec,
@@ -430,6 +432,16 @@ impl Metrics {
                 r,
                 "weir_fetch_sessions_evicted",
                 "Fetch sessions that had to go for others since the broker started.",
+            )?,
+            spans_sent: counter(
+                r,
+                "weir_trace_spans_sent_total",
+                "Spans of traced messages that the collector has taken.",
+            )?,
+            spans_dropped: counter(
+                r,
+                "weir_trace_spans_dropped_total",
+                "Spans of traced messages that were dropped, because the collector did not take them or too many waited for it.",
             )?,
             telemetry_clients: gauge(
                 r,

@@ -115,6 +115,7 @@ pub struct TopicSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.delay) || !has(self.bound) || !has(self.bound.maxBytes)").message("a queue with delay cannot have a bound in bytes: write maxMessages"))]
+#[x_kube(validation = Rule::new("!has(self.view) || !has(self.bound) && !has(self.delay) && !has(self.deduplicationWindowSeconds)").message("a view takes no messages from producers: it has no bound, delay and deduplicationWindowSeconds"))]
 pub struct Queue {
     /// The share group whose unsettled messages are the topic's backlog. Unset, the backlog is what retention has left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,6 +148,47 @@ pub struct Queue {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub deduplication_window_seconds: Option<i64>,
+
+    /// Makes the topic a view: it has what another topic has and a condition lets through, and nobody else writes to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<QueueView>,
+
+    /// Where its messages were, and when: what brokers remember, and tell a collector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<QueueTrace>,
+}
+
+/// Which messages are traced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueTrace {
+    /// Which part of them, from 0, none, to 1, all. Above 0, those whose header `traceparent` says that they are sampled are traced as well.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub ratio: Ratio,
+}
+
+/// A part, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct Ratio(pub f64);
+
+// The schema has no place for what is no number.
+impl Eq for Ratio {}
+
+/// What a view has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueView {
+    /// The topic that it is a view of, by the name that Kafka clients see. Both have the same number of partitions; a view grows with what it is of.
+    #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
+    pub of: String,
+
+    /// Which messages it has: a condition in CEL over `headers`, `key` and `timestamp`, such as `headers.region == 'eu'`. Unset, all. A change holds for
+    /// what comes from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1_024))]
+    pub filter: Option<String>,
 }
 
 /// In which order share groups are given messages.
@@ -303,6 +345,15 @@ impl Queue {
                 "weir.queue.deduplication.window.ms".to_owned(),
                 ms.to_string(),
             );
+        }
+        if let Some(view) = &self.view {
+            let filter = view.filter.clone().unwrap_or_default();
+            config.insert("weir.queue.view.of".to_owned(), view.of.clone());
+            config.insert("weir.queue.view.filter".to_owned(), filter);
+        }
+        if let Some(trace) = &self.trace {
+            let ratio = trace.ratio.0.to_string();
+            config.insert("weir.queue.trace.ratio".to_owned(), ratio);
         }
         if let Some(ms) = self.delay.as_ref().and_then(QueueDelay::max_ms) {
             config.insert("weir.queue.delay.max.ms".to_owned(), ms.to_string());

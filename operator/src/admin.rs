@@ -357,6 +357,20 @@ impl Admin {
         Ok(answer.json)
     }
 
+    /// Where messages were, and when, as far as any broker remembers.
+    ///
+    /// # Errors
+    /// When no broker answers, or none knows the topic or traces it: what they say.
+    pub async fn trace(
+        &mut self,
+        request: proto::TraceRequest,
+    ) -> Result<proto::TraceResponse, Unreachable> {
+        self.call(request, |mut client, request| async move {
+            client.trace(request).await
+        })
+        .await
+    }
+
     /// Asks for groups by their ids; one that could not be described comes with the reason.
     ///
     /// # Errors

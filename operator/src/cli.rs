@@ -223,6 +223,9 @@ mod tests {
             "reset-offsets billing --to earliest --execute --request-id again",
             "produce shop orders",
             "consume shop orders --from beginning --max 3",
+            "trace orders --offset 3:1201",
+            "trace orders --cluster shop --key k -o json",
+            "trace orders --id a-1",
         ] {
             let words: Vec<&str> = words.split(' ').collect();
             let plugin = [&["kubectl-weir"], words.as_slice()].concat();
@@ -234,5 +237,14 @@ mod tests {
             Plugin::try_parse_from(["kubectl-weir", "lag", "a", "--cluster", "b"]).is_err(),
             "one of the two"
         );
+        for words in [
+            "trace orders",
+            "trace orders --key k --id i",
+            "trace orders --offset 3",
+        ] {
+            let words = words.split(' ');
+            let plugin = std::iter::once("kubectl-weir").chain(words);
+            assert!(Plugin::try_parse_from(plugin).is_err(), "one of the three");
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! - [`priority`]: which level is next, and the oldest of it.
 //! - [`order`]: one message of a key at a time.
 //! - [`dedup`]: ids that came before.
+//! - [`trace`]: which messages are traced, and what is remembered of them.
 
 pub mod bound;
 pub mod dead_letter;
@@ -20,6 +21,7 @@ pub mod filter;
 pub mod order;
 pub mod priority;
 pub mod retry;
+pub mod trace;
 
 /// A time, in milliseconds: of the wall clock where it is a message's, of any clock where it only orders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

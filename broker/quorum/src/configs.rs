@@ -97,6 +97,9 @@ pub const DELAY_MAX: &str = "weir.queue.delay.max.ms";
 /// The one that says for how long a message's id is remembered.
 pub const DEDUPLICATION_WINDOW: &str = "weir.queue.deduplication.window.ms";
 
+/// The one that says which part of messages is traced.
+pub const TRACE_RATIO: &str = "weir.queue.trace.ratio";
+
 /// Which values a configuration takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Allowed {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use weir_groups::{Producer, TransactionalId};
-use weir_log::{Appended, PartitionKey};
+use weir_log::{AppendError, Appended, PartitionKey};
 use weir_quorum::configs::{TimestampType, TopicConfig};
 use weir_quorum::image::Image;
 use weir_wire::batch::{BatchHeader, BatchView, Compression, only_batch};
@@ -30,7 +30,9 @@ use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
 use crate::partitions::{OfTransaction, Until, key_of};
+use crate::queue::delay::Wish;
 use crate::queue::throttle::Patience;
+use crate::queue::trace::Producing;
 use crate::queue::{delay, view};
 use crate::quorum::Metadata;
 use crate::quotas::{Limited, throttle_time_ms};
@@ -58,6 +60,9 @@ impl Admitted {
         self.sequenced.filter(|_| self.is_of_transaction)
     }
 }
+
+/// What appends in a broker's own name are said to be of.
+const OF_BROKERS: &str = "weir";
 
 /// The first version that tells where a partition's leader is.
 const LEADER_HINTS_FROM: i16 = 10;
@@ -171,6 +176,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
             of_transaction: admitted.of_transaction(),
             begins_at_zero: request.version >= ADDS_FROM,
             verification: verification.clone(),
+            traced: led.partition.trace().map(|trace| {
+                trace.producing(request.client_id(), &request.peer.address.to_string())
+            }),
         };
         append(broker, led, job);
     }
@@ -244,6 +252,10 @@ pub(crate) fn offer(
         of_transaction: None,
         begins_at_zero: false,
         verification: None,
+        traced: led
+            .partition
+            .trace()
+            .map(|trace| trace.producing(OF_BROKERS, "")),
     };
     append(broker, led, job);
     Ok(outcomes)
@@ -261,6 +273,8 @@ struct Job {
     begins_at_zero: bool,
     /// Of the request's batches: the coordinator is asked once the last of them has been handed over.
     verification: Option<Arc<Verification>>,
+    /// Of a topic that is traced.
+    traced: Option<Box<Producing>>,
 }
 
 /// Hands a checked batch to its lane, after what its topic asks of batches was done with it.
@@ -274,6 +288,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
         of_transaction,
         begins_at_zero,
         verification,
+        traced,
     } = job;
     let config = led.partition.config();
     // It was parsed before.
@@ -293,17 +308,28 @@ fn append(broker: &Broker, led: Led, job: Job) {
             let wish = heeds.map_or(Ok(None), |heeds| delay::look(&batch, heeds, now_ms))?;
             Ok((batch, wish))
         });
+        let traced = match (traced, &prepared) {
+            (Some(traced), Ok((batch, wish))) => {
+                let waits = wish.as_ref().map(Wish::waits);
+                Some(traced.look(batch, waits.unwrap_or_default()))
+            }
+            _ => None,
+        };
+        let done = move |result: Result<Appended, Unfit>| {
+            if let (Some(traced), Ok(appended)) = (traced, &result) {
+                traced.appended(appended);
+            }
+            outcome.set(result);
+        };
         match (prepared, of_transaction) {
             (Ok((batch, Some(wish))), _) => {
-                let done = move |result| outcome.set(result);
                 let offered = (&batch, &wish);
                 delay::append(&led.partition, led.epoch, until, offered, now_ms, done);
             }
             (Ok((batch, None)), None) => {
+                let done = move |result: Result<_, AppendError>| done(result.map_err(Unfit::from));
                 led.partition
-                    .append(batch, led.epoch, until, patience, move |result| {
-                        outcome.set(result.map_err(Unfit::from));
-                    })
+                    .append(batch, led.epoch, until, patience, done);
             }
             (Ok((batch, None)), Some(Sequenced { producer, sequence })) => {
                 let offered = OfTransaction {
@@ -314,8 +340,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
                     patience,
                     begins_at_zero,
                 };
-                let done =
-                    move |result: Result<_, ApiError>| outcome.set(result.map_err(Unfit::from));
+                let done = move |result: Result<_, ApiError>| done(result.map_err(Unfit::from));
                 if led.partition.offer(offered, led.epoch, done)
                     && let Some(verification) = &verification
                 {
@@ -324,7 +349,7 @@ fn append(broker: &Broker, led: Led, job: Job) {
             }
             (Err(unfit), _) => {
                 led.partition.counters().produce_errors.inc();
-                outcome.set(Err(unfit));
+                done(Err(unfit));
             }
         }
     };

@@ -25,6 +25,8 @@
 //!       key: "/etc/weir-tls/broker-{id}.key"
 //!   http: { bind: "0.0.0.0:9600" }
 //!   grpc: { bind: "0.0.0.0:9096" } # optional; what clients do with queues over gRPC
+//! tracing:
+//!   otlp_endpoint: "http://collector:4318"   # optional; the environment's OTEL_EXPORTER_OTLP_ENDPOINT where it is not said
 //! peers: ["shop-0.shop-brokers:9094", "shop-1.shop-brokers:9094", "shop-2.shop-brokers:9094"]
 //! topics:
 //!   num.partitions: 1
@@ -45,6 +47,8 @@ use std::time::Duration;
 
 pub use reader::{ConfigError, Environment};
 pub use values::HostPort;
+
+use crate::queue::trace::Endpoint;
 
 /// Everything that a broker is told from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +86,8 @@ pub struct Config {
     pub limits: Limits,
     /// Threads.
     pub threads: Threads,
+    /// Where spans of traced messages are sent; nowhere when it is not said.
+    pub otlp_endpoint: Option<Endpoint>,
     /// How events are written to standard error.
     pub log_format: LogFormat,
     /// How long a stopping broker waits for requests in flight.

@@ -10,8 +10,8 @@ use weir_quorum::{ControlError, configs};
 use super::reader::{ConfigError, Environment, Section};
 use super::values::{HostPort, bytes, duration, host_port, name, number, text, truth, word};
 use super::{
-    ClusterConfig, Config, GroupConfig, Limits, Listener, LogFormat, Threads, TopicDefaults,
-    TransactionConfig,
+    ClusterConfig, Config, Endpoint, GroupConfig, Limits, Listener, LogFormat, Threads,
+    TopicDefaults, TransactionConfig,
 };
 
 impl Config {
@@ -27,7 +27,7 @@ impl Config {
             }
         };
         let environment = std::env::vars()
-            .filter(|(name, _)| name.starts_with("WEIR_"))
+            .filter(|(name, _)| name.starts_with("WEIR_") || name == OTLP_ENDPOINT)
             .collect();
         let host_name = rustix::system::uname()
             .nodename()
@@ -87,6 +87,7 @@ impl Config {
             transactions: transactions(document.section("transactions")?)?,
             limits: limits(document.section("limits")?)?,
             threads: threads(document.section("threads")?)?,
+            otlp_endpoint: otlp_endpoint(document.section("tracing")?, environment)?,
             log_format: document.or("log_format", LogFormat::Text, {
                 word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
             })?,
@@ -99,6 +100,31 @@ impl Config {
         };
         document.finish()?;
         Ok(config)
+    }
+}
+
+/// OpenTelemetry's own name for where everything is sent.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+fn otlp_endpoint(
+    mut section: Section<'_>,
+    environment: &Environment,
+) -> Result<Option<Endpoint>, ConfigError> {
+    let said = section.optional("otlp_endpoint", Endpoint::parse)?;
+    section.finish()?;
+    let from_environment = environment
+        .get(OTLP_ENDPOINT)
+        .filter(|url| !url.trim().is_empty());
+    match (said, from_environment) {
+        (None, Some(url)) => {
+            let endpoint = Endpoint::parse(url);
+            endpoint.map(Some).map_err(|allowed| ConfigError::Invalid {
+                field: format!("environment variable {OTLP_ENDPOINT}"),
+                found: format!("{url:?}"),
+                allowed,
+            })
+        }
+        (said, _) => Ok(said),
     }
 }
 

@@ -72,6 +72,29 @@ fn the_environment_overrides_every_field() {
 }
 
 #[test]
+fn a_collector_is_named_by_the_file_or_by_opentelemetrys_own_variable() {
+    let variable = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let parse = |yaml: &str, url: &str| {
+        let environment = Environment::from([(variable.into(), url.into())]);
+        let config = Config::parse(&format!("data_dir: /d\n{yaml}"), &environment, "h");
+        config.map(|config| config.otlp_endpoint)
+    };
+    let endpoint = |url: &str| Some(Endpoint::parse(url).unwrap());
+    let said = "tracing: { otlp_endpoint: \"http://file:1\" }";
+    assert_eq!(
+        parse(said, "http://env:2").unwrap(),
+        endpoint("http://file:1")
+    );
+    assert_eq!(parse("", "http://env:2").unwrap(), endpoint("http://env:2"));
+    assert_eq!(parse("", " ").unwrap(), None);
+    let error = parse("", "https://env").unwrap_err().to_string();
+    assert!(
+        error.contains(variable) && error.contains("http://HOST"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_error_names_the_field_what_was_there_and_what_is_allowed() {
     assert_eq!(
         refusal(""),

@@ -19,7 +19,7 @@ use weir_quorum::listeners::Listener;
 use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, Reply};
 
-use super::describe;
+use super::{describe, trace};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::health::Health;
@@ -284,6 +284,14 @@ impl Admin for AdminService {
             (group.id, set.chain(unset).collect())
         });
         configure_groups(self.broker()?, changes.collect()).await
+    }
+
+    async fn trace(
+        &self,
+        request: Request<proto::TraceRequest>,
+    ) -> Result<Response<proto::TraceResponse>, Status> {
+        let traced = trace::trace(self.broker()?, request.into_inner()).await?;
+        Ok(Response::new(traced))
     }
 
     async fn redrive(

@@ -7,6 +7,7 @@ mod admin;
 mod describe;
 mod queue;
 mod services;
+mod trace;
 
 pub use admin::AdminService;
 pub(crate) use queue::Draft;

@@ -53,6 +53,14 @@ impl Dialer {
         })
     }
 
+    /// Connects to host:port, which is no broker, with no certificates.
+    pub(crate) async fn dial_plain(&self, address: &str) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp | Self::Tls(_) => Box::new(connect(address).await?),
+            Self::Other(dial) => in_time(CONNECT_PATIENCE, address, dial.dial(address)).await?,
+        })
+    }
+
     /// The certificates, which accepted connections need too.
     pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
         match self {

@@ -26,6 +26,7 @@ use super::watermark::{Isolation, WakeGuard, Watermark};
 use crate::host::Host;
 use crate::queue::delay::{self, Heeds, Stage};
 use crate::queue::throttle::{Offer, Patience, Throttle, Throttled};
+use crate::queue::trace::{Trace, Tracing};
 use crate::queue::view::Kept;
 use crate::queue::{Bound, Work};
 
@@ -89,6 +90,9 @@ pub struct Partition {
     delays: Arc<Stage>,
     /// What of a view has to stay.
     kept: Kept,
+    /// What is remembered of its messages, if anything is.
+    trace: ArcSwapOption<Trace>,
+    tracing: Arc<Tracing>,
     counters: Counters,
     dir: Arc<DataDir>,
     preparing: Arc<Queue>,
@@ -138,7 +142,7 @@ impl Partition {
         config: Arc<TopicConfig>,
         counters: Counters,
         (dir, permits): (Arc<DataDir>, Arc<Semaphore>),
-        bounds: Arc<Work>,
+        (bounds, tracing): (Arc<Work>, Arc<Tracing>),
     ) -> Self {
         let key = handle.reader().key();
         let partition = Self {
@@ -154,6 +158,8 @@ impl Partition {
             bounds,
             delays: Arc::default(),
             kept: Kept::default(),
+            trace: ArcSwapOption::empty(),
+            tracing,
             counters,
             dir,
             preparing: Arc::default(),
@@ -161,7 +167,27 @@ impl Partition {
             gate: Arc::default(),
         };
         partition.bound_as(partition.config().queue.as_ref());
+        partition.trace_as(partition.config().queue.as_ref());
         partition
+    }
+
+    /// What is remembered of its messages, if some are traced.
+    #[must_use]
+    pub fn trace(&self) -> Option<Arc<Trace>> {
+        self.trace.load_full()
+    }
+
+    fn trace_as(&self, config: Option<&QueueConfig>) {
+        let ratio = config.and_then(|queue| queue.trace_ratio);
+        match (self.trace(), ratio) {
+            (Some(trace), Some(ratio)) => trace.trace(ratio),
+            (None, Some(ratio)) => {
+                let (topic, tracing) = (Arc::clone(&self.topic), Arc::clone(&self.tracing));
+                let trace = Trace::new(self.key, topic, ratio, tracing);
+                self.trace.store(Some(Arc::new(trace)));
+            }
+            (_, None) => self.trace.store(None),
+        }
     }
 
     /// Its bound, if it has one.
@@ -435,6 +461,7 @@ impl Partition {
         if *self.config() != *config {
             self.handle.update_config(super::log_config(&config));
             self.bound_as(config.queue.as_ref());
+            self.trace_as(config.queue.as_ref());
             self.config.store(config);
             self.delays.reconfigured();
         }

@@ -105,14 +105,12 @@ fn looks_at_records(config: &TopicConfig) -> bool {
     config.cleanup_policy.compact || checks_times(config)
 }
 
-/// Whether records may ask for something with their headers, which [`crate::queue::delay`] looks for.
+/// Whether records may ask for something with their headers, which [`crate::queue::delay`] and [`crate::queue::trace`] look for.
 fn heeds_headers(config: &TopicConfig) -> bool {
     let queue = config.queue.as_ref();
     queue.is_some_and(|queue| {
-        queue
-            .delay_max_ms
-            .or(queue.deduplication_window_ms)
-            .is_some()
+        let heeds = queue.delay_max_ms.or(queue.deduplication_window_ms);
+        heeds.is_some() || queue.trace_ratio.is_some()
     })
 }
 

@@ -24,6 +24,7 @@ use super::stored::Watermarks;
 use super::watermark::Watermark;
 use crate::metrics::{Metrics, OTHER_TOPICS};
 use crate::queue::Work;
+use crate::queue::trace::Tracing;
 use crate::replication::Links;
 
 /// Why a partition cannot be used here.
@@ -69,6 +70,8 @@ pub struct Partitions {
     permits: Arc<Semaphore>,
     /// Some bounded partition's backlog is to be counted, or room to be made.
     bounds: Arc<Work>,
+    /// What is remembered of messages has this in common.
+    tracing: Arc<Tracing>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     slots: RwLock<HashMap<PartitionKey, Slot>>,
@@ -100,6 +103,7 @@ impl Partitions {
             placed: Mutex::default(),
             permits: super::prepare::permits(),
             bounds: Arc::default(),
+            tracing: Arc::default(),
             settings,
             metrics,
             slots: RwLock::default(),
@@ -110,6 +114,12 @@ impl Partitions {
             changed: Notify::new(),
             opening: watch::Sender::new(0),
         })
+    }
+
+    /// What traces of all partitions have in common.
+    #[must_use]
+    pub fn tracing(&self) -> &Tracing {
+        &self.tracing
     }
 
     /// The ways to the brokers that follow what is led here.
@@ -485,7 +495,7 @@ impl Partitions {
                         config,
                         counters,
                         (dir, Arc::clone(&this.permits)),
-                        Arc::clone(&this.bounds),
+                        (Arc::clone(&this.bounds), Arc::clone(&this.tracing)),
                     )))
                 }
                 Err(error) => {

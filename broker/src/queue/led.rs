@@ -18,7 +18,9 @@ use crate::Broker;
 use crate::partitions::key_of;
 
 /// While the metadata are old.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// While the metadata is ahead of the logs.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The task of a partition.
 struct Running {

@@ -15,6 +15,7 @@ mod led;
 pub mod ledgers;
 pub(crate) mod redrive;
 pub mod throttle;
+pub mod trace;
 pub mod view;
 
 use std::sync::Arc;

@@ -201,10 +201,11 @@ impl Leader {
                 memory.misdirected = None;
             }
             match attempt {
-                Attempt::Done(is_written) => {
-                    if is_written {
+                Attempt::Done(written_to) => {
+                    if let Some((topic, partition)) = written_to {
                         let counters = self.partition.counters();
                         counters.dead_letters.inc_by(count as u64);
+                        self.trace_letters(&letters, &topic, partition);
                     }
                     self.let_go(&letters);
                     pause = PAUSE_MIN;
@@ -251,7 +252,7 @@ impl Leader {
         };
         let (name, topic, partitions) = match target {
             Err(why) => return Attempt::Misdirected(why),
-            Ok(Target::Nowhere) => return Attempt::Done(false),
+            Ok(Target::Nowhere) => return Attempt::Done(None),
             Ok(Target::New(_)) => return Attempt::Failed,
             Ok(Target::Topic(name, topic, partitions)) => (name, topic, partitions),
         };
@@ -287,7 +288,7 @@ impl Leader {
                 let count = i32::try_from(letters.len()).unwrap_or(i32::MAX);
                 let next = i64::from(numbered.sequence) + i64::from(count);
                 numbered.sequence = i32::try_from(next % (1 << 31)).unwrap_or(0);
-                Attempt::Done(true)
+                Attempt::Done(Some((name, partition)))
             }
             Err(error) if error.code == ErrorCode::MessageTooLarge => Attempt::TooLarge,
             Err(error) => {
@@ -359,6 +360,14 @@ impl Leader {
         Some(builder.build())
     }
 
+    fn trace_letters(&self, letters: &[Letter], topic: &str, partition: PartitionIndex) {
+        if let Some(trace) = self.partition.trace() {
+            for letter in letters {
+                trace.dead_lettered(&self.key.group, letter.offset, topic, partition.0);
+            }
+        }
+    }
+
     fn let_go(&self, letters: &[Letter]) {
         self.engine(|engine, _| {
             for letter in letters {
@@ -381,8 +390,8 @@ impl Leader {
 }
 
 enum Attempt {
-    /// Their records may go; whether letters were written.
-    Done(bool),
+    /// Their records may go; where letters were written, if any were.
+    Done(Option<(String, PartitionIndex)>),
     Misdirected(Misdirected),
     TooLarge,
     Failed,

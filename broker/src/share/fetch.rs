@@ -142,6 +142,11 @@ async fn fill(
             let aborted = aborted(leader, within).await?;
             leave_out(&mut found, &bytes, aborted);
         }
+        let trace = leader.partition.trace();
+        if let Some(trace) = trace.clone() {
+            let bytes = bytes.clone();
+            leader.host.blocking(move || trace.note(&bytes)).await;
+        }
         let selected = select::select(leader, &found, &bytes).await?;
         let taken = leader.with(|engine, now| {
             let want = Acquire {
@@ -162,6 +167,9 @@ async fn fill(
             (acquired, engine.next(Some(&place), end))
         })?;
         let Some((acquired, next)) = taken else { break };
+        if let Some(trace) = &trace {
+            trace.delivered(&leader.key.group, wanted.member, &acquired);
+        }
         if !acquired.is_empty() {
             let (parts, end) = cut(&bytes, &found, &ends, &acquired);
             wanted.is_first = false;

@@ -18,6 +18,7 @@ use weir_groups::share::state::{
 use weir_groups::share::{Restored, Ticket, Windows, Write, Written};
 use weir_groups::{MonoMs, share};
 use weir_log::mutants::Mutant;
+use weir_queues::Millis;
 use weir_queues::priority::Choice;
 use weir_quorum::configs::SharingConfig;
 use weir_wire::{LeaderEpoch, Offset};
@@ -255,6 +256,11 @@ impl Leader {
                 .acknowledge(member, batches, now)
                 .map_err(|error| ApiError::new(error.code(), error.to_string())),
         };
+        if acked.is_ok()
+            && let Some(trace) = self.partition.trace()
+        {
+            trace.settled(&self.key.group, member, batches);
+        }
         let outcome = match acked {
             Err(error) => Acknowledged::Now(Err(error)),
             Ok(None) => Acknowledged::Now(Ok(())),
@@ -540,6 +546,7 @@ impl Leader {
         inner.phase = phase;
         if let Phase::Ready(engine) = &mut inner.phase {
             self.tell(engine);
+            self.trace(engine);
         }
         wake(&mut inner);
     }
@@ -568,12 +575,26 @@ impl Leader {
         let Phase::Ready(engine) = &mut inner.phase else {
             return;
         };
+        self.trace(engine);
         if engine.has_dead() {
             self.dead.notify_one();
         }
         if engine.take_freed() {
             wake(inner);
         }
+    }
+
+    /// Tells what the engine has done by itself, of a topic that is traced.
+    fn trace(&self, engine: &mut Windows) {
+        let Some(trace) = self.partition.trace() else {
+            return;
+        };
+        let told = engine.take_told(true);
+        let (now, wall) = (self.now(), self.host.clock.now_ms());
+        trace.told(&self.key.group, &told, |until| {
+            let wall = u64::try_from(wall).unwrap_or(0);
+            Millis(wall.saturating_add(until.0.saturating_sub(now.0)))
+        });
     }
 
     fn now(&self) -> MonoMs {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use weir_groups::GroupId;
 use weir_groups::share::Fetched;
 use weir_log::mutants::Mutant;
 use weir_queues::order::KeyHash;
@@ -15,6 +16,7 @@ use weir_wire::batch::{BatchHeader, BatchView, Compression, RecordView, Timestam
 use super::leader::Leader;
 use super::settings::Sharing;
 use crate::error::{ApiError, ErrorCode};
+use crate::queue::trace::Trace;
 
 /// Headers of a message that a condition is shown; a message with more is judged by its first.
 const HEADERS_MAX: usize = 256;
@@ -31,6 +33,8 @@ struct Selection {
     is_ordered: bool,
     /// A defect: each is of a key of its own.
     forgets_keys: bool,
+    /// Who is told of those that are too old, and of which group.
+    trace: Option<(Arc<Trace>, GroupId)>,
 }
 
 /// The batches as the engine is to see them; `None`: as they are.
@@ -52,6 +56,10 @@ pub(super) async fn select(
         since_ms: age_max.map(|age| now_ms.saturating_sub_unsigned(age)),
         is_ordered: leader.is_ordered,
         forgets_keys: Mutant::ForgetKeys.is_active(),
+        trace: leader
+            .partition
+            .trace()
+            .map(|trace| (trace, leader.key.group.clone())),
     };
     let is_plain =
         |batch: &BatchView<'_>| batch.header().attributes.compression() == Compression::None;
@@ -92,6 +100,9 @@ impl Selection {
         }
         // What goes one at a time is looked into.
         if let Some(takes) = self.takes_all(batch.header()) {
+            if !takes {
+                self.expired(base, last);
+            }
             parts.put(base, last, takes);
             return Ok(());
         }
@@ -134,10 +145,19 @@ impl Selection {
         }
     }
 
+    fn expired(&self, first: i64, last: i64) {
+        if let Some((trace, group)) = &self.trace {
+            trace.expired(group, Offset(first)..=Offset(last));
+        }
+    }
+
     fn takes(&self, record: &RecordView<'_>) -> bool {
         let is_old = self
             .since_ms
             .is_some_and(|since| is_older(record.timestamp_ms, since));
+        if is_old {
+            self.expired(record.offset.0, record.offset.0);
+        }
         let filter = self.sharing.as_ref().and_then(|it| it.filter.as_ref());
         !is_old && filter.is_none_or(|filter| filter.matches_record(record, HEADERS_MAX))
     }
@@ -234,6 +254,7 @@ mod tests {
             since_ms,
             is_ordered: false,
             forgets_keys: false,
+            trace: None,
         };
         let selected = selection.select_all(&found, &bytes).unwrap();
         let plain = |part: Fetched| (part.base.0, part.last.0, part.is_for_consumers);

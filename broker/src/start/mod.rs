@@ -48,6 +48,7 @@ use crate::producer_ids::ProducerIds;
 use crate::queue;
 use crate::queue::append::{Appenders, AppendsService};
 use crate::queue::ledgers::{self, Ledgers, LedgersService};
+use crate::queue::trace::Collector;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
 use crate::replication::{self, LeaderDebt};
@@ -286,6 +287,17 @@ pub async fn start_on<N: Network>(
     let me = metadata.broker_id();
     let settings = Arc::new(settings);
     let partitions = Partitions::new(me, dirs, lanes, Arc::clone(&settings), Arc::clone(&metrics));
+    let exporter = config.otlp_endpoint.clone().map(|endpoint| {
+        let counters = (metrics.spans_sent.clone(), metrics.spans_dropped.clone());
+        let name = config.cluster.name.as_deref().unwrap_or("weir");
+        let service = (name.to_owned(), format!("broker-{me}"));
+        let (exporter, collector) =
+            Collector::new(endpoint, counters, host.dialer.clone(), service);
+        tasks.spawn(collector.run(stop.clone()));
+        exporter
+    });
+    let tracing = partitions.tracing();
+    tracing.begin(Arc::clone(&host.clock), exporter);
     let known = {
         let (storage, dir) = (Arc::clone(&storage), config.data_dir.clone());
         host.blocking(move || Watermarks::read(&*storage, &dir))
@@ -402,6 +414,7 @@ pub async fn start_on<N: Network>(
     ));
     tasks.spawn(queue::delay::follow(Arc::clone(&broker), stop.clone()));
     tasks.spawn(queue::view::follow(Arc::clone(&broker), stop.clone()));
+    tasks.spawn(queue::trace::follow(Arc::clone(&broker), stop.clone()));
     let member = Arc::new(member);
     let measured = Arc::clone(&partitions);
     member.measure(move || sizes(&measured));

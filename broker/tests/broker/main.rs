@@ -45,6 +45,7 @@ mod telemetry;
 mod throttle;
 mod tls;
 mod topics;
+mod trace;
 mod transactions;
 mod transactions_log;
 mod upgrade;

@@ -229,6 +229,13 @@ impl Service for Broker {
         )
     }
 
+    async fn trace(
+        &self,
+        _request: Request<proto::TraceRequest>,
+    ) -> Result<Response<proto::TraceResponse>, Status> {
+        Err(Status::unimplemented("nobody asks for it here"))
+    }
+
     async fn redrive(
         &self,
         _request: Request<proto::RedriveRequest>,

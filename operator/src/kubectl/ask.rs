@@ -44,7 +44,7 @@ pub(super) async fn export(
 }
 
 /// The way to a broker's `Admin`, as long as the tunnel is held.
-async fn door(place: &Place, cluster: &str) -> Result<(Admin, Tunnel), KubectlError> {
+pub(super) async fn door(place: &Place, cluster: &str) -> Result<(Admin, Tunnel), KubectlError> {
     let key = Key::new(place.namespace.clone(), cluster);
     let way = observe::way_to(&place.client, &key).await?;
     if way.credentials.is_none() {
@@ -79,7 +79,7 @@ pub(super) async fn ready_pod(place: &Place, cluster: &str) -> Result<String, Ku
 }
 
 /// A port of this machine that leads to a broker's `Admin`, while it is held.
-struct Tunnel {
+pub(super) struct Tunnel {
     address: String,
     carrying: JoinHandle<()>,
 }

@@ -8,6 +8,7 @@ mod ask;
 mod edit;
 mod messages;
 mod show;
+mod trace;
 
 use std::io::Write;
 
@@ -96,6 +97,8 @@ enum Command {
     },
     /// Prints messages of a topic, a line each, as they come.
     Consume(messages::Consume),
+    /// Where messages of a traced topic were, and when.
+    Trace(trace::Trace),
 }
 
 /// Why it could not be done.
@@ -218,6 +221,7 @@ pub async fn run(asked: Kubectl, out: &mut (impl Write + Send)) -> Result<(), Ku
         Command::ResetOffsets(reset) => edit::reset(&place, &reset, out).await,
         Command::Produce { cluster, topic } => messages::produce(&place, &cluster, &topic).await,
         Command::Consume(consume) => messages::consume(&place, &consume).await,
+        Command::Trace(asked) => trace::trace(&place, asked, out).await,
     }
 }
 

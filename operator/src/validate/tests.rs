@@ -128,6 +128,20 @@ fn the_fields_of_a_queue_are_configurations_of_the_topic() {
         config(urgent),
         "weir.queue.order=key weir.queue.priority=strict"
     );
+    for (ratio, text) in [(json!(0.05), "0.05"), (json!(1), "1"), (json!(0), "0")] {
+        let traced = json!({"clusterRef": {"name": "m"}, "queue": {"trace": {"ratio": ratio}}});
+        assert_eq!(config(traced), format!("weir.queue.trace.ratio={text}"));
+    }
+    let view = json!({"clusterRef": {"name": "m"}, "queue": {"view": {"of": "orders", "filter": "key == 'a'"}}});
+    assert_eq!(
+        config(view),
+        "weir.queue.view.filter=key == 'a' weir.queue.view.of=orders"
+    );
+    let all = json!({"clusterRef": {"name": "m"}, "queue": {"view": {"of": "orders"}}});
+    assert_eq!(
+        config(all),
+        "weir.queue.view.filter= weir.queue.view.of=orders"
+    );
     for (max, ms) in [
         ("0s", 0),
         ("1500ms", 1_500),

@@ -18,6 +18,7 @@ mod partition;
 mod retrying;
 mod runs;
 pub mod state;
+mod told;
 mod windows;
 mod write;
 
@@ -29,5 +30,6 @@ pub use acquire::{Acquire, AcquireMode, Acquired, Fetched};
 pub use overlay::{DeliveryState, Overlay, StateBatch};
 pub use partition::{Departure, ShareConfig, SharePartition};
 pub use retrying::{Dead, RetryConfig};
+pub use told::Told;
 pub use windows::{Place, Windows};
 pub use write::{LevelState, Restored, Ticket, Write, Written};

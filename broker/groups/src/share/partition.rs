@@ -23,6 +23,7 @@ use super::ordering::Order;
 use super::overlay::{DeliveryState, Overlay, StateBatch};
 use super::retrying::{Fate, Fates, Retrying};
 use super::runs::{Run, Runs, State};
+use super::told::Told;
 use super::write::{Restored, Ticket, Written};
 use crate::types::{MemberId, MonoMs};
 
@@ -87,6 +88,8 @@ pub struct SharePartition {
     pub(super) held: Option<Box<HeldKeys>>,
     /// There may be some that is to become a dead letter and was not taken.
     pub(super) has_dead: bool,
+    /// What the engine has done by itself, if anyone wants to know.
+    pub(super) told: Option<Vec<Told>>,
 }
 
 impl SharePartition {
@@ -117,6 +120,7 @@ impl SharePartition {
             order: None,
             held: None,
             has_dead: false,
+            told: None,
         };
         let mut stored: Overlay = batches.into_iter().collect();
         stored.drop_below(Offset(start));
@@ -363,6 +367,7 @@ impl SharePartition {
                     deliveries,
                 };
                 self.unsaved.put(self.stored_as(batch));
+                self.tell_returned(batch, due);
                 self.enter(batch, due);
             }
         }
@@ -371,6 +376,7 @@ impl SharePartition {
 
     /// A stored, or storable, state takes effect; of a record that is handed out again not before it is due.
     pub(super) fn enter(&mut self, batch: StateBatch, due: Option<MonoMs>) {
+        self.tell_of(batch, due);
         let state = match batch.state {
             DeliveryState::Available if due.is_some() && self.retrying.is_some() => {
                 return self.park(batch, due.unwrap_or_default());

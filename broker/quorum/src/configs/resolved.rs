@@ -4,8 +4,8 @@ use weir_queues::priority::Choice;
 
 use super::topic::{MESSAGE_TTL, ORDER, PRIORITY};
 use super::{
-    DEDUPLICATION_WINDOW, DELAY_MAX, Settings, TOPIC, VIEW_FILTER, VIEW_OF, ViewConfig,
-    effective_topic, in_sync_min, list,
+    DEDUPLICATION_WINDOW, DELAY_MAX, Settings, TOPIC, TRACE_RATIO, VIEW_FILTER, VIEW_OF,
+    ViewConfig, effective_topic, in_sync_min, list,
 };
 use crate::image::{Image, Topic};
 
@@ -62,7 +62,7 @@ pub enum Scope {
 }
 
 /// What makes a topic more than a log. A plain topic has none of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QueueConfig {
     /// The share group whose unsettled messages are the backlog.
     pub group: Option<String>,
@@ -78,6 +78,8 @@ pub struct QueueConfig {
     pub delay_max_ms: Option<u64>,
     /// For how long ids of messages are remembered.
     pub deduplication_window_ms: Option<u64>,
+    /// Which part of messages is traced, if any.
+    pub trace_ratio: Option<f64>,
     /// What it is a view of.
     pub view: Option<ViewConfig>,
 }
@@ -217,6 +219,7 @@ fn queue(text: &impl Fn(&str) -> String, is_compacted: bool) -> Option<QueueConf
         // Compaction would take away what waits.
         delay_max_ms: number(DELAY_MAX).filter(|_| !is_compacted),
         deduplication_window_ms: number(DEDUPLICATION_WINDOW),
+        trace_ratio: text(TRACE_RATIO).parse().ok().filter(|ratio| *ratio > 0.0),
         view: Some(text(VIEW_OF))
             .filter(|of| !of.is_empty())
             .map(|of| ViewConfig {
@@ -225,7 +228,11 @@ fn queue(text: &impl Fn(&str) -> String, is_compacted: bool) -> Option<QueueConf
             }),
     };
     let looks_at_records = config.delay_max_ms.or(config.deduplication_window_ms);
-    (config.is_bounded() || looks_at_records.is_some() || config.view.is_some()).then_some(config)
+    let is_any = config.is_bounded()
+        || looks_at_records.is_some()
+        || config.trace_ratio.is_some()
+        || config.view.is_some();
+    is_any.then_some(config)
 }
 
 fn default_number(name: &str) -> i64 {

@@ -3,7 +3,7 @@
 use super::Allowed::{self, *};
 use super::ConfigDef;
 use super::ConfigKind::{self, *};
-use super::{DEDUPLICATION_WINDOW, DELAY_MAX, VIEW_FILTER, VIEW_OF};
+use super::{DEDUPLICATION_WINDOW, DELAY_MAX, TRACE_RATIO, VIEW_FILTER, VIEW_OF};
 
 const fn def(
     name: &'static str,
@@ -453,6 +453,15 @@ pub const TOPIC: &[ConfigDef] = &[
         None,
         "Whether share groups are given messages by their header `weir-priority`, `0` to `9`, 4 where there is none: `strict` the greatest \
          first, over the whole backlog; `weighted` each with a share of (priority + 1) parts, so that none starves.",
+    ),
+    def(
+        TRACE_RATIO,
+        Double,
+        "0",
+        Fraction(0.0, 1.0),
+        None,
+        "Which part of messages is traced, from 0, none, to 1, all: brokers remember what happened to them, and send spans to a collector if there is one. Above 0, messages \
+         whose header `traceparent` says that they are sampled are traced whatever the part is.",
     ),
     def(
         VIEW_FILTER,

@@ -35,5 +35,5 @@ pub(crate) use append::append;
 pub use record::{RELEASER, without_held_back};
 pub use release::follow;
 pub use split::Heeds;
-pub(crate) use split::look;
+pub(crate) use split::{Wish, look};
 pub use stage::Stage;

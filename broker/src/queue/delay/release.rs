@@ -11,9 +11,10 @@ use weir_log::{AppendError, LaneError, LogReader, Origin, PartitionKey, ReadErro
 use weir_queues::Millis;
 use weir_queues::dedup::MessageId;
 use weir_queues::delay::Entry;
+use weir_queues::trace::Message;
 use weir_quorum::configs::{DEDUPLICATION_WINDOW, DELAY_MAX};
 use weir_quorum::image::Topic;
-use weir_wire::batch::{BatchBuilder, BatchError, NewHeader, NewRecord, batches};
+use weir_wire::batch::{BatchBuilder, BatchError, NewHeader, NewRecord, batches, only_batch};
 use weir_wire::{LeaderEpoch, Offset, ProducerEpoch};
 
 use super::record::{FROM, RELEASER, Said, Whence, holds_back};
@@ -22,6 +23,7 @@ use super::split::{Heeds, MESSAGE_ID};
 use crate::Broker;
 use crate::partitions::Partition;
 use crate::queue::led;
+use crate::queue::trace::Trace;
 
 /// Messages that are taken at once: some milliseconds' work.
 const RELEASED_AT_ONCE: usize = 4_096;
@@ -74,7 +76,7 @@ enum Failed {
 }
 
 /// A message on its way out.
-struct Message {
+struct Waited {
     entry: Entry,
     receipt: Offset,
     key: Option<Bytes>,
@@ -228,20 +230,37 @@ impl Releasing {
         };
         let built = self.broker.host.blocking(build).await?;
         let queued = built.into_iter().map(|batch| {
-            partition.append_as_and_wait(batch, self.epoch, Origin::Coordinator, None)
+            let appending =
+                partition.append_as_and_wait(batch.clone(), self.epoch, Origin::Coordinator, None);
+            (batch, appending)
         });
-        for appended in queued.collect::<Vec<_>>() {
-            appended.await?;
+        for (batch, appending) in queued.collect::<Vec<_>>() {
+            let appended = appending.await?;
+            if let Some(trace) = partition.trace() {
+                tell(&trace, &batch, appended.base_offset)?;
+            }
         }
         Ok(())
     }
 }
 
+/// Tells where messages that have come lie now.
+fn tell(trace: &Trace, batch: &Bytes, base: Offset) -> Result<(), BatchError> {
+    for (number, record) in (0..).zip(only_batch(batch)?.records()?) {
+        let record = record?;
+        if let Some(whence) = Whence::of(&record) {
+            let offset = Offset(base.0 + number);
+            trace.due(offset, whence.receipt, Message::of(&record));
+        }
+    }
+    Ok(())
+}
+
 /// Reads messages, and gives them in the order in which they are named. Those that were deleted from the log are left out.
-fn find(log: &LogReader, chosen: &[Entry]) -> Result<Vec<Message>, Failed> {
+fn find(log: &LogReader, chosen: &[Entry]) -> Result<Vec<Waited>, Failed> {
     let mut by_place: Vec<usize> = (0..chosen.len()).collect();
     by_place.sort_unstable_by_key(|number| chosen[*number].at);
-    let mut found: Vec<Option<Message>> = Vec::new();
+    let mut found: Vec<Option<Waited>> = Vec::new();
     found.resize_with(chosen.len(), || None);
     let mut wanted = by_place.into_iter().peekable();
     while let Some(first) = wanted.peek().map(|number| chosen[*number].at) {
@@ -278,7 +297,7 @@ fn find(log: &LogReader, chosen: &[Entry]) -> Result<Vec<Message>, Failed> {
                     let value = header.value.map(Bytes::copy_from_slice);
                     (header.key.to_owned(), value)
                 });
-                found[number] = Some(Message {
+                found[number] = Some(Waited {
                     entry: chosen[number],
                     receipt: Offset(header.next_offset().0 + i64::from(kept.number)),
                     key: kept.key.map(Bytes::copy_from_slice),
@@ -295,7 +314,7 @@ fn find(log: &LogReader, chosen: &[Entry]) -> Result<Vec<Message>, Failed> {
 }
 
 /// Batches of at most `bytes_max` each, one message at least.
-fn build(messages: &[Message], bytes_max: usize) -> Result<Vec<Bytes>, BatchError> {
+fn build(messages: &[Waited], bytes_max: usize) -> Result<Vec<Bytes>, BatchError> {
     let new = || BatchBuilder::new().producer(RELEASER, ProducerEpoch(0), -1);
     let (mut built, mut batch) = (Vec::new(), new());
     for message in messages {

@@ -54,6 +54,18 @@ pub(crate) struct Wish {
     pub(super) ids: Vec<(i32, MessageId)>,
 }
 
+impl Wish {
+    /// Records that are to come later, by their numbers, and when.
+    pub(crate) fn waits(&self) -> Vec<(i32, Millis)> {
+        let marks = self.marks.iter();
+        let waits = marks.filter_map(|(number, mark)| match mark {
+            Mark::Waits(due) => Some((*number, *due)),
+            Mark::Cancels(_) => None,
+        });
+        waits.collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     Waits(Millis),

@@ -19,6 +19,7 @@ use super::acknowledge::{AckBatch, AckError, check_form, pieces};
 use super::acquire::{Acquire, Acquired};
 use super::partition::{Departure, ShareConfig, SharePartition};
 use super::retrying::{Dead, RetryConfig};
+use super::told::Told;
 use super::write::{LevelState, Restored, Ticket, Write, Written};
 use crate::types::{MemberId, MonoMs};
 use levels::ByLevel;
@@ -234,6 +235,14 @@ impl Windows {
     pub fn take_freed(&mut self) -> bool {
         let windows = self.windows.iter_mut();
         windows.fold(false, |freed, window| window.take_freed() | freed)
+    }
+
+    /// What has become of messages since the last time; with `gathers` it is gathered from now on, too.
+    pub fn take_told(&mut self, gathers: bool) -> Vec<Told> {
+        let windows = self.windows.iter_mut();
+        windows
+            .flat_map(|window| window.take_told(gathers))
+            .collect()
     }
 
     /// Whether messages wait for their time, or to become dead letters.
