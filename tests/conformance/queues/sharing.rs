@@ -134,7 +134,35 @@ pub(super) fn each_is_done_with_once(stage: &Stage) {
 pub(super) fn no_more_is_out_than_there_is_credit_for(stage: &Stage) {
     stage.topic("credit", PARTITIONS, &[]);
     stage.group("creditors", &[]);
+    what_is_pushed_follows_the_credit(stage);
     share(stage, "credit", "creditors", Some(CREDIT));
+}
+
+/// A client that is pushed to has as much as it gave credit for, more when it gives more, and the rest as it settles.
+fn what_is_pushed_follows_the_credit(stage: &Stage) {
+    stage.topic("push", 1, &[]);
+    stage.group("pushed", &[]);
+    let all = numbered(Client::Java, 0, ROUND);
+    stage.send(Client::Java, "push", &all);
+    let member = stage.member(Client::Grpc, "pushed", "push", Some(CREDIT));
+    let pushed = |count: usize| {
+        let mut out = Vec::new();
+        wait::until("what there is credit for is pushed", LIMIT, || {
+            out.extend(member.poll());
+            (out.len() >= count).then_some(())
+        });
+        assert_eq!(out.len(), count, "what is pushed");
+        out
+    };
+    let mut out = pushed(CREDIT as usize);
+    member.credit(CREDIT + 3);
+    out.extend(pushed(3));
+    let settled = out.len();
+    let stored = member.settle(out.iter().map(|one| (one, Kind::Accept)));
+    assert_eq!(stored, vec![true; settled]);
+    let rest = pushed(settled);
+    let _ = member.settle(rest.iter().map(|one| (one, Kind::Accept)));
+    pushed(all.len() - settled - rest.len());
 }
 
 /// Everybody sends until the broker that was killed is back, members of all kinds share, and what is there in the end is what was sent.
