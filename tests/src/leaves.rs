@@ -117,7 +117,8 @@ fn topic() -> Kind {
         "replicationFactor": 1,
         "queue": {
             "bound": {"maxMessages": 100, "maxBytes": 1_000_000, "overflow": "DropOldest", "scope": "Topic"},
-            "group": "packers", "messageTtlSeconds": 60, "order": "Key",
+            "group": "packers", "messageTtlSeconds": 60, "order": "Key", "priority": "Strict",
+            "trace": {"ratio": 0.5},
         },
     });
     Kind {
@@ -129,6 +130,11 @@ fn topic() -> Kind {
                 "a queue that delays",
                 true,
                 json!({"queue": {"delay": {"max": "1h"}, "deduplicationWindowSeconds": 60}}),
+            ),
+            batch(
+                "a view",
+                true,
+                json!({"queue": {"view": {"of": "others", "filter": "key == 'a'"}}}),
             ),
             batch(
                 "what concerns other times",

@@ -80,9 +80,9 @@ impl Turns {
     /// The level that is next, of those that have messages.
     #[must_use]
     pub fn next(&self, choice: Choice, has: &[bool; LEVELS]) -> Option<Level> {
-        let with_messages = Level::all().filter(|level| has[level.index()]);
+        let mut with_messages = Level::all().filter(|level| has[level.index()]);
         match choice {
-            Choice::Strict => with_messages.last(),
+            Choice::Strict => with_messages.next_back(),
             Choice::Weighted => with_messages
                 .max_by_key(|level| (self.credit[level.index()] + level.weight(), *level)),
         }

@@ -21,6 +21,8 @@ const LAG_MAX: Duration = Duration::from_secs(10);
 /// Three brokers, each with a disk of its own, and a topic of which all have the first message.
 async fn brokers() -> (Vec<Running>, Vec<SimStorage>, TempDir) {
     let disks: Vec<SimStorage> = (0..3).map(|_| SimStorage::new()).collect();
+    // So little that it is asked for before each write.
+    disks.iter().for_each(|disk| disk.set_capacity(1 << 29));
     let (brokers, _, dir) = cluster_on("", |id| disks.get(id).cloned()).await;
     let mut client = Client::connect(brokers[0].addresses().kafka).await;
     create(&mut client, "t").await;

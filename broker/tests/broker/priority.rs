@@ -158,6 +158,7 @@ async fn priorities_come_and_go_on_a_topic_in_use() {
     let broker = broker.restart().await;
     let mut client = broker.connect().await;
     let mut member = Member::new(&broker, "a", topic).await;
+    assert_eq!(member.look(0).await, []);
     send(&mut client, &["1", "9"]).await;
     assert_eq!(member.take().await, [(6, 7, 1)]);
     broker.running.stop().await;
@@ -169,7 +170,7 @@ async fn of_a_key_one_message_is_out_whatever_its_priority() {
     let (broker, mut client, mut member, topic) = house(&config).await;
     let batch = of(&[("0", "a"), ("0", "b"), ("9", "a"), ("9", "c"), ("9", "a")]);
     assert_eq!(client.produce("t", 0, batch).await.error_code, 0);
-    assert_eq!(member.take().await, [(2, 2, 1), (3, 3, 1)]);
+    assert_eq!(member.take().await, [(2, 3, 1)]);
     let mut other = Member::new(&broker, "b", topic).await;
     assert_eq!(other.take().await, [(1, 1, 1)], "of a there is one out");
     assert_eq!(member.acked(&[(2, 2, RELEASE)]).await, 0);

@@ -128,11 +128,10 @@ async fn what_is_behind_a_new_producers_refused_batch_is_not_taken_before_it() {
     member.take().await;
     assert_eq!(member.acked(&[(0, 1, ACCEPT)]).await, 0);
     // There is room by now, and the batch was on its way.
-    let behind = send(&mut client, &numbered(id, 1, 1)).await;
-    assert_eq!(
-        behind.error_code,
-        ErrorCode::OutOfOrderSequenceNumber.code()
-    );
+    let mut behind = produce("t", 0, numbered(id, 1, 1));
+    behind.timeout_ms = 100;
+    let behind = produced(&client.call(9, &behind).await, 9);
+    assert_eq!(behind.error_code, ErrorCode::NotEnoughReplicas.code());
     assert_eq!(send(&mut client, &numbered(id, 0, 1)).await.base_offset, 2);
     assert_eq!(send(&mut client, &numbered(id, 1, 1)).await.base_offset, 3);
     broker.running.stop().await;

@@ -25,8 +25,8 @@ impl SharePartition {
         let (Some(order), Some(key)) = (&mut self.order, fetched.key) else {
             return true;
         };
-        let is_free = |held: &Box<HeldKeys>| held.may_go(key, fetched.base);
-        order.offer(key, fetched.base) && self.held.as_ref().is_none_or(is_free)
+        let may_go = |held: &HeldKeys| held.may_go(key, fetched.base);
+        order.offer(key, fetched.base) && self.held.as_deref().is_none_or(may_go)
     }
 
     /// What might go is handed out.

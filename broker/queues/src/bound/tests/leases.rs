@@ -30,7 +30,7 @@ fn nothing_is_given_before_every_partition_was_heard() {
     let answer = ledger.ask(one.ask(0, 10, 10)).expect("an answer");
     assert!(!one.granted(answer));
     ledger.ask(other.ask(4, 0, 0));
-    let answer = ledger.ask(one.ask(0, 10, 10)).expect("an answer");
+    let answer = ledger.ask(one.ask(0, 10, 6)).expect("an answer");
     assert!(one.granted(answer));
     assert_eq!((one.limit(), ledger.free()), (6, 0));
     // What one gives back the other may have.
