@@ -371,6 +371,9 @@ async fn a_delayed_message_is_in_a_view_when_it_has_come() {
     broker.running.stop().await;
 }
 
+/// Configurations, partitions, and what the refusal has to say.
+type Bad<'a> = (&'a [(&'a str, &'a str)], i32, &'a [&'a str]);
+
 #[tokio::test]
 async fn what_makes_no_view_is_refused_and_says_why() {
     let broker = TestBroker::start().await;
@@ -378,7 +381,7 @@ async fn what_makes_no_view_is_refused_and_says_why() {
     client.create_topic("t", 2, &[]).await;
     client.create_topic("v", 2, &[(OF, "t")]).await;
     client.create_topic("plain", 2, &[]).await;
-    let bad: [(&[(&str, &str)], i32, &[&str]); 9] = [
+    let bad: [Bad<'_>; 9] = [
         (
             &[(OF, "t"), (FILTER, "headers.n ==")],
             2,
