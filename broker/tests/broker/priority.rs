@@ -142,6 +142,9 @@ async fn priorities_come_and_go_on_a_topic_in_use() {
     let said = [(0, 0, RELEASE), (1, 2, ACCEPT), (3, 3, RELEASE)];
     assert_eq!(member.acked(&said).await, 0);
     client.set_configs(TOPICS, "t", &[STRICT]).await;
+    let broker = broker.restart().await;
+    let mut client = broker.connect().await;
+    let mut member = Member::new(&broker, "a", topic).await;
     assert_eq!(member.take().await, [(3, 3, 2)]);
     settle(&mut member, &[(3, 3, 2)]).await;
     send(&mut client, &["1", "8"]).await;
@@ -150,6 +153,8 @@ async fn priorities_come_and_go_on_a_topic_in_use() {
     // Nothing of it comes again, and nothing is left out: the oldest first.
     let none = [("weir.queue.priority", "none")];
     client.set_configs(TOPICS, "t", &none).await;
+    let broker = broker.restart().await;
+    let mut member = Member::new(&broker, "a", topic).await;
     assert_eq!(member.take().await, [(0, 0, 2)]);
     assert_eq!(member.take().await, [(4, 4, 1)]);
     assert_eq!(member.look(0).await, []);
@@ -161,6 +166,24 @@ async fn priorities_come_and_go_on_a_topic_in_use() {
     assert_eq!(member.look(0).await, []);
     send(&mut client, &["1", "9"]).await;
     assert_eq!(member.take().await, [(6, 7, 1)]);
+    settle(&mut member, &[(6, 7, 1)]).await;
+    // Without a restart too, with one of the next fetches.
+    client.set_configs(TOPICS, "t", &[STRICT]).await;
+    let mut next = 8;
+    eventually("priorities are heeded", async || {
+        send(&mut client, &["1", "9"]).await;
+        let taken = member.take().await;
+        settle(&mut member, &taken).await;
+        let (low, high) = (next, next + 1);
+        next += 2;
+        if taken == [(low, high, 1)] {
+            return None;
+        }
+        assert_eq!(taken, [(high, high, 1)]);
+        assert_eq!(member.take().await, [(low, low, 1)]);
+        Some(())
+    })
+    .await;
     broker.running.stop().await;
 }
 
@@ -227,7 +250,8 @@ async fn a_mixed_backlog_is_given_once_each_and_by_level() {
         let taken = member.take().await;
         for (first, until, _) in &taken {
             for offset in *first..=*until {
-                let (round, at) = (offset as usize / 20, offset as usize % 20);
+                let place = usize::try_from(offset).unwrap();
+                let (round, at) = (place / 20, place % 20);
                 let level: usize = digits[(round * 7 + at * 3) % 11].parse().unwrap();
                 assert!(level <= last, "{level} behind {last}");
                 last = level;
