@@ -1,8 +1,8 @@
 //! Three brokers in one process.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
@@ -38,21 +38,23 @@ pub(crate) async fn cluster_with(settings: &str) -> (Vec<Running>, Vec<Config>, 
     cluster_on(settings, |_| None).await
 }
 
+/// Peers are named before they listen, so where they do is chosen here: on loopback addresses of the cluster's own, where nobody who connects is
+/// given the port meanwhile.
+fn addresses() -> [String; 3] {
+    static CLUSTERS: AtomicU16 = AtomicU16::new(0);
+    let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id() % 200 + 1;
+    let [high, low] = cluster.to_be_bytes();
+    [1, 2, 3].map(|broker| format!("127.{process}.{high}.{low}:{}", 29_090 + broker))
+}
+
 /// The same on other disks than the machine's, where a broker has one.
 pub(crate) async fn cluster_on(
     settings: &str,
     disk_of: impl Fn(usize) -> Option<SimStorage>,
 ) -> (Vec<Running>, Vec<Config>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    // Peers are named before they listen, so their ports are chosen here.
-    let taken: Vec<TcpListener> = (0..3)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let quorum: Vec<String> = taken
-        .iter()
-        .map(|socket| socket.local_addr().unwrap().to_string())
-        .collect();
-    drop(taken);
+    let quorum = addresses();
     let certificates = dir.path().join("tls");
     directory::ensure(&certificates, "test", &MEMBERS, SystemTime::now()).unwrap();
     let mut starting = JoinSet::new();

@@ -225,7 +225,7 @@ async fn every_topic_configuration_of_kafka_is_known_and_altering_the_old_way_re
     let topic = describe(&mut client, TOPIC, "t").await;
     assert_eq!(
         topic.configs.len(),
-        37 + 1 + 12,
+        37 + 1 + 13,
         "Kafka 4.4's, durability, and those of queues"
     );
     assert_eq!(found(&topic, "preallocate"), ("true".into(), 1, false));

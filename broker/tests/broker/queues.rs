@@ -284,6 +284,8 @@ async fn without_a_group_what_is_there_counts() {
 /// What whoever leads says, once somebody does who knows the backlog.
 async fn ask(brokers: &[Running], batch: &Bytes) -> PartitionProduceResponse {
     let passes = [
+        // It was just made, and the leader is the last to hear of it.
+        ErrorCode::UnknownTopicOrPartition,
         ErrorCode::LeaderNotAvailable,
         ErrorCode::NotLeaderOrFollower,
         ErrorCode::NotEnoughReplicas,

@@ -11,15 +11,25 @@ use weir_proto::admin::v1::trace_request::Of;
 use super::ask::door;
 use super::{KubectlError, Place, show};
 
-/// Which messages.
+/// Which messages of which topic.
 #[derive(Debug, Args)]
-#[group(id = "which", required = true, multiple = false, args = ["offset", "key", "id"])]
 pub(super) struct Trace {
     /// Name of a Topic; with --cluster, the topic as Kafka's clients name it.
     topic: String,
     /// Name of the Cluster, for a topic that no Topic is of.
     #[arg(long)]
     cluster: Option<String>,
+    #[command(flatten)]
+    which: Which,
+    /// As a table, or as JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// Which messages: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
     /// The message at PARTITION:OFFSET.
     #[arg(long, value_parser = place)]
     offset: Option<(i32, i64)>,
@@ -29,9 +39,6 @@ pub(super) struct Trace {
     /// Messages with this id, their header weir-message-id.
     #[arg(long)]
     id: Option<String>,
-    /// As a table, or as JSON.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
 }
 
 /// How it is printed.
@@ -65,7 +72,7 @@ pub(super) async fn trace(
             (topic.spec.cluster_ref.name, name)
         }
     };
-    let of = match (asked.offset, asked.key, asked.id) {
+    let of = match (asked.which.offset, asked.which.key, asked.which.id) {
         (Some((partition, offset)), _, _) => Of::Place(proto::TracePlace { partition, offset }),
         (None, Some(key), _) => Of::Key(key.into_bytes()),
         (None, None, id) => Of::Id(id.unwrap_or_default().into_bytes()),
