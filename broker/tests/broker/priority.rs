@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use weir_groups::share::state::StateKey;
 use weir_wire::batch::{BatchBuilder, NewHeader, NewRecord};
 use weir_wire::messages::ErrorCode;
+use weir_wire::{PartitionIndex, TopicId};
 
 use crate::client::{Client, TestBroker, eventually};
 use crate::share::{ACCEPT, GROUP, Member, RELEASE, Range, initialize};
@@ -163,7 +165,19 @@ async fn priorities_come_and_go_on_a_topic_in_use() {
     let broker = broker.restart().await;
     let mut client = broker.connect().await;
     let mut member = Member::new(&broker, "a", topic).await;
-    assert_eq!(member.look(0).await, []);
+    // It has begun before anything comes that would have to be settled first.
+    eventually("the state is one again", async || {
+        assert_eq!(member.look(0).await, []);
+        let key = StateKey {
+            group: GROUP.into(),
+            topic: TopicId(topic),
+            partition: PartitionIndex(0),
+        };
+        let persister = broker.running.broker().share.persister();
+        let summary = persister.summary(key).await.ok()??;
+        (summary.state_epoch == 1).then_some(())
+    })
+    .await;
     send(&mut client, &["1", "9"]).await;
     assert_eq!(member.take().await, [(6, 7, 1)]);
     settle(&mut member, &[(6, 7, 1)]).await;
