@@ -108,7 +108,7 @@ async fn the_chart_of_a_cluster_installs_and_its_test_passes() {
 
 #[tokio::test]
 async fn uninstalling_the_operator_leaves_brokers_serving_and_definitions_in_place() {
-    let stage = Stage::open("uninstall").await;
+    let stage = Stage::open_alone("uninstall").await;
     stage.cluster("shop", 1).await;
     stage.topic("shop", "flights", 3).await;
     let clients = stage.clients().await;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 #[tokio::test]
 async fn when_the_leading_operator_goes_the_other_takes_over() {
-    let stage = Stage::open("leader").await;
+    let stage = Stage::open_alone("leader").await;
     stage.cluster("shop", 1).await;
     stage.topic("shop", "before", 1).await;
 

@@ -46,7 +46,7 @@ async fn nodes_are_killed_cut_off_and_lost_for_ever_under_load_and_nothing_is_lo
         println!("  left out: the nodes of this cluster are not ours to kill");
         return;
     };
-    let stage = Stage::open("nodes").await;
+    let stage = Stage::open_alone("nodes").await;
     let cluster = stage.cluster("shop", 3).await;
     for topic in ["flights", "island"] {
         stage.topic("shop", topic, PARTITIONS as u32).await;

@@ -8,38 +8,82 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::fmt::Debug;
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use weir_crds::{Cluster, ConsumerGroup, Topic};
 use weir_tests::clients::Clients;
 use weir_tests::given;
+
+/// Stories are played side by side, but for those that change what all of them stand on.
+static HOUSE: RwLock<()> = RwLock::const_new(());
+
+/// Held while the operator is installed.
+static INSTALLING: Mutex<()> = Mutex::const_new(());
+
+/// How many stages are open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Held for as long as a story is played.
+enum Place {
+    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+}
 
 /// A namespace that enforces the restricted Pod Security profile.
 pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    _place: Place,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Stage {
-    /// Installs the operator if need be, and makes the namespace anew.
+    /// Installs the operator if need be, and makes the namespace anew. Other stories may be played meanwhile.
     pub(crate) async fn open(story: &str) -> Self {
+        Self::open_at(story, Place::Shared(HOUSE.read().await)).await
+    }
+
+    /// The same, with nothing else being played: for a story in which nodes or the operator go, or in which nothing may be written.
+    pub(crate) async fn open_alone(story: &str) -> Self {
+        Self::open_at(story, Place::Alone(HOUSE.write().await)).await
+    }
+
+    async fn open_at(story: &str, place: Place) -> Self {
         let client = Client::try_default()
             .await
             .expect("KUBECONFIG names a cluster");
-        operator::installed(&client).await;
-        let namespace = format!("weir-{story}");
+        let installing = INSTALLING.lock().await;
+        let is_first = OPEN.fetch_add(1, Ordering::SeqCst) == 0;
+        let stage = Self {
+            client,
+            namespace: format!("weir-{story}"),
+            _place: place,
+        };
+        // Who is playing already may have installed it with values of its own.
+        if is_first {
+            operator::installed(&stage.client).await;
+        }
+        drop(installing);
+        let namespace = &stage.namespace;
         run(
             "kubectl",
             &[
                 "delete",
                 "namespace",
-                &namespace,
+                namespace,
                 "--ignore-not-found",
                 "--wait",
             ],
         );
         let label = "pod-security.kubernetes.io/enforce=restricted";
-        run("kubectl", &["create", "namespace", &namespace]);
-        run("kubectl", &["label", "namespace", &namespace, label]);
-        Self { client, namespace }
+        run("kubectl", &["create", "namespace", namespace]);
+        run("kubectl", &["label", "namespace", namespace, label]);
+        stage
     }
 
     /// Ends the story: everything goes, in its own time.

@@ -21,7 +21,7 @@ const SHORT_S: u32 = 10;
 #[tokio::test]
 async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_then() {
     let old = format!("{NEW}-before");
-    let stage = Stage::open("upgrade").await;
+    let stage = Stage::open_alone("upgrade").await;
     apply(&stage, &old, LONG_S);
     stage.cluster_ready("shop").await;
     stage.topic("shop", "flights", 12).await;

@@ -219,7 +219,7 @@ fn build(_filter: &str, tally: &mut Tally) -> Outcome {
 
 fn conformance(filter: &str, tally: &mut Tally) -> Outcome {
     let built = binaries::build()?;
-    let mut tests = stories("conformance", filter)?;
+    let mut tests = stories("conformance", 1, filter)?;
     tests
         .env("WEIR_BROKER_BINARY", built.broker)
         .env("WEIR_OPERATOR_BINARY", built.operator)
@@ -237,7 +237,7 @@ fn faults(filter: &str, tally: &mut Tally) -> Outcome {
 /// Stories of real brokers, to which the test does things, with the clients of `tests/clients`.
 pub(crate) fn on_brokers(name: &str, filter: &str) -> Outcome<Command> {
     let built = binaries::build()?;
-    let mut tests = stories(name, filter)?;
+    let mut tests = stories(name, 1, filter)?;
     tests
         .env("WEIR_BROKER_BINARY", built.broker)
         .env("WEIR_KAFKA_JARS", bench::kafka_jars()?);
@@ -252,7 +252,7 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     let prometheus = promtool::prometheus()?;
     if std::env::var_os("KUBECONFIG").is_some() {
         kube::load_elsewhere(&archives)?;
-        let mut tests = stories("kube", filter)?;
+        let mut tests = stories("kube", STORIES_AT_ONCE, filter)?;
         tests
             .env("WEIR_OPERATOR_BINARY", operator)
             .env("WEIR_PROMETHEUS", prometheus);
@@ -265,7 +265,7 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     }
     cluster.up()?;
     cluster.load(&archives)?;
-    let mut tests = stories("kube", filter)?;
+    let mut tests = stories("kube", STORIES_AT_ONCE, filter)?;
     let outcome = tally.tests(
         tests
             .env("KUBECONFIG", cluster.kubeconfig())
@@ -292,12 +292,16 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     outcome
 }
 
-/// Tests that need more than cargo gives them: one at a time, speaking as they go.
-fn stories(name: &str, filter: &str) -> Outcome<Command> {
+/// Stories on Kubernetes mostly wait; those that cannot have company wait for the others to end.
+const STORIES_AT_ONCE: usize = 2;
+
+/// Tests that need more than cargo gives them, speaking as they go.
+fn stories(name: &str, at_once: usize, filter: &str) -> Outcome<Command> {
     let mut tests = cargo("test");
     tests
         .args(["-p", "weir-tests", "--locked", "--test", name, "--"])
-        .args(["--test-threads=1", "--nocapture", filter])
+        .arg(format!("--test-threads={at_once}"))
+        .args(["--nocapture", filter])
         // What a story says when it fails is what matters, not the frames of its runtime.
         .env("RUST_BACKTRACE", "0")
         .env("WEIR_FLIGHTS", clients::flights()?)
