@@ -40,7 +40,7 @@ const KINDS: [&str; 10] = [
 
 #[tokio::test]
 async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_written() {
-    let stage = Stage::open("rest").await;
+    let stage = Stage::open_alone("rest").await;
     stage.cluster("shop", 1).await;
     let began = Instant::now();
     make(&stage).await;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Instant, SystemTime};
 
@@ -148,7 +148,7 @@ impl Client {
         kcat
     }
 
-    fn is_answered(&self, authority: &PathBuf) -> bool {
+    fn is_answered(&self, authority: &Path) -> bool {
         answers(self.kcat(authority))
     }
 
