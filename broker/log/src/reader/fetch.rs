@@ -132,7 +132,7 @@ pub(super) fn read(shared: &Shared, mut want: Want, wait: Wait) -> Result<Batche
 const TAIL_BYTES: u64 = 32 << 10;
 
 /// What consumers that keep up ask for, in one read of the file, which is where most of a small fetch's time goes; `None` when there is
-/// more to read, or anything is not as it should be: [`slice`] and [`read`] say what.
+/// more to read, or anything is not as it should be: [`slice()`] and [`read()`] say what.
 pub(super) fn read_tail(shared: &Shared, mut want: Want) -> Result<Option<Batches>, ReadError> {
     if Mutant::BelieveIndex.is_active() {
         return Ok(None);
