@@ -27,7 +27,7 @@ async fn an_alert_fires_while_a_broker_is_away_and_ends_when_it_is_back() {
         println!("  left out: from here the pods of this cluster are not reached");
         return;
     };
-    let stage = Stage::open("alerts").await;
+    let stage = Stage::open_alone("alerts").await;
     stage.cluster("shop", 3).await;
     let folder = tempfile::tempdir().expect("a folder");
     let prometheus = Prometheus::start(network, folder.path(), &targets(&stage).await);
