@@ -28,7 +28,7 @@ KINDS = {
 }
 # Headers that this API has as fields.
 NUMBERS_OF = {"weir-deliver-at": "deliver_at_ms", "weir-delay-ms": "delay_ms", "weir-priority": "priority"}
-TEXTS_OF = {"weir-message-id": "message_id", "weir-reply-to": "reply_to", "weir-correlation-id": "correlation_id", "traceparent": "trace_parent"}
+TEXTS_OF = {"weir-message-id": "message_id", "weir-cancel": "cancel", "weir-reply-to": "reply_to", "weir-correlation-id": "correlation_id", "traceparent": "trace_parent"}
 
 
 def message(record):

@@ -8,7 +8,7 @@ use serde_json::Value;
 use weir_tests::puppet::{Kind, New, Reader, Record};
 use weir_tests::wait;
 
-use super::clients::{Client, EVERYONE, KAFKAS, SHARERS};
+use super::clients::{Client, EVERYONE, SHARERS};
 use super::stage::{LIMIT, Stage, now_ms};
 
 const TOPIC: &str = "delay";
@@ -33,8 +33,8 @@ pub(super) fn nothing_comes_early_or_out_of_order(stage: &Stage) {
     thread::scope(|scope| {
         for (number, client) in EVERYONE.into_iter().enumerate() {
             let due = &due;
-            // The API of its own cannot cancel; any client of Kafka's can cancel what others have sent.
-            let canceller = KAFKAS[number % KAFKAS.len()];
+            // Whoever sends to the partition can cancel what others have sent.
+            let canceller = EVERYONE[(number + 1) % EVERYONE.len()];
             scope.spawn(move || {
                 let records: Vec<_> = (0..EACH).map(|number| delayed(client, number)).collect();
                 let sent_ms = now_ms();

@@ -14,6 +14,7 @@ pub(super) const TAGS: &str = weir_queues::filter::TAGS_HEADER;
 pub(super) const REPLY_TO: &str = "weir-reply-to";
 pub(super) const CORRELATION_ID: &str = "weir-correlation-id";
 pub(super) const MESSAGE_ID: &str = "weir-message-id";
+pub(super) const CANCEL: &str = "weir-cancel";
 pub(super) const TRACE_PARENT: &str = "traceparent";
 /// What begins so is Weir's.
 const RESERVED: &str = "weir-";
@@ -92,6 +93,7 @@ impl Draft {
             (REPLY_TO, message.reply_to),
             (CORRELATION_ID, message.correlation_id),
             (MESSAGE_ID, message.message_id),
+            (CANCEL, message.cancel),
             (TRACE_PARENT, message.trace_parent),
         ] {
             if !value.is_empty() {
@@ -203,6 +205,10 @@ fn take(message: &mut proto::Message, header: HeaderView<'_>) -> bool {
             text.clone_into(&mut message.message_id);
             true
         }
+        CANCEL => {
+            text.clone_into(&mut message.cancel);
+            true
+        }
         TRACE_PARENT => {
             text.clone_into(&mut message.trace_parent);
             true
@@ -234,6 +240,7 @@ mod tests {
             reply_to: "answers".into(),
             correlation_id: "one".into(),
             message_id: "m".into(),
+            cancel: "earlier".into(),
             trace_parent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
             ..proto::Message::default()
         }
