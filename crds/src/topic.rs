@@ -412,6 +412,11 @@ pub struct TopicStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_generation: Option<i64>,
 
+    /// Configuration keys that were set since the spec names them. One that it does not name any more goes back to the cluster's default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 249)))]
+    pub configured: Vec<String>,
+
     /// Name of the topic as Kafka clients see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 249))]

@@ -56,6 +56,7 @@ pub async fn on_topics(admin: &mut Admin, steps: &[Step]) -> Result<Acted, Unrea
                 grow,
                 replicas,
                 set_config,
+                unset_config,
             } => {
                 owners.insert(topic, resource);
                 changes.push(TopicChange {
@@ -63,6 +64,7 @@ pub async fn on_topics(admin: &mut Admin, steps: &[Step]) -> Result<Acted, Unrea
                     partitions: grow.map(|(_, to)| to),
                     replication_factor: replicas.map(|(_, to)| to),
                     set_config: set_config.clone(),
+                    unset_config: unset_config.clone(),
                 });
             }
             Step::Delete { resource, topic } => {
@@ -131,6 +133,7 @@ mod tests {
             grow: None,
             replicas: None,
             set_config: BTreeMap::from([("cleanup.policy".to_owned(), "x".to_owned())]),
+            unset_config: Default::default(),
         };
         let look = |partitions: u32| {
             let seen = TopicSeen {

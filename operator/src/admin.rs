@@ -4,7 +4,7 @@
 //! sides show certificates: whoever answers is a broker of the cluster, whatever its address.
 //! Everything is asked in batches: one call for all topics of a cluster, one for all groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub struct TopicChange {
     pub replication_factor: Option<u32>,
     /// Keys to set.
     pub set_config: BTreeMap<String, String>,
+    /// Keys to go back to the cluster's default.
+    pub unset_config: BTreeSet<String>,
 }
 
 /// What became of each topic of a call.
@@ -438,7 +440,7 @@ impl Admin {
                     name: change.name.clone(),
                     partitions: change.partitions,
                     set_config: change.set_config.clone().into_iter().collect(),
-                    unset_config: Vec::new(),
+                    unset_config: change.unset_config.iter().cloned().collect(),
                     replication_factor: change.replication_factor,
                 })
                 .collect();

@@ -385,6 +385,7 @@ pub fn sentence(step: &topic::Step) -> String {
             grow,
             replicas,
             set_config,
+            unset_config,
             ..
         } => {
             let grown =
@@ -393,7 +394,12 @@ pub fn sentence(step: &topic::Step) -> String {
                 .map(|(from, to)| format!("change topic {topic} from {from} to {to} replicas"));
             let configured = (!set_config.is_empty())
                 .then(|| format!("set {} on topic {topic}", set(set_config)));
-            [grown, replicated, configured]
+            let unset: Vec<&str> = unset_config.iter().map(String::as_str).collect();
+            let unset = (!unset.is_empty()).then(|| {
+                let keys = unset.join(", ");
+                format!("set {keys} back to the cluster's default on topic {topic}")
+            });
+            [grown, replicated, configured, unset]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<String>>()

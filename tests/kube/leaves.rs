@@ -198,13 +198,23 @@ fn look(stage: &Stage) -> World {
     // While the only broker is restarted it says nothing: a world that is not as it was.
     let export: Value = serde_json::from_slice(&exported.stdout).unwrap_or_default();
     let records = export["records"].as_array().cloned().unwrap_or_default();
+    let own: Vec<String> = records.iter().filter_map(own_topic).collect();
     let lasting = records.into_iter().filter(|record| {
         let mut kinds = record.as_object().into_iter().flat_map(Map::keys);
+        let text = record.to_string();
         kinds.all(|kind| !OF_PROCESSES.contains(&kind.as_str()))
+            && !own.iter().any(|id| text.contains(id))
     });
     let lasting: Vec<Value> = lasting.map(without_epochs).collect();
     world.insert("the brokers' metadata".into(), lasting.into());
     world
+}
+
+/// The id of a topic of the brokers' own, which is made when it is needed first and stays.
+fn own_topic(record: &Value) -> Option<String> {
+    let topic = &record["TopicCreated"];
+    let is_own = topic["name"].as_str()?.starts_with("__");
+    is_own.then(|| topic["id"].as_str().map(str::to_owned))?
 }
 
 /// All that somebody wrote of an object.

@@ -1,10 +1,12 @@
 //! A client outside the pod network speaks TLS by a node port: with a certificate of the cluster's own authority, then with one that a person
-//! brought. Nobody is restarted for it, and who was connected before writes on.
+//! brought. Nobody is restarted for it, and who was connected before reads on.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Instant, SystemTime};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -53,17 +55,9 @@ async fn clients_outside_speak_tls_and_the_certificate_changes_under_them() {
         began.elapsed().as_secs_f64()
     );
     assert!(!client.is_answered_plain(), "and in no other way");
-    let mut standing = client
-        .kcat(&ours)
-        .args(["-P", "-t", "flights", "-X", "linger.ms=0"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("kcat runs");
-    let mut input = standing.stdin.take().expect("piped");
-    input.write_all(b"before\n").expect("written");
-    wait::until("the first message is there", LIMIT, || {
-        (client.read(&ours) == "before\n").then_some(())
-    });
+    let standing = Standing::open(&client, &ours);
+    client.write(&ours, "before");
+    assert_eq!(standing.next(), "before");
 
     let (authority, secret) = brought(&node);
     fs::write(&theirs, authority).expect("written");
@@ -81,13 +75,9 @@ async fn clients_outside_speak_tls_and_the_certificate_changes_under_them() {
         !client.is_answered(&ours),
         "who trusts the cluster's authority alone does not trust that one"
     );
-    input.write_all(b"after\n").expect("written");
-    drop(input);
-    assert!(
-        standing.wait().expect("it ends").success(),
-        "who was connected writes on"
-    );
-    assert_eq!(client.read(&theirs), "before\nafter\n");
+    client.write(&theirs, "after");
+    assert_eq!(standing.next(), "after", "who was connected reads on");
+    drop(standing);
     assert_eq!(
         restarts(&stage.brokers("shop").await),
         before,
@@ -158,12 +148,57 @@ impl Client {
         answers(kcat)
     }
 
-    /// The values in the topic.
-    fn read(&self, authority: &Path) -> String {
+    fn write(&self, authority: &Path, value: &str) {
         let mut kcat = self.kcat(authority);
-        kcat.args(["-C", "-q", "-e", "-t", "flights", "-o", "beginning"]);
-        let read = kcat.stdin(Stdio::null()).output().expect("kcat runs");
-        String::from_utf8_lossy(&read.stdout).into_owned()
+        kcat.args(["-P", "-t", "flights"]).stdin(Stdio::piped());
+        let mut writes = kcat.spawn().expect("kcat runs");
+        let input = writes.stdin.take().expect("piped");
+        { input }
+            .write_all(value.as_bytes())
+            .expect("kcat takes what it is to write");
+        assert!(
+            writes.wait().expect("it ends").success(),
+            "{value} is written"
+        );
+    }
+}
+
+/// A consumer that stays connected; ended when dropped.
+struct Standing {
+    process: Child,
+    values: Receiver<String>,
+}
+
+impl Standing {
+    fn open(client: &Client, authority: &Path) -> Self {
+        let mut kcat = client.kcat(authority);
+        kcat.args(["-C", "-q", "-u", "-t", "flights", "-o", "beginning"]);
+        let mut process = kcat
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("kcat runs");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let (told, values) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if told.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { process, values }
+    }
+
+    fn next(&self) -> String {
+        self.values.recv_timeout(LIMIT).expect("another value")
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

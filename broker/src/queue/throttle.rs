@@ -288,8 +288,12 @@ impl Throttle {
         let Some((offer, error)) = back else {
             return;
         };
-        if state.waiting.is_empty() && !state.is_served {
-            self.is_closed.store(false, Ordering::Relaxed);
+        if self.is_closed.load(Ordering::Relaxed) && !state.is_served {
+            // It opens behind a fence: what the lane refused for the moment in the same turn is on its way back.
+            state.is_served = self.work.waits.send(Arc::clone(replica)).is_ok();
+            if !state.is_served {
+                self.is_closed.store(false, Ordering::Relaxed);
+            }
         }
         drop(state);
         self.tell(offer, error);

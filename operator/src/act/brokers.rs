@@ -1,6 +1,6 @@
 //! Carries out what was decided for the brokers of a cluster, the same in Kubernetes and on this machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admin::{Admin, BrokerOutcomes, TopicChange};
 use crate::decide::cluster::Step;
@@ -27,6 +27,7 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
                 partitions: None,
                 replication_factor: Some(*replicas),
                 set_config: BTreeMap::new(),
+                unset_config: BTreeSet::new(),
             };
             let changes: Vec<TopicChange> = topics.iter().map(change).collect();
             let told = admin.alter(&changes).await;

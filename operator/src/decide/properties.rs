@@ -39,6 +39,7 @@ fn brokers_topics(look: &mut Look, plan: &TopicsPlan) {
                 grow,
                 replicas,
                 set_config,
+                unset_config,
                 ..
             } => {
                 let seen = look.topics.get_mut(topic).unwrap();
@@ -57,6 +58,7 @@ fn brokers_topics(look: &mut Look, plan: &TopicsPlan) {
                     seen.wanted_replication_factor = Some(*to);
                 }
                 seen.config.extend(set_config.clone());
+                seen.config.retain(|key, _| !unset_config.contains(key));
             }
             Step::Delete { topic, .. } => {
                 look.topics.remove(topic);
@@ -101,7 +103,7 @@ fn config() -> impl Strategy<Value = BTreeMap<String, String>> {
 prop_compose! {
     fn any_topic(at: usize)(
         name in "[a-d]", created_s in 0_i64..3, partitions in prop::option::of(1_u32..6), factor in prop::option::of(1_u32..5),
-        config in config(), report in any::<bool>(), applied in any::<bool>(), delete in any::<bool>(), deleting in prop::bool::weighted(0.2), finalizer in any::<bool>(), release in any::<bool>(),
+        config in config(), configured in prop::collection::btree_set("[ab]", 0..3), report in any::<bool>(), applied in any::<bool>(), delete in any::<bool>(), deleting in prop::bool::weighted(0.2), finalizer in any::<bool>(), release in any::<bool>(),
     ) -> Topic {
         Topic {
             key: Key::new("shop", format!("resource-{at}")),
@@ -111,6 +113,7 @@ prop_compose! {
             config,
             drift: if report { Drift::Report } else { Drift::Repair },
             applied,
+            configured,
             deletion: if delete { Deletion::Delete } else { Deletion::Retain },
             deleting, finalizer, release,
         }

@@ -1,7 +1,7 @@
 //! What is done to the brokers' topics for the `Topic` resources of one cluster.
 //!
 //! All Topics of a cluster are decided together, so that brokers are asked once, not once for each. A field that is absent is left
-//! as it is, on the brokers and in the resource; a configuration key that the resource does not name belongs to somebody else. Partitions are
+//! as it is, on the brokers and in the resource; a configuration key that the resource has never named belongs to somebody else. Partitions are
 //! added and never removed; the number of replicas the brokers change, some at a time. Of two resources for one topic the older wins.
 //!
 //! What differs from a resource that was carried out before has been changed by somebody else. That is drift, and `driftPolicy` says what
@@ -84,6 +84,8 @@ pub enum Step {
         replicas: Option<(u32, u32)>,
         /// What differs from the resource.
         set_config: BTreeMap<String, String>,
+        /// What the resource named once and does not any more: back to the cluster's default.
+        unset_config: BTreeSet<String>,
     },
     /// Delete the topic and its data.
     Delete {
@@ -281,12 +283,20 @@ fn step(topic: &Topic, seen: Option<&TopicSeen>) -> Option<Step> {
         })
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    (grow.is_some() || replicas.is_some() || !set_config.is_empty()).then(|| Step::Alter {
+    let unset_config: BTreeSet<String> = topic
+        .configured
+        .iter()
+        .filter(|key| !topic.config.contains_key(*key) && seen.config.contains_key(*key))
+        .cloned()
+        .collect();
+    let configures = !set_config.is_empty() || !unset_config.is_empty();
+    (grow.is_some() || replicas.is_some() || configures).then(|| Step::Alter {
         resource,
         topic: topic.name.clone(),
         grow,
         replicas,
         set_config,
+        unset_config,
     })
 }
 

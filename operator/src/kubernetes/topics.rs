@@ -393,9 +393,16 @@ fn described(step: &Step) -> Option<(&'static str, String)> {
             format!("topic {topic} is changed from {from} to {to} replicas"),
         )),
         Step::Alter {
-            topic, set_config, ..
+            topic,
+            set_config,
+            unset_config,
+            ..
         } => {
-            let keys: Vec<&str> = set_config.keys().map(String::as_str).collect();
+            let keys: Vec<&str> = set_config
+                .keys()
+                .chain(unset_config)
+                .map(String::as_str)
+                .collect();
             Some((
                 "Configured",
                 format!(

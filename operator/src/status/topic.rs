@@ -1,5 +1,7 @@
 //! Status of a Topic.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use weir_crds::TopicStatus;
 
@@ -56,8 +58,20 @@ pub fn status(
             status.topic_name = Some(topic.name.clone());
         }
     }
-    if matches!(outcome, Outcome::AsWanted(_)) {
-        status.applied_generation = generation;
+    match outcome {
+        Outcome::AsWanted(topic) => {
+            status.applied_generation = generation;
+            status.configured = topic.config.keys().cloned().collect();
+        }
+        // What is to go back to the default stays named until it has.
+        Outcome::Changed(topic) | Outcome::Replicating(topic, _) | Outcome::Drifted(topic, _) => {
+            let named: BTreeSet<_> = topic.configured.iter().chain(topic.config.keys()).collect();
+            status.configured = named.into_iter().cloned().collect();
+        }
+        Outcome::Invalid(_)
+        | Outcome::Blocked(..)
+        | Outcome::Refused(..)
+        | Outcome::Unreachable(..) => {}
     }
     status.observed_generation = generation;
     status.conditions = conditions(&previous.conditions, generation, now, wanted(outcome));

@@ -1,6 +1,6 @@
 //! A `Topic` that can be carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 
@@ -58,6 +58,8 @@ pub struct Topic {
     pub drift: Drift,
     /// The topic has been seen to be as this generation of the resource says: what differs now was changed by somebody else.
     pub applied: bool,
+    /// Configuration keys that were set since the spec named them.
+    pub configured: BTreeSet<String>,
     /// What deleting the resource does.
     pub deletion: Deletion,
     /// The resource is being deleted.
@@ -123,6 +125,11 @@ impl Topic {
                 status.applied_generation.is_some()
                     && status.applied_generation == resource.metadata.generation
             }),
+            configured: resource
+                .status
+                .iter()
+                .flat_map(|status| status.configured.iter().cloned())
+                .collect(),
             deletion: match spec.deletion_policy {
                 weir_crds::DeletionPolicy::Delete if has_name => Deletion::Delete,
                 weir_crds::DeletionPolicy::Delete | weir_crds::DeletionPolicy::Retain => {

@@ -508,7 +508,8 @@ impl Halves {
             let Some(listeners) = self.listeners.get_mut(group) else {
                 return;
             };
-            let Some(listener) = listeners.pop_front() else {
+            // The last that came is the likeliest to be there still.
+            let Some(listener) = listeners.pop_back() else {
                 return;
             };
             if listeners.is_empty() {

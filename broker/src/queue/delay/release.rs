@@ -229,13 +229,11 @@ impl Releasing {
             Ok(build(&messages, bytes_max.min(BATCH_BYTES))?)
         };
         let built = self.broker.host.blocking(build).await?;
-        let queued = built.into_iter().map(|batch| {
-            let appending =
-                partition.append_as_and_wait(batch.clone(), self.epoch, Origin::Coordinator, None);
-            (batch, appending)
-        });
-        for (batch, appending) in queued.collect::<Vec<_>>() {
-            let appended = appending.await?;
+        // One after the other: the last released message says that all before it were.
+        for batch in built {
+            let appended = partition
+                .append_as_and_wait(batch.clone(), self.epoch, Origin::Coordinator, None)
+                .await?;
             if let Some(trace) = partition.trace() {
                 tell(&trace, &batch, appended.base_offset)?;
             }

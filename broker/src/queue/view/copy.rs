@@ -393,23 +393,21 @@ impl Copying {
         let source = at.source;
         let before = word.filter(|word| word.source == source);
         let has_some = !built.parts.is_empty();
-        let mut said = None;
-        let mut queued = Vec::with_capacity(built.parts.len());
+        // One after the other: what lies behind a part that was refused would say that it had been copied.
         for part in built.parts {
-            let word = Word {
+            let now = Word {
                 source,
                 epoch,
                 next: Offset(part.next),
             };
-            let both = word.before(part.timestamp_ms, Some(part.batch))?;
-            queued.push(partition.append_as_and_wait(both, self.epoch, Origin::Noted, None));
-            said = Some(word);
-        }
-        for appended in queued {
-            let appended = appended.await?;
+            let both = now.before(part.timestamp_ms, Some(part.batch))?;
+            let appended = partition
+                .append_as_and_wait(both, self.epoch, Origin::Noted, None)
+                .await?;
             partition
                 .kept()
                 .set(Some(Offset(appended.base_offset.0 - 1)));
+            *word = Some(now);
         }
         let position = Position {
             source,
@@ -417,7 +415,6 @@ impl Copying {
             timestamp_ms: built.timestamp_ms,
         };
         if has_some {
-            *word = said;
             return Ok(position);
         }
         let passed = before.map_or(position.next, |before| position.next - before.next.0);

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ClusterView, Step, TopicsPlan, plan};
 use crate::validate::{Deletion, Drift, Topic};
@@ -15,6 +15,7 @@ fn topic(name: &str) -> Topic {
         config: BTreeMap::new(),
         drift: Drift::Repair,
         applied: false,
+        configured: BTreeSet::new(),
         deletion: Deletion::Retain,
         deleting: false,
         finalizer: false,
@@ -142,8 +143,40 @@ fn drift_is_repaired_and_partitions_grow_in_one_step() {
         grow: Some((7, 9)),
         replicas: None,
         set_config: config(&[("retention.ms", "5")]),
+        unset_config: BTreeSet::new(),
     };
     assert_eq!(against(&there, &[wanted]).steps, [altered]);
+}
+
+#[test]
+fn what_the_resource_names_no_more_goes_back_to_the_default_and_nothing_else_does() {
+    let others = ("cleanup.policy", "compact");
+    let there = look(&[("orders", 7, &[("retention.ms", "9"), others])]);
+    let named = |keys: &[&str]| Topic {
+        configured: keys.iter().map(|key| (*key).to_owned()).collect(),
+        ..topic("orders")
+    };
+    assert_eq!(against(&there, &[named(&[])]), TopicsPlan::default());
+    // It went back before.
+    assert_eq!(
+        against(&there, &[named(&["segment.ms"])]),
+        TopicsPlan::default()
+    );
+    let wanted = named(&["retention.ms"]);
+    let altered = Step::Alter {
+        resource: wanted.key.clone(),
+        topic: "orders".into(),
+        grow: None,
+        replicas: None,
+        set_config: BTreeMap::new(),
+        unset_config: BTreeSet::from(["retention.ms".to_owned()]),
+    };
+    assert_eq!(against(&there, &[wanted]).steps, [altered]);
+    let kept = Topic {
+        config: config(&[("retention.ms", "9")]),
+        ..named(&["retention.ms"])
+    };
+    assert_eq!(against(&there, &[kept]), TopicsPlan::default());
 }
 
 #[test]
@@ -401,6 +434,7 @@ fn another_number_of_replicas_is_asked_for_once() {
         grow: None,
         replicas: Some((1, 3)),
         set_config: BTreeMap::new(),
+        unset_config: BTreeSet::new(),
     };
     let one = std::slice::from_ref(&wanted);
     let expected = std::slice::from_ref(&altered);

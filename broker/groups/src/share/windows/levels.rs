@@ -177,6 +177,8 @@ impl ByLevel {
 
     /// What lies before all that is not settled is not asked for again.
     pub(super) fn forget_settled(&mut self, windows: &[SharePartition]) {
+        // Before what is settled is forgotten.
+        (0..LEVELS).for_each(|window| self.count_ahead(window, windows[window].end));
         let starts = windows.iter().enumerate();
         let starts = starts.map(|(window, engine)| self.open_from(window, engine, engine.start));
         let start = starts.min().unwrap_or(self.log.end());
