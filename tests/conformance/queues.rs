@@ -11,6 +11,7 @@ mod clients;
 mod delay;
 mod keeping;
 mod order;
+mod priority;
 mod redrive;
 mod retries;
 mod sharing;
@@ -35,7 +36,7 @@ struct Scenario {
 
 const ALL: &[Client] = &[Java, Librdkafka, FranzGo, Grpc];
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "share",
         clients: ALL,
@@ -105,6 +106,11 @@ const SCENARIOS: [Scenario; 14] = [
         name: "request-reply",
         clients: ALL,
         run: asking::every_call_gets_its_reply,
+    },
+    Scenario {
+        name: "priority",
+        clients: ALL,
+        run: priority::the_most_urgent_goes_first,
     },
 ];
 

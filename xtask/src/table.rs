@@ -101,7 +101,7 @@ const QUEUE_CLIENTS: [(&str, &str); 4] = [
 ];
 
 /// Scenarios of queues in the order of the table, and what each is.
-const QUEUE_SCENARIOS: [(&str, &str); 14] = [
+const QUEUE_SCENARIOS: [(&str, &str); 15] = [
     (
         "share",
         "point to point: accept, release, reject, renew; each is done with once",
@@ -119,6 +119,10 @@ const QUEUE_SCENARIOS: [(&str, &str); 14] = [
     ("order", "of one key one is out at a time"),
     ("request-reply", "request and reply"),
     ("duplicates", "duplicates by id are there once"),
+    (
+        "priority",
+        "the most urgent goes first, over the whole backlog",
+    ),
 ];
 
 const BEGIN: &str = "<!-- made by `cargo xtask conformance-table`: not edited by hand -->\n";
