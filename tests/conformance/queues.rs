@@ -16,6 +16,7 @@ mod redrive;
 mod retries;
 mod sharing;
 mod stage;
+mod view;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,7 +37,7 @@ struct Scenario {
 
 const ALL: &[Client] = &[Java, Librdkafka, FranzGo, Grpc];
 
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "share",
         clients: ALL,
@@ -111,6 +112,11 @@ const SCENARIOS: [Scenario; 15] = [
         name: "priority",
         clients: ALL,
         run: priority::the_most_urgent_goes_first,
+    },
+    Scenario {
+        name: "view",
+        clients: ALL,
+        run: view::a_view_has_what_its_filter_lets_through,
     },
 ];
 

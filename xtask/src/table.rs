@@ -101,7 +101,7 @@ const QUEUE_CLIENTS: [(&str, &str); 4] = [
 ];
 
 /// Scenarios of queues in the order of the table, and what each is.
-const QUEUE_SCENARIOS: [(&str, &str); 15] = [
+const QUEUE_SCENARIOS: [(&str, &str); 16] = [
     (
         "share",
         "point to point: accept, release, reject, renew; each is done with once",
@@ -122,6 +122,10 @@ const QUEUE_SCENARIOS: [(&str, &str); 15] = [
     (
         "priority",
         "the most urgent goes first, over the whole backlog",
+    ),
+    (
+        "view",
+        "a view: what matches, once, in order; nobody else writes",
     ),
 ];
 
