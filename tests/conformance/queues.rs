@@ -5,6 +5,7 @@
 //! are puppets ([`weir_tests::puppet`]): Kafka's Java client, librdkafka, franz-go, and one that is generated for Python from `weir.queue.v1`.
 //! In `expected/queues.txt` is a line for each scenario and client that has a part in it.
 
+mod admin;
 mod asking;
 mod bounds;
 mod clients;
@@ -12,10 +13,10 @@ mod delay;
 mod keeping;
 mod order;
 mod priority;
-mod redrive;
 mod retries;
 mod sharing;
 mod stage;
+mod trace;
 mod view;
 
 use std::any::Any;
@@ -37,7 +38,7 @@ struct Scenario {
 
 const ALL: &[Client] = &[Java, Librdkafka, FranzGo, Grpc];
 
-const SCENARIOS: [Scenario; 16] = [
+const SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "share",
         clients: ALL,
@@ -117,6 +118,11 @@ const SCENARIOS: [Scenario; 16] = [
         name: "view",
         clients: ALL,
         run: view::a_view_has_what_its_filter_lets_through,
+    },
+    Scenario {
+        name: "trace",
+        clients: ALL,
+        run: trace::brokers_tell_where_a_message_was,
     },
 ];
 

@@ -101,7 +101,7 @@ const QUEUE_CLIENTS: [(&str, &str); 4] = [
 ];
 
 /// Scenarios of queues in the order of the table, and what each is.
-const QUEUE_SCENARIOS: [(&str, &str); 16] = [
+const QUEUE_SCENARIOS: [(&str, &str); 17] = [
     (
         "share",
         "point to point: accept, release, reject, renew; each is done with once",
@@ -126,6 +126,10 @@ const QUEUE_SCENARIOS: [(&str, &str); 16] = [
     (
         "view",
         "a view: what matches, once, in order; nobody else writes",
+    ),
+    (
+        "trace",
+        "what is told of a message: appended, delivered, settled",
     ),
 ];
 
