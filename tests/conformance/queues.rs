@@ -10,6 +10,7 @@ mod asking;
 mod bounds;
 mod clients;
 mod delay;
+mod half;
 mod keeping;
 mod order;
 mod priority;
@@ -38,7 +39,7 @@ struct Scenario {
 
 const ALL: &[Client] = &[Java, Librdkafka, FranzGo, Grpc];
 
-const SCENARIOS: [Scenario; 17] = [
+const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "share",
         clients: ALL,
@@ -113,6 +114,11 @@ const SCENARIOS: [Scenario; 17] = [
         name: "priority",
         clients: ALL,
         run: priority::the_most_urgent_goes_first,
+    },
+    Scenario {
+        name: "half",
+        clients: ALL,
+        run: half::what_is_prepared_appears_when_it_is_committed_or_never,
     },
     Scenario {
         name: "view",

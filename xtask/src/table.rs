@@ -101,7 +101,7 @@ const QUEUE_CLIENTS: [(&str, &str); 4] = [
 ];
 
 /// Scenarios of queues in the order of the table, and what each is.
-const QUEUE_SCENARIOS: [(&str, &str); 17] = [
+const QUEUE_SCENARIOS: [(&str, &str); 18] = [
     (
         "share",
         "point to point: accept, release, reject, renew; each is done with once",
@@ -122,6 +122,10 @@ const QUEUE_SCENARIOS: [(&str, &str); 17] = [
     (
         "priority",
         "the most urgent goes first, over the whole backlog",
+    ),
+    (
+        "half",
+        "prepared messages: seen when committed, or never; who does not say is asked",
     ),
     (
         "view",
