@@ -238,31 +238,119 @@ def share_close(order):
     sharers.pop(order["as"]).stream.requests.put(None)
 
 
-def call(order):
-    """A request and its reply; a call that fails with its broker is made again."""
+def patient(work):
+    """What comes of a call; one that fails with its broker is made again at another."""
     end = time.monotonic() + LIMIT
     while True:
         try:
-            request = v1.CallRequest(topic=order["topic"], message=message(order["record"]))
-            reply = STUBS[next(NUMBERS) % len(STUBS)].Call(request, timeout=CALL_SECONDS)
-            return {"value": reply.message.value.decode()}
+            return work(STUBS[next(NUMBERS) % len(STUBS)])
         except grpc.RpcError as error:
             if error.code() not in AGAIN or time.monotonic() > end:
                 return refusal(error)
             time.sleep(0.05)
+
+
+def call(order):
+    request = v1.CallRequest(topic=order["topic"], message=message(order["record"]))
+    return patient(lambda client: {"value": client.Call(request, timeout=CALL_SECONDS).message.value.decode()})
 
 
 def reply(order):
     answer = v1.ReplyRequest(reply_to=order["to"], correlation_id=order["correlation"], message=message(order["record"]))
-    end = time.monotonic() + LIMIT
-    while True:
+    return patient(lambda client: client.Reply(answer, timeout=CALL_SECONDS) and {})
+
+
+def prepare(order):
+    """A transaction; one whose answer was lost with its broker is prepared again, and the first is one that nobody knows of."""
+    messages = [v1.PublishRequest(topic=one["topic"], partition=one.get("partition"), message=message(one)) for one in order["records"]]
+    times = {"check_after_ms": order["after"], "asks_max": order["most"]}
+    request = v1.PrepareRequest(producer_group=order["group"], messages=messages, **times)
+    return patient(lambda client: {"transaction": client.Prepare(request, timeout=CALL_SECONDS).transaction_id})
+
+
+def commit(order):
+    request = v1.CommitRequest(transaction_id=order["transaction"])
+    return patient(lambda client: client.Commit(request, timeout=CALL_SECONDS) and {})
+
+
+def rollback(order):
+    request = v1.RollbackRequest(transaction_id=order["transaction"])
+    return patient(lambda client: client.Rollback(request, timeout=CALL_SECONDS) and {})
+
+
+class Checker:
+    """A producer of a group that is asked what became of transactions; its stream is opened again, at another broker, when it breaks."""
+
+    def __init__(self, group):
+        self.start = v1.CheckBackRequest(start=v1.CheckBackStart(producer_group=group))
+        self.asks, self.turn, self.waiting, self.requests, self.is_over = queue.SimpleQueue(), threading.Lock(), {}, None, False
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    def _hear(self):
+        while not self.is_over:
+            with self.turn:
+                requests = self.requests = queue.SimpleQueue()
+                lost, self.waiting = self.waiting, {}
+            for waiting in lost.values():
+                waiting.put({"error": "UNAVAILABLE"})
+            requests.put(self.start)
+            try:
+                for response in STUBS[next(NUMBERS) % len(STUBS)].CheckBack(iter(requests.get, None)):
+                    self._take(response)
+            except grpc.RpcError as error:
+                if error.code() not in AGAIN:
+                    print(f"CheckBack: {error.code()} {error.details()}", file=sys.stderr, flush=True)
+                time.sleep(0.05)
+            requests.put(None)
+
+    def _take(self, response):
+        if response.HasField("ask"):
+            ask = response.ask
+            values = [one.message.value.decode() for one in ask.messages]
+            self.asks.put({"transaction": ask.transaction_id, "asked": ask.asked, "values": values, "at": now()})
+            return
+        ended = response.ended
+        with self.turn:
+            waiting = self.waiting.pop(ended.transaction_id, None)
+        if waiting is not None:
+            is_well = ended.refused.code == 0
+            waiting.put({} if is_well else {"error": grpc_name(ended.refused.code), "message": ended.refused.message})
+
+    def answer(self, transaction, decision):
+        waiting = queue.SimpleQueue()
+        answer = v1.CheckBackAnswer(transaction_id=transaction, decision=v1.Decision.Value(f"DECISION_{decision.upper()}"))
+        with self.turn:
+            self.waiting[transaction] = waiting
+            self.requests.put(v1.CheckBackRequest(answer=answer))
         try:
-            STUBS[next(NUMBERS) % len(STUBS)].Reply(answer, timeout=CALL_SECONDS)
-            return {}
-        except grpc.RpcError as error:
-            if error.code() not in AGAIN or time.monotonic() > end:
-                return refusal(error)
-            time.sleep(0.05)
+            return waiting.get(timeout=LIMIT)
+        except queue.Empty:
+            return {"error": "UNAVAILABLE"}
+
+
+def grpc_name(code):
+    return next(status.name for status in grpc.StatusCode if status.value[0] == code)
+
+
+checkers = {}
+
+
+def check_open(order):
+    checkers[order["as"]] = Checker(order["group"])
+
+
+def check_poll(order):
+    return {"asks": drained(checkers[order["as"]].asks, order["ms"])}
+
+
+def check_answer(order):
+    return checkers[order["as"]].answer(order["transaction"], order["decision"])
+
+
+def check_close(order):
+    checker = checkers.pop(order["as"])
+    checker.is_over = True
+    checker.requests.put(None)
 
 
 obey(
@@ -279,5 +367,12 @@ obey(
         "share-close": share_close,
         "call": call,
         "reply": reply,
+        "prepare": prepare,
+        "commit": commit,
+        "rollback": rollback,
+        "check-open": check_open,
+        "check-poll": check_poll,
+        "check-answer": check_answer,
+        "check-close": check_close,
     }
 )

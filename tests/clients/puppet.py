@@ -41,7 +41,8 @@ def produce(order):
 
 
 def read_open(order):
-    reader = Consumer({**COMMON, "group.id": order["as"], "enable.auto.commit": False, "fetch.wait.max.ms": 100})
+    isolation = order.get("isolation", "read_committed")
+    reader = Consumer({**COMMON, "group.id": order["as"], "enable.auto.commit": False, "fetch.wait.max.ms": 100, "isolation.level": isolation})
     reader.assign([TopicPartition(order["topic"], partition, OFFSET_BEGINNING) for partition in range(order["partitions"])])
     readers[order["as"]] = reader
 

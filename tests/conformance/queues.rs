@@ -5,16 +5,20 @@
 //! are puppets ([`weir_tests::puppet`]): Kafka's Java client, librdkafka, franz-go, and one that is generated for Python from `weir.queue.v1`.
 //! In `expected/queues.txt` is a line for each scenario and client that has a part in it.
 
+mod admin;
 mod asking;
 mod bounds;
 mod clients;
 mod delay;
+mod half;
 mod keeping;
 mod order;
-mod redrive;
+mod priority;
 mod retries;
 mod sharing;
 mod stage;
+mod trace;
+mod view;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +39,7 @@ struct Scenario {
 
 const ALL: &[Client] = &[Java, Librdkafka, FranzGo, Grpc];
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "share",
         clients: ALL,
@@ -105,6 +109,26 @@ const SCENARIOS: [Scenario; 14] = [
         name: "request-reply",
         clients: ALL,
         run: asking::every_call_gets_its_reply,
+    },
+    Scenario {
+        name: "priority",
+        clients: ALL,
+        run: priority::the_most_urgent_goes_first,
+    },
+    Scenario {
+        name: "half",
+        clients: ALL,
+        run: half::what_is_prepared_appears_when_it_is_committed_or_never,
+    },
+    Scenario {
+        name: "view",
+        clients: ALL,
+        run: view::a_view_has_what_its_filter_lets_through,
+    },
+    Scenario {
+        name: "trace",
+        clients: ALL,
+        run: trace::brokers_tell_where_a_message_was,
     },
 ];
 

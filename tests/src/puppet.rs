@@ -6,11 +6,12 @@
 //! | Order | Words | Answer |
 //! |---|---|---|
 //! | `produce` | `as`, `topic`, `records`, `single`: each is a batch | `results`: `partition` and `offset`, or `error` and `message`; `twice`: it may be there twice |
-//! | `read-open`, `read-poll`, `read-close` | `as`, `topic`, `partitions`; `ms` | `records` of a reader without a group, from the beginning on |
+//! | `read-open`, `read-poll`, `read-close` | `as`, `topic`, `partitions`, `isolation`; `ms` | `records` of a reader without a group, from the beginning on |
 //! | `share-open`, `share-poll`, `share-close` | `as`, `group`, `topics`, `credit`; `ms` | `records` that a member of a share group gets |
 //! | `share-settle` | `as`, `records` with their `kind`: `accept`, `release`, `reject`, `renew` | `stored`, of each |
 //!
-//! `as` names a client of the puppet. Some know more: topics and groups are made by `Puppet.java`, calls and replies by `grpc_puppet.py`.
+//! `as` names a client of the puppet. Some know more: topics and groups are made by `Puppet.java`, calls, replies and transactions
+//! of `weir.queue.v1` by `grpc_puppet.py`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;

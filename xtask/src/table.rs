@@ -101,7 +101,7 @@ const QUEUE_CLIENTS: [(&str, &str); 4] = [
 ];
 
 /// Scenarios of queues in the order of the table, and what each is.
-const QUEUE_SCENARIOS: [(&str, &str); 14] = [
+const QUEUE_SCENARIOS: [(&str, &str); 18] = [
     (
         "share",
         "point to point: accept, release, reject, renew; each is done with once",
@@ -119,6 +119,22 @@ const QUEUE_SCENARIOS: [(&str, &str); 14] = [
     ("order", "of one key one is out at a time"),
     ("request-reply", "request and reply"),
     ("duplicates", "duplicates by id are there once"),
+    (
+        "priority",
+        "the most urgent goes first, over the whole backlog",
+    ),
+    (
+        "half",
+        "prepared messages: seen when committed, or never; who does not say is asked",
+    ),
+    (
+        "view",
+        "a view: what matches, once, in order; nobody else writes",
+    ),
+    (
+        "trace",
+        "what is told of a message: appended, delivered, settled",
+    ),
 ];
 
 const BEGIN: &str = "<!-- made by `cargo xtask conformance-table`: not edited by hand -->\n";

@@ -26,7 +26,8 @@ final class PuppetReaders {
     }
 
     private void open(JsonNode order, ObjectNode answer) {
-        var reader = new KafkaConsumer<>(Program.properties(bootstrap, "isolation.level", "read_committed", "auto.offset.reset", "earliest"),
+        String isolation = order.path("isolation").asText("read_committed");
+        var reader = new KafkaConsumer<>(Program.properties(bootstrap, "isolation.level", isolation, "auto.offset.reset", "earliest"),
             new StringDeserializer(), new StringDeserializer());
         List<TopicPartition> partitions = new ArrayList<>();
         for (int partition = 0; partition < order.get("partitions").asInt(); partition++) {

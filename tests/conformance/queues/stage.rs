@@ -4,13 +4,15 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+use weir_proto::admin::v1::TraceResponse;
+use weir_proto::admin::v1::trace_request::Of;
 use weir_tests::local::Local;
 use weir_tests::puppet::{Member, New, Puppet, Reader, Record, Sent};
 use weir_tests::random::Random;
 use weir_tests::wait;
 
+use super::admin;
 use super::clients::{Client, Puppets};
-use super::redrive;
 
 /// How long anything may take. It takes seconds; machines differ.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
@@ -138,7 +140,12 @@ impl Stage {
 
     /// Takes all dead letters of one partition back, and says how many there were.
     pub(super) fn redrive(&self, topic: &str, partition: usize) -> u32 {
-        redrive::redrive(&self.local, CLUSTER, topic, partition)
+        admin::redrive(&self.local, CLUSTER, topic, partition)
+    }
+
+    /// What all brokers remember of messages.
+    pub(super) fn trace(&self, topic: &str, of: Of) -> TraceResponse {
+        admin::trace(&self.local, CLUSTER, topic, of)
     }
 
     pub(super) fn of(&self, client: Client) -> &Puppet {

@@ -23,6 +23,7 @@ type order struct {
 	Topics     []string `json:"topics"`
 	Group      string   `json:"group"`
 	Partitions int32    `json:"partitions"`
+	Isolation  string   `json:"isolation"`
 	Credit     int32    `json:"credit"`
 	Ms         int64    `json:"ms"`
 	Single     bool     `json:"single"`
@@ -140,8 +141,12 @@ func (p *puppet) produce(o order) (answer, error) {
 }
 
 func (p *puppet) readOpen(o order) (answer, error) {
+	isolation := kgo.ReadCommitted()
+	if o.Isolation == "read_uncommitted" {
+		isolation = kgo.ReadUncommitted()
+	}
 	client, err := p.client(kgo.ConsumeTopics(o.Topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+		kgo.FetchIsolationLevel(isolation))
 	if err != nil {
 		return nil, err
 	}
