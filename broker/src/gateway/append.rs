@@ -120,11 +120,12 @@ impl Gateway {
                     return Err(error);
                 }
                 // The producer was forgotten for having been silent; nothing of this batch was sent before.
-                ErrorCode::OutOfOrderSequenceNumber
-                | ErrorCode::UnknownProducerId
-                | ErrorCode::InvalidProducerEpoch
-                    if attempts == 1 =>
-                {
+                ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch if attempts == 1 => {
+                    producer = self.producer(deadline).await?;
+                }
+                // The same, or another leads, which does not know what its predecessor refused. This batch is the producer's last, so it would be
+                // found if it were there; and what is still on its way of an earlier attempt follows as little.
+                ErrorCode::OutOfOrderSequenceNumber if Instant::now() < deadline => {
                     producer = self.producer(deadline).await?;
                 }
                 code if passes(code) => {
