@@ -5,22 +5,83 @@
 //! epoch only.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 use weir_log::PartitionKey;
 use weir_quorum::image::{Image, Topic};
 use weir_wire::LeaderEpoch;
 
 use crate::Broker;
-use crate::partitions::key_of;
+use crate::partitions::{Partition, Partitions, key_of};
 
 /// While the metadata are old.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// While the metadata is ahead of the logs.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// After something went wrong: at first, and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What a task is for.
+pub(super) struct Task {
+    pub(super) key: PartitionKey,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) is_of_kind: fn(&Partition) -> bool,
+    /// What is said when it fails.
+    pub(super) what: &'static str,
+}
+
+impl Task {
+    /// Does it again, after a pause, whenever it has failed; until this is dropped.
+    pub(super) async fn keep<F, E>(
+        &self,
+        partitions: &Partitions,
+        live: impl Fn(Arc<Partition>) -> F,
+    ) where
+        F: Future<Output = Result<(), E>>,
+        E: Display,
+    {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let partition = self.partition(partitions).await;
+            let began = Instant::now();
+            if let Err(error) = live(Arc::clone(&partition)).await {
+                let (topic, partition) = (partition.topic(), self.key.partition);
+                if pause > PAUSE_MIN {
+                    warn!(%topic, %partition, %error, "{}; trying again", self.what);
+                } else {
+                    debug!(%topic, %partition, %error, "{} for the moment", self.what);
+                }
+            }
+            if began.elapsed() > PAUSE_MAX {
+                pause = PAUSE_MIN;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The partition, once it is led here and its configuration has come.
+    async fn partition(&self, partitions: &Partitions) -> Arc<Partition> {
+        loop {
+            if let Ok(partition) = partitions.get(self.key)
+                && partition.leads(self.epoch)
+                && (self.is_of_kind)(&partition)
+            {
+                return partition;
+            }
+            // Some milliseconds later it is, or this is stopped.
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
 
 /// The task of a partition.
 struct Running {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 use weir_log::mutants::Mutant;
 use weir_log::{AppendError, LaneError, LogReader, Origin, PartitionKey, ReadError};
 use weir_queues::Millis;
@@ -33,11 +32,6 @@ const BATCH_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 32 << 10;
 /// The longest sleep: a clock that was set forward makes nothing late for longer.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// While the metadata is ahead of the logs.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// After something went wrong: at first, and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Runs a task for each partition of which messages may wait and that this broker leads, as the metadata says, until `stop`.
 pub async fn follow(broker: Arc<Broker>, stop: CancellationToken) {
@@ -99,38 +93,15 @@ impl Drop for Life<'_> {
 impl Releasing {
     /// Until it is dropped.
     async fn run(self) {
-        let mut pause = PAUSE_MIN;
-        loop {
-            let partition = self.partition().await;
-            let began = tokio::time::Instant::now();
-            if let Err(error) = self.live(&partition).await {
-                let (topic, partition) = (partition.topic(), self.key.partition);
-                if pause > PAUSE_MIN {
-                    warn!(%topic, %partition, %error, "what is delayed is not released; trying again");
-                } else {
-                    debug!(%topic, %partition, %error, "what is delayed is not released for the moment");
-                }
-            }
-            if began.elapsed() > PAUSE_MAX {
-                pause = PAUSE_MIN;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-
-    /// The partition, once it is led here and its configuration has come.
-    async fn partition(&self) -> Arc<Partition> {
-        loop {
-            if let Ok(partition) = self.broker.partitions.get(self.key)
-                && partition.leads(self.epoch)
-                && partition.heeds().is_some()
-            {
-                return partition;
-            }
-            // Some milliseconds later it is, or this is stopped.
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let task = led::Task {
+            key: self.key,
+            epoch: self.epoch,
+            is_of_kind: |partition| partition.heeds().is_some(),
+            what: "what is delayed is not released",
+        };
+        let this = &self;
+        let live = |partition| async move { this.live(&partition).await };
+        task.keep(&this.broker.partitions, live).await;
     }
 
     fn now(&self) -> Millis {

@@ -2,10 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 use tracing::{debug, warn};
 use weir_log::{AppendError, LaneError, Origin, PartitionKey};
 use weir_queues::filter::{Filter, FilterError};
@@ -24,6 +22,7 @@ use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::gateway::{At, Gateway, Link, Place, leader, refused};
 use crate::partitions::{Partition, prepare};
+use crate::queue::led;
 
 /// The first version that names topics by their ids: another topic of the same name is never read.
 const FETCH: i16 = 13;
@@ -36,11 +35,6 @@ const BATCH_BYTES: usize = 1 << 20;
 const WAIT_MS: i32 = 500;
 /// Messages that are passed over before that is written down: a new leader looks at so many once more.
 const PASSED_MAX: i64 = 10_000;
-/// While the metadata is ahead of the logs.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// After something went wrong: at first, and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// One partition of a view, in one epoch.
 pub(super) struct Copying {
@@ -113,38 +107,15 @@ impl Copying {
 
     /// Until it is dropped.
     pub(super) async fn run(self) {
-        let mut pause = PAUSE_MIN;
-        loop {
-            let partition = self.partition().await;
-            let began = Instant::now();
-            if let Err(error) = self.live(&partition).await {
-                let (topic, partition) = (partition.topic(), self.key.partition);
-                if pause > PAUSE_MIN {
-                    warn!(%topic, %partition, %error, "a view is not filled; trying again");
-                } else {
-                    debug!(%topic, %partition, %error, "a view is not filled for the moment");
-                }
-            }
-            if began.elapsed() > PAUSE_MAX {
-                pause = PAUSE_MIN;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-
-    /// The partition, once it is led here and its configuration has come.
-    async fn partition(&self) -> Arc<Partition> {
-        loop {
-            if let Ok(partition) = self.broker.partitions.get(self.key)
-                && partition.leads(self.epoch)
-                && partition.view().is_some()
-            {
-                return partition;
-            }
-            // Some milliseconds later it is, or this is stopped.
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let task = led::Task {
+            key: self.key,
+            epoch: self.epoch,
+            is_of_kind: |partition| partition.view().is_some(),
+            what: "a view is not filled",
+        };
+        let this = &self;
+        let live = |partition| async move { this.live(&partition).await };
+        task.keep(&this.broker.partitions, live).await;
     }
 
     /// From the log as it is now until something goes wrong, or it is to be a view of something else.
@@ -180,7 +151,7 @@ impl Copying {
             }
             let Some(from) = self.source(&view, word) else {
                 // Whatever is missing comes with the metadata; what follows from them here, some milliseconds later.
-                let _ = tokio::time::timeout(PAUSE_MAX, images.changed()).await;
+                let _ = tokio::time::timeout(led::PAUSE_MAX, images.changed()).await;
                 continue;
             };
             let at = match position.take().filter(|at| at.source == from.topic.id) {
