@@ -96,9 +96,12 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                     Err(NotLed::from(ErrorCode::InvalidTopicException))
                 }
                 Ok(topic) => leaders::led(broker, topic, data.index, -1).and_then(|led| {
-                    check(&led, data.records, rules)
-                        .map(|admitted| (led, admitted))
-                        .map_err(NotLed::from)
+                    let admitted = check(&led, data.records, rules)?;
+                    if let Some(batch) = admitted.sequenced {
+                        let pipelined = &request.peer.pipelined;
+                        pipelined.admit(led.partition.key(), batch, Instant::now)?;
+                    }
+                    Ok((led, admitted))
                 }),
             };
             let answer = match checked {

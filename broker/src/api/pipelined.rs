@@ -6,6 +6,10 @@
 //! has on its way, also to partitions whose brokers have it already: twice in the log. So the second is refused as the first was, and the
 //! producer sends both again, in order.
 //!
+//! Of a producer that a partition does not know any sequence is taken, since its state may have expired. The second batch of a new one would
+//! be in the log for good, and the first, when it comes again, out of order for ever: Java sends it until its time is over. So
+//! nothing behind a refused batch is handed on before that has come again.
+//!
 //! Only for [`PATIENCE`], and only until the first has been accepted: a batch that never comes again is a real gap, of which the
 //! producer must hear. One for each connection; batches sent over a new connection begin with the oldest that is not acknowledged.
 
@@ -69,6 +73,15 @@ struct Refusal {
     first: Sequenced,
     code: ErrorCode,
     at: Instant,
+    /// It has come once more, and what becomes of it is not known yet.
+    came_again: bool,
+}
+
+impl Refusal {
+    /// Whether the producer of a batch is still waited for.
+    fn is_of(&self, batch: Sequenced, now: Instant) -> bool {
+        self.first.producer == batch.producer && now < self.at + PATIENCE
+    }
 }
 
 type Refusals = BTreeMap<(PartitionKey, ProducerId), Refusal>;
@@ -81,6 +94,31 @@ pub(super) struct Pipelined {
 }
 
 impl Pipelined {
+    /// Whether a batch may be handed on: not while one before it that was refused has not come again; the error is that one's. To be called for
+    /// each batch in the order of the connection.
+    pub(super) fn admit(
+        &self,
+        key: PartitionKey,
+        batch: Sequenced,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<(), ErrorCode> {
+        let Some(refusals) = self.refusals.get() else {
+            return Ok(());
+        };
+        let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = refusals.get_mut(&(key, batch.producer.id)) else {
+            return Ok(());
+        };
+        if !known.is_of(batch, now()) || known.came_again {
+            return Ok(());
+        }
+        if batch.is_behind(known.first) {
+            return Err(known.code);
+        }
+        known.came_again = batch == known.first;
+        Ok(())
+    }
+
     /// What the producer of this batch is told, given what became of it. To be called for each batch in the order of the connection.
     pub(super) fn settle(
         &self,
@@ -101,8 +139,7 @@ impl Pipelined {
         let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (key, batch.producer.id);
         let known = refusals.get(&place).copied();
-        let known = known
-            .filter(|known| known.first.producer == batch.producer && now < known.at + PATIENCE);
+        let known = known.filter(|known| known.is_of(batch, now));
         match (code, known) {
             (ErrorCode::None, Some(known)) if !known.first.is_behind(batch) => {
                 refusals.remove(&place);
@@ -115,9 +152,13 @@ impl Pipelined {
             _ if passes(code) => {
                 make_room(&mut refusals, now);
                 if refusals.len() < REMEMBERED_MAX || refusals.contains_key(&place) {
-                    let first = batch;
-                    let at = now;
-                    refusals.insert(place, Refusal { first, code, at });
+                    let refusal = Refusal {
+                        first: batch,
+                        code,
+                        at: now,
+                        came_again: false,
+                    };
+                    refusals.insert(place, refusal);
                 }
             }
             _ => {}

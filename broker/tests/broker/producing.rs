@@ -423,6 +423,39 @@ async fn an_idempotent_producers_retry_gets_its_first_offset_and_a_gap_is_an_err
 }
 
 #[tokio::test]
+async fn a_new_producers_second_batch_is_not_taken_before_its_first() {
+    let (broker, mut client) = broker_with_topic(&[]).await;
+    let body = client.call(4, &without_transactions()).await;
+    let identity = InitProducerIdResponseView::decode(&body, 4)
+        .unwrap()
+        .to_owned();
+    let of_producer = |sequence| {
+        let builder = BatchBuilder::new();
+        build(
+            builder.producer(ProducerId(identity.producer_id), ProducerEpoch(0), sequence),
+            &["v"],
+        )
+    };
+    let mut admin = broker.connect().await;
+    let refused = ErrorCode::NotEnoughReplicas.code();
+    let strict = [("min.insync.replicas", "2")];
+    admin.set_configs(2, "t", &strict).await;
+    let first = client.produce("t", 0, of_producer(0)).await;
+    assert_eq!(first.error_code, refused);
+    let lax = [("min.insync.replicas", "1")];
+    admin.set_configs(2, "t", &lax).await;
+    let second = client.produce("t", 0, of_producer(1)).await;
+    assert_eq!(second.error_code, refused);
+    for sequence in [0, 1, 2] {
+        let answer = client.produce("t", 0, of_producer(sequence)).await;
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (0, i64::from(sequence))
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_was_pipelined_behind_a_batch_refused_for_the_moment_is_no_gap() {
     let (broker, mut client) = broker_with_topic(&[]).await;
     let body = client.call(4, &without_transactions()).await;

@@ -13,6 +13,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.FencedInstanceIdException;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 
 /** Consumer groups, with the classic protocol and with that of KIP-848. */
 final class Groups {
@@ -90,13 +91,22 @@ final class Groups {
             until("each has half", () -> first.assignment().size() == PARTITIONS / 2
                 && second.assignment().size() == PARTITIONS / 2, record -> once(seen, record), first, second);
             until("all is read", () -> seen.size() == COUNT, record -> once(seen, record), first, second);
-            first.commitSync();
-            second.commitSync();
+            until("both have committed", () -> commits(first) && commits(second), record -> once(seen, record), first, second);
             first.unsubscribe();
             until("the other has all again", () -> second.assignment().size() == PARTITIONS,
                 record -> once(seen, record), second);
         }
         Suite.same(COUNT, seen.size(), "records seen");
+    }
+
+    /** A commit waits for the end of a rebalance, to which a member comes by polling. */
+    private static boolean commits(KafkaConsumer<String, String> member) {
+        try {
+            member.commitSync();
+            return true;
+        } catch (RebalanceInProgressException rebalancing) {
+            return false;
+        }
     }
 
     private static void once(Set<String> seen, ConsumerRecord<String, String> record) {

@@ -37,11 +37,13 @@ public final class Suite {
         CountDownLatch left = new CountDownLatch(names.size());
         for (String name : names) {
             lanes.submit(() -> {
+                Thread[] at = new Thread[1];
                 Future<?> running = threads.submit(() -> {
+                    at[0] = Thread.currentThread();
                     scenarios.get(name).run(bootstrap);
                     return null;
                 });
-                String verdict = verdict(name, running);
+                String verdict = verdict(name, running, at);
                 synchronized (out) {
                     out.println(verdict);
                 }
@@ -52,22 +54,26 @@ public final class Suite {
         System.exit(0);
     }
 
-    private static String verdict(String name, Future<?> running) {
+    private static String verdict(String name, Future<?> running, Thread[] thread) {
         try {
             running.get(LIMIT_SECONDS, TimeUnit.SECONDS);
             return "pass " + name;
         } catch (TimeoutException timeout) {
-            return "fail " + name + ": took more than " + LIMIT_SECONDS + " s";
+            return "fail " + name + ": took more than " + LIMIT_SECONDS + " s" + at(thread[0].getStackTrace());
         } catch (Exception failed) {
             Throwable cause = failed.getCause() == null ? failed : failed.getCause();
-            StackTraceElement at = null;
-            for (StackTraceElement frame : cause.getStackTrace()) {
-                if (at == null && frame.getFileName() != null && !frame.getClassName().contains(".")) {
-                    at = frame;
-                }
-            }
-            return "fail " + name + ": " + String.valueOf(cause).replace('\n', ' ') + (at == null ? "" : " at " + at);
+            return "fail " + name + ": " + String.valueOf(cause).replace('\n', ' ') + at(cause.getStackTrace());
         }
+    }
+
+    /** Where in a scenario that is. */
+    private static String at(StackTraceElement[] stack) {
+        for (StackTraceElement frame : stack) {
+            if (frame.getFileName() != null && !frame.getClassName().contains(".")) {
+                return " at " + frame;
+            }
+        }
+        return "";
     }
 
     /** A name that no other scenario uses. */

@@ -25,27 +25,52 @@ impl Story {
         self.now += time;
     }
 
-    fn of(
-        &self,
-        (partition, producer, epoch): (i32, i64, i16),
-        sequence: i32,
-        code: ErrorCode,
-    ) -> ErrorCode {
-        let key = PartitionKey {
-            topic_id: weir_wire::TopicId(uuid::Uuid::from_u128(1)),
-            partition: PartitionIndex(partition),
-        };
-        let producer = Producer {
-            id: ProducerId(producer),
-            epoch: ProducerEpoch(epoch),
-        };
-        let batch = Sequenced { producer, sequence };
+    fn of(&self, whose: (i32, i64, i16), sequence: i32, code: ErrorCode) -> ErrorCode {
+        let (key, batch) = batch(whose, sequence);
         self.pipelined.settle(key, batch, code, || self.now)
+    }
+
+    fn admits(&self, sequence: i32) -> Result<(), ErrorCode> {
+        let (key, batch) = batch((0, 7, 0), sequence);
+        self.pipelined.admit(key, batch, || self.now)
     }
 
     fn tell(&self, sequence: i32, code: ErrorCode) -> ErrorCode {
         self.of((0, 7, 0), sequence, code)
     }
+}
+
+fn batch(
+    (partition, producer, epoch): (i32, i64, i16),
+    sequence: i32,
+) -> (PartitionKey, Sequenced) {
+    let key = PartitionKey {
+        topic_id: weir_wire::TopicId(uuid::Uuid::from_u128(1)),
+        partition: PartitionIndex(partition),
+    };
+    let producer = Producer {
+        id: ProducerId(producer),
+        epoch: ProducerEpoch(epoch),
+    };
+    (key, Sequenced { producer, sequence })
+}
+
+#[test]
+fn nothing_behind_a_refused_batch_is_handed_on_before_that_has_come_again() {
+    let mut story = Story::new();
+    assert_eq!(story.admits(15), Ok(()), "nothing was refused");
+    story.tell(10, PASSING);
+    assert_eq!(story.admits(15), Err(PASSING));
+    assert_eq!(story.tell(15, PASSING), PASSING);
+    assert_eq!(story.admits(10), Ok(()));
+    assert_eq!(story.admits(15), Ok(()), "in its turn");
+    // Refused once more: the second, which was on its way, came too early.
+    story.tell(10, PASSING);
+    assert_eq!(story.admits(15), Err(PASSING));
+    assert_eq!(story.admits(5), Ok(()), "what is before it");
+    assert_eq!(story.admits(15), Err(PASSING));
+    story.wait(PATIENCE);
+    assert_eq!(story.admits(15), Ok(()), "it never came again");
 }
 
 #[test]
