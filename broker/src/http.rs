@@ -173,6 +173,7 @@ async fn observe(broker: &Broker) {
     observe_compaction(broker, &partitions);
     observe_queues(broker, &partitions);
     observe_delays(broker, &partitions);
+    observe_views(broker, &partitions);
     observe_sharing(broker, &partitions).await;
     let sessions = broker.fetch_sessions.kept();
     metrics.fetch_sessions.set(gauge(sessions.sessions as u64));
@@ -301,6 +302,30 @@ fn observe_queues(broker: &Broker, partitions: &[Arc<Partition>]) {
                 add(&topics.queue_bound_bytes, most);
             }
         }
+    }
+}
+
+/// Of views: how far they are behind their sources.
+fn observe_views(broker: &Broker, partitions: &[Arc<Partition>]) {
+    let topics = &broker.metrics.topics;
+    topics.view_lag_messages.reset();
+    topics.view_lag_seconds.reset();
+    let now_ms = broker.host.clock.now_ms();
+    for partition in partitions {
+        let known = partition
+            .view()
+            .and_then(|_| partition.view_progress().lag());
+        let Some(lag) = known.filter(|lag| partition.leads(lag.epoch)) else {
+            continue;
+        };
+        let topic = match topics.admits(partition.topic()) {
+            true => partition.topic(),
+            false => OTHER_TOPICS,
+        };
+        let messages = topics.view_lag_messages.with_label_values(&[topic]);
+        messages.add(gauge(lag.messages));
+        let seconds = topics.view_lag_seconds.with_label_values(&[topic]);
+        seconds.set(seconds.get().max((now_ms - lag.since_ms) / 1_000));
     }
 }
 

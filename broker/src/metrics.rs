@@ -93,6 +93,9 @@ pub struct TopicMetrics {
     pub queue_backlog_bytes: IntGaugeVec,
     pub queue_bound_messages: IntGaugeVec,
     pub queue_bound_bytes: IntGaugeVec,
+    /// Of views: how far their copiers are behind their sources.
+    pub view_lag_messages: IntGaugeVec,
+    pub view_lag_seconds: IntGaugeVec,
     pub deduplicated_messages: IntCounterVec,
     pub delayed_messages: IntGaugeVec,
     pub delayed_next_due: IntGaugeVec,
@@ -134,6 +137,8 @@ impl TopicMetrics {
                 &self.queue_backlog_bytes,
                 &self.queue_bound_messages,
                 &self.queue_bound_bytes,
+                &self.view_lag_messages,
+                &self.view_lag_seconds,
                 &self.delayed_messages,
                 &self.delayed_next_due,
             ] {
@@ -255,6 +260,18 @@ impl Metrics {
                     r,
                     "weir_topic_queue_bound_bytes",
                     "Bytes of messages that may be unsettled, likewise.",
+                    &["topic"],
+                )?,
+                view_lag_messages: gauges(
+                    r,
+                    "weir_topic_view_lag_messages",
+                    "Committed messages of a view's source that the view's copier has not looked at, of partitions of the view that this broker leads.",
+                    &["topic"],
+                )?,
+                view_lag_seconds: gauges(
+                    r,
+                    "weir_topic_view_lag_seconds",
+                    "Time since a view had everything that was committed in its source, of the partition that is furthest behind; 0 to 1 when it is up to date.",
                     &["topic"],
                 )?,
                 deduplicated_messages: counters(

@@ -27,7 +27,7 @@ use crate::host::Host;
 use crate::queue::delay::{self, Heeds, Stage};
 use crate::queue::throttle::{Offer, Patience, Throttle, Throttled};
 use crate::queue::trace::{Trace, Tracing};
-use crate::queue::view::Kept;
+use crate::queue::view::{Kept, Progress};
 use crate::queue::{Bound, Work};
 
 /// What is counted for a partition's topic.
@@ -90,6 +90,7 @@ pub struct Partition {
     delays: Arc<Stage>,
     /// What of a view has to stay.
     kept: Kept,
+    view_progress: Progress,
     /// What is remembered of its messages, if anything is.
     trace: ArcSwapOption<Trace>,
     tracing: Arc<Tracing>,
@@ -158,6 +159,7 @@ impl Partition {
             bounds,
             delays: Arc::default(),
             kept: Kept::default(),
+            view_progress: Progress::default(),
             trace: ArcSwapOption::empty(),
             tracing,
             counters,
@@ -232,6 +234,12 @@ impl Partition {
     #[must_use]
     pub fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    /// How far a view is behind its source.
+    #[must_use]
+    pub fn view_progress(&self) -> &Progress {
+        &self.view_progress
     }
 
     /// Whether the log may have what consumers are not to be given.

@@ -235,6 +235,13 @@ async fn a_plain_consumer_of_a_view_sees_what_matches_as_it_was_sent() {
         }
     }
     assert_eq!(codecs.first(), Some(&Compression::Lz4));
+    let metrics = eventually("the view is said to have everything", async || {
+        let (_, metrics) = broker.http("/metrics").await;
+        let has_all = metrics.contains("weir_topic_view_lag_messages{topic=\"v\"} 0");
+        has_all.then_some(metrics)
+    })
+    .await;
+    assert!(!metrics.contains("weir_topic_view_lag_messages{topic=\"t\"}"));
     broker.running.stop().await;
 }
 

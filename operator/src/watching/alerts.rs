@@ -200,6 +200,14 @@ pub const QUEUES: &[Alert] = &[
         "{{ $value }} messages of topic {{ $labels.topic }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} failed for share group {{ $labels.group }} and wait for another try; for 30 minutes they have not become fewer.",
     ),
     alert(
+        "WeirViewBehind",
+        Warning,
+        "10m",
+        "max by (namespace, cluster, topic) (weir_topic_view_lag_seconds) > 300",
+        "View {{ $labels.topic }} is behind its source",
+        "For {{ $value | humanizeDuration }} view {{ $labels.topic }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not had everything that is committed in the topic that it is a view of. Its consumers see old messages; none is lost.",
+    ),
+    alert(
         "WeirDeadLettersGrowing",
         Warning,
         "10m",

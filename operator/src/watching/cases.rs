@@ -420,6 +420,25 @@ pub const CASES: &[Case] = &[
         value: "7",
     },
     Case {
+        alert: "WeirViewBehind",
+        wrong: &[(
+            r#"weir_topic_view_lag_seconds{namespace="market",cluster="shop",pod="a",topic="refunds"}"#,
+            "0+60x40",
+        )],
+        // It catches up with a burst.
+        well: &[(
+            r#"weir_topic_view_lag_seconds{namespace="market",cluster="shop",pod="a",topic="refunds"}"#,
+            "0+60x8 0x32",
+        )],
+        at: "30m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("topic", "refunds"),
+        ],
+        value: "30m 0s",
+    },
+    Case {
         alert: "WeirDeadLettersGrowing",
         wrong: &[(
             r#"weir_topic_dead_letters_total{namespace="market",cluster="shop",pod="a",topic="orders"}"#,

@@ -364,6 +364,14 @@ pub const ALL: &[Dashboard] = &[
                 )],
             ),
             panel(
+                "Views: messages of the source not looked at yet",
+                "short",
+                &[(
+                    "{{topic}}",
+                    r#"sum by (topic) (weir_topic_view_lag_messages{namespace="$namespace",cluster="$cluster"})"#,
+                )],
+            ),
+            panel(
                 "Bounded queues: messages that are not settled",
                 "short",
                 &[

@@ -47,6 +47,8 @@ pub(super) struct Built {
     pub(super) next: i64,
     /// The greatest timestamp of what was looked at; -1: of nothing.
     pub(super) timestamp_ms: i64,
+    /// Where what is committed of the source ended.
+    pub(super) source_end: i64,
 }
 
 impl Rules {
@@ -77,6 +79,7 @@ impl Rules {
             parts: packing.parts,
             next,
             timestamp_ms: latest,
+            source_end: data.last_stable_offset,
         })
     }
 }

@@ -120,6 +120,8 @@ impl Copying {
 
     /// From the log as it is now until something goes wrong, or it is to be a view of something else.
     async fn live(&self, partition: &Arc<Partition>) -> Result<(), Failed> {
+        let now_ms = self.broker.host.clock.now_ms();
+        partition.view_progress().begins(self.epoch, now_ms);
         // What was handed over before is written then.
         let end = partition.ends().await?.log_end;
         let log = partition.reader().clone();
@@ -168,8 +170,13 @@ impl Copying {
             let rules = self.rules(partition, &filter);
             match self.fetch(&mut link, &from, &rules, &at).await? {
                 Some(built) => {
-                    let epoch = from.epoch;
-                    position = Some(self.append(partition, &mut word, at, epoch, built).await?);
+                    let (epoch, source_end) = (from.epoch, built.source_end);
+                    let at = self.append(partition, &mut word, at, epoch, built).await?;
+                    let now_ms = self.broker.host.clock.now_ms();
+                    partition
+                        .view_progress()
+                        .looked(at.next, source_end, now_ms);
+                    position = Some(at);
                 }
                 None => {
                     position = Some(at);
@@ -349,6 +356,7 @@ impl Copying {
             parts: Vec::new(),
             next,
             timestamp_ms: at.timestamp_ms,
+            source_end: end,
         }))
     }
 

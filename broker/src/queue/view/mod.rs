@@ -18,13 +18,13 @@ mod find;
 mod tests;
 mod word;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use weir_quorum::configs::VIEW_OF;
 use weir_quorum::image::Topic;
-use weir_wire::Offset;
+use weir_wire::{LeaderEpoch, Offset};
 
 use super::led;
 use crate::Broker;
@@ -65,5 +65,55 @@ impl Kept {
 
     fn forget(&self) {
         self.0.store(0, Ordering::Release);
+    }
+}
+
+/// How far one partition of a view is behind its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Which leader's copier says so.
+    pub epoch: LeaderEpoch,
+    /// Offsets of what is committed in the source that were not looked at yet, as of the last look.
+    pub messages: u64,
+    /// When it was at the source's end last, or began.
+    pub since_ms: i64,
+}
+
+/// What the copier says of itself.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<Option<Lag>>);
+
+impl Progress {
+    /// What the last copier of this partition said, if there was one.
+    #[must_use]
+    pub fn lag(&self) -> Option<Lag> {
+        *self.lock()
+    }
+
+    /// A copier begins, or begins anew.
+    fn begins(&self, epoch: LeaderEpoch, now_ms: i64) {
+        let mut lag = self.lock();
+        if lag.is_none_or(|lag| lag.epoch != epoch) {
+            *lag = Some(Lag {
+                epoch,
+                messages: 0,
+                since_ms: now_ms,
+            });
+        }
+    }
+
+    /// Everything before `next` was looked at, of a source whose committed messages ended there.
+    fn looked(&self, next: i64, source_end: i64, now_ms: i64) {
+        if let Some(lag) = self.lock().as_mut() {
+            lag.messages = u64::try_from(source_end - next).unwrap_or(0);
+            if lag.messages == 0 {
+                lag.since_ms = now_ms;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Lag>> {
+        // Nothing that can panic runs while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,6 +17,7 @@ use weir_wire::{LeaderEpoch, MessageView, Offset, Records, Request};
 use super::build::{Built, Rules};
 use super::find::Search;
 use super::word::{COPIER, Word};
+use super::{Lag, Progress};
 use crate::queue::delay::without_held_back;
 
 fn word(next: i64) -> Word {
@@ -25,6 +26,30 @@ fn word(next: i64) -> Word {
         epoch: LeaderEpoch(3),
         next: Offset(next),
     }
+}
+
+#[test]
+fn a_view_is_late_since_it_was_at_its_sources_end_last() {
+    let progress = Progress::default();
+    assert_eq!(progress.lag(), None);
+    let lag = |epoch, messages, since_ms| {
+        Some(Lag {
+            epoch: LeaderEpoch(epoch),
+            messages,
+            since_ms,
+        })
+    };
+    progress.begins(LeaderEpoch(3), 1_000);
+    progress.looked(10, 30, 2_000);
+    assert_eq!(progress.lag(), lag(3, 20, 1_000));
+    progress.looked(30, 30, 3_000);
+    progress.looked(30, 31, 4_000);
+    assert_eq!(progress.lag(), lag(3, 1, 3_000));
+    // Once more after a failure, which makes it no less late.
+    progress.begins(LeaderEpoch(3), 5_000);
+    assert_eq!(progress.lag(), lag(3, 1, 3_000));
+    progress.begins(LeaderEpoch(4), 6_000);
+    assert_eq!(progress.lag(), lag(4, 0, 6_000));
 }
 
 /// As the lane gives offsets.
