@@ -205,7 +205,7 @@ pub const QUEUES: &[Alert] = &[
         "10m",
         "max by (namespace, cluster, topic) (weir_topic_view_lag_seconds) > 300",
         "View {{ $labels.topic }} is behind its source",
-        "For {{ $value | humanizeDuration }} view {{ $labels.topic }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not had everything that is committed in the topic that it is a view of. Its consumers see old messages; none is lost.",
+        "For {{ $value }} seconds view {{ $labels.topic }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not had everything that is committed in the topic that it is a view of. Its consumers see old messages; none is lost.",
     ),
     alert(
         "WeirDeadLettersGrowing",

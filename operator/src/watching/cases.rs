@@ -436,7 +436,7 @@ pub const CASES: &[Case] = &[
             ("cluster", "shop"),
             ("topic", "refunds"),
         ],
-        value: "30m 0s",
+        value: "1800",
     },
     Case {
         alert: "WeirDeadLettersGrowing",
