@@ -85,21 +85,11 @@ pub(crate) enum Joined {
 }
 
 /// Asks the leader once to take this broker in, or to note where it is reached. Finds the leader by the quorum's status,
-/// or by asking the peers.
+/// or by asking the peers. What this broker's own log says of members is no answer: it may have been taken in by a leader whose decision was lost with it,
+/// or put out while it was away, and whom nobody sends the log waits for ever for what it was told.
 pub(crate) async fn join(shared: &Shared) -> Joined {
     let node = shared.quorum.node();
-    let (is_leader, is_known) = {
-        let status = shared.quorum.status();
-        let status = status.borrow();
-        let known = status.members.nodes.get(&node);
-        (
-            status.is_leader,
-            status.leader.is_some() && known == Some(&shared.options.quorum_address),
-        )
-    };
-    if is_known {
-        return Joined::Yes;
-    }
+    let is_leader = shared.quorum.status().borrow().is_leader;
     if is_leader {
         return match shared
             .desk

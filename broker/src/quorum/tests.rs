@@ -729,6 +729,24 @@ async fn a_cluster_of_three_becomes_one_and_forgets_the_others() {
     created(&brokers[0], "t", 1).await;
 }
 
+/// Its own log still says that it is a member.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_forgotten_while_it_was_away_is_taken_in_again() {
+    let (ports, mut brokers) = cluster(4).await;
+    three_voters(&brokers[0]).await;
+    let id = BrokerId(3);
+    let disk = brokers.remove(3).kill();
+    fenced(&brokers[0], id).await;
+    asked(&brokers[0], Command::UnregisterBroker { id }).await;
+    let mut status = brokers[0].member.quorum_status();
+    let left = status.wait_for(|status| status.members.nodes.len() == 3);
+    tokio::time::timeout(PATIENCE, left).await.unwrap().unwrap();
+    let back = open(ports.options(3), listen(ports.0[3]).await, disk).await;
+    back.start().await.unwrap();
+    back.active().await;
+    created(&back, "t", 4).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_larger_cluster_another_broker_votes_for_one_that_leaves() {
     let (_, brokers) = cluster(4).await;
