@@ -358,9 +358,14 @@ impl Feeder {
         }
     }
 
-    /// A batch in its turn is out of order: the one before it was refused, or it itself was, and this leader does not know of that. It is given up.
+    /// A batch in its turn is out of order: the one before it was refused, or it itself was, and this leader does not know of that; or all that came before it has
+    /// made room, and with it what this leader, which has it from another, could know of its producer. It is given up.
     fn lost(&mut self, place: &Place, batch: Batch) {
-        let may_be = self.queue.kind.refuses() && (batch.is_uncertain || batch.sequence > 0);
+        let may_be = match self.queue.kind {
+            Kind::Bound | Kind::TopicBound => batch.is_uncertain || batch.sequence > 0,
+            Kind::DropOldest => batch.sequence > 0,
+            _ => false,
+        };
         if !may_be {
             self.history.wrong(format!(
                 "{place:?}: a batch in its turn is out of order: {batch:?}"
