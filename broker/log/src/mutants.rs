@@ -65,11 +65,23 @@ pub enum Mutant {
     ForgetBackoff = 27,
     /// How old a message is does not count.
     HandOutExpired = 28,
+    /// Which level messages have is looked at only when nothing is left of those of which it is known.
+    LookLate = 29,
+    /// What is settled of each level is not known to who leads next.
+    ForgetLevels = 30,
+    /// A view's log says of a batch that it comes where the one before it came.
+    CopyTwice = 31,
+    /// A view's copier reads what is written of its source, decided or not.
+    CopyUndecided = 32,
+    /// Making room takes away all that is there.
+    DropAll = 33,
+    /// Who is to wait for room is refused.
+    RefuseWaiting = 34,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 34] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -98,6 +110,12 @@ impl Mutant {
         Self::ForgetKeys,
         Self::ForgetBackoff,
         Self::HandOutExpired,
+        Self::LookLate,
+        Self::ForgetLevels,
+        Self::CopyTwice,
+        Self::CopyUndecided,
+        Self::DropAll,
+        Self::RefuseWaiting,
     ];
 
     /// Whether this process has the defect.

@@ -380,6 +380,7 @@ impl Admission for Bound {
                 }
             };
             let room = match self.config.overflow {
+                Overflow::DropOldest if Mutant::DropAll.is_active() => Some(backlog.end()),
                 Overflow::DropOldest => backlog.room_for(more, limits),
                 Overflow::Reject | Overflow::Throttle => None,
             };
@@ -392,7 +393,9 @@ impl Admission for Bound {
                 let never_fits = !bounds.hold(more);
                 return Err(match self.config.overflow {
                     // It waits, and is counted when it has waited in vain.
-                    Overflow::Throttle if !never_fits => NotAdmitted::ForNow(why),
+                    Overflow::Throttle if !never_fits && !Mutant::RefuseWaiting.is_active() => {
+                        NotAdmitted::ForNow(why)
+                    }
                     _ => {
                         self.refusals.inc();
                         NotAdmitted::ForGood(why)

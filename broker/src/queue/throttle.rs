@@ -272,18 +272,14 @@ impl Throttle {
     /// The lane has said no, or this broker leads no more.
     fn refused(&self, replica: &Arc<Replica>, number: u64, offer: Offer, error: AppendError) {
         let mut state = self.lock();
-        let may_wait = self.is_on.load(Ordering::Relaxed)
-            && match &error {
-                AppendError::FullForNow(_) => true,
-                // It follows one that waits.
-                AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
-                    state.waiting.range(..number).next().is_some()
-                }
-                _ => false,
-            };
-        let back = match may_wait {
-            true => self.enter(&mut state, replica, (number, offer), error),
-            false => Some((offer, error)),
+        let is_behind = state.waiting.range(..number).next().is_some();
+        let waits = match self.is_on.load(Ordering::Relaxed) {
+            true => waits(error, is_behind),
+            false => Err(error),
+        };
+        let back = match waits {
+            Ok(why) => self.enter(&mut state, replica, (number, offer), why),
+            Err(error) => Some((offer, error)),
         };
         let Some((offer, error)) = back else {
             return;
@@ -383,6 +379,18 @@ impl Throttle {
     }
 }
 
+/// Whether a batch that the lane refused waits, and what it is told when it has waited in vain.
+fn waits(error: AppendError, is_behind: bool) -> Result<AppendError, AppendError> {
+    match error {
+        AppendError::FullForNow(_) => Ok(error),
+        // It follows one that waits. By the time that its own is up that one may be in, and it is not out of order any more.
+        AppendError::Sequence(SequenceError::OutOfOrder { .. }) if is_behind => {
+            Ok(AppendError::FullForNow("others wait for room".into()))
+        }
+        error => Err(error),
+    }
+}
+
 /// A bound whose producers wait.
 #[derive(Debug)]
 pub(crate) struct Throttled {
@@ -434,3 +442,30 @@ fn begin(serving: &mut JoinSet<()>, replica: Arc<Replica>, stop: &CancellationTo
 
 /// The way to whoever serves partitions for which somebody waits. Each is in it at most once.
 pub(super) type Waits = mpsc::UnboundedSender<Arc<Replica>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_wire::ProducerId;
+
+    #[test]
+    fn who_waits_behind_another_is_never_told_that_he_is_out_of_order() {
+        let early = || {
+            AppendError::Sequence(SequenceError::OutOfOrder {
+                producer: ProducerId(1),
+                expected: 3,
+                got: 6,
+            })
+        };
+        assert!(matches!(
+            waits(early(), true),
+            Ok(AppendError::FullForNow(_))
+        ));
+        assert!(matches!(
+            waits(early(), false),
+            Err(AppendError::Sequence(_))
+        ));
+        let full = AppendError::FullForNow("full".into());
+        assert!(matches!(waits(full, false), Ok(AppendError::FullForNow(why)) if why == "full"));
+    }
+}

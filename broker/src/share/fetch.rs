@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_groups::MemberId;
 use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched, Place};
+use weir_log::mutants::Mutant;
 use weir_log::{AbortedTransaction, ReadError};
 use weir_wire::batch::{ControlRecord, batches};
 use weir_wire::{Offset, Records, RecordsPart};
@@ -95,8 +96,9 @@ async fn fill(
         let end = leader.partition.readable(wanted.isolation);
         let next = leader.with(|engine, _| {
             engine.log_start_moved(log_start);
+            let is_late = Mutant::LookLate.is_active() && engine.next(had.as_ref(), end).is_some();
             match engine.follows_from() {
-                Some(from) if from < all => Next::Follow(from),
+                Some(from) if from < all && !is_late => Next::Follow(from),
                 from => Next::At(engine.next(had.as_ref(), end), from.is_some()),
             }
         })?;

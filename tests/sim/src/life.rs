@@ -30,7 +30,7 @@ const HEAL_MS: u64 = 60_000;
 const LATE_WISH_MS: u64 = 12_000;
 
 /// The topic that is written in transactions.
-const TRANSACTED: &str = "payments";
+pub const TRANSACTED: &str = "payments";
 
 /// What became of a life.
 #[derive(Clone, Debug)]
@@ -388,6 +388,9 @@ impl Life {
                 && !broker.is_running()
             {
                 broker.start();
+                if let Some(shares) = self.queue.as_ref().and_then(|queue| queue.shares.as_ref()) {
+                    shares.started(id);
+                }
             }
         }
         for index in 0..self.brokers.len() {

@@ -41,6 +41,10 @@ fn queue_for(mutant: Mutant) -> Option<Kind> {
         Mutant::LeaseTwice => Some(Kind::TopicBound),
         Mutant::BuryLate | Mutant::ForgetBackoff | Mutant::HandOutExpired => Some(Kind::Jobs),
         Mutant::ForgetKeys => Some(Kind::OrderedJobs),
+        Mutant::LookLate | Mutant::ForgetLevels => Some(Kind::Ranks),
+        Mutant::CopyTwice | Mutant::CopyUndecided => Some(Kind::Views),
+        Mutant::RefuseWaiting => Some(Kind::Throttle),
+        Mutant::DropAll => Some(Kind::DropOldest),
         _ => None,
     }
 }

@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::history::{Place, Shared};
 use crate::network::{HostId, Net};
 use crate::queues::value;
+use ranks::{At, Ranks};
 
+mod ranks;
 mod turns;
 
 /// How long a lock lasts, as the group is configured: short, so that some end in every life.
@@ -41,6 +43,8 @@ pub struct Rules {
     pub backoffs_ms: &'static [u64],
     /// Records of one key go one at a time.
     pub is_ordered: bool,
+    /// The greatest level is next.
+    pub is_ranked: bool,
 }
 
 impl Default for Rules {
@@ -51,6 +55,7 @@ impl Default for Rules {
             deliveries_max: DELIVERIES_MAX,
             backoffs_ms: &[],
             is_ordered: false,
+            is_ranked: false,
         }
     }
 }
@@ -131,6 +136,7 @@ struct Books {
     gone: usize,
     /// Records of each key that somebody was shown, where that counts.
     keys: BTreeMap<(Place, String), BTreeSet<i64>>,
+    ranks: Ranks,
 }
 
 #[derive(Debug, Default)]
@@ -289,6 +295,28 @@ impl Shares {
         books.let_go(|_, held| (held.member, held.broker) == (member, broker));
     }
 
+    /// A member has asked for records, and will not hear what came of it.
+    pub fn unheard(&self, broker: i32, sent_ms: u64) {
+        let now_ms = self.now_ms();
+        self.lock().ranks.unheard(broker, sent_ms, now_ms);
+    }
+
+    /// A broker is started.
+    pub fn started(&self, broker: HostId) {
+        let now_ms = self.now_ms();
+        self.lock().ranks.started(i32::from(broker), now_ms);
+    }
+
+    /// A message of a level was acknowledged to who produced it in an era.
+    pub fn taken(&self, (place, offset): (&Place, i64), level: u8, (broker, era): (i32, u64)) {
+        let now_ms = self.now_ms();
+        let mut books = self.lock();
+        if books.era == era {
+            let at = At { broker, era };
+            books.ranks.taken((place, offset), level, at, now_ms);
+        }
+    }
+
     /// A member is about to end its session in order.
     pub fn leaving(&self, member: HostId, broker: i32) {
         let mut books = self.lock();
@@ -311,7 +339,14 @@ impl Shares {
         let Delivery { place, values, .. } = delivery;
         let mut wrong = Vec::new();
         let mut before = -1;
-        self.lock().shown(delivery);
+        {
+            let mut books = self.lock();
+            books.shown(delivery);
+            if books.rules.is_ranked {
+                let era = books.era;
+                wrong.extend(books.ranks.given(delivery, era, now_ms));
+            }
+        }
         for (first, last, count) in &delivery.ranges {
             let numbers = [first.unsigned_abs(), last.unsigned_abs()];
             self.net.note("shared", &numbers);
@@ -548,7 +583,7 @@ impl Books {
     }
 
     fn judge(&self, ends: &[(Place, i64)]) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut wrong = self.ranks.judge();
         let none = Record::default();
         for (place, end) in ends {
             for offset in 0..*end {

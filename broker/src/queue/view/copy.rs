@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::{debug, warn};
+use weir_log::mutants::Mutant;
 use weir_log::{AppendError, LaneError, Origin, PartitionKey};
 use weir_queues::filter::{Filter, FilterError};
 use weir_quorum::configs::ViewConfig;
@@ -26,6 +27,7 @@ use crate::queue::led;
 
 /// The first version that names topics by their ids: another topic of the same name is never read.
 const FETCH: i16 = 13;
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 
 /// Bytes of one fetch, and of one batch, about.
@@ -307,7 +309,10 @@ impl Copying {
             max_wait_ms: WAIT_MS,
             min_bytes: 1,
             max_bytes: FETCH_BYTES,
-            isolation_level: READ_COMMITTED,
+            isolation_level: match Mutant::CopyUndecided.is_active() {
+                true => READ_UNCOMMITTED,
+                false => READ_COMMITTED,
+            },
             session_epoch: -1,
             topics: vec![FetchTopic {
                 topic_id: from.topic.id.0,
@@ -373,11 +378,16 @@ impl Copying {
         let before = word.filter(|word| word.source == source);
         let has_some = !built.parts.is_empty();
         // One after the other: what lies behind a part that was refused would say that it had been copied.
+        let mut next = at.next;
         for part in built.parts {
+            let before = std::mem::replace(&mut next, part.next);
             let now = Word {
                 source,
                 epoch,
-                next: Offset(part.next),
+                next: Offset(match Mutant::CopyTwice.is_active() {
+                    true => before,
+                    false => part.next,
+                }),
             };
             let both = now.before(part.timestamp_ms, Some(part.batch))?;
             let appended = partition

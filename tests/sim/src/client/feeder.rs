@@ -14,6 +14,7 @@ use super::Client;
 use super::producer::identify;
 use crate::history::{Place, Shared};
 use crate::queues::{Fate, Kind, Queue, Sent, TTL_MS, value};
+use crate::shares::Shares;
 
 /// A producer of a queue.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Feeder {
     /// Writes until the history says that it is enough.
     pub async fn run(mut self) {
         let (few_ms, many_ms) = match self.queue.kind {
-            Kind::Bound | Kind::TopicBound => (10, 200),
+            Kind::Bound | Kind::TopicBound | Kind::Throttle | Kind::Ranks => (10, 200),
             _ => (40, 500),
         };
         while self.history.is_open() {
@@ -171,9 +172,24 @@ impl Feeder {
             cancelled: None,
         };
         let (mut key, mut mark, mut timestamp_ms) = (None, value::GOOD, now_ms);
+        let mut level = String::new();
         let mut headers = Vec::new();
         match self.queue.kind {
-            Kind::Bound | Kind::TopicBound => {}
+            Kind::Bound | Kind::TopicBound | Kind::Throttle | Kind::DropOldest => {}
+            Kind::Ranks => {
+                let of = random.pick(&["0", "4", "5", "9"]);
+                level = format!("/{of}");
+                // That is what those have that do not say.
+                if *of != "4" {
+                    headers.push(("weir-priority", (*of).to_owned()));
+                }
+            }
+            Kind::Views => {
+                if random.chance(1, 3) {
+                    mark = value::SKIP;
+                }
+                headers.push(("kind", mark.to_owned()));
+            }
             Kind::Jobs | Kind::OrderedJobs => {
                 key = Some(format!("k{}", random.within(0..4)));
                 match random.within(0..8) {
@@ -206,7 +222,10 @@ impl Feeder {
             }
         }
         let named = key.as_deref().unwrap_or("-");
-        let value = format!("q/{}/{}/{named}/{mark}", self.client.host, self.written);
+        let value = format!(
+            "q/{}/{}/{named}/{mark}{level}",
+            self.client.host, self.written
+        );
         self.written += 1;
         sent.value.clone_from(&value);
         if self.queue.kind == Kind::Delays {
@@ -263,9 +282,11 @@ impl Feeder {
         let mut taken = 0;
         loop {
             if let Some(leader) = self.client.leader(&place.0, place.1).await {
+                let shares = self.queue.shares.as_ref();
+                let at = (leader, shares.map_or(0, Shares::era));
                 let built = batches.iter().map(|batch| batch.build(self.id)).collect();
-                let at = (&*place.0, place.1);
-                let answers = self.client.produce_all(leader, 9, at, built).await;
+                let to = (&*place.0, place.1);
+                let answers = self.client.produce_all(leader, 9, to, built).await;
                 let mut left: Vec<Batch> = Vec::new();
                 let mut is_lost = false;
                 for (number, mut batch) in batches.into_iter().enumerate() {
@@ -275,7 +296,7 @@ impl Feeder {
                     match answer.map(|(code, at)| (ErrorCode::from_code(code), at)) {
                         Some((Some(ErrorCode::None), base_offset)) => {
                             taken += 1;
-                            self.acked(&batch, base_offset);
+                            self.acked(place, &batch, base_offset, at);
                         }
                         Some((Some(ErrorCode::PolicyViolation), _)) => self.refused(place, &batch),
                         Some((Some(ErrorCode::OutOfOrderSequenceNumber), _)) if left.is_empty() => {
@@ -310,9 +331,12 @@ impl Feeder {
         }
     }
 
-    fn acked(&self, batch: &Batch, base_offset: i64) {
+    fn acked(&self, place: &Place, batch: &Batch, base_offset: i64, at: (i32, u64)) {
         let books = &self.queue.books;
         for (offset, record) in (base_offset..).zip(&batch.records) {
+            if let (Some(shares), Some(level)) = (&self.queue.shares, value::level(&record.value)) {
+                shares.taken((place, offset), level, at);
+            }
             match record.what {
                 What::Message(number) => books.acked(number, offset),
                 What::Cancel(number) => books.cancelling(number, true),
@@ -322,9 +346,10 @@ impl Feeder {
     }
 
     fn refused(&mut self, place: &Place, batch: &Batch) {
-        if !matches!(self.queue.kind, Kind::Bound | Kind::TopicBound) {
-            self.history
-                .wrong(format!("{place:?}: a queue without a bound is full"));
+        if !self.queue.kind.refuses() {
+            self.history.wrong(format!(
+                "{place:?}: a queue is full that refuses nothing for good"
+            ));
         }
         for record in &batch.records {
             if let What::Message(number) = record.what {
@@ -333,10 +358,14 @@ impl Feeder {
         }
     }
 
-    /// A batch in its turn is out of order: the one before it was refused, or it itself was, and this leader does not know of that. It is given up.
+    /// A batch in its turn is out of order: the one before it was refused, or it itself was, and this leader does not know of that; or all that came before it has
+    /// made room, and with it what this leader, which has it from another, could know of its producer. It is given up.
     fn lost(&mut self, place: &Place, batch: Batch) {
-        let may_be = matches!(self.queue.kind, Kind::Bound | Kind::TopicBound)
-            && (batch.is_uncertain || batch.sequence > 0);
+        let may_be = match self.queue.kind {
+            Kind::Bound | Kind::TopicBound => batch.is_uncertain || batch.sequence > 0,
+            Kind::DropOldest => batch.sequence > 0,
+            _ => false,
+        };
         if !may_be {
             self.history.wrong(format!(
                 "{place:?}: a batch in its turn is out of order: {batch:?}"

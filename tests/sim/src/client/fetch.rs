@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use weir_wire::batch::{RecordView, batches};
 use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use weir_wire::messages::fetch_response::AbortedTransaction;
-use weir_wire::messages::{ErrorCode, FetchRequest, FetchResponseView};
+use weir_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use weir_wire::messages::{
+    ErrorCode, FetchRequest, FetchResponseView, ListOffsetsRequest, ListOffsetsResponseView,
+};
 use weir_wire::{MessageView, RecordsPart};
 
 use super::Client;
@@ -149,6 +152,36 @@ async fn fetch_as<T>(
         high_watermark: data.high_watermark,
         last_stable: data.last_stable_offset,
     })
+}
+
+/// Where a log begins, as its leader says.
+pub(super) async fn earliest(client: &mut Client, place: &Place) -> Option<i64> {
+    const EARLIEST: i64 = -2;
+    let leader = client.leader(&place.0, place.1).await?;
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: place.0.to_string(),
+            partitions: vec![ListOffsetsPartition {
+                partition_index: place.1,
+                current_leader_epoch: -1,
+                timestamp: EARLIEST,
+            }],
+        }],
+        ..ListOffsetsRequest::default()
+    };
+    let answer = client.ask(leader, 7, &request, |body| {
+        ListOffsetsResponseView::decode(body, 7).map(|view| view.to_owned())
+    });
+    let found = answer
+        .await
+        .ok()
+        .and_then(|mut answer| answer.topics.pop()?.partitions.pop())
+        .filter(|found| found.error_code == 0);
+    if found.is_none() {
+        client.forget_leader(&place.0, place.1);
+    }
+    Some(found?.offset)
 }
 
 /// The values from `position` on that no aborted transaction wrote, and where to go on.

@@ -1,11 +1,12 @@
-//! Reads the logs of a queue, with headers, and ends a life's queue: waits until all has come that is due, until a group is done, or until everything is
-//! sold.
+//! Reads the logs of a queue, with headers, and ends a life's queue: waits until all has come that is due, until a group is done, until everything is
+//! sold, until views are whole, or until what is too much is gone.
 
-use super::fetch::{Fetched, Isolation, fetch_records};
+use super::fetch::{Fetched, Isolation, earliest, fetch_records};
 use super::sharer::end_shares;
 use super::{Client, Feeder};
 use crate::history::{Place, Shared};
-use crate::queues::{BOUND, Books, Kind, Queue, delays};
+use crate::life::TRANSACTED;
+use crate::queues::{BOUND, Books, Kind, Queue, delays, drops};
 
 /// How long after its time a message may come once nothing goes wrong any more, and how long a last message may be hard to sell.
 const LATE_MS: i64 = 15_000;
@@ -18,17 +19,26 @@ pub struct LogReader {
     client: Client,
     books: Books,
     positions: Vec<(Place, i64)>,
+    isolation: Isolation,
+    /// Logs may begin later than they did.
+    is_cut: bool,
 }
 
 impl LogReader {
     /// One that reads these partitions.
     #[must_use]
-    pub fn new(client: Client, books: Books, places: Vec<Place>) -> Self {
+    pub fn new(client: Client, queue: &Queue, places: Vec<Place>) -> Self {
         let positions = places.into_iter().map(|place| (place, 0)).collect();
         Self {
             client,
-            books,
+            books: queue.books.clone(),
             positions,
+            isolation: match queue.kind {
+                // As views see their sources.
+                Kind::Views => Isolation::Committed,
+                _ => Isolation::Uncommitted,
+            },
+            is_cut: queue.kind == Kind::DropOldest,
         }
     }
 
@@ -56,13 +66,7 @@ impl LogReader {
     /// Reads a portion. True at the end.
     async fn read(&mut self, index: usize) -> bool {
         let (place, position) = self.positions[index].clone();
-        let fetched = fetch_records(
-            &mut self.client,
-            &place,
-            position,
-            0,
-            Isolation::Uncommitted,
-        );
+        let fetched = fetch_records(&mut self.client, &place, position, 0, self.isolation);
         match fetched.await {
             Fetched::Values(portion) => {
                 for record in portion.values {
@@ -70,6 +74,14 @@ impl LogReader {
                 }
                 self.positions[index].1 = portion.next;
                 portion.next >= portion.high_watermark
+            }
+            Fetched::OutOfRange if self.is_cut => {
+                // Whoever leads next may not know yet where that is.
+                if let Some(start) = earliest(&mut self.client, &place).await {
+                    self.books.begins(&place, start);
+                    self.positions[index].1 = position.max(start);
+                }
+                false
             }
             Fetched::OutOfRange => {
                 self.books
@@ -88,29 +100,92 @@ pub async fn finish_queue(
     queue: Queue,
     sharers: usize,
 ) {
-    let mut reader = LogReader::new(client, queue.books.clone(), queue.places());
-    let ends = reader.read_all().await;
-    match &queue.shares {
-        None => come(&mut reader, &queue.books).await,
-        Some(shares) => {
-            let ends = ends
-                .into_iter()
-                .filter(|(place, _)| *place.0 == *queue.topic());
-            let ends: Vec<_> = ends.collect();
+    let mut places = queue.places();
+    if queue.kind == Kind::Views {
+        let transacted = (0..2).map(|partition| Place(TRANSACTED.into(), partition));
+        places.extend(transacted);
+    }
+    let mut reader = LogReader::new(client, &queue, places);
+    let feeder = Feeder::new(other, history.clone(), queue.clone());
+    match (queue.kind, &queue.shares) {
+        (Kind::Views, _) => are_whole(&mut reader, &queue).await,
+        (Kind::DropOldest, _) => drop_oldest(&mut reader, feeder, &queue).await,
+        (_, None) => come(&mut reader, &queue.books).await,
+        (kind, Some(shares)) => {
+            let mut ends = reader.read_all().await;
+            ends.retain(|(place, _)| *place.0 == *queue.topic());
             end_shares(&mut reader.client, shares, &ends).await;
             while shares.gone_count() < sharers {
                 reader.client.pause().await;
             }
-            if matches!(queue.kind, Kind::Bound | Kind::TopicBound) {
+            if !matches!(kind, Kind::Jobs | Kind::OrderedJobs) {
                 for wrong in shares.judge(&ends) {
                     history.wrong(wrong);
                 }
-                sell(Feeder::new(other, history.clone(), queue.clone()), &queue).await;
+            }
+            match kind {
+                Kind::Bound | Kind::TopicBound => sell(feeder, &queue).await,
+                Kind::Throttle => fill(feeder, &queue).await,
+                _ => {}
             }
         }
     }
     reader.read_all().await;
     history.done();
+}
+
+/// Waits until views have what their sources have.
+async fn are_whole(reader: &mut LogReader, queue: &Queue) {
+    let until_ms = queue.books.time_ms() + LATE_MS;
+    loop {
+        reader.read_all().await;
+        // What is still wrong then, everybody is told of.
+        if queue.judge().is_empty() || queue.books.time_ms() >= until_ms {
+            return;
+        }
+        reader.client.pause().await;
+    }
+}
+
+/// Writes more than there is room for, and waits until what is too much is gone.
+async fn drop_oldest(reader: &mut LogReader, mut feeder: Feeder, queue: &Queue) {
+    for place in queue.sources() {
+        for _ in 0..BOUND + 2 {
+            feeder.sell(&place).await;
+        }
+    }
+    let until_ms = queue.books.time_ms() + LATE_MS;
+    for (place, end) in reader.read_all().await {
+        loop {
+            if let Some(start) = earliest(&mut reader.client, &place).await {
+                queue.books.begins(&place, start);
+            }
+            match drops::judge(&queue.books, &place, end) {
+                Ok(true) => break,
+                Ok(false) if queue.books.time_ms() < until_ms => reader.client.pause().await,
+                Ok(false) => {
+                    let start = queue.books.start(&place);
+                    let what = format!("{place:?}: from {start} to {end} all stays");
+                    return queue.books.wrong(what);
+                }
+                Err(wrong) => return queue.books.wrong(wrong),
+            }
+        }
+    }
+}
+
+/// Everything is settled: what the bound allows finds room at once.
+async fn fill(mut feeder: Feeder, queue: &Queue) {
+    let until_ms = queue.books.time_ms() + LATE_MS;
+    for place in queue.sources() {
+        for _ in 0..BOUND {
+            feeder.sell(&place).await;
+        }
+    }
+    if queue.books.time_ms() >= until_ms {
+        let what = format!("{BOUND} messages of each partition had to wait for room");
+        queue.books.wrong(what);
+    }
 }
 
 /// Waits until everything has come that is due.

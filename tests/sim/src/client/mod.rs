@@ -233,6 +233,7 @@ impl Client {
         if let Ok(Ok(connection)) = tokio::time::timeout(PATIENCE, asking).await {
             self.connections.insert(leader, connection);
         }
+        tracing::trace!(client = self.host, broker = leader, ?answers, "produced");
         answers
     }
 

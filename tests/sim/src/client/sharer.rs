@@ -259,6 +259,9 @@ impl Sharer {
             ShareFetchResponseView::decode(body, 2).map(|view| view.to_owned())
         });
         let answer = answer.await;
+        if answer.is_err() {
+            self.shares.unheard(broker, sent_ms);
+        }
         let Some(answer) = self.goes_on(broker, answer, |answer| answer.error_code) else {
             return self.over(broker, sayings);
         };

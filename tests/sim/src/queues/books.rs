@@ -70,6 +70,8 @@ pub struct Books {
 pub(super) struct Inner {
     pub(super) sent: Vec<Sent>,
     pub(super) seen: BTreeMap<Place, BTreeMap<i64, Seen>>,
+    /// Where logs begin that do not begin at 0.
+    starts: BTreeMap<Place, i64>,
     /// How far brokers' clocks were ever behind, and what they have shown at most.
     pub(super) behind_ms: i64,
     pub(super) clock_ms: i64,
@@ -213,6 +215,18 @@ impl Books {
         }
     }
 
+    /// A log begins there.
+    pub fn begins(&self, place: &Place, start: i64) {
+        self.net.note("begins", &[start.unsigned_abs()]);
+        self.lock().starts.insert(place.clone(), start);
+    }
+
+    /// Where a log begins, as far as anyone has seen.
+    #[must_use]
+    pub fn start(&self, place: &Place) -> i64 {
+        self.lock().starts.get(place).copied().unwrap_or(0)
+    }
+
     /// What must not be and is, whatever is asked of the queue: each message is there at most once, what was acknowledged is there, what was refused is not, and a
     /// producer's messages are in its order.
     #[must_use]
@@ -234,6 +248,7 @@ impl Inner {
         let mut wrong = Vec::new();
         let nothing = BTreeMap::new();
         let seen = self.seen.get(place).unwrap_or(&nothing);
+        let start = self.starts.get(place).copied().unwrap_or(0);
         let mut there: BTreeMap<&str, i64> = BTreeMap::new();
         let mut last: BTreeMap<&str, u64> = BTreeMap::new();
         for (offset, record) in seen {
@@ -265,7 +280,7 @@ impl Inner {
                     sent.value
                 )),
                 // Delays and ids have their own judge.
-                Fate::Acked { offset, .. } if sent.id.is_none() => {
+                Fate::Acked { offset, .. } if sent.id.is_none() && offset >= start => {
                     let found = seen.get(&offset).map(|record| &record.value);
                     if found != Some(&sent.value) {
                         wrong.push(format!(

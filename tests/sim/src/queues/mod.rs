@@ -1,15 +1,17 @@
 //! Queues of a life: what is asked of their topics and groups, who works on them, and what must hold.
 //!
 //! A life has one kind of queue, or none. Its producers ([`Feeder`]) tell [`Books`] what they send and what they hear; what is in the logs in the end
-//! is read once more, and each kind has its judge: [`delays`], [`bounds`], [`jobs`].
+//! is read once more, and each kind has its judge: [`delays`], [`bounds`], [`drops`], [`jobs`], [`views`], and of priorities the group's own.
 
 mod books;
 pub mod bounds;
 pub mod delays;
+pub mod drops;
 pub mod jobs;
 #[cfg(test)]
 mod tests;
 pub mod value;
+pub mod views;
 
 use crate::client::{Admin, Client, Feeder, LogReader, Sharer, finish_queue};
 use crate::history::{Place, Shared};
@@ -48,38 +50,53 @@ pub enum Kind {
     Jobs,
     /// The same, in the order of keys.
     OrderedJobs,
+    /// Strict priorities.
+    Ranks,
+    /// Views, of a topic of the queue's own and of what transactions write.
+    Views,
+    /// A bound for each partition, for which producers wait.
+    Throttle,
+    /// A bound for each partition, within which the oldest make room.
+    DropOldest,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::Delays,
         Self::Bound,
         Self::TopicBound,
         Self::Jobs,
         Self::OrderedJobs,
+        Self::Ranks,
+        Self::Views,
+        Self::Throttle,
+        Self::DropOldest,
     ];
 
     fn draw(random: &mut Random) -> Option<Self> {
         // In most lives there is none: one with a queue takes half as much time again.
-        let which = random.within(0..12);
+        let which = random.within(0..20);
         Self::ALL.get(usize::try_from(which).unwrap_or(0)).copied()
     }
 
     fn topic(self) -> &'static str {
         match self {
             Self::Delays => "later",
-            Self::Bound | Self::TopicBound => "tickets",
+            Self::Bound | Self::TopicBound | Self::Throttle => "tickets",
             Self::Jobs | Self::OrderedJobs => "jobs",
+            Self::Ranks => "ranked",
+            Self::Views => views::VIEWS[0].of,
+            Self::DropOldest => "latest",
         }
     }
 
     fn topic_configs(self) -> Vec<(&'static str, String)> {
-        let bound = |scope: &str| {
+        let bound = |scope: &str, overflow: &str| {
             vec![
                 ("weir.queue.max.messages", BOUND.to_string()),
                 ("weir.queue.max.scope", scope.to_owned()),
-                ("weir.queue.overflow", "reject".to_owned()),
+                ("weir.queue.overflow", overflow.to_owned()),
                 ("weir.queue.group", "buyers".to_owned()),
             ]
         };
@@ -88,8 +105,15 @@ impl Kind {
                 ("weir.queue.delay.max.ms", DELAY_MAX_MS.to_string()),
                 ("weir.queue.deduplication.window.ms", WINDOW_MS.to_string()),
             ],
-            Self::Bound => bound("partition"),
-            Self::TopicBound => bound("topic"),
+            Self::Bound => bound("partition", "reject"),
+            Self::TopicBound => bound("topic", "reject"),
+            Self::Throttle => bound("partition", "throttle"),
+            Self::DropOldest => vec![
+                ("weir.queue.max.messages", BOUND.to_string()),
+                ("weir.queue.overflow", "drop_oldest".to_owned()),
+            ],
+            Self::Ranks => vec![("weir.queue.priority", "strict".to_owned())],
+            Self::Views => Vec::new(),
             Self::Jobs => vec![("weir.queue.message.ttl.ms", TTL_MS.to_string())],
             Self::OrderedJobs => vec![
                 ("weir.queue.message.ttl.ms", TTL_MS.to_string()),
@@ -100,10 +124,16 @@ impl Kind {
 
     fn rules(self) -> Option<Rules> {
         match self {
-            Self::Delays => None,
-            Self::Bound | Self::TopicBound => Some(Rules {
+            Self::Delays | Self::Views | Self::DropOldest => None,
+            Self::Bound | Self::TopicBound | Self::Throttle => Some(Rules {
                 group: "buyers",
                 topic: self.topic(),
+                ..Rules::default()
+            }),
+            Self::Ranks => Some(Rules {
+                group: "sorters",
+                topic: self.topic(),
+                is_ranked: true,
                 ..Rules::default()
             }),
             Self::Jobs | Self::OrderedJobs => Some(Rules {
@@ -112,7 +142,36 @@ impl Kind {
                 deliveries_max: DELIVERIES_MAX,
                 backoffs_ms: &BACKOFFS_MS,
                 is_ordered: self == Self::OrderedJobs,
+                ..Rules::default()
             }),
+        }
+    }
+
+    /// Whether there is a bound at which messages are refused.
+    #[must_use]
+    pub fn refuses(self) -> bool {
+        matches!(self, Self::Bound | Self::TopicBound)
+    }
+
+    /// Whether what is there is looked at while it comes.
+    fn is_followed(self) -> bool {
+        matches!(self, Self::Delays | Self::Views | Self::DropOldest)
+    }
+
+    /// To how many partitions messages are sent.
+    fn partitions(self) -> i32 {
+        match self {
+            // Where much waits there is much to choose from.
+            Self::Ranks => 1,
+            Self::TopicBound => 3,
+            _ => 2,
+        }
+    }
+
+    fn feeders(self) -> usize {
+        match self {
+            Self::Jobs | Self::OrderedJobs | Self::Ranks | Self::Views => 1,
+            _ => 2,
         }
     }
 
@@ -182,11 +241,8 @@ impl Queue {
         Some(Self {
             kind,
             sharers: shares.as_ref().map_or(0, |_| within(&mut random, 1..3)),
-            readers: usize::from(kind == Kind::Delays),
-            feeders: match kind {
-                Kind::Delays | Kind::Bound | Kind::TopicBound => 2,
-                Kind::Jobs | Kind::OrderedJobs => 1,
-            },
+            readers: usize::from(kind.is_followed()),
+            feeders: kind.feeders(),
             books,
             shares,
         })
@@ -204,12 +260,15 @@ impl Queue {
         let places = |topic: &'static str, count| {
             (0..count).map(move |partition| Place(topic.into(), partition))
         };
+        let own = places(self.topic(), self.kind.partitions());
         match self.kind {
-            Kind::TopicBound => places(self.topic(), 3).collect(),
-            Kind::Delays | Kind::Bound => places(self.topic(), 2).collect(),
-            Kind::Jobs | Kind::OrderedJobs => {
-                places(self.topic(), 2).chain(places(DEAD, 1)).collect()
+            Kind::Jobs | Kind::OrderedJobs => own.chain(places(DEAD, 1)).collect(),
+            Kind::Views => {
+                let views = views::VIEWS.iter();
+                let views = views.flat_map(|view| places(view.name, self.kind.partitions()));
+                own.chain(views).collect()
             }
+            _ => own.collect(),
         }
     }
 
@@ -227,6 +286,11 @@ impl Queue {
         let partitions = i32::try_from(self.sources().len()).unwrap_or(1);
         let configs = self.kind.topic_configs();
         admin.create(self.topic(), partitions, &configs).await;
+        if self.kind == Kind::Views {
+            for view in views::VIEWS {
+                admin.create(view.name, partitions, &view.configs()).await;
+            }
+        }
         if let Some(shares) = &self.shares {
             if self.places().len() > self.sources().len() {
                 let takes = [("errors.deadletterqueue.group.enable", "true".to_owned())];
@@ -253,7 +317,7 @@ impl Queue {
             node.spawn(feeder.run());
         }
         for client in clients.by_ref().take(self.readers) {
-            let reader = LogReader::new(client, self.books.clone(), self.sources());
+            let reader = LogReader::new(client, self, self.places());
             node.spawn(reader.follow(history.clone()));
         }
         for shares in self.shares.iter().cycle().take(self.sharers) {
@@ -281,7 +345,7 @@ impl Queue {
     pub fn judge(&self) -> Vec<String> {
         let mut wrong = self.books.judge(&self.sources());
         match (self.kind, &self.shares) {
-            (Kind::Bound | Kind::TopicBound, Some(shares)) => {
+            (Kind::Bound | Kind::TopicBound | Kind::Throttle, Some(shares)) => {
                 let is_of_topic = self.kind == Kind::TopicBound;
                 let settled = |place: &Place, offset| shares.settled_from(place, offset);
                 wrong.extend(bounds::judge(&self.books, settled, is_of_topic));
@@ -296,7 +360,9 @@ impl Queue {
                     acceptance,
                 ));
             }
-            _ => wrong.extend(delays::judge(&self.books)),
+            (Kind::Delays, _) => wrong.extend(delays::judge(&self.books)),
+            (Kind::Views, _) => wrong.extend(views::judge(&self.books, self.kind.partitions())),
+            _ => {}
         }
         wrong
     }

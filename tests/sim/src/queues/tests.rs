@@ -199,3 +199,31 @@ fn what_was_not_accepted_becomes_a_dead_letter_and_nothing_else_does() {
     // The second of them says another kind than its record, besides.
     assert_eq!(judge(Some(0)), 4);
 }
+
+#[test]
+fn a_view_has_what_its_filter_lets_through_in_order_and_once() {
+    let (story, [view, _]) = (Story::new(), views::VIEWS);
+    let (source, copy) = (Place(view.of.into(), 0), Place(view.name.into(), 0));
+    let kind = |mark: &str| [("kind", mark.to_owned())];
+    story.sees(&source, 0, "a", &kind(value::GOOD));
+    story.sees(&source, 1, "b", &kind(value::SKIP));
+    story.sees(&source, 2, "c", &kind(value::GOOD));
+    let judge = || views::judge(&story.books, 1).len();
+    assert_eq!(judge(), 1);
+    story.sees(&copy, 1, "a", &kind(value::GOOD));
+    story.sees(&copy, 3, "c", &kind(value::GOOD));
+    assert_eq!(judge(), 0);
+    story.sees(&copy, 5, "c", &kind(value::GOOD));
+    assert_eq!(judge(), 1);
+}
+
+#[test]
+fn of_what_makes_room_as_much_is_left_as_is_allowed() {
+    let story = Story::new();
+    let judge = || drops::judge(&story.books, &place(0), 20);
+    assert_eq!(judge(), Ok(false));
+    story.books.begins(&place(0), 20 - BOUND.cast_signed());
+    assert_eq!(judge(), Ok(true));
+    story.books.begins(&place(0), 21 - BOUND.cast_signed());
+    assert!(judge().is_err());
+}

@@ -1,4 +1,4 @@
-//! What messages of queues say of themselves: `q/<producer>/<number>/<key>/<mark>`.
+//! What messages of queues say of themselves: `q/<producer>/<number>/<key>/<mark>`, and `/<level>` where they have priorities.
 
 /// Records with this mark are older than their topic's messages may be.
 pub const OLD: &str = "old";
@@ -21,6 +21,12 @@ pub fn origin(value: &str) -> Option<(&str, u64)> {
 #[must_use]
 pub fn key(value: &str) -> Option<&str> {
     part(value, 2)
+}
+
+/// Its level, where messages have priorities.
+#[must_use]
+pub fn level(value: &str) -> Option<u8> {
+    part(value, 4)?.parse().ok()
 }
 
 /// Why no member of a group is to be handed it, if none is.

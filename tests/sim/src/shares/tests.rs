@@ -198,3 +198,43 @@ fn records_of_one_key_go_one_at_a_time_and_in_order() {
         "1 is not done with, and 3 is for nobody"
     );
 }
+
+/// A message of a level is asked for, which comes.
+fn asked_for(offset: i64, level: u8, sent_ms: u64) -> Delivery {
+    Delivery {
+        member: 1,
+        broker: 0,
+        place: place(),
+        sent_ms,
+        era: 0,
+        ranges: vec![(offset, offset, 1)],
+        values: BTreeMap::from([(offset, format!("q/1/{offset}/-/good/{level}"))]),
+    }
+}
+
+#[test]
+fn the_greatest_level_that_waits_is_next() {
+    let at = |broker| At { broker, era: 0 };
+    // The message of level 9 was acknowledged by a broker, and asked for first, and somebody did not hear of what he asked for.
+    let judge = |broker: i32, asked_ms: u64, unheard_ms: u64| {
+        let mut ranks = Ranks::default();
+        let place = place();
+        ranks.taken((&place, 0), 4, at(0), 10);
+        ranks.taken((&place, 1), 9, at(broker), 20);
+        ranks.started(0, 8);
+        ranks.unheard(0, unheard_ms, unheard_ms + 5);
+        assert_eq!(ranks.given(&asked_for(0, 4, 30), 0, 40), None);
+        assert_eq!(ranks.given(&asked_for(1, 9, asked_ms), 0, 60), None);
+        ranks.judge().len()
+    };
+    assert_eq!(judge(0, 50, 45), 1);
+    assert_eq!(judge(1, 50, 45), 0, "it may not be known there yet");
+    assert_eq!(judge(0, 35, 45), 0, "it may have been with who asked then");
+    assert_eq!(judge(0, 50, 5), 0, "who knows what came of that");
+    assert_eq!(judge(0, 50, 2), 1, "a broker that has started since");
+    let mut both = asked_for(0, 4, 30);
+    both.ranges.push((1, 1, 1));
+    both.values.extend(asked_for(1, 9, 30).values);
+    let wrong = Ranks::default().given(&both, 0, 40);
+    assert!(wrong.is_some_and(|what| what.contains("several levels")));
+}
