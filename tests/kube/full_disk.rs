@@ -38,7 +38,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
     let volumes = Volumes::make(&nodes);
     stage.apply(&format!(
         "apiVersion: weir.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: shop\nspec:\n  replicas: 3\n  storage:\n    \
-         size: {VOLUME_MIB}Mi\n    storageClassName: {CLASS}\n"
+         size: {VOLUME_MIB}Mi\n    storageClassName: {CLASS}\n  config:\n    leader.imbalance.check.interval.seconds: 5\n"
     ));
     stage.cluster_ready("shop").await;
     stage.topic("shop", "flights", PARTITIONS as u32).await;
