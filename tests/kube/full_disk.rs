@@ -14,7 +14,7 @@ use weir_tests::{flights, log, story, wait};
 
 use crate::nodes::{MORE, Nodes, SECONDS, number, producer};
 use crate::shell::{attempt, run};
-use crate::stage::Stage;
+use crate::stage::{Stage, topic};
 use crate::watching::{LIMIT, until};
 
 const PARTITIONS: usize = 12;
@@ -27,6 +27,9 @@ const VOLUME_MIB: u64 = 512;
 
 /// What a broker keeps free for what is not records; below it, it has no room.
 const RESERVE_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
+
+/// What is left at first: a part of the reserve, so that there is no room for records, and some for the quorum's log.
+const LEFT_BYTES: u64 = 16 << 20;
 
 #[tokio::test]
 async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
@@ -63,7 +66,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
 
     let _ = load.longest_silence();
     let began = Instant::now();
-    volumes.fill(&node);
+    volumes.fill(&node, LEFT_BYTES);
     wait::until("the figures say that there is no room", LIMIT, || {
         available(&stage, broker).filter(|room| *room < RESERVE_BYTES)
     });
@@ -80,6 +83,23 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
         load.longest_silence().as_secs_f64(),
         began.elapsed().as_secs_f64()
     );
+
+    // To the last byte, as a neighbour might: it cannot keep the quorum's log either, and ends rather than vote for what it does not have.
+    volumes.fill(&node, 0);
+    stage.apply(&topic("shop", "meanwhile", 1));
+    let clusters = stage.api::<Cluster>();
+    until(
+        &clusters,
+        "shop",
+        "the Cluster says who is missing",
+        |cluster| {
+            let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+            let mut conditions = conditions.filter(|one| one.type_ == "Ready");
+            conditions.any(|ready| ready.status == "False" && ready.reason == "BrokersNotReady")
+        },
+    )
+    .await;
+    go_on("a disk is full to the last byte");
 
     let began = Instant::now();
     volumes.make_room(&node);
@@ -98,6 +118,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
             (all.len() == PARTITIONS && is_well).then_some(())
         },
     );
+    stage.topic_ready("meanwhile").await;
     go_on("there is room again");
     println!(
         "  there was room again: all was well after {:.1} s",
@@ -124,7 +145,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
     stage.close().await;
 }
 
-/// A broker that does not lead the quorum, and its node. One that does may end itself without room for the quorum's log: another story.
+/// A broker that does not lead the quorum, and its node.
 async fn victim(stage: &Stage) -> (usize, String) {
     let controller = |cluster: &Cluster| {
         let brokers = cluster.status.as_ref()?.brokers.as_ref()?;
@@ -213,14 +234,15 @@ impl<'n> Volumes<'n> {
         volumes
     }
 
-    /// Takes all room there is.
-    fn fill(&self, node: &str) {
-        self.on(
-            node,
-            // All but a little at once, which costs no time, and the rest as it comes.
-            "cd /mnt/pv/bounded && fallocate -l $(($(stat -f -c '%a*%S' .) - 4194304)) ballast && \
-             ! head -c 1G /dev/zero >rest 2>/dev/null",
-        );
+    /// Takes all room there is but so many bytes.
+    fn fill(&self, node: &str, left: u64) {
+        let words = match left {
+            0 => "! head -c 1G /dev/zero >/mnt/pv/bounded/rest 2>/dev/null".to_owned(),
+            left => format!(
+                "cd /mnt/pv/bounded && fallocate -l $(($(stat -f -c '%a*%S' .) - {left})) ballast"
+            ),
+        };
+        self.on(node, &words);
     }
 
     fn make_room(&self, node: &str) {
