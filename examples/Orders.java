@@ -1,15 +1,11 @@
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
-import org.apache.kafka.clients.admin.Admin;
-import org.apache.kafka.clients.admin.AlterConfigOp;
-import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.consumer.AcknowledgeType;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.KafkaShareConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
-import org.apache.kafka.common.config.ConfigResource;
 
 /** A worker of {@code orders.yaml}: {@code java -cp 'jars/*' Orders.java [HOST:PORT]}, with the jars of kafka-clients 4.2 or newer. */
 public class Orders {
@@ -19,11 +15,6 @@ public class Orders {
             "key.serializer", text + "Serializer", "value.serializer", text + "Serializer",
             "key.deserializer", text + "Deserializer", "value.deserializer", text + "Deserializer");
 
-        // Once: workers are to have the orders that were there before they were.
-        try (Admin admin = Admin.create(client)) {
-            var earliest = new AlterConfigOp(new ConfigEntry("share.auto.offset.reset", "earliest"), AlterConfigOp.OpType.SET);
-            admin.incrementalAlterConfigs(Map.of(new ConfigResource(ConfigResource.Type.GROUP, "workers"), List.of(earliest))).all().get();
-        }
         try (var producer = new KafkaProducer<String, String>(client)) {
             for (String order : List.of("book", "lamp", "unicorn")) {
                 producer.send(new ProducerRecord<>("orders", order));

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterRef, ConsumerScale, DeadLetters, GroupRetry, LastReset, OffsetReset, ScaleStatus,
+    ClusterRef, ConsumerScale, DeadLetters, GroupBeginning, GroupRetry, LastReset, OffsetReset,
+    ScaleStatus,
 };
 
 /// Most topics that a status lists: a status is a summary, and has to fit into one object many times over.
@@ -94,6 +95,8 @@ pub const MAX_TOPICS_IN_STATUS: usize = 100;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.groupId) == has(oldSelf.groupId) && (!has(self.groupId) || self.groupId == oldSelf.groupId)").message("groupId cannot be set, changed or removed later, because groups cannot be renamed: create another ConsumerGroup"))]
+#[x_kube(validation = Rule::new("!has(self.begin) || self.begin.shareGroup || (has(self.topics) && self.topics.size() > 0)").message("begin needs topics: name those that the group begins in, or say that it is a share group (begin.shareGroup)"))]
+#[x_kube(validation = Rule::new("!has(self.begin) || self.begin.shareGroup || !(has(self.filter) || has(self.retry) || has(self.deadLetters))").message("filter, retry and deadLetters are of share groups: set begin.shareGroup to true as well"))]
 pub struct ConsumerGroupSpec {
     /// The Cluster that the group belongs to.
     pub cluster_ref: ClusterRef,
@@ -120,6 +123,11 @@ pub struct ConsumerGroupSpec {
     /// it is. Deleting this resource changes nothing: a group that is paused then stays paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
+
+    /// Where the group begins in topics that it has read nothing of yet. A group that has offsets is never moved. Unset, its members begin where they
+    /// themselves are configured to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<GroupBeginning>,
 
     /// Offsets that are to be set, once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -223,6 +231,10 @@ pub struct ConsumerGroupStatus {
     /// This resource has set the group's filter, retries or dead letters, so that removing them takes them back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub configured: bool,
+
+    /// This resource has set where the share group begins, so that removing it takes it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begin_configured: bool,
 
     /// What came of the last reset that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! What a `ConsumerGroup` may ask for to be done, and what is said of it: resets of offsets, scaling of the consumers.
+//! What a `ConsumerGroup` may ask for to be done, and what is said of it: where a new group begins, resets of offsets, scaling of the consumers.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,6 +6,49 @@ use serde::{Deserialize, Serialize};
 
 /// Most partitions of a reset that a status lists: a status is a summary.
 pub const MAX_PARTITIONS_IN_STATUS: usize = 100;
+
+/// The group configuration that says where a share group begins.
+pub const BEGIN_CONFIG: &str = "share.auto.offset.reset";
+
+/// Where a group begins that is new to a topic: the operator commits these offsets once, while the group has no members and no offset of any
+/// partition of the topic. A topic that it has an offset of is left as it is. Of a share group it is the configuration share.auto.offset.reset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.to), has(self.timestamp), has(self.secondsBack)].filter(given, given).size() == 1").message("begin needs one of to, timestamp and secondsBack, and no more than one"))]
+#[x_kube(validation = Rule::new("!self.shareGroup || !has(self.timestamp)").message("a share group cannot begin at a timestamp: set begin.to or begin.secondsBack"))]
+pub struct GroupBeginning {
+    /// At the first or past the last message of each partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<ResetPosition>,
+
+    /// At the first message that is not older than this time; past the last where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub timestamp: Option<String>,
+
+    /// At the first message that is not older than so many seconds when the group begins; past the last where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_153_600_000_i64))]
+    pub seconds_back: Option<i64>,
+
+    /// It is a share group, of which the brokers keep what it has read: there are no offsets to commit.
+    #[serde(default)]
+    pub share_group: bool,
+}
+
+impl GroupBeginning {
+    /// What [`BEGIN_CONFIG`] is to be for a share group.
+    #[must_use]
+    pub fn share_config(&self) -> Option<String> {
+        let text = match (self.share_group, self.to, self.seconds_back) {
+            (false, ..) => return None,
+            (true, Some(ResetPosition::Earliest), _) => "earliest".to_owned(),
+            (true, Some(ResetPosition::Latest), _) => "latest".to_owned(),
+            (true, None, seconds) => format!("by_duration:PT{}S", seconds?),
+        };
+        Some(text)
+    }
+}
 
 /// Offsets that are to be set, once. Members of the group are fenced for the moment of the reset: they join again, and go on from the new offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -184,4 +227,28 @@ pub struct ScaleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("format" = "date-time"))]
     pub last_scale_time: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_share_group_begins_is_written_as_the_brokers_read_it() {
+        let begin = |to, seconds_back| GroupBeginning {
+            to,
+            seconds_back,
+            share_group: true,
+            ..GroupBeginning::default()
+        };
+        for (begin, expected) in [
+            (begin(Some(ResetPosition::Earliest), None), Some("earliest")),
+            (begin(Some(ResetPosition::Latest), None), Some("latest")),
+            (begin(None, Some(3_600)), Some("by_duration:PT3600S")),
+            (begin(None, None), None),
+            (GroupBeginning::default(), None),
+        ] {
+            assert_eq!(begin.share_config().as_deref(), expected);
+        }
+    }
 }

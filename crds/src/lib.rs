@@ -39,8 +39,8 @@ pub use consumer_group::{
     TopicLag,
 };
 pub use group_actions::{
-    ConsumerScale, LastReset, MAX_PARTITIONS_IN_STATUS, OffsetReset, PartitionReset, ResetPosition,
-    ScaleStatus,
+    BEGIN_CONFIG, ConsumerScale, GroupBeginning, LastReset, MAX_PARTITIONS_IN_STATUS, OffsetReset,
+    PartitionReset, ResetPosition, ScaleStatus,
 };
 pub use listener::{
     Listener, ListenerAddress, ListenerBroker, ListenerStatus, ListenerTls, ListenerType,

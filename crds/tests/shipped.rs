@@ -110,8 +110,10 @@ fn the_example_of_everything_sets_every_field() {
             "spec.queue.view",
         ];
         missing.retain(|field| !left_out.contains(&field.as_str()));
-        // A reset goes to one place.
+        // A reset goes to one place, and a group begins at one.
         let other_places = [
+            "spec.begin.timestamp",
+            "spec.begin.secondsBack",
             "spec.reset.timestamp",
             "spec.reset.offset",
             "spec.reset.shift",

@@ -6,13 +6,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use kube::{Api, Client, ResourceExt};
+use weir_crds::BEGIN_CONFIG;
 
 use crate::admin::Admin;
 use crate::decide::cluster::{self, Step, World};
 use crate::decide::topic::{self, ClusterView};
 use crate::kubernetes::observe;
 use crate::manifests::{ManifestError, Manifests};
-use crate::validate::{Cluster, Defaults, Group, Topic};
+use crate::validate::{Beginning, Cluster, Defaults, Group, Topic};
 use crate::world::{Key, Look};
 
 /// What the manifests are compared with.
@@ -129,6 +130,17 @@ fn print_group(out: &mut impl Write, group: &Group) -> std::io::Result<()> {
     match group.paused {
         Some(true) => writeln!(out, "  keep it paused")?,
         Some(false) => writeln!(out, "  keep it from being paused")?,
+        None => {}
+    }
+    match &group.begin {
+        Some(Beginning::Share(config)) => {
+            writeln!(out, "  keep {BEGIN_CONFIG} at {config}")?;
+        }
+        Some(Beginning::Offsets { at, topics }) => writeln!(
+            out,
+            "  begin it at {at} in topics that it has no offsets of: {}",
+            topics.iter().cloned().collect::<Vec<_>>().join(", ")
+        )?,
         None => {}
     }
     if let Some(reset) = &group.reset {

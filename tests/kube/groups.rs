@@ -210,9 +210,18 @@ async fn consumers_follow_the_lag_from_none_to_four_and_back() {
     };
     stage.apply(&consumers(&bootstrap));
     // The group begins at the beginning before anybody is in it, so that its lag is known.
-    let spec = "  reset:\n    requestId: begin\n    to: Earliest\n  scale:\n    deployment: readers\n    maxReplicas: 4\n    \
-                lagPerReplica: 200\n    scaleDownStabilizationSeconds: 10\n";
-    group.apply(&stage, spec);
+    let spec = |begin: &str| {
+        format!(
+            "  begin:\n    to: {begin}\n  scale:\n    deployment: readers\n    maxReplicas: 4\n    lagPerReplica: 200\n    \
+             scaleDownStabilizationSeconds: 10\n"
+        )
+    };
+    group.apply(&stage, &spec("Earliest"));
+    group
+        .until(&stage, "it has begun", |status| {
+            holds(status, "Begun", "True", "HasOffsets")
+        })
+        .await;
     let status = group
         .until(&stage, "it is not permitted yet", |status| {
             holds(status, "Scaling", "False", "NotPermitted")
@@ -249,6 +258,20 @@ async fn consumers_follow_the_lag_from_none_to_four_and_back() {
                 && status.lag.as_ref().is_some_and(|lag| lag.records > 0)
         })
         .await;
+
+    // It has no members, waits for messages, and has begun long ago.
+    group.lag_is(&stage, FIRST).await;
+    group.apply(&stage, &spec("Latest"));
+    let groups = stage.api::<ConsumerGroup>();
+    until(&groups, "readers", "what changed was looked at", |group| {
+        let status = group.status.as_ref();
+        status.is_some_and(|status| {
+            status.observed_generation == group.metadata.generation
+                && holds(status, "Begun", "True", "HasOffsets")
+        })
+    })
+    .await;
+    group.lag_is(&stage, FIRST).await;
     stage.close().await;
 }
 

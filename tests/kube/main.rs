@@ -8,6 +8,7 @@ mod alerts;
 mod deletion;
 mod disaster;
 mod flights;
+mod full_disk;
 mod groups;
 mod install;
 mod leader;

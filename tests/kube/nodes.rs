@@ -25,10 +25,10 @@ const PARTITIONS: usize = 12;
 const RATE: u32 = 300;
 
 /// Messages of each partition that must be acknowledged to say that it goes on: more than are on their way when something happens.
-const MORE: u64 = 20;
+pub(crate) const MORE: u64 = 20;
 
 /// How long clients may take to go on. They do within seconds; machines differ.
-const SECONDS: Duration = Duration::from_secs(45);
+pub(crate) const SECONDS: Duration = Duration::from_secs(45);
 
 /// How long a node is cut off at least: several times the lease of a leader, and the session after which the others do without it.
 const CUT_OFF: Duration = Duration::from_secs(6);
@@ -314,7 +314,8 @@ impl Play {
     }
 }
 
-fn producer(clients: &Clients, bootstrap: &str, topic: &str) -> Load {
+/// A producer at a steady rate, which looks elsewhere within seconds.
+pub(crate) fn producer(clients: &Clients, bootstrap: &str, topic: &str) -> Load {
     let mut script = clients.script("producer.py");
     script
         .args([bootstrap, topic, &clients.flights()])
@@ -331,12 +332,12 @@ fn say(what: &str, silence: Duration, began: Instant) {
 }
 
 /// The number in a node's name.
-fn number(node: &str) -> &str {
+pub(crate) fn number(node: &str) -> &str {
     node.trim_start_matches("node")
 }
 
 /// Nodes that can be killed and cut off: those of `cluster/up.sh`.
-struct Nodes {
+pub(crate) struct Nodes {
     /// The cluster's name on this machine.
     cluster: String,
 }
@@ -353,13 +354,13 @@ pub(crate) fn cluster_of_the_tests() -> Option<String> {
 
 impl Nodes {
     /// Those of the cluster that `KUBECONFIG` names, if it is one of that kind.
-    fn of_the_tests() -> Option<Self> {
+    pub(crate) fn of_the_tests() -> Option<Self> {
         let cluster = cluster_of_the_tests()?;
         Some(Self { cluster })
     }
 
     /// `node.sh WORDS`
-    fn tell(&self, words: &[&str]) {
+    pub(crate) fn tell(&self, words: &[&str]) {
         let done = Command::new(given::root().join("tests/kube/cluster/node.sh"))
             .args(words)
             .env("NS", &self.cluster)

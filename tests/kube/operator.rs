@@ -1,9 +1,14 @@
-//! The operator, installed as people install it.
+//! The operator, installed as people install it, and killed as machines kill it.
 
-use crate::shell::run;
+use crate::nodes::cluster_of_the_tests;
+use crate::shell::{attempt, run};
 use crate::watching::until;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{Api, Client};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use kube::{Api, Client, ResourceExt};
+use std::fs;
 
 /// Where it runs.
 pub(crate) const NAMESPACE: &str = "weir-system";
@@ -49,4 +54,73 @@ pub(crate) async fn installed(client: &Client) {
         },
     )
     .await;
+}
+
+/// Who holds the lease.
+pub(crate) async fn leader(client: &Client) -> String {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let lease = until(&leases, DEPLOYMENT, "someone leads", |lease| {
+        holder(lease).is_some()
+    });
+    holder(&lease.await).expect("just seen")
+}
+
+/// Waits until somebody else leads.
+pub(crate) async fn other_leader(client: &Client, than: &str) -> String {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let lease = until(&leases, DEPLOYMENT, "another leads", |lease| {
+        holder(lease).is_some_and(|now| now != than)
+    });
+    holder(&lease.await).expect("just seen")
+}
+
+fn holder(lease: &Lease) -> Option<String> {
+    lease
+        .spec
+        .as_ref()?
+        .holder_identity
+        .clone()
+        .filter(|holder| !holder.is_empty())
+}
+
+/// Kills the operator that leads, in the middle of whatever it does, and says who it was. Its pod goes as well, so that the next one does not wait for
+/// Kubernetes to try again.
+pub(crate) async fn kill_leader(client: &Client) -> String {
+    let leader = leader(client).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let all = pods.list(&Default::default()).await;
+    let all = all.expect("pods are listed");
+    let pod = all
+        .iter()
+        .find(|pod| leader.starts_with(&pod.name_any()))
+        .expect("the leader is a pod");
+    // A pod that is deleted lives for a moment longer, in which it might end what it has begun.
+    if cluster_of_the_tests().is_some() {
+        let processes = processes_of(&pod.uid().unwrap_or_default());
+        assert!(!processes.is_empty(), "{leader} has a process");
+        for process in processes {
+            let killed = attempt("kill", &["-KILL", &process], "");
+            assert!(killed.status.success(), "kill {process}");
+        }
+    }
+    pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+        .await
+        .expect("the pod goes");
+    leader
+}
+
+/// The processes of this machine that are the operator in the pod of this uid.
+fn processes_of(uid: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("processes are listed");
+    let names = processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let read = |process: &str, what: &str| {
+        fs::read_to_string(format!("/proc/{process}/{what}")).unwrap_or_default()
+    };
+    names
+        .filter(|process| process.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|process| {
+            read(process, "comm").trim_end() == "weir-operator"
+                && read(process, "cgroup").contains(&format!("pod{uid}"))
+        })
+        .collect()
 }

@@ -1,72 +1,106 @@
-//! A Cluster is scaled from three brokers to four and back while a producer writes: the new broker takes its share, it is emptied before it goes,
-//! its volume goes with it, and nothing that was acknowledged is missing. Meanwhile another broker is emptied, stays, and has its share again.
+//! A Cluster is scaled from three brokers to five and back while a producer writes and a group reads: the new brokers take their share, they are emptied
+//! before they go, their volumes go with them, and nothing that was acknowledged is missing, doubled or out of order. Meanwhile another broker is emptied,
+//! stays, and has its share again; and the operator is killed after each step of the way back.
 
+use crate::nodes::{MORE, SECONDS, producer};
+use crate::operator;
 use crate::stage::{Stage, restarts};
-use crate::watching::{condition, until, until_replaced};
+use crate::watching::{LIMIT, condition, until, until_replaced};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use weir_crds::{BrokersSummary, Cluster};
 use weir_tests::acknowledged::Producer;
 use weir_tests::clients::Clients;
-use weir_tests::log;
+use weir_tests::readers::Readers;
+use weir_tests::{flights, log, story, wait};
 
 /// Messages that are on their way together: each handful is acknowledged before the next, which bounds what is read in the end.
 const HANDFUL: u64 = 100;
 
+const PARTITIONS: usize = 12;
+
+/// Members that see every message, whatever moves: only a rebalance that lasted would make them give up.
+const MEMBERS: u32 = 2;
+
 #[tokio::test]
-async fn three_brokers_become_four_and_three_again_under_load_and_nothing_is_lost() {
+async fn three_brokers_become_five_and_three_again_under_load_and_nothing_is_lost() {
     let stage = Stage::open("scaling").await;
     stage.apply(
         "apiVersion: weir.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: shop\n\
          spec:\n  replicas: 3\n  storage:\n    size: 1Gi\n    onScaleDown: Delete\n",
     );
     stage.cluster_ready("shop").await;
-    stage.topic("shop", "flights", 12).await;
+    stage.topic("shop", "flights", PARTITIONS as u32).await;
     let before = restarts(&stage.brokers("shop").await);
     let clients = stage.clients().await;
     let bootstrap = stage.bootstrap("shop");
-    let load = Load::begin(Producer::start(&clients, &bootstrap, "flights"));
+    let load = producer(&clients, &bootstrap, "flights");
+    let readers = Readers::start(&clients, &bootstrap, "flights", "readers", MEMBERS, &[]);
+    let go_on = |when: &str| {
+        load.wait_for(&load.mark(), MORE, PARTITIONS, SECONDS, when);
+        let seen = readers.seen();
+        wait::until("the group goes on", SECONDS, || {
+            (readers.seen() > seen).then_some(())
+        });
+    };
+    go_on("nothing has happened yet");
 
-    stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=4"]);
-    at_rest(&stage, "four brokers share the replicas", 4).await;
+    let began = Instant::now();
+    stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=5"]);
+    at_rest(&stage, "five brokers share the replicas", 5).await;
+    say("three brokers became five", began);
     let claims = stage.api::<PersistentVolumeClaim>();
-    let claim = claims
-        .get("data-shop-broker-3")
-        .await
-        .expect("the new broker has a volume");
+    let mut volumes = Vec::new();
+    for name in ["data-shop-broker-3", "data-shop-broker-4"] {
+        let claim = claims.get(name).await;
+        let claim = claim.expect("the new broker has a volume");
+        volumes.push((name, claim.uid().unwrap_or_default()));
+    }
 
+    let began = Instant::now();
     let told = stage.weir(&["drain", "shop", "1"], "");
     assert!(told.contains("kubectl weir uncordon shop 1"), "{told}");
     emptied(&stage, &clients, &bootstrap).await;
     stage.weir(&["uncordon", "shop", "1"], "");
-    at_rest(&stage, "it has its share again", 4).await;
+    at_rest(&stage, "it has its share again", 5).await;
     assert!(leads(&clients, &bootstrap).contains(&1), "it leads again");
+    say(
+        "a broker was emptied, stayed and had its share again",
+        began,
+    );
+    go_on("there are five brokers");
 
+    let began = Instant::now();
     stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=3"]);
-    let drains = |brokers: &BrokersSummary| brokers.draining == [3] || brokers.registered == 3;
-    seen(
-        &stage,
-        "the fourth broker is being emptied, or has gone",
-        drains,
-    )
-    .await;
+    killed_at_every_step(&stage, go_on).await;
     at_rest(&stage, "three brokers have everything", 3).await;
-    until_replaced(
-        &claims,
-        "data-shop-broker-3",
-        &claim.uid().unwrap_or_default(),
-    )
-    .await;
+    for (name, uid) in volumes {
+        until_replaced(&claims, name, &uid).await;
+    }
+    say(
+        "five brokers became three, with four operators killed",
+        began,
+    );
 
-    let producer = load.end();
-    let sent = producer.finish_with(|acknowledged| {
-        let log = clients.read_log(&bootstrap, "flights");
-        log::holds_acknowledged(&log, acknowledged);
+    go_on("there are three brokers");
+    let acknowledged = load.finish();
+    let log = clients.read_log(&bootstrap, "flights");
+    log::holds_acknowledged(&log, &acknowledged);
+    log::holds_in_order(&log);
+    log::holds_each_once(&log, &flights::all(), acknowledged.len());
+    wait::until("the group has read everything", LIMIT, || {
+        (readers.seen() >= acknowledged.len()).then_some(())
     });
-    println!("  {sent} messages acknowledged meanwhile, and all of them are there");
+    story::saw_the_log(&readers.stop(), &log);
+    println!(
+        "  {} messages acknowledged meanwhile; all are there once, in order, and were read",
+        acknowledged.len()
+    );
     assert_eq!(
         restarts(&stage.brokers("shop").await),
         before,
@@ -74,6 +108,40 @@ async fn three_brokers_become_four_and_three_again_under_load_and_nothing_is_los
     );
     stage.cluster_ready("shop").await;
     stage.close().await;
+}
+
+fn say(what: &str, began: Instant) {
+    println!("  {what} in {:.1} s", began.elapsed().as_secs_f64());
+}
+
+/// Kills whoever leads the operators as soon as it is seen to have made a step, and waits until another leads: what is done after that is the other's,
+/// who knows of the way so far only what is written down. While nobody leads the brokers go on by themselves, so the second finds them drained.
+async fn killed_at_every_step(stage: &Stage, go_on: impl Fn(&str)) {
+    killed(stage, "it was asked for").await;
+    let drains = |brokers: &BrokersSummary| brokers.draining == [3, 4] || brokers.registered < 5;
+    seen(stage, "two brokers are being emptied, or have gone", drains).await;
+    killed(stage, "the drain began").await;
+    go_on("brokers are emptied, and nobody looks after them");
+    let sets = stage.api::<StatefulSet>();
+    until(&sets, "shop-broker", "the set is smaller", |set| {
+        let wanted = set.spec.as_ref().and_then(|spec| spec.replicas);
+        wanted.is_some_and(|wanted| wanted < 5)
+    })
+    .await;
+    killed(stage, "the set was made smaller").await;
+    let forgotten = |brokers: &BrokersSummary| brokers.registered < 5;
+    seen(stage, "a broker is forgotten", forgotten).await;
+    killed(stage, "a broker was forgotten").await;
+}
+
+async fn killed(stage: &Stage, when: &str) {
+    let leader = operator::kill_leader(&stage.client).await;
+    let began = Instant::now();
+    operator::other_leader(&stage.client, &leader).await;
+    println!(
+        "  the operator was killed after {when}; another led after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
 }
 
 /// Waits until so many brokers are registered and alive, and nothing is on its way any more.
@@ -111,11 +179,11 @@ async fn emptied(stage: &Stage, clients: &Clients, bootstrap: &str) {
             let rests = condition(&status.conditions, "Reconciling")
                 .is_some_and(|reconciling| reconciling.status == "False");
             let is_so = status.brokers.as_ref().is_some_and(|now| {
-                (now.registered, now.alive) == (4, 4)
+                (now.registered, now.alive) == (5, 5)
                     && now.draining == [1]
                     && now.moving_partitions == Some(0)
             });
-            rests && is_so && status.ready_replicas == Some(4)
+            rests && is_so && status.ready_replicas == Some(5)
         },
     )
     .await;

@@ -154,6 +154,7 @@ fn group() -> Kind {
     let sharing = json!({
         "topics": ["orders", "others"],
         "paused": true,
+        "begin": {"shareGroup": true, "secondsBack": 60},
         "lagObjective": {"records": 10, "seconds": 10},
         "filter": "headers.kind == 'large'",
         "retry": {"backoffMilliseconds": [100, 1_000], "maxDeliveries": 3},
@@ -173,6 +174,14 @@ fn group() -> Kind {
         left_out: &[
             ("clusterRef.name", "a group stays with its Cluster"),
             ("groupId", "a group keeps its id"),
+            (
+                "begin.to",
+                "groups.rs has a group begin by it, and the other way is changed here",
+            ),
+            (
+                "begin.timestamp",
+                "offsets are committed once, and not undone by taking it back: groups.rs",
+            ),
             ("reset.requestId", ONCE),
             ("reset.dryRun", ONCE),
             ("reset.offset", ONCE),

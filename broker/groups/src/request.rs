@@ -470,12 +470,22 @@ pub struct DeleteOffsetsRequest {
 pub struct ResetRequest {
     /// The group; it is made when there is none.
     pub group: GroupId,
-    /// Names the request: one of the same name is carried out once.
-    pub id: String,
+    /// What keeps it from being carried out twice.
+    pub once: Once,
     /// Tell what would come of it, and change nothing.
     pub dry_run: bool,
     /// What is to be set, each partition once.
     pub partitions: Vec<ResetPartition>,
+}
+
+/// What keeps offsets from being set twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Once {
+    /// The request's name: one of the same name is carried out once, and members are fenced.
+    Named(String),
+    /// What is there: the group begins in topics that it has no offset of, while it has no members. Others stay as they are, and so do topics that an
+    /// open transaction would commit an offset of.
+    WhereNew,
 }
 
 /// One offset to set.

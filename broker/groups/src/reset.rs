@@ -1,8 +1,11 @@
-//! Offsets that are set from outside while members are there, once for each request id.
+//! Offsets that are set from outside: while members are there, once for each request id; or where a group begins that is new.
 //!
 //! What always holds: members are fenced before an offset changes, so that none of them commits over it; the offsets and the id of the request
 //! are one change of the log, so that a request that was carried out is known to have been, whoever coordinates the group then, and is never
-//! carried out again; a commit in a transaction that was open then does not undo it.
+//! carried out again; a commit in a transaction that was open then does not undo it. Where a group begins is set only in topics that it has no offset of,
+//! and only while it has no members, so that it moves nobody.
+
+use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use weir_wire::encode::EncodeError;
@@ -12,7 +15,7 @@ use crate::error::GroupError;
 use crate::group::{Group, Kind};
 use crate::outbox::Turn;
 use crate::request::{
-    CommittedOffset, ResetOutcome, ResetPartition, ResetPlace, ResetRequest, ResetTo,
+    CommittedOffset, Once, ResetOutcome, ResetPartition, ResetPlace, ResetRequest, ResetTo,
 };
 use crate::stored::{StoredError, StoredRecord, split};
 use crate::types::{GroupId, MemberId};
@@ -45,21 +48,34 @@ impl Group {
         turn: &Turn<'_>,
         request: &ResetRequest,
     ) -> Result<ResetOutcome, GroupError> {
-        if request.id.is_empty() || request.id.len() > ID_BYTES_MAX {
-            return Err(GroupError::InvalidRequest);
-        }
-        if let Some(done) = self.resets.iter().find(|done| done.id == request.id) {
-            return Ok(ResetOutcome::Before { at_ms: done.at_ms });
+        if let Once::Named(id) = &request.once {
+            if id.is_empty() || id.len() > ID_BYTES_MAX {
+                return Err(GroupError::InvalidRequest);
+            }
+            if let Some(done) = self.resets.iter().find(|done| done.id == *id) {
+                return Ok(ResetOutcome::Before { at_ms: done.at_ms });
+            }
         }
         if matches!(self.kind, Kind::Share(_)) {
             // Its members acknowledge; what it has read is the share coordinator's.
             return Err(GroupError::GroupIdNotFound);
         }
-        let places: Vec<ResetPlace> = request
+        let mut places: Vec<ResetPlace> = request
             .partitions
             .iter()
             .map(|wanted| self.place(wanted))
             .collect();
+        if request.once == Once::WhereNew {
+            if !self.kind.member_ids().is_empty() {
+                return Err(GroupError::NonEmptyGroup);
+            }
+            let known = self.topics_with_offsets();
+            for place in &mut places {
+                place.after = place
+                    .after
+                    .filter(|_| !known.contains(place.topic.name.as_str()));
+            }
+        }
         let new = places
             .iter()
             .filter(|place| place.before.is_none() && place.after.is_some());
@@ -79,6 +95,13 @@ impl Group {
             members: u32::try_from(members).unwrap_or(u32::MAX),
             places,
         })
+    }
+
+    /// Topics that the group has an offset of, or would have when an open transaction commits.
+    fn topics_with_offsets(&self) -> BTreeSet<String> {
+        let committed = self.offsets.topics().map(|(topic, _)| topic.to_owned());
+        let pending = self.pending.places().into_iter().map(|(topic, _)| topic);
+        committed.chain(pending).collect()
     }
 
     fn place(&self, wanted: &ResetPartition) -> ResetPlace {
@@ -107,10 +130,12 @@ impl Group {
         places: &[ResetPlace],
     ) -> Result<Reset, GroupError> {
         let mut resets = self.resets.clone();
-        resets.push(DoneReset {
-            id: request.id.clone(),
-            at_ms: turn.now.wall.0,
-        });
+        if let Once::Named(id) = &request.once {
+            resets.push(DoneReset {
+                id: id.clone(),
+                at_ms: turn.now.wall.0,
+            });
+        }
         let surplus = resets.len().saturating_sub(REMEMBERED);
         resets.drain(..surplus);
         let mut records = Vec::with_capacity(places.len() + 1);
@@ -133,7 +158,9 @@ impl Group {
             ));
             offsets.push((place.topic.name.clone(), place.partition, offset));
         }
-        records.push(Ok(resets_record(&self.id, &resets)));
+        if resets != self.resets {
+            records.push(Ok(resets_record(&self.id, &resets)));
+        }
         let bytes = records.iter().flatten();
         let bytes: usize = bytes.map(|record| record.bytes() + RECORD_OVERHEAD).sum();
         if bytes > turn.config.record_bytes_max {

@@ -1,4 +1,4 @@
-//! Offsets that are set from outside: which partitions, where to, and by whom.
+//! Offsets that are set from outside, or where a group begins: which partitions, where to, and by whom.
 //!
 //! The broker that is asked finds the coordinator; the coordinator asks the leaders where their partitions begin and end, and then has the group's
 //! state machine fence the members and write everything in one batch. What always holds: either all partitions of a request are set, or none.
@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_groups::request::{
-    Consumption, FetchRequest, ResetOutcome, ResetPartition, ResetPlace, ResetRequest, ResetTo,
-    TopicRef,
+    Consumption, FetchRequest, Once, ResetOutcome, ResetPartition, ResetPlace, ResetRequest,
+    ResetTo, TopicRef,
 };
 use weir_groups::{Epoch, GroupError, GroupId};
 use weir_proto::admin::v1 as admin;
+use weir_proto::admin::v1::beginning::At;
 use weir_proto::admin::v1::reset_offsets_request::To;
 use weir_proto::groups::v1 as proto;
 use weir_quorum::configs;
@@ -60,9 +61,13 @@ impl Groups {
         let to = request
             .to
             .ok_or_else(|| invalid("it is not said where to"))?;
-        if request.request_id.is_empty() {
-            return Err(invalid("the request has no id"));
-        }
+        let (to, once) = match to {
+            To::Begin(beginning) => (beginning_at(beginning)?, Once::WhereNew),
+            _ if request.request_id.is_empty() => {
+                return Err(invalid("the request has no id"));
+            }
+            to => (to, Once::Named(request.request_id)),
+        };
         let group = GroupId::from(request.group);
         let image = self.shared.metadata.image();
         let partitions = match request.topics.is_empty() {
@@ -96,7 +101,7 @@ impl Groups {
         }
         let reset = ResetRequest {
             group,
-            id: request.request_id,
+            once,
             dry_run: request.dry_run,
             partitions: resets,
         };
@@ -173,12 +178,23 @@ fn named(image: &Image, topics: &[admin::ResetTopic]) -> Result<Partitions, ApiE
     Ok(partitions)
 }
 
+/// In the words of a reset.
+fn beginning_at(beginning: admin::Beginning) -> Result<To, ApiError> {
+    match beginning.at {
+        Some(At::Earliest(_)) => Ok(To::Earliest(true)),
+        Some(At::Latest(_)) => Ok(To::Latest(true)),
+        Some(At::TimestampMs(at_ms)) => Ok(To::TimestampMs(at_ms)),
+        None => Err(invalid("it is not said where the group begins")),
+    }
+}
+
 fn target(to: To, place: &proto::Place) -> ResetTo {
     let within =
         |offset: i64| ResetTo::Offset(Offset(offset.min(place.end_offset).max(place.start_offset)));
     match to {
         To::Earliest(_) => within(place.start_offset),
-        To::Latest(_) => within(place.end_offset),
+        // What a beginning says is one of the others by now.
+        To::Latest(_) | To::Begin(_) => within(place.end_offset),
         To::TimestampMs(_) => within(place.offset_at_time.unwrap_or(place.end_offset)),
         To::Offset(offset) => within(offset),
         To::Shift(by) => ResetTo::Shift {
@@ -225,6 +241,9 @@ fn refused(error: GroupError) -> ApiError {
         }
         GroupError::CommitTooLarge => {
             "so many partitions do not fit one batch of the offsets topic: reset fewer at a time, by naming topics"
+        }
+        GroupError::NonEmptyGroup => {
+            "the group has members, which begin where they are configured to"
         }
         GroupError::InvalidRequest => "the request's id, or a topic's name, is too long",
         other => return other.into(),

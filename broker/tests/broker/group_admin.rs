@@ -3,6 +3,7 @@
 use tonic::transport::Channel;
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
+use weir_proto::admin::v1::beginning::At;
 use weir_proto::admin::v1::reset_offsets_request::To;
 use weir_tls::Role;
 use weir_wire::messages::offset_commit_request::{
@@ -116,6 +117,44 @@ async fn offsets_are_reset_once_under_a_live_consumer_who_is_fenced() {
 }
 
 #[tokio::test]
+async fn a_group_begins_where_it_is_put_and_is_not_moved_once_it_has() {
+    let broker = TestBroker::start().await;
+    let (mut client, topic) = client(&broker).await;
+    let mut admin = admin(&broker);
+    let mut begin = async |at: At| {
+        let request = proto::ResetOffsetsRequest {
+            group: GROUP.to_owned(),
+            topics: vec![proto::ResetTopic {
+                name: "orders".to_owned(),
+                partitions: Vec::new(),
+            }],
+            to: Some(To::Begin(proto::Beginning { at: Some(at) })),
+            ..proto::ResetOffsetsRequest::default()
+        };
+        admin.reset_offsets(request).await.unwrap().into_inner()
+    };
+    let begun = super::client::eventually("the leader is there", async || {
+        Some(begin(At::Earliest(true)).await).filter(|answer| answer.error.is_none())
+    })
+    .await;
+    let set = begun.partitions.iter().map(|one| (one.before, one.after));
+    assert_eq!(set.collect::<Vec<_>>(), vec![(None, Some(0)); ALL.len()]);
+
+    client.beat(1, &joining("a")).await;
+    assert_eq!(commit(&mut client, topic, 1, 41).await, 0);
+    let refused = begin(At::Latest(true)).await;
+    assert_eq!(
+        refused.error.map(|error| error.code).as_deref(),
+        Some("NON_EMPTY_GROUP")
+    );
+    client.beat(1, &beat("a", -1, topic, None)).await;
+    let again = begin(At::TimestampMs(0)).await;
+    assert_eq!((again.error, again.done_before), (None, false));
+    assert!(again.partitions.iter().all(|one| one.after.is_none()));
+    assert_eq!(again.partitions[0].before, Some(41));
+}
+
+#[tokio::test]
 async fn what_cannot_be_reset_says_why() {
     let broker = TestBroker::start().await;
     let (mut client, topic) = client(&broker).await;
@@ -145,6 +184,13 @@ async fn what_cannot_be_reset_says_why() {
         (
             proto::ResetOffsetsRequest {
                 request_id: String::new(),
+                ..good.clone()
+            },
+            "INVALID_REQUEST",
+        ),
+        (
+            proto::ResetOffsetsRequest {
+                to: Some(To::Begin(proto::Beginning { at: None })),
                 ..good.clone()
             },
             "INVALID_REQUEST",

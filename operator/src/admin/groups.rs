@@ -1,12 +1,15 @@
-//! What is asked of the brokers about groups beside what they are: pauses and resets.
+//! What is asked of the brokers about groups beside what they are: pauses, where they begin, and resets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use weir_proto::admin::v1 as proto;
+use weir_proto::admin::v1::beginning::At;
 use weir_proto::admin::v1::reset_offsets_request::To;
 
 use super::{Admin, Outcomes, Unreachable, group_seen, refusal};
-use crate::validate::{Reset, ResetTo};
+use crate::validate::{BeginAt, Reset, ResetTo};
 use crate::world::{GroupSeen, Refusal, ResetSeen};
 
 impl Admin {
@@ -106,6 +109,49 @@ impl Admin {
                 ResetTo::Shift(by) => To::Shift(by),
             }),
         };
+        self.set_offsets(request).await
+    }
+
+    /// Has a group begin in topics that are new to it, each for itself. One that the brokers find to be known to the group stays as it is.
+    ///
+    /// # Errors
+    /// When no broker answers; some topics may have been begun then, and the next call leaves those alone.
+    pub async fn begin_group(
+        &mut self,
+        group: &str,
+        at: BeginAt,
+        topics: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<String, Result<ResetSeen, Refusal>>, Unreachable> {
+        let at = match at {
+            BeginAt::Earliest => At::Earliest(true),
+            BeginAt::Latest => At::Latest(true),
+            BeginAt::Timestamp(at_ms) => At::TimestampMs(at_ms.max(0)),
+            BeginAt::SecondsBack(seconds) => {
+                let back_ms = seconds.saturating_mul(1_000);
+                At::TimestampMs(now.as_millisecond().saturating_sub(back_ms).max(0))
+            }
+        };
+        let mut outcomes = BTreeMap::new();
+        for topic in topics {
+            let request = proto::ResetOffsetsRequest {
+                group: group.to_owned(),
+                topics: vec![proto::ResetTopic {
+                    name: topic.clone(),
+                    partitions: Vec::new(),
+                }],
+                to: Some(To::Begin(proto::Beginning { at: Some(at) })),
+                ..proto::ResetOffsetsRequest::default()
+            };
+            outcomes.insert(topic.clone(), self.set_offsets(request).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn set_offsets(
+        &mut self,
+        request: proto::ResetOffsetsRequest,
+    ) -> Result<Result<ResetSeen, Refusal>, Unreachable> {
         let answer = self
             .call(request, |mut client, request| async move {
                 client.reset_offsets(request).await

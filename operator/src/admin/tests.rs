@@ -23,7 +23,7 @@ use crate::decide::certificates::members;
 use crate::decide::cluster::Step as ClusterStep;
 use crate::decide::topic::Step;
 use crate::testing::certificates;
-use crate::validate::{Reset, ResetTo};
+use crate::validate::{BeginAt, Reset, ResetTo};
 use crate::world::{BrokerId, Key, Refusal, ResetSeen};
 
 /// A broker that has what it is given and refuses topics whose name begins with `bad`.
@@ -502,6 +502,23 @@ async fn groups_are_reset_and_paused() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn a_group_begins_in_each_topic_for_itself() {
+    let broker = Broker::default();
+    let mut admin = Admin::new(way(vec![start(broker.clone()).await]));
+    let topics = ["audit".to_owned(), "orders".to_owned()].into();
+    let now = jiff::Timestamp::from_second(1_000).unwrap();
+    let at = BeginAt::SecondsBack(400);
+    let begun = admin.begin_group("billing", at, &topics, now);
+    assert_eq!(begun.await.unwrap().len(), 2);
+    let calls = broker.calls.lock().unwrap().clone();
+    for (call, topic) in calls.iter().zip(&topics) {
+        for part in ["billing", topic, "Begin", "TimestampMs(600000)"] {
+            assert!(call.contains(part), "{call} lacks {part}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! What is said of a `ConsumerGroup`: arithmetic over what the brokers know exactly. What is done is in `group_steps` and `group_scale`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::group_scale::Load;
-use crate::validate::{Group, Objective};
+use crate::validate::{Beginning, Group, Objective};
 use crate::world::{Consumption, GroupSeen};
 
 /// Lag, over one topic or several.
@@ -42,6 +42,8 @@ pub struct Report {
     pub consumption: Option<Consumption>,
     /// What counts for the number of consumers.
     pub load: Load,
+    /// Topics in which it is to begin and has not.
+    pub not_begun: BTreeSet<String>,
 }
 
 /// Reports on one group.
@@ -93,7 +95,20 @@ pub fn report(group: &Group, seen: &GroupSeen) -> Report {
         objective: group.objective.map(|objective| judge(objective, total)),
         consumption: seen.consumption,
         load,
+        not_begun: not_begun(group, seen),
     }
+}
+
+/// Topics in which the group is to begin and has not, by what the brokers say.
+pub(super) fn not_begun(group: &Group, seen: &GroupSeen) -> BTreeSet<String> {
+    let Some(Beginning::Offsets { topics, .. }) = &group.begin else {
+        return BTreeSet::new();
+    };
+    let mut topics = topics.clone();
+    for lag in &seen.lag {
+        topics.remove(&lag.topic);
+    }
+    topics
 }
 
 fn judge(objective: Objective, lag: Lag) -> (bool, String) {
@@ -137,6 +152,7 @@ mod tests {
             objective: (records.is_some() || seconds.is_some())
                 .then_some(Objective { records, seconds }),
             paused: None,
+            begin: None,
             reset: None,
             scale: None,
             sharing: Default::default(),

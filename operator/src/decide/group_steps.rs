@@ -1,15 +1,17 @@
-//! What is to be asked of the brokers for the ConsumerGroups of a cluster: configurations, pauses, and resets of offsets.
+//! What is to be asked of the brokers for the ConsumerGroups of a cluster: configurations, pauses, where new groups begin, and resets of offsets.
 //!
 //! What always holds: of several resources for one group only the oldest is followed; a group that no resource has said a word about is left as it is; a
-//! converged world asks for nothing; the order in which resources are given does not matter.
+//! converged world asks for nothing; the order in which resources are given does not matter. Where a group begins is asked for only in topics that it has
+//! no offset of, and while it has no members; the brokers look again when they carry it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_crds::{ConsumerGroupStatus, SHARING_CONFIGS};
+use weir_crds::{BEGIN_CONFIG, ConsumerGroupStatus, SHARING_CONFIGS};
 
+use super::group::not_begun;
 use super::reset;
-use crate::validate::{Group, Reset};
+use crate::validate::{BeginAt, Beginning, Group, Reset};
 use crate::world::{GroupSeen, Key, Refusal};
 
 /// A resource, and what is known of it.
@@ -46,6 +48,17 @@ pub enum Step {
         /// By configuration; what has no value is taken back.
         changes: BTreeMap<String, Option<String>>,
     },
+    /// The group begins in topics that are new to it.
+    Begin {
+        /// Who asks.
+        resource: Key,
+        /// The group.
+        group: String,
+        /// Where.
+        at: BeginAt,
+        /// In these topics.
+        topics: BTreeSet<String>,
+    },
     /// Offsets are to be set, or a dry run is wanted.
     Reset {
         /// Who asks.
@@ -58,18 +71,25 @@ pub enum Step {
 }
 
 /// What of a group's configuration is to be changed; what has no value is taken back. A resource with any of `filter`, `retry` and `deadLetters` sets
-/// all that they stand for; one that did, and has none any more, takes it back.
+/// all that they stand for; one that did, and has none any more, takes it back. Where a share group begins stands for itself.
 fn changes_wanted(asked: &Asked<'_>, seen: &GroupSeen) -> BTreeMap<String, Option<String>> {
-    let wanted = &asked.group.sharing;
-    if wanted.is_empty() && !asked.status.configured {
-        return BTreeMap::new();
+    let mut changes = BTreeMap::new();
+    let mut set = |name: &str, wanted: Option<&str>| {
+        if wanted != seen.config.get(name).map(String::as_str) {
+            changes.insert(name.to_owned(), wanted.map(str::to_owned));
+        }
+    };
+    let sharing = &asked.group.sharing;
+    if !sharing.is_empty() || asked.status.configured {
+        for name in SHARING_CONFIGS {
+            set(name, sharing.get(name).map(String::as_str));
+        }
     }
-    let differing = SHARING_CONFIGS
-        .iter()
-        .filter(|name| wanted.get(**name) != seen.config.get(**name));
-    differing
-        .map(|name| ((*name).to_owned(), wanted.get(*name).cloned()))
-        .collect()
+    let begin = asked.group.begin_config();
+    if begin.is_some() || asked.status.begin_configured {
+        set(BEGIN_CONFIG, begin);
+    }
+    changes
 }
 
 /// What is to be asked, and who is not heard.
@@ -134,6 +154,23 @@ pub fn plan(
             });
         }
     }
+    // Before resets: one that shifts has something to go from then.
+    for (id, speaker) in &speakers {
+        let (Some(Ok(seen)), Some(Beginning::Offsets { at, .. })) =
+            (seen.get(*id), &speaker.group.begin)
+        else {
+            continue;
+        };
+        let topics = not_begun(speaker.group, seen);
+        if seen.members == 0 && seen.consumption.is_some() && !topics.is_empty() {
+            plan.steps.push(Step::Begin {
+                resource: speaker.group.key.clone(),
+                group: (*id).to_owned(),
+                at: *at,
+                topics,
+            });
+        }
+    }
     for (id, speaker) in &speakers {
         let is_seen = matches!(seen.get(*id), Some(Ok(seen)) if seen.consumption.is_some());
         let last = speaker.status.last_reset.as_ref();
@@ -152,6 +189,8 @@ pub fn plan(
 /// Whether the resource asks for anything to be done with the group.
 fn asks(asked: &Asked<'_>) -> bool {
     pause_wanted(asked).is_some()
+        || asked.group.begin.is_some()
+        || asked.status.begin_configured
         || asked.group.reset.is_some()
         || !asked.group.sharing.is_empty()
         || asked.status.configured

@@ -21,7 +21,7 @@ use crate::decide::group::{self, Report};
 use crate::decide::group_scale::Hold;
 use crate::decide::group_steps::{self, Asked, GroupsPlan, Step};
 use crate::status;
-use crate::status::group::{Actions, Outcome, Reset, Scaled};
+use crate::status::group::{Actions, Begun, Outcome, Reset, Scaled};
 use crate::validate::{Group, Invalid};
 use crate::world::{Consumption, GroupSeen, Key, Refusal};
 
@@ -211,6 +211,24 @@ async fn act(
                 };
                 done.entry(resource.clone()).or_default().configure_failed = failed;
             }
+            Step::Begin {
+                resource,
+                group,
+                at,
+                topics,
+            } => {
+                let begun = match &lost {
+                    Some(lost) => Begun::NotYet(lost.to_string()),
+                    None => match admin
+                        .begin_group(group, *at, topics, Timestamp::now())
+                        .await
+                    {
+                        Ok(topics) => Begun::Asked(topics),
+                        Err(error) => Begun::NotYet(error.to_string()),
+                    },
+                };
+                done.entry(resource.clone()).or_default().begun = Some(begun);
+            }
             Step::Reset {
                 resource,
                 group,
@@ -295,7 +313,12 @@ fn keep_histories(context: &Context, cluster: &Key, judged: &[Judged]) {
 fn settled(group: &Group, report: &Report, done: &Actions) -> bool {
     let is_pausing = report.consumption == Some(Consumption::Pausing);
     let is_resetting = group.reset.is_some() && matches!(done.reset, Some(Reset::NotYet(_)));
-    !is_pausing && !is_resetting && done.pause_failed.is_none() && done.configure_failed.is_none()
+    let is_beginning = done.begun.as_ref().is_some_and(Begun::is_open);
+    !is_pausing
+        && !is_resetting
+        && !is_beginning
+        && done.pause_failed.is_none()
+        && done.configure_failed.is_none()
 }
 
 fn key_of(resource: &weir_crds::ConsumerGroup) -> Key {
@@ -358,6 +381,13 @@ fn events(
         };
         let note = format!("reset {}: {}", last.request_id, last.message);
         events.push((kind, reason, note));
+    }
+    if let Outcome::Seen(_, _, done) = outcome {
+        for (topic, partitions) in done.begun.iter().flat_map(Begun::topics) {
+            let note =
+                format!("topic {topic}: {partitions} partitions begin where spec.begin says");
+            events.push((EventType::Normal, "GroupBegun", note));
+        }
     }
     if let Outcome::Seen(_, _, done) = outcome
         && let Some(Scaled::Looked {

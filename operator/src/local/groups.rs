@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use weir_crds::{ConsumerGroupStatus, SHARING_CONFIGS};
+use jiff::Timestamp;
+use weir_crds::{BEGIN_CONFIG, ConsumerGroupStatus, SHARING_CONFIGS};
 
 use super::say::Say;
 use crate::admin::{Admin, is_passing};
@@ -11,7 +12,7 @@ use crate::decide::group;
 use crate::decide::group_steps::{self, Asked, Step};
 use crate::decide::reset::{DONE, REFUSED};
 use crate::manifests::Manifests;
-use crate::status::group::{is_configured_by, is_paused_by};
+use crate::status::group::{Begun, is_begin_configured_by, is_configured_by, is_paused_by};
 use crate::status::topic::refused;
 use crate::validate::{Group, Reset};
 use crate::world::{Consumption, GroupSeen, Key, Refusal, ResetSeen};
@@ -55,6 +56,9 @@ impl Groups {
                     .iter()
                     .any(|name| seen.config.contains_key(*name));
                 status.configured = is_configured_by(group, status.configured, is_set);
+                let is_set = seen.config.contains_key(BEGIN_CONFIG);
+                status.begin_configured =
+                    is_begin_configured_by(group, status.begin_configured, is_set);
             }
         }
         let nothing = ConsumerGroupStatus::default();
@@ -75,6 +79,15 @@ impl Groups {
                 Step::Configure { group, changes, .. } => {
                     configure(&group, &changes, admin, say).await?;
                 }
+                Step::Begin {
+                    group, at, topics, ..
+                } => match admin
+                    .begin_group(&group, at, &topics, Timestamp::now())
+                    .await
+                {
+                    Ok(topics) => begun(&group, &Begun::Asked(topics), say)?,
+                    Err(error) => tracing::debug!(%error, "a group has not begun yet"),
+                },
                 Step::Reset {
                     resource,
                     group,
@@ -136,6 +149,29 @@ async fn configure<W: Write + Send>(
     };
     // A refusal is said once, not with every look.
     say.changed(&about, &format!("{changes:?}"), &sentence)
+}
+
+fn begun<W: Write + Send>(group: &str, begun: &Begun, say: &mut Say<'_, W>) -> std::io::Result<()> {
+    for (topic, partitions) in begun.topics() {
+        say.line(&format!(
+            "Done: group {group} begins in topic {topic} as asked, in {partitions} partitions."
+        ))?;
+    }
+    let Begun::Asked(topics) = begun else {
+        return Ok(());
+    };
+    for (topic, outcome) in topics {
+        if let Err(refusal) = outcome {
+            // A refusal is said once, not with every look.
+            let about = format!("beginning of group {group} in topic {topic}");
+            let sentence = format!(
+                "Group {group} has not begun in topic {topic}: {}.",
+                refused(refusal)
+            );
+            say.changed(&about, &refusal.code, &sentence)?;
+        }
+    }
+    Ok(())
 }
 
 async fn pause<W: Write + Send>(

@@ -5,7 +5,9 @@ mod actions;
 use jiff::Timestamp;
 use weir_crds::{ConsumerGroupStatus, Lag, MAX_TOPICS_IN_STATUS, TopicLag};
 
-pub use actions::{Actions, Reset, Scaled, is_configured_by, is_paused_by};
+pub use actions::{
+    Actions, Begun, Reset, Scaled, is_begin_configured_by, is_configured_by, is_paused_by,
+};
 
 use super::{Is, Wanted, conditions};
 use crate::decide::group::{self, Report};

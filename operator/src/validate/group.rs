@@ -1,10 +1,11 @@
 //! A `ConsumerGroup` that can be looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use weir_crds::{ConsumerScale, OffsetReset, ResetPosition};
+use weir_crds::{BEGIN_CONFIG, ConsumerScale, GroupBeginning, OffsetReset, ResetPosition};
 
 use super::Invalid;
 use crate::world::Key;
@@ -31,6 +32,47 @@ pub struct Reset {
     pub partitions: Vec<i32>,
     /// Only say what would come of it.
     pub dry_run: bool,
+}
+
+/// Where a group begins in topics that it has read nothing of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
+    /// A share group: what its configuration is to be.
+    Share(String),
+    /// A group that commits offsets.
+    Offsets {
+        /// Where.
+        at: BeginAt,
+        /// In these topics.
+        topics: BTreeSet<String>,
+    },
+}
+
+/// Where the first offsets of a group are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeginAt {
+    /// At the first record.
+    Earliest,
+    /// Past the last.
+    Latest,
+    /// At the first record that is not older, in milliseconds since 1970.
+    Timestamp(i64),
+    /// At the first record that is not older than so many seconds when it is asked for.
+    SecondsBack(i64),
+}
+
+impl fmt::Display for BeginAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Earliest => f.write_str("the first message"),
+            Self::Latest => f.write_str("the end"),
+            Self::Timestamp(at_ms) => match Timestamp::from_millisecond(*at_ms) {
+                Ok(at) => write!(f, "{at}"),
+                Err(_) => write!(f, "{at_ms} ms"),
+            },
+            Self::SecondsBack(seconds) => write!(f, "{seconds} s before it begins"),
+        }
+    }
 }
 
 /// Where offsets are set to.
@@ -88,6 +130,8 @@ pub struct Group {
     pub objective: Option<Objective>,
     /// Whether it is paused; `None`: as it is.
     pub paused: Option<bool>,
+    /// Where it begins.
+    pub begin: Option<Beginning>,
     /// Offsets to set, once.
     pub reset: Option<Reset>,
     /// How its consumers are scaled.
@@ -97,6 +141,15 @@ pub struct Group {
 }
 
 impl Group {
+    /// What of the brokers' configuration says where it begins: of a share group.
+    #[must_use]
+    pub fn begin_config(&self) -> Option<&str> {
+        match self.begin.as_ref()? {
+            Beginning::Share(config) => Some(config),
+            Beginning::Offsets { .. } => None,
+        }
+    }
+
     /// Judges a resource.
     ///
     /// # Errors
@@ -145,6 +198,12 @@ impl Group {
             topics: resource.spec.topics.iter().cloned().collect(),
             objective,
             paused: resource.spec.paused,
+            begin: resource
+                .spec
+                .begin
+                .as_ref()
+                .map(|begin| validate_begin(begin, &resource.spec.topics))
+                .transpose()?,
             reset: resource
                 .spec
                 .reset
@@ -163,6 +222,68 @@ impl Group {
     }
 }
 
+fn validate_begin(begin: &GroupBeginning, topics: &[String]) -> Result<Beginning, Invalid> {
+    let mut given = Vec::new();
+    if let Some(to) = begin.to {
+        given.push(match to {
+            ResetPosition::Earliest => BeginAt::Earliest,
+            ResetPosition::Latest => BeginAt::Latest,
+        });
+    }
+    if let Some(text) = &begin.timestamp {
+        given.push(BeginAt::Timestamp(time_ms("spec.begin.timestamp", text)?));
+    }
+    given.extend(begin.seconds_back.map(BeginAt::SecondsBack));
+    let [at] = given[..] else {
+        return Err(Invalid::new(
+            "spec.begin",
+            format!("says {} places to begin at", given.len()),
+            "Set one of to, timestamp and secondsBack",
+        ));
+    };
+    if let BeginAt::SecondsBack(seconds) = at
+        && seconds < 1
+    {
+        return Err(Invalid::new(
+            "spec.begin.secondsBack",
+            format!("{seconds} is less than 1"),
+            "Set it to 1 or more, or use begin.to",
+        ));
+    }
+    if begin.share_group {
+        let config = begin.share_config().ok_or_else(|| {
+            Invalid::new(
+                "spec.begin.timestamp",
+                format!("is nothing that {BEGIN_CONFIG} can say"),
+                "Set begin.to or begin.secondsBack",
+            )
+        })?;
+        return Ok(Beginning::Share(config));
+    }
+    if topics.is_empty() {
+        return Err(Invalid::new(
+            "spec.begin",
+            "is given for no topics",
+            "Name the topics that the group begins in in spec.topics, or set begin.shareGroup",
+        ));
+    }
+    Ok(Beginning::Offsets {
+        at,
+        topics: topics.iter().cloned().collect(),
+    })
+}
+
+fn time_ms(field: &str, text: &str) -> Result<i64, Invalid> {
+    let at: Timestamp = text.parse().map_err(|_| {
+        Invalid::new(
+            field,
+            format!("\"{text}\" is no time"),
+            "Write it as 2026-11-26T06:00:00Z",
+        )
+    })?;
+    Ok(at.as_millisecond())
+}
+
 fn validate_reset(reset: &OffsetReset, topics: &[String]) -> Result<Reset, Invalid> {
     let mut given = Vec::new();
     if let Some(to) = reset.to {
@@ -172,14 +293,7 @@ fn validate_reset(reset: &OffsetReset, topics: &[String]) -> Result<Reset, Inval
         });
     }
     if let Some(text) = &reset.timestamp {
-        let at: Timestamp = text.parse().map_err(|_| {
-            Invalid::new(
-                "spec.reset.timestamp",
-                format!("\"{text}\" is no time"),
-                "Write it as 2026-11-26T06:00:00Z",
-            )
-        })?;
-        given.push(ResetTo::Timestamp(at.as_millisecond()));
+        given.push(ResetTo::Timestamp(time_ms("spec.reset.timestamp", text)?));
     }
     given.extend(reset.offset.map(ResetTo::Offset));
     given.extend(reset.shift.map(ResetTo::Shift));

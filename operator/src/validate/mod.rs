@@ -10,7 +10,7 @@ mod topic;
 
 pub(crate) use cluster::drained;
 pub use cluster::{AutoGrow, Cluster, Defaults, Image, Storage};
-pub use group::{Group, Objective, Reset, ResetTo, Scale};
+pub use group::{BeginAt, Beginning, Group, Objective, Reset, ResetTo, Scale};
 pub use listener::{Listener, ListenerBroker, ListenerTls, ListenerType};
 pub use topic::{Deletion, Drift, Topic};
 

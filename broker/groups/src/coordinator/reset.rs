@@ -2,7 +2,7 @@
 
 use super::Coordinator;
 use crate::error::GroupError;
-use crate::request::{ResetOutcome, ResetRequest, Response};
+use crate::request::{Once, ResetOutcome, ResetRequest, Response};
 use crate::types::{CallId, Now};
 
 impl Coordinator {
@@ -31,7 +31,9 @@ impl Coordinator {
                         reset = Some(records);
                         // A change of its own before the one of the offsets, for it may be larger than one batch. A crash in between leaves
                         // members that join again, and nothing else.
-                        group.fence(turn);
+                        if request.once != Once::WhereNew {
+                            group.fence(turn);
+                        }
                     }
                     Err(error) => planned = Err(error),
                 }

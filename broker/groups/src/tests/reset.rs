@@ -11,7 +11,7 @@ use super::transactional::producer;
 use super::{GROUP, Shard, commit, join, topic_ref};
 use crate::machine::Outcome;
 use crate::request::{
-    CommitRequest, GroupState, ResetOutcome, ResetPartition, ResetRequest, ResetTo, Response,
+    CommitRequest, GroupState, Once, ResetOutcome, ResetPartition, ResetRequest, ResetTo, Response,
 };
 use crate::transactions::Version::V2;
 use crate::{Config, Epoch, Generation, GroupError, Request};
@@ -19,7 +19,7 @@ use crate::{Config, Epoch, Generation, GroupError, Request};
 fn request(id: &str, to: ResetTo) -> ResetRequest {
     ResetRequest {
         group: GROUP.into(),
-        id: id.to_owned(),
+        once: Once::Named(id.to_owned()),
         dry_run: false,
         partitions: vec![ResetPartition {
             topic: topic_ref("orders"),
@@ -252,6 +252,74 @@ fn a_group_begins_where_it_is_put_before_it_has_members() {
     );
 }
 
+fn begin(topic: &str, offset: i64) -> ResetRequest {
+    ResetRequest {
+        once: Once::WhereNew,
+        partitions: vec![ResetPartition {
+            topic: topic_ref(topic),
+            partition: PartitionIndex(0),
+            to: to(offset),
+        }],
+        ..request("", to(offset))
+    }
+}
+
+#[test]
+fn where_a_group_begins_is_set_while_it_is_new_and_never_again() {
+    let mut shard = Shard::new();
+    assert_eq!(done(shard.reset(begin("orders", 20))), (0, None, Some(20)));
+    assert_eq!(
+        done(shard.reset(begin("orders", 30))),
+        (0, Some(20), None),
+        "it has begun"
+    );
+    shard.crash();
+    assert_eq!(done(shard.reset(begin("orders", 30))), (0, Some(20), None));
+    assert_eq!(
+        done(shard.reset(begin("audit", 7))),
+        (0, None, Some(7)),
+        "another topic"
+    );
+    assert_eq!(
+        done(shard.reset(request("a", to(25)))),
+        (0, Some(20), Some(25))
+    );
+    assert_eq!(shard.at(), Some(25));
+}
+
+#[test]
+fn a_topic_with_the_offset_of_one_partition_is_left_whole() {
+    let mut shard = Shard::new();
+    shard.commit(commit("orders", 70)).unwrap();
+    let mut grown = begin("orders", 0);
+    grown.partitions[0].partition = PartitionIndex(1);
+    assert_eq!(done(shard.reset(grown)), (0, None, None));
+    assert_eq!(shard.at(), Some(70));
+}
+
+#[test]
+fn what_an_open_transaction_would_commit_is_not_new() {
+    let mut shard = Shard::new();
+    shard.commit_in(producer(1, 0), V2, 0, 70).unwrap();
+    assert_eq!(done(shard.reset(begin("orders", 20))), (0, None, None));
+    shard.mark(producer(1, 1), V2, Outcome::Commit, 0).unwrap();
+    assert_eq!(shard.at(), Some(70));
+}
+
+#[test]
+fn a_group_with_members_begins_where_they_say() {
+    let mut shard = Shard::new();
+    let (ids, generation) = shard.stable(1);
+    let length = shard.log.len();
+    assert_eq!(
+        shard.reset(begin("orders", 20)),
+        Err(GroupError::NonEmptyGroup)
+    );
+    assert_eq!(shard.log.len(), length);
+    assert_eq!(shard.heartbeat(&ids[0], generation), Ok(()));
+    assert_eq!(shard.at(), None);
+}
+
 #[test]
 fn a_dry_run_makes_no_group() {
     let mut shard = Shard::new();
@@ -314,7 +382,9 @@ enum Step {
     Commit(i64),
     Reset { id: u8, by: i64 },
     DryRun { id: u8, by: i64 },
+    Begin(i64),
     Rejoin,
+    Leave,
     Crash,
 }
 
@@ -323,13 +393,15 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (10_i64..100).prop_map(Step::Commit),
         3 => (0_u8..8, -40_i64..40).prop_map(|(id, by)| Step::Reset { id, by }),
         1 => (0_u8..8, -40_i64..40).prop_map(|(id, by)| Step::DryRun { id, by }),
+        2 => (10_i64..100).prop_map(Step::Begin),
         2 => Just(Step::Rejoin),
+        1 => Just(Step::Leave),
         2 => Just(Step::Crash),
     ]
 }
 
 proptest! {
-    /// Against a number and a set of ids: each id moves the number once, whoever else commits and whoever coordinates.
+    /// Against a number and a set of ids: each id moves the number once, a beginning only where there is none, whoever else commits and whoever coordinates.
     #[test]
     fn each_request_moves_the_group_once(steps in prop::collection::vec(step(), 1..60)) {
         let mut shard = Shard::new();
@@ -362,6 +434,20 @@ proptest! {
                     let dry = ResetRequest { dry_run: true, ..request(&id.to_string(), by(shift)) };
                     let outcome = shard.reset(dry);
                     prop_assert_eq!(was_before(&outcome), seen.contains(&id));
+                }
+                Step::Begin(offset) => {
+                    let outcome = shard.reset(begin("orders", offset));
+                    if member.is_some() {
+                        prop_assert_eq!(outcome, Err(GroupError::NonEmptyGroup));
+                    } else {
+                        let after = number.is_none().then_some(offset);
+                        prop_assert_eq!(done(outcome), (0, number, after));
+                        number = number.or(after);
+                    }
+                }
+                Step::Leave => {
+                    let leaving = beat("m", Epoch::LEAVING, None);
+                    prop_assert_eq!(shard.consumer_beat(leaving).is_ok(), member.take().is_some());
                 }
                 Step::Rejoin => {
                     let joined = shard.consumer_beat(joining("m", &["orders"])).unwrap();

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use weir_crds::{ConsumerGroupStatus, LastReset};
 
 use super::{Asked, Step, plan, scale_conflicts};
-use crate::validate::{Group, Reset, ResetTo, Scale};
-use crate::world::{Consumption, GroupSeen, Key, Refusal};
+use crate::validate::{BeginAt, Beginning, Group, Reset, ResetTo, Scale};
+use crate::world::{Consumption, GroupSeen, Key, PartitionLag, Refusal};
 
 fn group(name: &str, paused: Option<bool>, reset: Option<&str>) -> Group {
     Group {
@@ -18,6 +18,7 @@ fn group(name: &str, paused: Option<bool>, reset: Option<&str>) -> Group {
         topics: Default::default(),
         objective: None,
         paused,
+        begin: None,
         reset: reset.map(|id| Reset {
             id: id.into(),
             to: ResetTo::Latest,
@@ -50,7 +51,7 @@ fn seen(consumption: Consumption) -> BTreeMap<String, Result<GroupSeen, Refusal>
 fn pauses(steps: &[Step]) -> Vec<bool> {
     let paused = steps.iter().filter_map(|step| match step {
         Step::Pause { paused, .. } => Some(*paused),
-        Step::Configure { .. } | Step::Reset { .. } => None,
+        Step::Configure { .. } | Step::Begin { .. } | Step::Reset { .. } => None,
     });
     paused.collect()
 }
@@ -213,7 +214,169 @@ fn how_messages_are_given_is_set_as_a_whole_and_taken_back_when_nobody_asks_any_
     );
 }
 
+fn beginning(topics: &[&str]) -> Group {
+    Group {
+        begin: Some(Beginning::Offsets {
+            at: BeginAt::Earliest,
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        }),
+        ..group("a", None, None)
+    }
+}
+
+/// A group with so many members and an offset of one partition of each of these topics.
+fn reads(members: u32, topics: &[&str]) -> BTreeMap<String, Result<GroupSeen, Refusal>> {
+    let lag = topics.iter().map(|topic| PartitionLag {
+        topic: (*topic).to_owned(),
+        partition: 0,
+        committed_offset: 70,
+        records: 0,
+        age_ms: 0,
+        topic_partitions: 4,
+    });
+    let seen = GroupSeen {
+        members,
+        lag: lag.collect(),
+        consumption: Some(Consumption::Running),
+        ..GroupSeen::default()
+    };
+    [("billing".to_owned(), Ok(seen))].into()
+}
+
+#[test]
+fn a_group_begins_in_topics_that_it_has_no_offset_of_while_it_has_no_members() {
+    let group = beginning(&["orders", "audit"]);
+    let status = ConsumerGroupStatus::default();
+    for (is_held, members, known, expected) in [
+        (false, 0, vec![], vec!["audit", "orders"]),
+        (false, 0, vec!["orders", "elsewhere"], vec!["audit"]),
+        (false, 0, vec!["orders", "audit"], vec![]),
+        (false, 1, vec![], vec![]),
+        (true, 0, vec![], vec![]),
+    ] {
+        let plan = plan(
+            is_held,
+            &[asked(&group, &status, 1)],
+            &reads(members, &known),
+        );
+        let found = plan.steps.iter().map(|step| match step {
+            Step::Begin { topics, at, .. } => {
+                assert_eq!(*at, BeginAt::Earliest);
+                topics.iter().map(String::as_str).collect()
+            }
+            other => panic!("{other:?}"),
+        });
+        let found: Vec<Vec<&str>> = found.collect();
+        assert_eq!(found.concat(), expected, "{is_held} {members} {known:?}");
+    }
+    let old = [("billing".to_owned(), Ok(GroupSeen::default()))].into();
+    let plan = plan(false, &[asked(&group, &status, 1)], &old);
+    assert!(plan.steps.is_empty(), "brokers that are too old");
+}
+
+#[test]
+fn a_group_begins_before_it_is_reset() {
+    let mut group = beginning(&["orders"]);
+    group.reset = self::group("a", None, Some("again")).reset;
+    let status = ConsumerGroupStatus::default();
+    let steps = plan(false, &[asked(&group, &status, 1)], &reads(0, &[])).steps;
+    assert!(
+        matches!(steps[..], [Step::Begin { .. }, Step::Reset { .. }]),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn where_a_share_group_begins_is_a_configuration_and_is_taken_back_alone() {
+    let share = Group {
+        begin: Some(Beginning::Share("earliest".into())),
+        ..group("a", None, None)
+    };
+    let silent = group("a", None, None);
+    let name = "share.auto.offset.reset";
+    for (group, is_ours, set, expected) in [
+        (&share, false, None, Some(Some("earliest"))),
+        (&share, true, Some("latest"), Some(Some("earliest"))),
+        (&share, true, Some("earliest"), None),
+        (&silent, false, Some("earliest"), None),
+        (&silent, true, Some("earliest"), Some(None)),
+        (&silent, true, None, None),
+    ] {
+        let status = ConsumerGroupStatus {
+            begin_configured: is_ours,
+            ..ConsumerGroupStatus::default()
+        };
+        let mut seen = reads(0, &[]);
+        if let Some(Ok(seen)) = seen.get_mut("billing") {
+            let set = set.map(|value| (name.to_owned(), value.to_owned()));
+            // Somebody else's, which stays.
+            let other = ("weir.share.filter".to_owned(), "true".to_owned());
+            seen.config = set.into_iter().chain([other]).collect();
+        }
+        let steps = plan(false, &[asked(group, &status, 1)], &seen).steps;
+        let changes = steps.iter().map(|step| match step {
+            Step::Configure { changes, .. } => changes.clone(),
+            other => panic!("{other:?}"),
+        });
+        let expected = expected.map(|value: Option<&str>| {
+            BTreeMap::from([(name.to_owned(), value.map(str::to_owned))])
+        });
+        assert_eq!(
+            changes.collect::<Vec<_>>(),
+            Vec::from_iter(expected),
+            "{set:?} {is_ours}"
+        );
+    }
+}
+
+/// What happens to a group beside what the operator does.
+#[derive(Clone, Debug)]
+enum Happening {
+    Joins,
+    Commits(u8, i64),
+    Leaves,
+    Look,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        Just(Happening::Joins),
+        (0_u8..3, 100_i64..200).prop_map(|(topic, offset)| Happening::Commits(topic, offset)),
+        Just(Happening::Leaves),
+        Just(Happening::Look),
+    ]
+}
+
 proptest! {
+    /// Brokers that do what they are asked, and members that come, commit and go: where somebody has committed, nobody is ever asked to begin.
+    #[test]
+    fn a_group_that_has_offsets_is_never_moved(happenings in prop::collection::vec(happening(), 1..40)) {
+        let topics = ["t0", "t1"];
+        let group = beginning(&topics);
+        let status = ConsumerGroupStatus::default();
+        let (mut members, mut offsets) = (0_u32, BTreeMap::<String, i64>::new());
+        for happening in happenings {
+            match happening {
+                Happening::Joins => members += 1,
+                Happening::Leaves => members = members.saturating_sub(1),
+                Happening::Commits(topic, offset) if members > 0 => drop(offsets.insert(format!("t{topic}"), offset)),
+                Happening::Commits(..) => {}
+                Happening::Look => {
+                    let known: Vec<&str> = offsets.keys().map(String::as_str).collect();
+                    let steps = plan(false, &[asked(&group, &status, 1)], &reads(members, &known)).steps;
+                    for step in steps {
+                        let Step::Begin { topics, .. } = step else { panic!("{step:?}") };
+                        prop_assert_eq!(members, 0);
+                        for topic in topics {
+                            prop_assert_eq!(offsets.insert(topic, 0), None);
+                        }
+                    }
+                    prop_assert!(members > 0 || topics.iter().all(|topic| offsets.contains_key(*topic)));
+                }
+            }
+        }
+    }
+
     /// The brokers do as they are asked, the status is written or, after a crash, not: it settles, resets once for each id, and in any order.
     #[test]
     fn it_converges_and_no_id_is_asked_for_again_once_its_status_is_written(
@@ -241,7 +404,7 @@ proptest! {
             }
             for step in plan.steps {
                 match step {
-                    Step::Configure { .. } => prop_assert!(false, "nobody asks for it"),
+                    Step::Configure { .. } | Step::Begin { .. } => prop_assert!(false, "nobody asks for it"),
                     Step::Pause { paused, .. } => now = if paused { Consumption::Paused } else { Consumption::Running },
                     Step::Reset { resource, reset, .. } => {
                         let at = groups.iter().position(|group| group.key == resource).unwrap();

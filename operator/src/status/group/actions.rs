@@ -1,19 +1,25 @@
-//! What is said of resets, pauses and the number of consumers.
+//! What is said of resets, pauses, where a group begins and the number of consumers.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_crds::{
-    ConsumerGroupStatus, LastReset, MAX_PARTITIONS_IN_STATUS, PartitionReset, ScaleStatus,
+    BEGIN_CONFIG, ConsumerGroupStatus, LastReset, MAX_PARTITIONS_IN_STATUS, PartitionReset,
+    ScaleStatus,
 };
 
 use super::super::{Is, Wanted, truncated};
 use crate::decide::group::Report;
 use crate::decide::group_scale::{Hold, Verdict};
 use crate::decide::reset::{DONE, REFUSED};
-use crate::validate::{Group, Scale};
+use crate::validate::{Beginning, Group, Scale};
 use crate::world::{Consumption, Key, Refusal, ResetSeen};
 
 /// Bytes of a reset's message: the brokers' own words, or a sentence.
 const MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// Topics that a message names.
+const TOPICS_TOLD_MAX: usize = 5;
 
 /// What was done in one pass of what a resource asks for.
 #[derive(Debug, Clone, Default)]
@@ -26,10 +32,46 @@ pub struct Actions {
     pub pause_failed: Option<String>,
     /// Changing how the group is given its messages has failed.
     pub configure_failed: Option<String>,
+    /// The group was to begin in topics that are new to it.
+    pub begun: Option<Begun>,
     /// A reset was asked for in this pass.
     pub reset: Option<Reset>,
     /// The number of consumers was looked at.
     pub scaled: Option<Scaled>,
+}
+
+/// What came of a group's beginning.
+#[derive(Debug, Clone)]
+pub enum Begun {
+    /// The brokers have answered, for each topic.
+    Asked(BTreeMap<String, Result<ResetSeen, Refusal>>),
+    /// The brokers did not answer: it is asked for again.
+    NotYet(String),
+}
+
+impl Begun {
+    /// Whether there is something that the next look may find done.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Asked(topics) => topics.values().any(Result::is_err),
+            Self::NotYet(_) => true,
+        }
+    }
+
+    /// Topics in which the group begins by this, each with how many partitions were set.
+    #[must_use]
+    pub fn topics(&self) -> Vec<(&str, usize)> {
+        let Self::Asked(topics) = self else {
+            return Vec::new();
+        };
+        let set = topics.iter().filter_map(|(topic, outcome)| {
+            let partitions = outcome.as_ref().ok()?.partitions.iter();
+            let set = partitions.filter(|(.., to)| to.is_some()).count();
+            (set > 0).then_some((topic.as_str(), set))
+        });
+        set.collect()
+    }
 }
 
 /// What came of a reset that was asked for.
@@ -74,6 +116,12 @@ pub fn is_configured_by(group: &Group, before: bool, is_behind: bool) -> bool {
     !group.sharing.is_empty() || before && is_behind
 }
 
+/// Whether where the share group begins is set as a resource asks, or asked, for.
+#[must_use]
+pub fn is_begin_configured_by(group: &Group, before: bool, is_behind: bool) -> bool {
+    group.begin_config().is_some() || before && is_behind
+}
+
 /// The fields of a status that are not conditions.
 pub(super) fn fields(
     status: &mut ConsumerGroupStatus,
@@ -90,6 +138,8 @@ pub(super) fn fields(
     let is_behind = done.configure_failed.is_some() || done.is_held;
     status.configured =
         done.conflict.is_none() && is_configured_by(group, previous.configured, is_behind);
+    status.begin_configured = done.conflict.is_none()
+        && is_begin_configured_by(group, previous.begin_configured, is_behind);
     if let Some(reset) = &group.reset {
         let last = |state: &str| LastReset {
             request_id: reset.id.clone(),
@@ -177,6 +227,7 @@ pub(super) fn conditions(
     let mut wanted = Vec::new();
     wanted.extend(paused(status, group, report, done));
     wanted.extend(configured(status, group, done));
+    wanted.extend(begun(group, report, done));
     wanted.extend(reset(status, group, report, done));
     if let (Some(scale), Some(scaled)) = (&group.scale, &done.scaled) {
         wanted.push(scaling(scale, scaled));
@@ -271,6 +322,88 @@ fn configured(status: &ConsumerGroupStatus, group: &Group, done: &Actions) -> Op
         ),
     };
     Some(Wanted::new("Configured", is, reason, message))
+}
+
+/// Whether the group has begun, where somebody has said where.
+fn begun(group: &Group, report: &Report, done: &Actions) -> Option<Wanted> {
+    let beginning = group.begin.as_ref()?;
+    if let Some(conflict) = conflict("Begun", done) {
+        return Some(conflict);
+    }
+    let say =
+        |is: Is, reason: &str, message: String| Some(Wanted::new("Begun", is, reason, message));
+    if matches!(beginning, Beginning::Share(_)) {
+        return match &done.configure_failed {
+            Some(why) => say(Is::False, "Refused", why.clone()),
+            None if done.is_held => say(Is::Unknown, "ClusterPaused", HELD.to_owned()),
+            None => say(
+                Is::True,
+                "Configured",
+                format!("the share group begins as its configuration {BEGIN_CONFIG} says"),
+            ),
+        };
+    }
+    let Some(new) = listed(&report.not_begun) else {
+        let message = "the group has offsets of all its topics, and is not moved";
+        return say(Is::True, "HasOffsets", message.to_owned());
+    };
+    if report.consumption.is_none() {
+        return say(Is::False, "NotSupported", TOO_OLD.to_owned());
+    }
+    if done.is_held {
+        return say(Is::False, "ClusterPaused", HELD.to_owned());
+    }
+    if report.members > 0 {
+        let message = format!(
+            "the group has no offsets of {new}, and has members, which begin where they are configured to. It would begin as declared while it is empty"
+        );
+        return say(Is::False, "HasMembers", message);
+    }
+    match &done.begun {
+        None => say(Is::Unknown, "Waiting", format!("{new}: not asked for yet")),
+        Some(Begun::NotYet(why)) => say(
+            Is::Unknown,
+            "Retrying",
+            format!("the brokers did not do it yet: {why}"),
+        ),
+        Some(Begun::Asked(topics)) => {
+            let mut refusals = topics
+                .iter()
+                .filter_map(|(topic, outcome)| Some((topic, outcome.as_ref().err()?)));
+            match refusals.next() {
+                None => say(
+                    Is::Unknown,
+                    "Waiting",
+                    format!("{new}: set, and not seen yet"),
+                ),
+                // What is sent is valid: they do not know what it is.
+                Some((_, refusal)) if refusal.code == "INVALID_REQUEST" => {
+                    say(Is::False, "NotSupported", TOO_OLD.to_owned())
+                }
+                Some((topic, refusal)) if refusal.code == "UNKNOWN_TOPIC_OR_PARTITION" => say(
+                    Is::False,
+                    "TopicNotFound",
+                    format!("there is no topic {topic} yet: the group begins in it once there is"),
+                ),
+                Some((topic, refusal)) => {
+                    say(Is::False, "Refused", format!("topic {topic}: {refusal}"))
+                }
+            }
+        }
+    }
+}
+
+/// The first few topics; `None` where there are none.
+fn listed(topics: &BTreeSet<String>) -> Option<String> {
+    let mut text: Vec<&str> = topics
+        .iter()
+        .take(TOPICS_TOLD_MAX)
+        .map(String::as_str)
+        .collect();
+    if topics.len() > TOPICS_TOLD_MAX {
+        text.push("others");
+    }
+    (!text.is_empty()).then(|| text.join(", "))
 }
 
 fn reset(

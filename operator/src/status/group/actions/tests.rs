@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use weir_crds::{ConsumerGroupStatus, LastReset};
 
-use super::{Actions, Reset, Scaled};
+use super::{Actions, Begun, Reset, Scaled};
 use crate::decide::group::Report;
 use crate::decide::group_scale::{Hold, Verdict};
 use crate::status::group::{Outcome, status};
-use crate::validate::{self, Group, ResetTo, Scale};
+use crate::validate::{self, BeginAt, Beginning, Group, ResetTo, Scale};
 use crate::world::{Consumption, Key, Refusal, ResetSeen};
 
 fn group() -> Group {
@@ -18,6 +18,7 @@ fn group() -> Group {
         topics: Default::default(),
         objective: None,
         paused: None,
+        begin: None,
         reset: None,
         scale: None,
         sharing: Default::default(),
@@ -85,6 +86,105 @@ fn how_messages_are_given_is_told_where_somebody_asked_for_it_and_remembered_unt
     let taken_back = after(&not_yet, &group(), running, Actions::default());
     assert!(!taken_back.configured);
     assert_eq!(told(&taken_back, "Configured"), None);
+}
+
+#[test]
+fn where_a_group_begins_is_told_and_why_it_has_not() {
+    let group = Group {
+        begin: Some(Beginning::Offsets {
+            at: BeginAt::Earliest,
+            topics: ["orders".to_owned()].into(),
+        }),
+        ..group()
+    };
+    let refused = |code: &str| {
+        let refusal = Refusal {
+            code: code.into(),
+            message: "no".into(),
+        };
+        Some(Begun::Asked([("orders".to_owned(), Err(refusal))].into()))
+    };
+    let running = Some(Consumption::Running);
+    for (now, members, is_new, begun, expected) in [
+        (running, 0, true, None, ("Unknown", "Waiting")),
+        (running, 0, false, None, ("True", "HasOffsets")),
+        (running, 2, false, None, ("True", "HasOffsets")),
+        (running, 2, true, None, ("False", "HasMembers")),
+        (None, 0, true, None, ("False", "NotSupported")),
+        (
+            running,
+            0,
+            true,
+            Some(Begun::NotYet("away".into())),
+            ("Unknown", "Retrying"),
+        ),
+        (
+            running,
+            0,
+            true,
+            refused("INVALID_REQUEST"),
+            ("False", "NotSupported"),
+        ),
+        (
+            running,
+            0,
+            true,
+            refused("UNKNOWN_TOPIC_OR_PARTITION"),
+            ("False", "TopicNotFound"),
+        ),
+        (
+            running,
+            0,
+            true,
+            refused("BOUND_REACHED"),
+            ("False", "Refused"),
+        ),
+    ] {
+        let report = Report {
+            members,
+            not_begun: is_new.then(|| "orders".to_owned()).into_iter().collect(),
+            ..report(now)
+        };
+        let done = Actions {
+            begun,
+            ..Actions::default()
+        };
+        let at = Timestamp::from_second(1_000).unwrap();
+        let outcome = Outcome::Seen(&group, &report, &done);
+        let status = status(&ConsumerGroupStatus::default(), Some(4), &outcome, at);
+        assert_eq!(told(&status, "Begun"), Some(expected), "{done:?}");
+    }
+    let plain = after(
+        &ConsumerGroupStatus::default(),
+        &self::group(),
+        running,
+        Actions::default(),
+    );
+    assert_eq!(told(&plain, "Begun"), None);
+}
+
+#[test]
+fn where_a_share_group_begins_is_remembered_until_it_is_taken_back() {
+    let share = Group {
+        begin: Some(Beginning::Share("earliest".into())),
+        ..group()
+    };
+    let running = Some(Consumption::Running);
+    let failed = || Actions {
+        configure_failed: Some("no".into()),
+        ..Actions::default()
+    };
+    let none = ConsumerGroupStatus::default();
+    let refused = after(&none, &share, running, failed());
+    assert_eq!(told(&refused, "Begun"), Some(("False", "Refused")));
+    let done = after(&refused, &share, running, Actions::default());
+    assert_eq!(told(&done, "Begun"), Some(("True", "Configured")));
+    assert!(done.begin_configured && !done.configured);
+    assert!(
+        after(&done, &group(), running, failed()).begin_configured,
+        "it is taken back in the next pass"
+    );
+    assert!(!after(&done, &group(), running, Actions::default()).begin_configured);
 }
 
 #[test]
