@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -78,8 +79,29 @@ struct Sending {
     held_until: Option<Instant>,
     /// What the follower was told last.
     told: Option<Position>,
+    /// The batch within which the log began when a follower was to begin there, from its first offset to the one behind its last.
+    first: Option<Range<Offset>>,
     /// Where what was sent ends, and its bytes, oldest first, until it is confirmed.
     flying: VecDeque<(Offset, usize)>,
+}
+
+impl Sending {
+    /// Where a follower that has nothing begins: a batch within which the log begins is sent whole, and the follower lets go of its beginning as soon as it
+    /// hears of the log's.
+    fn begins_at(&self, log_start: Offset) -> Offset {
+        match &self.first {
+            Some(first) if first.contains(&log_start) => first.start,
+            _ => log_start,
+        }
+    }
+
+    /// Where the batch that comes next is read, which is where the log begins if that lies within it.
+    fn read_at(&self, next: Offset, log_start: Offset) -> Offset {
+        match next == self.begins_at(log_start) {
+            true => log_start,
+            false => next,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,6 +282,7 @@ impl State {
             is_waiting: false,
             held_until: None,
             told: None,
+            first: None,
             flying: VecDeque::new(),
             feed,
         };
@@ -517,6 +540,8 @@ impl Session<'_> {
         match sending.stage {
             Stage::New(due) if due <= Instant::now() => {
                 let (epochs, end) = feed.replica.reader().history();
+                let log_start = sending.begins_at(at.log_start);
+                let at = Position { log_start, ..at };
                 sending.channel.turn += 1;
                 sending.stage = Stage::Asked;
                 sending.told = Some(at);
@@ -553,14 +578,15 @@ impl Session<'_> {
                     state.due.insert((until, id));
                     return More::No;
                 }
-                match reader.try_read(next, progress.log_end, TURN_BYTES, true) {
+                let from = sending.read_at(next, at.log_start);
+                match reader.try_read(from, progress.log_end, TURN_BYTES, true) {
                     Err(ReadError::WouldBlock) if reads.len() >= READS_MAX => More::Yes,
                     Err(ReadError::WouldBlock) => {
                         sending.stage = Stage::Reading(next);
                         let (reader, host) = (reader.clone(), self.shared.host.clone());
                         let end = progress.log_end;
                         reads.push(Box::pin(async move {
-                            let read = move || reader.read(next, end, TURN_BYTES, true);
+                            let read = move || reader.read(from, end, TURN_BYTES, true);
                             (id, host.blocking(read).await)
                         }));
                         More::No
@@ -583,6 +609,11 @@ impl Session<'_> {
         let Some(sending) = state.sending.get_mut(&id) else {
             return More::No;
         };
+        if let Some(first) = read.as_ref().ok().and_then(|read| cut_batch(next, read)) {
+            sending.first = Some(first);
+            state.begin_later(id);
+            return More::No;
+        }
         let read = read.and_then(|batches| {
             let next_offset = batches.next_offset;
             Ok((from(next, batches)?, next_offset))
@@ -646,6 +677,13 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// The first batch of what was read, if its records begin before `next`: the log begins within it.
+fn cut_batch(next: Offset, read: &Batches) -> Option<Range<Offset>> {
+    let header = BatchHeader::parse(&read.bytes).ok()?;
+    let is_cut = header.base_offset < next && header.record_count > 0;
+    is_cut.then(|| header.base_offset..header.next_offset())
 }
 
 /// What was read, from `next` on. Where compaction has left nothing of a run of batches, one empty batch stands for all of them,

@@ -1,5 +1,6 @@
 //! Leaders are elected and partitions are moved because somebody asks, in a cluster of three of which one is away.
 
+use weir_broker::error::ErrorCode;
 use weir_broker::start::Running;
 use weir_log::PartitionKey;
 use weir_quorum::configs;
@@ -14,6 +15,8 @@ use weir_wire::{MessageView, PartitionIndex, TopicId};
 
 use crate::client::{Client, PATIENCE, batch, eventually};
 use crate::cluster::cluster_with;
+use crate::deleting::delete;
+use crate::replication::{leader, partition};
 
 /// Brokers 0 and 1, and a client of the first; broker 2 is away. Nothing is moved but on request.
 async fn two_of_three() -> (Vec<Running>, Client, tempfile::TempDir) {
@@ -284,6 +287,48 @@ async fn a_move_heeds_the_rate_and_what_is_in_sync_does_not() {
     })
     .await;
     assert_eq!(end_at(1, "moved"), Some(30));
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
+
+/// DeleteRecords may leave a log that begins within a batch; a copy of it is made all the same, and is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_log_begins_within_a_batch_is_moved() {
+    let (brokers, _, _dir) = cluster_with("").await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create(&mut client, "t", &[0]).await;
+    // The test's records are of long ago.
+    let kept = [("retention.ms", "-1")];
+    client.set_configs(2, "t", &kept).await;
+    for values in [["0", "1", "2"], ["3", "4", "5"], ["6", "7", "8"]] {
+        assert_eq!(client.produce("t", 0, batch(&values)).await.error_code, 0);
+    }
+    assert_eq!(delete(&mut client, "t", 0, 4).await, (4, 0));
+    assert_eq!(reassign(&mut client, "t", Some(&[1, 2])).await, 0);
+    eventually("the move to end", async || {
+        ongoing(&mut client, None).await.is_empty().then_some(())
+    })
+    .await;
+    eventually("its log to begin where that one did", async || {
+        let begins = |broker: usize| {
+            let partition = partition(&brokers[broker], "t")?;
+            Some(partition.reader().log_start().0)
+        };
+        (begins(1) == Some(4) && begins(2) == Some(4)).then_some(())
+    })
+    .await;
+    let mut client = eventually("a new leader that serves", async || {
+        let led = leader(&brokers[1], "t").filter(|led| *led != 0)?;
+        let mut client = Client::connect(brokers[led].addresses().kafka).await;
+        let seen = client.fetch_from("t", 0, 4).await;
+        let is_whole = (seen.log_start_offset, seen.high_watermark) == (4, 9);
+        is_whole.then_some(client)
+    })
+    .await;
+    let out_of_range = ErrorCode::OffsetOutOfRange.code();
+    let before = client.fetch_from("t", 0, 3).await;
+    assert_eq!(before.error_code, out_of_range);
     for broker in brokers {
         broker.stop().await;
     }

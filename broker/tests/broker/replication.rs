@@ -70,7 +70,7 @@ async fn create_on(client: &mut Client, name: &str, replicas: &[i32]) {
     create_topic(client, topic, "1").await;
 }
 
-fn partition(broker: &Running, topic: &str) -> Option<Arc<Partition>> {
+pub(crate) fn partition(broker: &Running, topic: &str) -> Option<Arc<Partition>> {
     let broker = broker.broker();
     let id = broker.metadata.image().topic(topic)?.id;
     let key = PartitionKey {
