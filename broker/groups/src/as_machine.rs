@@ -58,7 +58,7 @@ impl Machine for Coordinator {
     }
 
     fn handle(&mut self, call: CallId, asked: Asked, now: Now) {
-        self.set_cluster(asked.cluster);
+        self.set_cluster(asked.cluster, now);
         Self::handle(self, call, asked.request, now);
     }
 

@@ -35,6 +35,7 @@ use crate::types::{CallId, Generation, GroupId, InstanceId, MonoMs, Now, Positio
 pub struct Coordinator {
     config: Config,
     cluster: Arc<dyn Cluster>,
+    knows_cluster: bool,
     groups: BTreeMap<GroupId, Group>,
     producers: Producers,
     wakes: BTreeSet<(MonoMs, GroupId)>,
@@ -51,27 +52,37 @@ impl Coordinator {
         now: Now,
     ) -> Self {
         let next_check = now.mono.after(config.offsets_check_interval_ms);
-        let ids: Vec<GroupId> = groups.keys().cloned().collect();
         let mut coordinator = Self {
             config,
             cluster: Arc::new(NoCluster),
+            knows_cluster: false,
             groups,
             producers,
             wakes: BTreeSet::new(),
             next_check,
             out: Outbox::default(),
         };
-        for id in ids {
-            coordinator.with(&id, now, |group, turn| group.kind.resume(turn));
-        }
+        coordinator.resume(now);
         coordinator
     }
 
-    /// What is known of the cluster from now on. Costs nothing: each request may bring it.
-    pub fn set_cluster(&mut self, cluster: Arc<dyn Cluster>) {
+    /// Groups that were loaded go on.
+    fn resume(&mut self, now: Now) {
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.with(&id, now, |group, turn| group.kind.resume(turn));
+        }
+    }
+
+    /// What is known of the cluster from now on. Costs nothing: each request may bring it. The first tells how long members that were loaded may be
+    /// silent.
+    pub fn set_cluster(&mut self, cluster: Arc<dyn Cluster>, now: Now) {
         // Requests that were made at the same time may come in another order.
         if cluster.revision() >= self.cluster.revision() {
             self.cluster = cluster;
+        }
+        if !std::mem::replace(&mut self.knows_cluster, true) {
+            self.resume(now);
         }
     }
 

@@ -516,6 +516,23 @@ fn a_groups_own_settings_hold() {
 }
 
 #[test]
+fn a_groups_own_session_holds_for_members_that_were_loaded() {
+    for (session_ms, is_there) in [(50_000, true), (3_000, false)] {
+        let mut shard = shard();
+        let settings = GroupSettings {
+            consumer_session_timeout_ms: session_ms,
+            ..GroupSettings::default()
+        };
+        shard.set_cluster(shard.cluster.clone().with_settings(settings));
+        let first = shard.consumer_beat(joining("a", &["orders"])).unwrap();
+        shard.crash();
+        shard.advance(if is_there { 49_000 } else { 3_001 });
+        let again = shard.consumer_beat(beat("a", first.epoch, None));
+        assert_eq!(again.is_ok(), is_there, "{session_ms}");
+    }
+}
+
+#[test]
 fn a_loaded_group_goes_on_where_it_was() {
     let mut shard = shard();
     let mut a = Client::join(&mut shard, joining("a", &["orders"]));

@@ -89,7 +89,8 @@ impl Shard {
     /// The metadata has changed.
     pub(crate) fn set_cluster(&mut self, cluster: TestCluster) {
         self.cluster = cluster;
-        self.coordinator.set_cluster(Arc::new(self.cluster.clone()));
+        self.coordinator
+            .set_cluster(Arc::new(self.cluster.clone()), self.now);
     }
 
     pub(crate) fn ask(&mut self, request: Request) -> CallId {
@@ -175,7 +176,8 @@ impl Shard {
         self.within.retain(|length| *length < self.durable);
         self.loaded = self.log.len();
         self.coordinator = self.replayed();
-        self.coordinator.set_cluster(Arc::new(self.cluster.clone()));
+        self.coordinator
+            .set_cluster(Arc::new(self.cluster.clone()), self.now);
         self.carry();
     }
 
