@@ -287,14 +287,12 @@ impl Broker {
         Some(image.partitions_on(BrokerId(i32::from(id))).count())
     }
 
-    /// Whether a broker votes in the quorum, as far as this one knows, and with fewer than two others.
+    /// Whether a broker votes in the quorum with fewer than two others, as far as this one knows; nothing while it does not run.
     #[must_use]
-    pub fn says_few_vote_with(&self, id: HostId) -> bool {
-        let voters = || {
-            let told = lock(&self.process.as_ref()?.told);
-            Some(told.running.as_ref()?.broker().metadata.voters())
-        };
-        voters().is_some_and(|voters| voters.len() < 3 && voters.contains(&BrokerId(i32::from(id))))
+    pub fn says_few_vote_with(&self, id: HostId) -> Option<bool> {
+        let told = lock(&self.process.as_ref()?.told);
+        let voters = told.running.as_ref()?.broker().metadata.voters();
+        Some(voters.len() < 3 && voters.contains(&BrokerId(i32::from(id))))
     }
 
     /// What it says of the partitions on a broker, and of all brokers: for whoever wants to know why one is not empty.

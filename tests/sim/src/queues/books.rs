@@ -25,8 +25,8 @@ pub struct Sent {
     pub sent_ms: u64,
     /// What came of it.
     pub fate: Fate,
-    /// When it was asked for that it is not to come, and when that was acknowledged.
-    pub cancelled: Option<(u64, Option<u64>)>,
+    /// When it was asked for that it is not to come, and, by the clock furthest ahead, when that was acknowledged.
+    pub cancelled: Option<(u64, Option<i64>)>,
 }
 
 /// What came of a message.
@@ -159,11 +159,13 @@ impl Books {
 
     /// A message is about to be cancelled, or that was acknowledged.
     pub fn cancelling(&self, number: usize, is_acked: bool) {
-        let now_ms = self.now_ms();
-        if let Some(sent) = self.lock().sent.get_mut(number) {
+        let (now_ms, time_ms) = (self.now_ms(), self.time_ms());
+        let mut inner = self.lock();
+        let clock_ms = inner.clock_ms.max(time_ms);
+        if let Some(sent) = inner.sent.get_mut(number) {
             let (_, acked) = sent.cancelled.get_or_insert((now_ms, None));
             if is_acked {
-                acked.get_or_insert(now_ms);
+                acked.get_or_insert(clock_ms);
             }
         }
     }
