@@ -365,7 +365,10 @@ async fn another_leader_ends_the_wait() {
         (put(&mut client, of(2)).await.error_code == 0).then_some(())
     })
     .await;
-    let number = send(&mut client, of(1)).await;
+    // Longer than a leader may take to go.
+    let mut patient = produce("t", 0, of(1));
+    patient.timeout_ms = 120_000;
+    let number = client.send(9, &patient).await;
     until_waiting(&brokers[led], 1).await;
     let stopping = brokers.remove(led);
     let (answer, ()) = tokio::join!(told(&mut client, number), stopping.stop());
