@@ -82,6 +82,17 @@ pub fn settle(
     (wanted != members.voters && is_ready).then(|| vote(members, wanted))
 }
 
+/// Whether a step may be taken now: before fewer vote, each of them has to be alive. Where one of three votes alone, and its disk is lost, nothing
+/// is ever decided again.
+pub fn is_safe(members: &Members, change: &Change, is_alive: impl Fn(NodeId) -> bool) -> bool {
+    match change {
+        Change::Vote(voters) | Change::Yield(voters) => {
+            voters.len() >= members.voters.len() || voters.iter().all(|node| is_alive(*node))
+        }
+        Change::Add(..) | Change::Move(..) | Change::Remove(_) => true,
+    }
+}
+
 /// Whether those vote that should.
 pub fn is_settled(members: &Members, is_leaving: impl Fn(BrokerId) -> bool) -> bool {
     !members.is_joint && wanted(members, is_leaving).is_none_or(|wanted| wanted == members.voters)
@@ -165,6 +176,18 @@ mod tests {
 
     fn stays(_: BrokerId) -> bool {
         false
+    }
+
+    #[test]
+    fn nobody_is_left_to_vote_alone_who_is_away() {
+        let (a, b, c) = (node(0, 1), node(1, 1), node(2, 1));
+        let before = members(&[a, b, c], &[a, b, c]);
+        let alone = settle(&before, |broker| broker == BrokerId(1), |_| true).unwrap();
+        assert_eq!(alone, Change::Yield([a].into()));
+        assert!(is_safe(&before, &alone, |node| node == a));
+        assert!(!is_safe(&before, &alone, |node| node != a));
+        let grown = Change::Vote([a, b, c].into());
+        assert!(is_safe(&members(&[a], &[a, b, c]), &grown, |node| node == a));
     }
 
     #[test]

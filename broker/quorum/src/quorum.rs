@@ -279,10 +279,11 @@ impl Quorum {
     }
 
     /// Takes the next step towards the right voters, if it can be taken now; says whether those vote that should. Only
-    /// the leader can. `is_leaving` says whether a broker is about to leave the cluster.
+    /// the leader can. `is_leaving` says whether a broker is about to leave the cluster, `is_alive` whether a node is there.
     pub async fn settle(
         &self,
         is_leaving: impl Fn(BrokerId) -> bool,
+        is_alive: impl Fn(NodeId) -> bool,
     ) -> Result<bool, ProposeError> {
         let members = self.members().await?;
         let (last, matched) = {
@@ -299,7 +300,11 @@ impl Quorum {
                 .and_then(|id| id.map(|id| id.index))
                 .is_some_and(|index| index + NEAR_ENTRIES >= last)
         };
-        if let Some(change) = members::settle(&members, &is_leaving, is_near) {
+        // It has answered this leader: of a broker that came back with another disk the old name may count as alive for a while.
+        let is_here = |node| node == self.me || (is_near(node) && is_alive(node));
+        if let Some(change) = members::settle(&members, &is_leaving, is_near)
+            && members::is_safe(&members, &change, is_here)
+        {
             self.change(change).await?;
         }
         Ok(members::is_settled(&self.members().await?, is_leaving))

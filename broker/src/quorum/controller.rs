@@ -240,7 +240,8 @@ impl Controller {
                     settle_at = Instant::now() + SETTLE_EVERY;
                     let image = self.quorum.image();
                     let is_leaving = |id| image.broker(id).is_some_and(|broker| broker.draining);
-                    match self.bounded(self.quorum.settle(is_leaving)).await {
+                    let settling = self.quorum.settle(is_leaving, |node| is_there(&image, node));
+                    match self.bounded(settling).await {
                         Ok(now) => settled = now,
                         Err(ProposeError::Stale) => {}
                         Err(error) => return Err(error),
@@ -588,4 +589,9 @@ impl<'a> Reign<'a> {
         let (broker, records) = expired(&self.view(&image))?;
         Some((broker, image.revision(), records))
     }
+}
+/// Whether a node is alive: registered with this disk, and not fenced.
+fn is_there(image: &Image, node: NodeId) -> bool {
+    let broker = image.broker(node.broker);
+    broker.is_some_and(|broker| !broker.fenced && broker.incarnation == node.incarnation)
 }

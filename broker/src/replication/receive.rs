@@ -426,6 +426,8 @@ async fn begin_one(
                 handle.reset(start, done)
             })
             .await?;
+            // It has nothing to keep any more, or the leader would seem to lack it when the stream begins once more before all has come.
+            replica.give_up_above(start);
         }
     }
     ask(replica, &wake, |handle, done| handle.ends(done)).await?;

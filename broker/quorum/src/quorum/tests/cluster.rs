@@ -85,7 +85,7 @@ impl Cluster {
             first.admit(node(id, 1), &Self::address(id)).await.unwrap();
         }
         if brokers == 3 {
-            while !first.settle(|_| false).await.unwrap() {
+            while !first.settle(|_| false, |_| true).await.unwrap() {
                 tokio::task::yield_now().await;
             }
         }
