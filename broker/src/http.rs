@@ -240,10 +240,7 @@ fn observe_delays(broker: &Broker, partitions: &[Arc<Partition>]) {
         let Some(size) = known else {
             continue;
         };
-        let topic = match topics.admits(partition.topic()) {
-            true => partition.topic(),
-            false => OTHER_TOPICS,
-        };
+        let topic = topics.label(partition.topic());
         topics
             .delayed_messages
             .with_label_values(&[topic])
@@ -281,10 +278,7 @@ fn observe_queues(broker: &Broker, partitions: &[Arc<Partition>]) {
         let Some((_, backlog)) = known.filter(|(epoch, _)| partition.leads(*epoch)) else {
             continue;
         };
-        let topic = match topics.admits(partition.topic()) {
-            true => partition.topic(),
-            false => OTHER_TOPICS,
-        };
+        let topic = topics.label(partition.topic());
         let add = |gauges: &IntGaugeVec, value| {
             gauges.with_label_values(&[topic]).add(gauge(value));
         };
@@ -318,10 +312,7 @@ fn observe_views(broker: &Broker, partitions: &[Arc<Partition>]) {
         let Some(lag) = known.filter(|lag| partition.leads(lag.epoch)) else {
             continue;
         };
-        let topic = match topics.admits(partition.topic()) {
-            true => partition.topic(),
-            false => OTHER_TOPICS,
-        };
+        let topic = topics.label(partition.topic());
         let messages = topics.view_lag_messages.with_label_values(&[topic]);
         messages.add(gauge(lag.messages));
         let seconds = topics.view_lag_seconds.with_label_values(&[topic]);

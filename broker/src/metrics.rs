@@ -103,12 +103,16 @@ pub struct TopicMetrics {
 }
 
 impl TopicMetrics {
-    /// Whether a topic has counters of its own; the first [`TOPICS_MAX`] that are asked for do.
+    /// What a topic is counted under: its name, for the first [`TOPICS_MAX`] that are asked for; [`OTHER_TOPICS`] for all others.
     #[must_use]
-    pub fn admits(&self, topic: &Arc<str>) -> bool {
+    pub fn label<'t>(&self, topic: &'t Arc<str>) -> &'t str {
         let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
-        labelled.contains(topic)
-            || (labelled.len() < TOPICS_MAX && labelled.insert(Arc::clone(topic)))
+        let has_its_own = labelled.contains(topic)
+            || (labelled.len() < TOPICS_MAX && labelled.insert(Arc::clone(topic)));
+        match has_its_own {
+            true => topic,
+            false => OTHER_TOPICS,
+        }
     }
 
     /// The topic is gone.

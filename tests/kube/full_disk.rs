@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::ListParams;
 use weir_crds::Cluster;
-use weir_tests::readers::Readers;
-use weir_tests::{flights, log, story, wait};
+use weir_tests::wait;
 
-use crate::nodes::{MORE, Nodes, SECONDS, number, producer};
+use crate::flow::{Flow, PARTITIONS};
+use crate::nodes::{Nodes, number};
 use crate::shell::{attempt, run};
 use crate::stage::{Stage, topic};
 use crate::watching::{LIMIT, until};
-
-const PARTITIONS: usize = 12;
 
 /// Nodes, each with one volume for one broker.
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
@@ -47,16 +45,8 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
     stage.topic("shop", "flights", PARTITIONS as u32).await;
     let clients = stage.clients().await;
     let bootstrap = stage.bootstrap("shop");
-    let load = producer(&clients, &bootstrap, "flights");
-    let readers = Readers::start(&clients, &bootstrap, "flights", "readers", 2, &[]);
-    let go_on = |when: &str| {
-        load.wait_for(&load.mark(), MORE, PARTITIONS, SECONDS, when);
-        let seen = readers.seen();
-        wait::until("the group goes on", SECONDS, || {
-            (readers.seen() > seen).then_some(())
-        });
-    };
-    go_on("nothing has happened yet");
+    let flow = Flow::begin(&clients, &bootstrap, &[]);
+    flow.go_on("nothing has happened yet");
     let (broker, node) = victim(&stage).await;
     let room = available(&stage, broker).expect("a broker that is well says what room it has");
     assert!(
@@ -64,7 +54,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
         "the volume is bounded: {room} bytes"
     );
 
-    let _ = load.longest_silence();
+    let _ = flow.load.longest_silence();
     let began = Instant::now();
     volumes.fill(&node, LEFT_BYTES);
     wait::until("the figures say that there is no room", LIMIT, || {
@@ -77,10 +67,10 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
             .filter(|one| one.leader.is_some_and(|leader| leader != broker));
         (led.count() == PARTITIONS).then_some(())
     });
-    go_on("a disk is full");
+    flow.go_on("a disk is full");
     println!(
         "  a full disk: a partition was silent for at most {:.1} s; clients went on {:.1} s after it",
-        load.longest_silence().as_secs_f64(),
+        flow.load.longest_silence().as_secs_f64(),
         began.elapsed().as_secs_f64()
     );
 
@@ -99,7 +89,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
         },
     )
     .await;
-    go_on("a disk is full to the last byte");
+    flow.go_on("a disk is full to the last byte");
 
     let began = Instant::now();
     volumes.make_room(&node);
@@ -119,25 +109,13 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
         },
     );
     stage.topic_ready("meanwhile").await;
-    go_on("there is room again");
+    flow.go_on("there is room again");
     println!(
         "  there was room again: all was well after {:.1} s",
         began.elapsed().as_secs_f64()
     );
 
-    let acknowledged = load.finish();
-    let log = clients.read_log(&bootstrap, "flights");
-    log::holds_acknowledged(&log, &acknowledged);
-    log::holds_in_order(&log);
-    log::holds_each_once(&log, &flights::all(), acknowledged.len());
-    wait::until("the group has read everything", LIMIT, || {
-        (readers.seen() >= acknowledged.len()).then_some(())
-    });
-    story::saw_the_log(&readers.stop(), &log);
-    println!(
-        "  {} messages acknowledged meanwhile; all are there once, in order, and were read",
-        acknowledged.len()
-    );
+    flow.end(&clients, &bootstrap);
     stage.cluster_ready("shop").await;
     stage.kubectl(&["delete", "clusters.weir.dev/shop", "--wait"]);
     gone(&stage).await;

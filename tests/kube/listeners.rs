@@ -14,8 +14,8 @@ use weir_tests::acknowledged::Producer;
 use weir_tests::clients::Clients;
 use weir_tests::log;
 
+use crate::load::Load;
 use crate::nodes::cluster_of_the_tests;
-use crate::scaling::Load;
 use crate::stage::{Stage, restarts};
 use crate::watching::{condition, until, until_replaced};
 

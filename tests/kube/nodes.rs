@@ -12,33 +12,14 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::{Api, ResourceExt};
 use weir_crds::Cluster;
 use weir_tests::clients::Clients;
-use weir_tests::load::Load;
-use weir_tests::readers::Readers;
-use weir_tests::{flights, given, log, story, wait};
+use weir_tests::{given, wait};
 
+use crate::flow::{Flow, MORE, PARTITIONS, is_whole, producer};
 use crate::stage::{Stage, pod_is_ready};
 use crate::watching::{LIMIT, condition, until, until_replaced};
 
-const PARTITIONS: usize = 12;
-
-/// Messages each second: enough that each partition has some every tenth of a second.
-const RATE: u32 = 300;
-
-/// Messages of each partition that must be acknowledged to say that it goes on: more than are on their way when something happens.
-pub(crate) const MORE: u64 = 20;
-
-/// How long clients may take to go on. They do within seconds; machines differ.
-pub(crate) const SECONDS: Duration = Duration::from_secs(45);
-
 /// How long a node is cut off at least: several times the lease of a leader, and the session after which the others do without it.
 const CUT_OFF: Duration = Duration::from_secs(6);
-
-/// librdkafka's patience: a client is to look elsewhere within seconds.
-const PATIENCE: [&str; 3] = [
-    "socket.timeout.ms=2500",
-    "request.timeout.ms=2500",
-    "socket.connection.setup.timeout.ms=1000",
-];
 
 #[tokio::test]
 async fn nodes_are_killed_cut_off_and_lost_for_ever_under_load_and_nothing_is_lost() {
@@ -107,39 +88,24 @@ struct Play {
     nodes: Nodes,
     clients: Clients,
     bootstrap: String,
-    load: Load,
-    readers: Readers,
+    flow: Flow,
 }
 
 impl Play {
     fn begin(stage: Stage, clients: Clients, nodes: Nodes) -> Self {
         let bootstrap = stage.bootstrap("shop");
-        let load = producer(&clients, &bootstrap, "flights");
-        let readers = Readers::start(
-            &clients,
-            &bootstrap,
-            "flights",
-            "readers",
-            2,
-            &["session.timeout.ms=45000"],
-        );
-        load.wait_for(
-            &load.mark(),
-            1,
-            PARTITIONS,
-            LIMIT,
-            "nothing has happened yet",
-        );
+        let flow = Flow::begin(&clients, &bootstrap, &["session.timeout.ms=45000"]);
+        let (mark, when) = (flow.load.mark(), "nothing has happened yet");
+        flow.load.wait_for(&mark, 1, PARTITIONS, LIMIT, when);
         wait::until("the group reads", LIMIT, || {
-            (readers.owned() == PARTITIONS && readers.seen() > 0).then_some(())
+            (flow.readers.owned() == PARTITIONS && flow.readers.seen() > 0).then_some(())
         });
         Self {
             stage,
             nodes,
             clients,
             bootstrap,
-            load,
-            readers,
+            flow,
         }
     }
 
@@ -147,8 +113,8 @@ impl Play {
     async fn killed(&self, (pod, node): &Place) {
         let began = self.before();
         self.nodes.tell(&["kill", number(node)]);
-        self.go_on("a node was killed");
-        let silence = self.load.longest_silence();
+        self.flow.go_on("a node was killed");
+        let silence = self.flow.load.longest_silence();
         self.pod_not_ready(pod).await;
         self.nodes.tell(&["up", number(node)]);
         self.all_is_well(pod).await;
@@ -171,21 +137,19 @@ impl Play {
         );
         let began = self.before();
         self.nodes.tell(&["cut", number(node)]);
-        self.go_on("a node was cut off");
+        self.flow.go_on("a node was cut off");
         wait::until("it lasted for long enough", LIMIT, || {
             (began.elapsed() >= CUT_OFF).then_some(())
         });
-        self.go_on("a node stayed cut off");
-        let silence = self.load.longest_silence();
+        self.flow.go_on("a node stayed cut off");
+        let silence = self.flow.load.longest_silence();
         let meanwhile = island.mark();
         self.nodes.tell(&["mend", number(node)]);
         island.wait_for(&meanwhile, MORE, PARTITIONS, LIMIT, "the network is back");
         self.all_is_well(pod).await;
         let acknowledged = island.finish();
         let log = self.clients.read_log(&self.bootstrap, "island");
-        log::holds_acknowledged(&log, &acknowledged);
-        log::holds_in_order(&log);
-        log::holds_each_once(&log, &flights::all(), acknowledged.len());
+        is_whole(&log, &acknowledged);
         say(&format!("{node} cut off"), silence, began);
     }
 
@@ -200,8 +164,8 @@ impl Play {
 
         let began = self.before();
         self.nodes.tell(&["kill", number(node)]);
-        self.go_on("a node was lost");
-        let silence = self.load.longest_silence();
+        self.flow.go_on("a node was lost");
+        let silence = self.flow.load.longest_silence();
         let lacks_proof = self.lost("LostProofMissing").await;
         assert!(
             lacks_proof.contains(node.as_str()) && lacks_proof.contains("weir.dev/lost-disk="),
@@ -241,36 +205,15 @@ impl Play {
 
     /// Ends the clients, and holds what they were told against what is there.
     async fn end(self) {
-        let acknowledged = self.load.finish();
-        let log = self.clients.read_log(&self.bootstrap, "flights");
-        log::holds_acknowledged(&log, &acknowledged);
-        log::holds_in_order(&log);
-        log::holds_each_once(&log, &flights::all(), acknowledged.len());
-        wait::until("the group has read everything", LIMIT, || {
-            (self.readers.seen() >= acknowledged.len()).then_some(())
-        });
-        story::saw_the_log(&self.readers.stop(), &log);
-        println!(
-            "  {} messages acknowledged meanwhile; all are there once, in order, and were read",
-            acknowledged.len()
-        );
+        self.flow.end(&self.clients, &self.bootstrap);
         self.stage.cluster_ready("shop").await;
         self.stage.close().await;
     }
 
     /// What was silent before now does not count.
     fn before(&self) -> Instant {
-        let _ = self.load.longest_silence();
+        let _ = self.flow.load.longest_silence();
         Instant::now()
-    }
-
-    fn go_on(&self, when: &str) {
-        let mark = self.load.mark();
-        self.load.wait_for(&mark, MORE, PARTITIONS, SECONDS, when);
-        let seen = self.readers.seen();
-        wait::until("the group goes on", SECONDS, || {
-            (self.readers.seen() > seen).then_some(())
-        });
     }
 
     async fn pod_not_ready(&self, pod: &str) {
@@ -310,17 +253,8 @@ impl Play {
                 (all.len() == PARTITIONS && all.iter().all(|one| one.in_sync == 3)).then_some(())
             });
         }
-        self.go_on("all is well");
+        self.flow.go_on("all is well");
     }
-}
-
-/// A producer at a steady rate, which looks elsewhere within seconds.
-pub(crate) fn producer(clients: &Clients, bootstrap: &str, topic: &str) -> Load {
-    let mut script = clients.script("producer.py");
-    script
-        .args([bootstrap, topic, &clients.flights()])
-        .args(PATIENCE);
-    Load::start(topic, script, RATE)
 }
 
 fn say(what: &str, silence: Duration, began: Instant) {

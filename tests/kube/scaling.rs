@@ -2,30 +2,16 @@
 //! before they go, their volumes go with them, and nothing that was acknowledged is missing, doubled or out of order. Meanwhile another broker is emptied,
 //! stays, and has its share again; and the operator is killed after each step of the way back.
 
-use crate::nodes::{MORE, SECONDS, producer};
+use crate::flow::{Flow, PARTITIONS};
 use crate::operator;
 use crate::stage::{Stage, restarts};
-use crate::watching::{LIMIT, condition, until, until_replaced};
+use crate::watching::{condition, until, until_replaced};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Instant;
 use weir_crds::{BrokersSummary, Cluster};
-use weir_tests::acknowledged::Producer;
 use weir_tests::clients::Clients;
-use weir_tests::readers::Readers;
-use weir_tests::{flights, log, story, wait};
-
-/// Messages that are on their way together: each handful is acknowledged before the next, which bounds what is read in the end.
-const HANDFUL: u64 = 100;
-
-const PARTITIONS: usize = 12;
-
-/// Members that see every message, whatever moves: only a rebalance that lasted would make them give up.
-const MEMBERS: u32 = 2;
 
 #[tokio::test]
 async fn three_brokers_become_five_and_three_again_under_load_and_nothing_is_lost() {
@@ -39,16 +25,8 @@ async fn three_brokers_become_five_and_three_again_under_load_and_nothing_is_los
     let before = restarts(&stage.brokers("shop").await);
     let clients = stage.clients().await;
     let bootstrap = stage.bootstrap("shop");
-    let load = producer(&clients, &bootstrap, "flights");
-    let readers = Readers::start(&clients, &bootstrap, "flights", "readers", MEMBERS, &[]);
-    let go_on = |when: &str| {
-        load.wait_for(&load.mark(), MORE, PARTITIONS, SECONDS, when);
-        let seen = readers.seen();
-        wait::until("the group goes on", SECONDS, || {
-            (readers.seen() > seen).then_some(())
-        });
-    };
-    go_on("nothing has happened yet");
+    let flow = Flow::begin(&clients, &bootstrap, &[]);
+    flow.go_on("nothing has happened yet");
 
     let began = Instant::now();
     stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=5"]);
@@ -73,11 +51,11 @@ async fn three_brokers_become_five_and_three_again_under_load_and_nothing_is_los
         "a broker was emptied, stayed and had its share again",
         began,
     );
-    go_on("there are five brokers");
+    flow.go_on("there are five brokers");
 
     let began = Instant::now();
     stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=3"]);
-    killed_at_every_step(&stage, go_on).await;
+    killed_at_every_step(&stage, &flow).await;
     at_rest(&stage, "three brokers have everything", 3).await;
     for (name, uid) in volumes {
         until_replaced(&claims, name, &uid).await;
@@ -87,20 +65,8 @@ async fn three_brokers_become_five_and_three_again_under_load_and_nothing_is_los
         began,
     );
 
-    go_on("there are three brokers");
-    let acknowledged = load.finish();
-    let log = clients.read_log(&bootstrap, "flights");
-    log::holds_acknowledged(&log, &acknowledged);
-    log::holds_in_order(&log);
-    log::holds_each_once(&log, &flights::all(), acknowledged.len());
-    wait::until("the group has read everything", LIMIT, || {
-        (readers.seen() >= acknowledged.len()).then_some(())
-    });
-    story::saw_the_log(&readers.stop(), &log);
-    println!(
-        "  {} messages acknowledged meanwhile; all are there once, in order, and were read",
-        acknowledged.len()
-    );
+    flow.go_on("there are three brokers");
+    flow.end(&clients, &bootstrap);
     assert_eq!(
         restarts(&stage.brokers("shop").await),
         before,
@@ -116,12 +82,12 @@ fn say(what: &str, began: Instant) {
 
 /// Kills whoever leads the operators as soon as it is seen to have made a step, and waits until another leads: what is done after that is the other's,
 /// who knows of the way so far only what is written down. While nobody leads the brokers go on by themselves, so the second finds them drained.
-async fn killed_at_every_step(stage: &Stage, go_on: impl Fn(&str)) {
+async fn killed_at_every_step(stage: &Stage, flow: &Flow) {
     killed(stage, "it was asked for").await;
     let drains = |brokers: &BrokersSummary| brokers.draining == [3, 4] || brokers.registered < 5;
     seen(stage, "two brokers are being emptied, or have gone", drains).await;
     killed(stage, "the drain began").await;
-    go_on("brokers are emptied, and nobody looks after them");
+    flow.go_on("brokers are emptied, and nobody looks after them");
     let sets = stage.api::<StatefulSet>();
     until(&sets, "shop-broker", "the set is smaller", |set| {
         let wanted = set.spec.as_ref().and_then(|spec| spec.replicas);
@@ -206,32 +172,4 @@ async fn seen(stage: &Stage, what: &str, wanted: impl Fn(&BrokersSummary) -> boo
         brokers.is_some_and(&wanted)
     })
     .await;
-}
-
-/// A producer that writes until it is told to end.
-pub(crate) struct Load {
-    ends: Arc<AtomicBool>,
-    thread: JoinHandle<Producer>,
-}
-
-impl Load {
-    pub(crate) fn begin(mut producer: Producer) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ends);
-        let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                producer.allow(HANDFUL);
-                producer.follow(HANDFUL);
-            }
-            producer
-        });
-        Self { ends, thread }
-    }
-
-    pub(crate) fn end(self) -> Producer {
-        self.ends.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .expect("whatever happened, messages were acknowledged in time")
-    }
 }

@@ -3,7 +3,7 @@
 //!
 //! The older version is this build told to know the first feature level alone (image `weir-broker:<version>-before`).
 
-use crate::scaling::Load;
+use crate::load::Load;
 use crate::stage::{Stage, restarts};
 use crate::watching::{condition, until};
 use weir_crds::{Cluster, ClusterStatus};

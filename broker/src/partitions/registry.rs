@@ -22,7 +22,7 @@ use super::partition::{AssignedFor, Counters, Partition, Progresses};
 use super::replica::{Assignment, Replica};
 use super::stored::Watermarks;
 use super::watermark::Watermark;
-use crate::metrics::{Metrics, OTHER_TOPICS};
+use crate::metrics::Metrics;
 use crate::queue::Work;
 use crate::queue::trace::Tracing;
 use crate::replication::Links;
@@ -614,12 +614,7 @@ impl Partitions {
 
     fn counters(&self, topic: &Arc<str>) -> Counters {
         let metrics = &self.metrics;
-        let label = if metrics.topics.admits(topic) {
-            topic
-        } else {
-            OTHER_TOPICS
-        };
-        let labels = [label];
+        let labels = [metrics.topics.label(topic)];
         Counters {
             produced_bytes: metrics.topics.produced_bytes.with_label_values(&labels),
             produced_records: metrics.topics.produced_records.with_label_values(&labels),

@@ -314,7 +314,7 @@ impl Replica {
         Ends { received, synced }
     }
 
-    /// What was committed from there on is no more: its loss was accepted when another was elected.
+    /// What was committed from there on is here no more: its loss was accepted when another was elected, or the log begins anew.
     pub(crate) fn give_up_above(&self, end: Offset) {
         // Within the lock: whoever leads by now has its own watermark.
         let state = self.lock();

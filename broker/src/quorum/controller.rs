@@ -590,6 +590,7 @@ impl<'a> Reign<'a> {
         Some((broker, image.revision(), records))
     }
 }
+
 /// Whether a node is alive: registered with this disk, and not fenced.
 fn is_there(image: &Image, node: NodeId) -> bool {
     let broker = image.broker(node.broker);

@@ -681,9 +681,11 @@ impl Session<'_> {
 
 /// The first batch of what was read, if its records begin before `next`: the log begins within it.
 fn cut_batch(next: Offset, read: &Batches) -> Option<Range<Offset>> {
+    if read.base_offset >= next {
+        return None;
+    }
     let header = BatchHeader::parse(&read.bytes).ok()?;
-    let is_cut = header.base_offset < next && header.record_count > 0;
-    is_cut.then(|| header.base_offset..header.next_offset())
+    (header.record_count > 0).then(|| header.base_offset..header.next_offset())
 }
 
 /// What was read, from `next` on. Where compaction has left nothing of a run of batches, one empty batch stands for all of them,

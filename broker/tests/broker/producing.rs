@@ -396,21 +396,26 @@ fn without_transactions() -> InitProducerIdRequest {
     }
 }
 
-#[tokio::test]
-async fn an_idempotent_producers_retry_gets_its_first_offset_and_a_gap_is_an_error() {
-    let (_broker, mut client) = broker_with_topic(&[]).await;
+/// Batches of one record of a new idempotent producer, by their sequences.
+async fn numbered(client: &mut Client) -> impl Fn(i32) -> Bytes + use<> {
     let body = client.call(4, &without_transactions()).await;
     let identity = InitProducerIdResponseView::decode(&body, 4)
         .unwrap()
         .to_owned();
     assert_eq!(identity.error_code, 0);
-    let of_producer = |sequence| {
+    move |sequence| {
         let builder = BatchBuilder::new();
         build(
             builder.producer(ProducerId(identity.producer_id), ProducerEpoch(0), sequence),
             &["v"],
         )
-    };
+    }
+}
+
+#[tokio::test]
+async fn an_idempotent_producers_retry_gets_its_first_offset_and_a_gap_is_an_error() {
+    let (_broker, mut client) = broker_with_topic(&[]).await;
+    let of_producer = numbered(&mut client).await;
     let first = client.produce("t", 0, of_producer(0)).await;
     let retry = client.produce("t", 0, of_producer(0)).await;
     assert_eq!(
@@ -425,17 +430,7 @@ async fn an_idempotent_producers_retry_gets_its_first_offset_and_a_gap_is_an_err
 #[tokio::test]
 async fn a_new_producers_second_batch_is_not_taken_before_its_first() {
     let (broker, mut client) = broker_with_topic(&[]).await;
-    let body = client.call(4, &without_transactions()).await;
-    let identity = InitProducerIdResponseView::decode(&body, 4)
-        .unwrap()
-        .to_owned();
-    let of_producer = |sequence| {
-        let builder = BatchBuilder::new();
-        build(
-            builder.producer(ProducerId(identity.producer_id), ProducerEpoch(0), sequence),
-            &["v"],
-        )
-    };
+    let of_producer = numbered(&mut client).await;
     let mut admin = broker.connect().await;
     let refused = ErrorCode::NotEnoughReplicas.code();
     let strict = [("min.insync.replicas", "2")];
@@ -457,17 +452,7 @@ async fn a_new_producers_second_batch_is_not_taken_before_its_first() {
 #[tokio::test]
 async fn what_was_pipelined_behind_a_batch_refused_for_the_moment_is_no_gap() {
     let (broker, mut client) = broker_with_topic(&[]).await;
-    let body = client.call(4, &without_transactions()).await;
-    let identity = InitProducerIdResponseView::decode(&body, 4)
-        .unwrap()
-        .to_owned();
-    let of_producer = |sequence| {
-        let builder = BatchBuilder::new();
-        build(
-            builder.producer(ProducerId(identity.producer_id), ProducerEpoch(0), sequence),
-            &["v"],
-        )
-    };
+    let of_producer = numbered(&mut client).await;
     let mut admin = broker.connect().await;
     assert_eq!(client.produce("t", 0, of_producer(0)).await.error_code, 0);
     admin

@@ -52,7 +52,7 @@ impl Coordinator {
         now: Now,
     ) -> Self {
         let next_check = now.mono.after(config.offsets_check_interval_ms);
-        let mut coordinator = Self {
+        Self {
             config,
             cluster: Arc::new(NoCluster),
             knows_cluster: false,
@@ -61,28 +61,22 @@ impl Coordinator {
             wakes: BTreeSet::new(),
             next_check,
             out: Outbox::default(),
-        };
-        coordinator.resume(now);
-        coordinator
-    }
-
-    /// Groups that were loaded go on.
-    fn resume(&mut self, now: Now) {
-        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
-        for id in ids {
-            self.with(&id, now, |group, turn| group.kind.resume(turn));
         }
     }
 
-    /// What is known of the cluster from now on. Costs nothing: each request may bring it. The first tells how long members that were loaded may be
-    /// silent.
+    /// What is known of the cluster from now on. Costs nothing: each request may bring it. With the first, groups that were loaded go on: it tells how
+    /// long their members may be silent.
     pub fn set_cluster(&mut self, cluster: Arc<dyn Cluster>, now: Now) {
         // Requests that were made at the same time may come in another order.
         if cluster.revision() >= self.cluster.revision() {
             self.cluster = cluster;
         }
-        if !std::mem::replace(&mut self.knows_cluster, true) {
-            self.resume(now);
+        if std::mem::replace(&mut self.knows_cluster, true) {
+            return;
+        }
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.with(&id, now, |group, turn| group.kind.resume(turn));
         }
     }
 

@@ -176,8 +176,6 @@ impl Shard {
         self.within.retain(|length| *length < self.durable);
         self.loaded = self.log.len();
         self.coordinator = self.replayed();
-        self.coordinator
-            .set_cluster(Arc::new(self.cluster.clone()), self.now);
         self.carry();
     }
 
@@ -189,7 +187,9 @@ impl Shard {
                 Coordinator::replay(&mut loader, read).unwrap();
             }
         }
-        loader.finish(self.config.clone(), self.now)
+        let mut coordinator = loader.finish(self.config.clone(), self.now);
+        coordinator.set_cluster(Arc::new(self.cluster.clone()), self.now);
+        coordinator
     }
 
     pub(crate) fn take(&mut self, call: CallId) -> Option<Response> {
