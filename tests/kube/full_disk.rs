@@ -29,6 +29,9 @@ const RESERVE_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 /// What is left at first: a part of the reserve, so that there is no room for records, and some for the quorum's log.
 const LEFT_BYTES: u64 = 16 << 20;
 
+/// Partitions of a topic that is made when there is no room at all: what the quorum writes of it is more than the end of a file's last block may take.
+const MEANWHILE: u32 = 200;
+
 #[tokio::test]
 async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
     let Some(nodes) = Nodes::of_the_tests() else {
@@ -76,7 +79,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
 
     // To the last byte, as a neighbour might: it cannot keep the quorum's log either, and ends rather than vote for what it does not have.
     volumes.fill(&node, 0);
-    stage.apply(&topic("shop", "meanwhile", 1));
+    stage.apply(&topic("shop", "meanwhile", MEANWHILE));
     let clusters = stage.api::<Cluster>();
     until(
         &clusters,
