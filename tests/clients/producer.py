@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 
 bootstrap, topic, flights = sys.argv[1:4]
 properties = dict(word.split("=", 1) for word in sys.argv[4:])
-IN_FLIGHT = 2000  # few enough that a kill always finds some of them on their way
+IN_FLIGHT = 2000  # of those that may be sent at once: few enough that a kill always finds some of them on their way
 orders = queue.SimpleQueue()
 
 
@@ -74,7 +74,7 @@ while True:
     if rate:
         # At most a second's worth of what could not be sent while brokers were away is made up for.
         allowed, since = min(allowed + rate * (now - since), sent + rate), now
-    if sent + 1 <= allowed and len(producer) < IN_FLIGHT:
+    if sent + 1 <= allowed and (rate or len(producer) < IN_FLIGHT):
         key, value = lines[sent % len(lines)]
         producer.produce(topic, key=key, value=b"%d %s" % (sent, value), on_delivery=acknowledged(sent))
         sent += 1

@@ -67,8 +67,9 @@ fn order(random: &mut Random) -> Vec<Fault> {
 
 fn happen(cluster: &mut Cluster, loads: &mut Loads, fault: Fault, victim: usize, lasts: Duration) {
     if fault.seen_within().is_none() {
-        // What is led by others is to stay so.
+        // What is led by others is to stay so, and clients are to know who leads: one that asks the broker that it cannot reach waits.
         loads.wait_for_preferred(cluster);
+        loads.go_on(MORE, None, LIMIT, "whoever is to lead leads");
     }
     let led_elsewhere = loads.led_elsewhere(cluster, victim);
     loads.forget_silence();

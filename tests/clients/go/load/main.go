@@ -45,6 +45,10 @@ func main() {
 		kgo.RequestTimeoutOverhead(time.Second),
 		kgo.DialTimeout(time.Second),
 		kgo.MetadataMinAge(250*time.Millisecond),
+		// A broker that is killed before it answers once on a connection is no wrong configuration.
+		kgo.AlwaysRetryEOF(),
+		// What is led by a broker that is cut off must not hold up the rest.
+		kgo.MaxBufferedRecords(100_000),
 	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
