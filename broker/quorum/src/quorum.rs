@@ -270,12 +270,25 @@ impl Quorum {
     }
 
     /// Takes a broker out of the quorum, under all of its names. Only the leader can. The caller has made sure that it is gone
-    /// for good; where nobody could vote in its place it stays.
-    pub async fn expel(&self, broker: BrokerId) -> Result<(), ProposeError> {
-        while let Some(change) = members::expel(&self.members().await?, broker) {
+    /// for good; where nobody could vote in its place it stays. False, and it stays too, as long as one that would vote without it is not there, as
+    /// `is_alive` and this leader know.
+    pub async fn expel(
+        &self,
+        broker: BrokerId,
+        is_alive: impl Fn(NodeId) -> bool,
+    ) -> Result<bool, ProposeError> {
+        loop {
+            let members = self.members().await?;
+            let Some(change) = members::expel(&members, broker) else {
+                return Ok(true);
+            };
+            let is_near = self.near();
+            let is_here = |node| node == self.me || (is_near(node) && is_alive(node));
+            if !members::is_safe(&members, &change, is_here) {
+                return Ok(false);
+            }
             self.change(change).await?;
         }
-        Ok(())
     }
 
     /// Takes the next step towards the right voters, if it can be taken now; says whether those vote that should. Only
@@ -286,28 +299,29 @@ impl Quorum {
         is_alive: impl Fn(NodeId) -> bool,
     ) -> Result<bool, ProposeError> {
         let members = self.members().await?;
-        let (last, matched) = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow();
-            (
-                metrics.last_log_index.unwrap_or(0),
-                metrics.replication.clone().unwrap_or_default(),
-            )
-        };
-        let is_near = |node| {
-            matched
-                .get(&node)
-                .and_then(|id| id.map(|id| id.index))
-                .is_some_and(|index| index + NEAR_ENTRIES >= last)
-        };
+        let is_near = self.near();
         // It has answered this leader: of a broker that came back with another disk the old name may count as alive for a while.
         let is_here = |node| node == self.me || (is_near(node) && is_alive(node));
-        if let Some(change) = members::settle(&members, &is_leaving, is_near)
+        if let Some(change) = members::settle(&members, &is_leaving, &is_near)
             && members::is_safe(&members, &change, is_here)
         {
             self.change(change).await?;
         }
         Ok(members::is_settled(&self.members().await?, is_leaving))
+    }
+
+    /// Whether a node has nearly all of the log, as far as it has told this leader.
+    fn near(&self) -> impl Fn(NodeId) -> bool + use<> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let matched = metrics.replication.clone().unwrap_or_default();
+        move |node| {
+            let index = matched
+                .get(&node)
+                .and_then(|id| id.map(|id| id.index));
+            index.is_some_and(|index| index + NEAR_ENTRIES >= last)
+        }
     }
 
     async fn members(&self) -> Result<Members, ProposeError> {

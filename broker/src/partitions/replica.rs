@@ -220,7 +220,7 @@ impl Observer for Replica {
             self.durable(end);
         }
         if let State::Leading(leading) = &*self.lock() {
-            leading.outlets.iter().for_each(|(_, outlet)| outlet.wake());
+            leading.wake_all();
         }
     }
 
@@ -251,6 +251,10 @@ impl Observer for Replica {
     }
 
     fn log_start(&self, _: Offset) {
+        if let State::Leading(leading) = &*self.lock() {
+            // Followers begin there too, also when nothing is appended any more.
+            leading.wake_all();
+        }
         // The beginning of an open transaction may have been deleted.
         self.advance(self.watermark.get());
         self.poke();
@@ -258,9 +262,14 @@ impl Observer for Replica {
 }
 
 impl Leading {
+    /// There may be something to tell followers.
+    fn wake_all(&self) {
+        self.outlets.iter().for_each(|(_, outlet)| outlet.wake());
+    }
+
     /// The watermark has moved: followers are told.
     fn moved(&self) -> Offset {
-        self.outlets.iter().for_each(|(_, outlet)| outlet.wake());
+        self.wake_all();
         self.leadership.high_watermark()
     }
 }

@@ -83,8 +83,15 @@ struct State {
     said: Option<(LeaderEpoch, Settled)>,
     /// How many times in a row the group's coordinator said less than that.
     looks_behind: u32,
-    /// Where the log is to begin.
-    room_to: Option<Offset>,
+    /// The room that is to be made in an epoch.
+    room: Option<(LeaderEpoch, Room)>,
+}
+
+/// What is to be left of a log: the oldest messages before it make room for what was appended.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    start: Offset,
+    end: Offset,
 }
 
 impl Bound {
@@ -276,6 +283,15 @@ impl Bound {
         {
             backlog.settled(settled.start, settled.within);
         }
+        if self.config.overflow == Overflow::DropOldest && !self.is_of_topic() {
+            // Whoever led before may have ended between an append and the room for it; or there may be less than there was.
+            let room = backlog.room_for(Size::default(), self.limits());
+            state.room = room.map(|start| (epoch, Room { start, end }));
+            if let Some(start) = room {
+                backlog.log_start_moved(start);
+            }
+            self.work.look.notify_one();
+        }
         state.known = Some((epoch, backlog));
         self.has_room();
         if self.is_of_topic() {
@@ -301,10 +317,20 @@ impl Bound {
         }
     }
 
-    /// Where the log is to begin, if it is to begin later.
-    pub(super) fn room_to_make(&self) -> Option<Offset> {
-        let state = self.lock();
-        state.room_to.filter(|to| *to > self.reader.log_start())
+    /// Where the leader of an epoch is to let the log begin, if later than it does, and whether more is to go once more is committed: nothing makes room for what
+    /// is not.
+    pub(super) fn room_to_make(
+        &self,
+        epoch: LeaderEpoch,
+        high_watermark: Offset,
+    ) -> (Option<Offset>, bool) {
+        let Some((_, room)) = self.lock().room.filter(|(of, _)| *of == epoch) else {
+            return (None, false);
+        };
+        let uncommitted = (room.end.0 - high_watermark.0).max(0);
+        let start = Offset(room.start.0 - uncommitted).min(high_watermark);
+        let is_later = start > self.reader.log_start();
+        (is_later.then_some(start), start < room.start)
     }
 
     fn limits(&self) -> Limits {
@@ -327,7 +353,7 @@ impl Admission for Bound {
         let State {
             known,
             leases,
-            room_to,
+            room,
             ..
         } = &mut *state;
         let known = known
@@ -361,6 +387,8 @@ impl Admission for Bound {
                 }
             },
         };
+        let records = i64::try_from(offered.records).unwrap_or(i64::MAX);
+        let end = Offset(offered.end.0.saturating_add(records));
         let bounds = self.limits();
         let limits = leased.as_ref().map_or(bounds, |leases| leases.limits());
         let is_asked_late = Mutant::BoundLate.is_active() && offered.end > self.reader.log_end();
@@ -379,12 +407,12 @@ impl Admission for Bound {
                     full.of_topic(bounds)
                 }
             };
-            let room = match self.config.overflow {
+            let begins = match self.config.overflow {
                 Overflow::DropOldest if Mutant::DropAll.is_active() => Some(backlog.end()),
                 Overflow::DropOldest => backlog.room_for(more, limits),
                 Overflow::Reject | Overflow::Throttle => None,
             };
-            let Some(start) = room else {
+            let Some(start) = begins else {
                 let why = match self.group() {
                     Some(group) => format!("{why} (share group {group})"),
                     None => why,
@@ -403,11 +431,10 @@ impl Admission for Bound {
                 });
             };
             backlog.log_start_moved(start);
-            *room_to = Some(start);
+            *room = Some((offered.leader_epoch, Room { start, end }));
             self.work.look.notify_one();
         }
-        let end = i64::try_from(offered.records).unwrap_or(i64::MAX);
-        backlog.appended(Offset(offered.end.0.saturating_add(end)), offered.bytes);
+        backlog.appended(end, offered.bytes);
         if leased.is_some_and(|leases| leases.run_low(backlog.size())) {
             self.work.lease.notify_one();
         }

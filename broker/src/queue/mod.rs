@@ -60,18 +60,21 @@ pub async fn follow(broker: Arc<Broker>, work: Arc<Work>, stop: CancellationToke
     }
 }
 
-/// True when something could not be found out.
+/// True when something could not be found out, or is not committed yet.
 async fn look_at_all(broker: &Arc<Broker>) -> bool {
     // Together: a coordinator that is coming up is to hold up nobody else.
     let mut looks = JoinSet::new();
+    let mut is_behind = false;
     for partition in broker.partitions.all() {
         let Some(bound) = partition.bound() else {
             continue;
         };
-        if let Some(start) = bound.room_to_make() {
-            make_room(&partition, start);
-        }
         if let Some(epoch) = leads_in(&broker.metadata, &partition) {
+            let (room, is_more_to_go) = bound.room_to_make(epoch, partition.high_watermark());
+            if let Some(start) = room {
+                make_room(&partition, start);
+            }
+            is_behind |= is_more_to_go;
             let broker = Arc::clone(broker);
             looks.spawn(async move {
                 let looked = look(&broker, &partition, &bound, epoch).await;
@@ -79,7 +82,6 @@ async fn look_at_all(broker: &Arc<Broker>) -> bool {
             });
         }
     }
-    let mut is_behind = false;
     while let Some(looked) = looks.join_next().await {
         // A task that panicked has said so itself.
         if let Ok(Err((partition, error))) = looked {
@@ -170,12 +172,8 @@ fn count(partition: &Partition, start: Offset, end: Offset) -> Result<u64, Uncou
     Ok(bytes)
 }
 
-/// Lets the log begin at `start`, as far as everything before is committed.
+/// Lets the log begin at `start`.
 fn make_room(partition: &Arc<Partition>, start: Offset) {
-    let start = start.min(partition.high_watermark());
-    if start <= partition.reader().log_start() {
-        return;
-    }
     let topic = Arc::clone(partition.topic());
     partition.delete_records(start, move |result| {
         if let Err(error) = result {

@@ -446,12 +446,19 @@ impl<'a> Reign<'a> {
             let decision = decide(&self.view(&image), command).map_err(Refusal::Control)?;
             if let Command::UnregisterBroker { id } = command {
                 // Whoever is gone for good neither votes nor is sent anything any more.
-                match self
+                let expelling = self
                     .controller
-                    .bounded(self.controller.quorum.expel(*id))
-                    .await
-                {
-                    Ok(()) => {}
+                    .quorum
+                    .expel(*id, |node| is_there(&image, node));
+                match self.controller.bounded(expelling).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let why = format!(
+                            "who would vote without broker {id} has not answered the controller; try again when all other brokers are alive"
+                        );
+                        let error = ControlError::new(ErrorName::InvalidRequest, why);
+                        return Err(Refusal::Control(error));
+                    }
                     Err(ProposeError::Stale) => continue,
                     Err(_) => return Err(Refusal::NotLeader),
                 }

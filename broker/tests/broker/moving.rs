@@ -1,6 +1,7 @@
 //! Leaders are elected and partitions are moved because somebody asks, in a cluster of three of which one is away.
 
 use weir_broker::error::ErrorCode;
+use weir_broker::partitions::Partition;
 use weir_broker::start::Running;
 use weir_log::PartitionKey;
 use weir_quorum::configs;
@@ -287,6 +288,32 @@ async fn a_move_heeds_the_rate_and_what_is_in_sync_does_not() {
     })
     .await;
     assert_eq!(end_at(1, "moved"), Some(30));
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_let_go_of_what_was_deleted_also_when_nothing_is_appended_any_more() {
+    let (brokers, _, _dir) = cluster_with("").await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create(&mut client, "t", &[0, 1, 2]).await;
+    client.set_configs(2, "t", &[("retention.ms", "-1")]).await;
+    let appended = client.produce("t", 0, batch(&["0", "1", "2"])).await;
+    assert_eq!(appended.error_code, 0);
+    let all = |is_so: &dyn Fn(&Partition) -> bool| {
+        let so = |broker| partition(broker, "t").is_some_and(|replica| is_so(&replica));
+        brokers.iter().all(so).then_some(())
+    };
+    eventually("all to have them", async || {
+        all(&|replica| replica.high_watermark().0 == 3)
+    })
+    .await;
+    assert_eq!(delete(&mut client, "t", 0, 2).await, (2, 0));
+    eventually("all logs to begin later", async || {
+        all(&|replica| replica.reader().log_start().0 == 2)
+    })
+    .await;
     for broker in brokers {
         broker.stop().await;
     }

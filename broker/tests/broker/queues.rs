@@ -270,6 +270,33 @@ async fn the_oldest_messages_make_room_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn what_is_too_much_when_a_bound_begins_makes_room_at_once() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    // Years old, as above.
+    client.create_topic("t", 1, &[("retention.ms", "-1")]).await;
+    for number in 0..7 {
+        let answer = send(&mut client, &batch(&[&number.to_string()])).await;
+        assert_eq!((answer.error_code, answer.base_offset), (0, number));
+    }
+    for (most, begins) in [("4", 3), ("2", 5)] {
+        let changes = [
+            (0, "weir.queue.max.messages", Some(most)),
+            (0, "weir.queue.overflow", Some("drop_oldest")),
+        ];
+        assert_eq!(client.alter_configs(2, "t", &changes).await, 0);
+        eventually("the oldest are gone", async || {
+            let data = client.fetch_from("t", 0, begins - 1).await;
+            (data.error_code == ErrorCode::OffsetOutOfRange.code()).then_some(())
+        })
+        .await;
+        let data = client.fetch_from("t", 0, begins).await;
+        assert_eq!(values(&data).len() as i64, 7 - begins, "{data:?}");
+    }
+    broker.running.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_group_what_is_there_counts() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect().await;

@@ -101,6 +101,25 @@ async fn a_wiped_voter_rejoins_under_a_new_name_and_the_old_one_is_gone() {
 }
 
 #[tokio::test]
+async fn a_broker_is_not_forgotten_while_who_would_vote_without_it_is_away() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.leader().await;
+    cluster.kill(0).await;
+    let leader = cluster.leader().await;
+    let gone = BrokerId(i32::try_from(3 - leader).expect("small"));
+    let quorum = cluster.quorum(leader);
+    assert!(!quorum.expel(gone, |_| false).await.unwrap());
+    assert_eq!(quorum.status().borrow().members.voters.len(), 3);
+    cluster.start(0, 1).await;
+    while !quorum.expel(gone, |_| true).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    let members = quorum.status().borrow().members.clone();
+    assert_eq!(members.voters, [node(0, 1)].into());
+    assert!(members.nodes.keys().all(|node| node.broker != gone));
+}
+
+#[tokio::test]
 async fn a_message_for_another_disk_is_refused() {
     let cluster = Cluster::of(1).await;
     let answer = cluster

@@ -45,6 +45,8 @@ func main() {
 		kgo.RequestTimeoutOverhead(time.Second),
 		kgo.DialTimeout(time.Second),
 		kgo.MetadataMinAge(250*time.Millisecond),
+		// A produce request that nobody answers has it try the same broker again, without asking who leads now.
+		kgo.MetadataMaxAge(2*time.Second),
 		// A broker that is killed before it answers once on a connection is no wrong configuration.
 		kgo.AlwaysRetryEOF(),
 		// What is led by a broker that is cut off must not hold up the rest.
