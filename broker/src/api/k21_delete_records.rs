@@ -1,9 +1,12 @@
 //! DeleteRecords: what lies before an offset is not to be read any more.
 //!
-//! The log's start moves durably; the bytes go with retention, which is asked at once.
+//! The log's start moves durably; the bytes go with retention, which is asked at once. Answered when all replicas in sync have done it, so that
+//! what is deleted is deleted also for the next leader (in Kafka: all that are alive).
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use weir_log::LaneError;
 use weir_quorum::image::Topic;
 use weir_wire::messages::delete_records_response::{
@@ -57,21 +60,33 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     let outcomes = Gathered::new(moves.len());
     let mut places = Vec::with_capacity(moves.len());
     for (slot, (place, partition, start)) in moves.into_iter().enumerate() {
-        places.push(place);
         let outcome = outcomes.slot(slot);
+        places.push((place, Arc::clone(&partition)));
         partition.delete_records(start, move |result| outcome.set(result));
     }
     let responder = request.responder();
-    let patience = std::time::Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
+    let patience = Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0));
     drop(request);
     Ok(Answer::later(async move {
+        let until = Instant::now() + patience;
         let gathered = outcomes.all(patience).await;
-        for ((topic, partition), outcome) in places.into_iter().zip(gathered) {
-            let answer = &mut response.topics[topic].partitions[partition];
+        for (((topic, index), partition), outcome) in places.into_iter().zip(gathered) {
+            let outcome = match outcome {
+                Some(Ok(start)) => {
+                    let everywhere = partition.replica().all_begin_at(start);
+                    match timeout_at(until, everywhere).await {
+                        Ok(Ok(())) => Ok(start),
+                        Ok(Err(_)) => Err(ErrorCode::NotLeaderOrFollower),
+                        Err(_) => Err(ErrorCode::RequestTimedOut),
+                    }
+                }
+                Some(Err(error)) => Err(code_of(&error)),
+                None => Err(ErrorCode::RequestTimedOut),
+            };
+            let answer = &mut response.topics[topic].partitions[index];
             match outcome {
-                Some(Ok(start)) => answer.low_watermark = start.0,
-                Some(Err(error)) => answer.error_code = code_of(&error).code(),
-                None => answer.error_code = ErrorCode::RequestTimedOut.code(),
+                Ok(start) => answer.low_watermark = start.0,
+                Err(code) => answer.error_code = code.code(),
             }
         }
         responder.reply(&response)

@@ -10,6 +10,7 @@
 //! - A leader's epoch begins once everything that was queued before it is written; only then it takes appends.
 //! - What a follower reports of itself it reports in the epoch in which it follows, and to the stream that feeds it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -87,6 +88,10 @@ struct Leading {
     outlets: Vec<(BrokerId, Arc<dyn Wake>)>,
     /// Nobody knows what came of the in-sync set that was asked for.
     is_unsure: bool,
+    /// Where the logs of followers begin, as far as they have said.
+    starts: BTreeMap<BrokerId, Offset>,
+    /// Who waits until all in sync begin there.
+    deletions: Vec<(Offset, oneshot::Sender<()>)>,
 }
 
 struct Following {
@@ -251,9 +256,15 @@ impl Observer for Replica {
     }
 
     fn log_start(&self, _: Offset) {
-        if let State::Leading(leading) = &*self.lock() {
+        match &*self.lock() {
             // Followers begin there too, also when nothing is appended any more.
-            leading.wake_all();
+            State::Leading(leading) => leading.wake_all(),
+            State::Following(following) => {
+                if let Some(inlet) = &following.inlet {
+                    inlet.wake();
+                }
+            }
+            State::Unassigned | State::Promoting(..) => {}
         }
         // The beginning of an open transaction may have been deleted.
         self.advance(self.watermark.get());
@@ -265,6 +276,18 @@ impl Leading {
     /// There may be something to tell followers.
     fn wake_all(&self) {
         self.outlets.iter().for_each(|(_, outlet)| outlet.wake());
+    }
+
+    /// Answers who waits for logs to begin later, as far as all in sync do.
+    fn settle_deletions(&mut self, me: BrokerId) {
+        let in_sync = self.leadership.known().isr.iter().filter(|id| **id != me);
+        let starts = in_sync.map(|id| self.starts.get(id).copied().unwrap_or_default());
+        let lowest = starts.min().unwrap_or(Offset(i64::MAX));
+        let done = self.deletions.extract_if(.., |(start, _)| *start <= lowest);
+        for (_, waits) in done {
+            // Whoever asked may have given up.
+            let _ = waits.send(());
+        }
     }
 
     /// The watermark has moved: followers are told.
@@ -408,6 +431,7 @@ impl Replica {
                 if leading.leadership.learn(known, self.now()) {
                     leading.moved();
                 }
+                leading.settle_deletions(self.me);
                 None
             }
             State::Promoting(promoting, newer) if *promoting == epoch => {
@@ -453,6 +477,8 @@ impl Replica {
             began_at: ends.received,
             outlets: Vec::new(),
             is_unsure: false,
+            starts: BTreeMap::new(),
+            deletions: Vec::new(),
         });
         self.connect(&mut leading, &known);
         *state = State::Leading(leading);
@@ -612,13 +638,16 @@ impl Replica {
         epoch: LeaderEpoch,
         follower: BrokerId,
         registration: u64,
-        ends: Ends,
+        (log_start, ends): (Offset, Ends),
     ) -> bool {
         let now = self.now();
         let mut state = self.lock();
         let Some(leading) = state.leading_mut(epoch) else {
             return false;
         };
+        if leading.starts.insert(follower, log_start) != Some(log_start) {
+            leading.settle_deletions(self.me);
+        }
         let is_out = !leading.leadership.known().isr.contains(&follower);
         let ends = match Mutant::JoinEarly.is_active() && is_out {
             true => self.ends(),
@@ -634,6 +663,17 @@ impl Replica {
             self.advance(end);
         }
         joins
+    }
+
+    /// Ends when no replica in sync has anything before `start` any more; with an error when this one does not lead until then.
+    pub(crate) fn all_begin_at(&self, start: Offset) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        if let State::Leading(leading) = &mut *self.lock() {
+            leading.deletions.retain(|(_, waits)| !waits.is_closed());
+            leading.deletions.push((start, sender));
+            leading.settle_deletions(self.me);
+        }
+        receiver
     }
 
     /// A follower has no room for what it is sent. True when it may have to leave the in-sync set for that.
@@ -683,6 +723,7 @@ impl Replica {
         };
         leading.is_unsure = answer == Answer::Unknown;
         let moved = leading.leadership.answered(answer).then(|| leading.moved());
+        leading.settle_deletions(self.me);
         drop(state);
         if let Some(end) = moved {
             self.advance(end);

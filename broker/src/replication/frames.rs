@@ -81,11 +81,12 @@ pub(super) enum ToLeader {
         /// Its registration in this life.
         registration: u64,
     },
-    /// Its log is the leader's up to here, and waits for what comes then; also later, when it has got further.
+    /// Its log is the leader's up to here, and waits for what comes then; also later, when it has got further or begins later.
     Have {
         channel: Channel,
         received: Offset,
         synced: Offset,
+        log_start: Offset,
         /// The first time on this channel.
         begins: bool,
     },
@@ -288,11 +289,13 @@ impl ToLeader {
                 channel,
                 received,
                 synced,
+                log_start,
                 begins,
             } => put(out, 1, 0, |out| {
                 put_channel(out, *channel);
                 out.put_i64(received.0);
                 out.put_i64(synced.0);
+                out.put_i64(log_start.0);
                 out.put_u8(u8::from(*begins));
             }),
             Self::Refused {
@@ -328,6 +331,7 @@ impl ToLeader {
                 channel: channel(body)?,
                 received: Offset(body.try_get_i64().ok()?),
                 synced: Offset(body.try_get_i64().ok()?),
+                log_start: Offset(body.try_get_i64().ok()?),
                 begins: body.try_get_u8().ok()? != 0,
             },
             2 => Self::Refused {
@@ -453,6 +457,7 @@ mod tests {
                 channel,
                 received: Offset(9),
                 synced: Offset(8),
+                log_start: Offset(3),
                 begins: true,
             },
             ToLeader::Refused {

@@ -21,8 +21,8 @@ use weir_log::mutants::Mutant;
 use weir_log::{AppendError, LaneError, PartitionHandle, lend_turns};
 use weir_replication::Ends;
 use weir_replication::agreement::{History, agreed_end};
-use weir_wire::BrokerId;
 use weir_wire::batch::batches;
+use weir_wire::{BrokerId, Offset};
 
 use super::Shared;
 use super::frames::{self, Begin, Channel, ToFollower, ToLeader, Until};
@@ -48,7 +48,7 @@ struct Inlet {
     /// Why it cannot go on.
     failed: Mutex<Option<AppendError>>,
     /// What was told last.
-    told: Mutex<Option<Ends>>,
+    told: Mutex<Option<(Ends, Offset)>>,
 }
 
 impl Marked for Inlet {
@@ -237,6 +237,7 @@ impl Session<'_> {
                         channel,
                         received: ends.received,
                         synced: ends.synced,
+                        log_start: inlet.replica.reader().log_start(),
                         begins: true,
                     }
                     .put(&mut state.out);
@@ -306,16 +307,18 @@ impl Session<'_> {
         }
         match inlet.replica.fed(&wake) {
             Some(ends) => {
+                let log_start = inlet.replica.reader().log_start();
                 let told = inlet
                     .told
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .replace(ends);
-                if told != Some(ends) {
+                    .replace((ends, log_start));
+                if told != Some((ends, log_start)) {
                     ToLeader::Have {
                         channel,
                         received: ends.received,
                         synced: ends.synced,
+                        log_start,
                         begins: false,
                     }
                     .put(&mut self.lock().out);

@@ -369,8 +369,9 @@ impl Session<'_> {
                     channel,
                     received,
                     synced,
+                    log_start,
                     begins,
-                } => self.confirmed(channel, Ends { received, synced }, begins),
+                } => self.confirmed(channel, Ends { received, synced }, log_start, begins),
                 ToLeader::Refused {
                     channel,
                     why,
@@ -380,7 +381,7 @@ impl Session<'_> {
         }
     }
 
-    fn confirmed(&self, channel: Channel, ends: Ends, begins: bool) {
+    fn confirmed(&self, channel: Channel, ends: Ends, log_start: Offset, begins: bool) {
         let feed = {
             let mut state = self.lock();
             let Some(sending) = state.open(channel) else {
@@ -401,7 +402,8 @@ impl Session<'_> {
         };
         self.moved.notify_one();
         let replica = &feed.replica;
-        if replica.heard(feed.epoch, self.link.to, self.registration, ends) {
+        let has = (log_start, ends);
+        if replica.heard(feed.epoch, self.link.to, self.registration, has) {
             self.shared.in_sync.notify_one();
         }
     }

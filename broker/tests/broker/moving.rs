@@ -17,7 +17,7 @@ use weir_wire::{MessageView, PartitionIndex, TopicId};
 use crate::client::{Client, PATIENCE, batch, eventually};
 use crate::cluster::cluster_with;
 use crate::deleting::delete;
-use crate::replication::{leader, partition};
+use crate::replication::{in_sync, leader, partition};
 
 /// Brokers 0 and 1, and a client of the first; broker 2 is away. Nothing is moved but on request.
 async fn two_of_three() -> (Vec<Running>, Client, tempfile::TempDir) {
@@ -309,11 +309,16 @@ async fn followers_let_go_of_what_was_deleted_also_when_nothing_is_appended_any_
         all(&|replica| replica.high_watermark().0 == 3)
     })
     .await;
-    assert_eq!(delete(&mut client, "t", 0, 2).await, (2, 0));
-    eventually("all logs to begin later", async || {
-        all(&|replica| replica.reader().log_start().0 == 2)
+    eventually("all to be in sync", async || {
+        (in_sync(&brokers[0], "t") == 3).then_some(())
     })
     .await;
+    assert_eq!(delete(&mut client, "t", 0, 2).await, (2, 0));
+    // It is answered when all have done it.
+    assert_eq!(
+        all(&|replica| replica.reader().log_start().0 == 2),
+        Some(())
+    );
     for broker in brokers {
         broker.stop().await;
     }
