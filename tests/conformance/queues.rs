@@ -39,7 +39,7 @@ struct Scenario {
 
 const ALL: &[Client] = &[Java, Librdkafka, FranzGo, Grpc];
 
-const SCENARIOS: [Scenario; 18] = [
+const SCENARIOS: [Scenario; 21] = [
     Scenario {
         name: "share",
         clients: ALL,
@@ -96,6 +96,16 @@ const SCENARIOS: [Scenario; 18] = [
         run: bounds::a_topic_takes_exactly_what_it_may,
     },
     Scenario {
+        name: "sold-bytes",
+        clients: ALL,
+        run: bounds::a_partition_takes_as_many_bytes_as_it_may,
+    },
+    Scenario {
+        name: "throttled",
+        clients: ALL,
+        run: bounds::who_sends_waits_for_room,
+    },
+    Scenario {
         name: "sold-again",
         clients: ALL,
         run: bounds::what_is_settled_makes_room_for_as_much,
@@ -114,6 +124,11 @@ const SCENARIOS: [Scenario; 18] = [
         name: "priority",
         clients: ALL,
         run: priority::the_most_urgent_goes_first,
+    },
+    Scenario {
+        name: "priority-weighted",
+        clients: ALL,
+        run: priority::the_least_urgent_has_its_share,
     },
     Scenario {
         name: "half",

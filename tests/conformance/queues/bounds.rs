@@ -1,9 +1,10 @@
 //! Bounded queues: exactly as many messages are taken as there may be, however many clients send at once.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::thread;
 
-use weir_tests::puppet::{Kind, New, Sent};
+use weir_tests::puppet::{Kind, New, Record, Sent};
 use weir_tests::wait;
 
 use super::clients::{Client, EVERYONE};
@@ -16,21 +17,34 @@ const SOLD_OUT: &str = "POLICY_VIOLATION";
 const ROUND: usize = 20;
 
 pub(super) fn a_partition_takes_exactly_what_it_may(stage: &Stage) {
-    sell(
-        stage,
-        "sold-out",
-        1,
-        &[("weir.queue.max.messages", "250")],
-        250,
-    );
+    const TOPIC: &str = "sold-out";
+    let log = sell(stage, TOPIC, 1, &[("weir.queue.max.messages", "250")], "");
+    assert_eq!(log.len(), 250, "{TOPIC}: what is in the log");
+}
+
+pub(super) fn a_partition_takes_as_many_bytes_as_it_may(stage: &Stage) {
+    const TOPIC: &str = "sold-bytes";
+    const MOST: usize = 128 << 10;
+    let most = MOST.to_string();
+    let bound = [("weir.queue.max.bytes", most.as_str())];
+    let log = sell(stage, TOPIC, 1, &bound, &"x".repeat(1 << 10));
+    // Each is a batch of its own: 61 bytes and a record's lengths, and not more than that again for what a client adds.
+    let sizes = log.iter().map(|record| record.value.len() + 61);
+    let least: usize = sizes.sum();
+    assert!(least <= MOST, "{TOPIC}: {} messages", log.len());
+    let most = least + 61 * log.len();
+    let one_more = (1 << 10) + 2 * 61 + 32;
+    assert!(most + one_more > MOST, "{TOPIC}: {} messages", log.len());
 }
 
 pub(super) fn a_topic_takes_exactly_what_it_may(stage: &Stage) {
+    const TOPIC: &str = "sold-out-topic";
     let bound = [
         ("weir.queue.max.messages", "250"),
         ("weir.queue.max.scope", "topic"),
     ];
-    sell(stage, "sold-out-topic", 3, &bound, 250);
+    let log = sell(stage, TOPIC, 3, &bound, "");
+    assert_eq!(log.len(), 250, "{TOPIC}: what is in the log");
 }
 
 /// What became of what was sent.
@@ -42,29 +56,37 @@ struct Sold {
     twice: BTreeSet<String>,
 }
 
-/// Everybody sends before, while and after a broker is away. What is in the log in the end is what was taken, exactly as many as may be.
-fn sell(stage: &Stage, topic: &str, partitions: usize, bound: &[(&str, &str)], wanted: usize) {
+/// Everybody sends before, while and after a broker is away, messages that end with this. Returns what is in the log in the end, which is what was taken.
+fn sell(
+    stage: &Stage,
+    topic: &str,
+    partitions: usize,
+    bound: &[(&str, &str)],
+    end: &str,
+) -> Vec<Record> {
     stage.topic(topic, partitions, bound);
     let mut sold = Sold::default();
+    let mut round = |round| attempt(stage, topic, round, end, &mut sold);
     // The first round leaves room.
-    attempt(stage, topic, 0, &mut sold);
-    assert_eq!(sold.refused, BTreeSet::new(), "there is room for these");
+    assert!(!round(0), "there is room for these");
     stage.under_way();
-    let mut round = 1;
-    while round < 4 || !stage.is_mended() {
-        attempt(stage, topic, round, &mut sold);
-        round += 1;
+    let mut next = 1;
+    while next < 4 || !stage.is_mended() {
+        round(next);
+        next += 1;
     }
-    attempt(stage, topic, round, &mut sold);
-    holds(stage, topic, partitions, &sold, wanted);
+    round(next);
+    holds(stage, topic, partitions, &sold)
 }
 
-/// Each client sends a round, all at once.
-fn attempt(stage: &Stage, topic: &str, round: usize, sold: &mut Sold) {
+/// Each client sends a round, all at once. Says whether anything was refused.
+fn attempt(stage: &Stage, topic: &str, round: usize, end: &str, sold: &mut Sold) -> bool {
+    let refused = sold.refused.len();
     let ends: Vec<_> = thread::scope(|scope| {
         let all = EVERYONE.map(|client| {
             scope.spawn(move || {
-                let records = numbered(client, round, ROUND);
+                let mut records = numbered(client, round, ROUND);
+                records.iter_mut().for_each(|one| one.value.push_str(end));
                 let sent = stage.of(client).produce(topic, topic, &records, true);
                 records.into_iter().zip(sent).collect::<Vec<_>>()
             })
@@ -82,14 +104,16 @@ fn attempt(stage: &Stage, topic: &str, round: usize, sold: &mut Sold) {
             }
         };
     }
+    sold.refused.len() > refused
 }
 
-fn holds(stage: &Stage, topic: &str, partitions: usize, sold: &Sold, wanted: usize) {
+fn holds(stage: &Stage, topic: &str, partitions: usize, sold: &Sold) -> Vec<Record> {
     let log = stage.read(Client::Java, topic, partitions);
-    assert_eq!(log.len(), wanted, "{topic}: what is in the log");
-    let mut values: Vec<_> = log.into_iter().map(|record| record.value).collect();
-    values.retain(|value| !sold.twice.contains(value));
-    let there: BTreeSet<_> = values.iter().cloned().collect();
+    let values = log.iter().map(|record| &record.value);
+    let values: Vec<_> = values
+        .filter(|value| !sold.twice.contains(*value))
+        .collect();
+    let there: BTreeSet<_> = values.iter().map(|value| (*value).clone()).collect();
     assert_eq!(
         values.len(),
         there.len(),
@@ -99,7 +123,9 @@ fn holds(stage: &Stage, topic: &str, partitions: usize, sold: &Sold, wanted: usi
         there, sold.there,
         "{topic}: what was taken is what is there"
     );
-    println!("  {topic}: {wanted} taken, {} refused", sold.refused.len());
+    let (taken, refused) = (log.len(), sold.refused.len());
+    println!("  {topic}: {taken} taken, {refused} refused");
+    log
 }
 
 pub(super) fn what_is_settled_makes_room_for_as_much(stage: &Stage) {
@@ -114,7 +140,7 @@ pub(super) fn what_is_settled_makes_room_for_as_much(stage: &Stage) {
     stage.group(TILLS, &[]);
     let mut sold = Sold::default();
     for round in 0..2 {
-        attempt(stage, TOPIC, round, &mut sold);
+        attempt(stage, TOPIC, round, "", &mut sold);
     }
     stage.under_way();
     stage.wait_until_mended();
@@ -138,11 +164,62 @@ pub(super) fn what_is_settled_makes_room_for_as_much(stage: &Stage) {
     let mut round = 2;
     wait::until("the room is used up", LIMIT, || {
         let before = sold.refused.len();
-        attempt(stage, TOPIC, round, &mut sold);
+        attempt(stage, TOPIC, round, "", &mut sold);
         round += 1;
         (sold.refused.len() == before + EVERYONE.len() * ROUND).then_some(())
     });
-    holds(stage, TOPIC, 1, &sold, 100 + SETTLED);
+    let log = holds(stage, TOPIC, 1, &sold);
+    assert_eq!(log.len(), 100 + SETTLED, "{TOPIC}: what is in the log");
+}
+
+pub(super) fn who_sends_waits_for_room(stage: &Stage) {
+    const TOPIC: &str = "throttled";
+    const GROUP: &str = "shredders";
+    const MOST: usize = 50;
+    let most = MOST.to_string();
+    let bound = [
+        ("weir.queue.max.messages", most.as_str()),
+        ("weir.queue.overflow", "throttle"),
+        ("weir.queue.group", GROUP),
+    ];
+    stage.topic(TOPIC, 1, &bound);
+    stage.group(GROUP, &[]);
+    let end = || usize::try_from(stage.ends(TOPIC, 1)[0].1).expect("small");
+    let sold = thread::scope(|scope| {
+        // A round is more than there is room for: nobody is told of all of it before some is settled.
+        let sending = scope.spawn(|| {
+            let (mut sold, mut round) = (Sold::default(), 0);
+            while round < 3 || !stage.is_mended() {
+                attempt(stage, TOPIC, round, "", &mut sold);
+                round += 1;
+            }
+            attempt(stage, TOPIC, round, "", &mut sold);
+            sold
+        });
+        wait::until("the queue is full", LIMIT, || {
+            (end() > MOST - ROUND).then_some(())
+        });
+        assert!(end() <= MOST, "{TOPIC}: more than there may be");
+        assert!(!sending.is_finished(), "{TOPIC}: nobody waited for room");
+        stage.under_way();
+        let shredder = stage.member(Client::FranzGo, GROUP, TOPIC, Some(10));
+        let mut settled = 0;
+        wait::until("all that was sent is there", LIMIT * 3, || {
+            let records = shredder.poll();
+            settled += records.len();
+            // Whatever comes of it: perhaps it was stored.
+            let _ = shredder.settle(records.iter().map(|one| (one, Kind::Accept)));
+            let end = end();
+            assert!(
+                end <= MOST + settled,
+                "{TOPIC}: {end} with {settled} settled"
+            );
+            sending.is_finished().then_some(())
+        });
+        sending.join().unwrap_or_else(|why| resume_unwind(why))
+    });
+    assert_eq!(sold.refused, BTreeSet::new(), "{TOPIC}: nobody is refused");
+    holds(stage, TOPIC, 1, &sold);
 }
 
 pub(super) fn the_oldest_make_room(stage: &Stage) {
@@ -154,11 +231,11 @@ pub(super) fn the_oldest_make_room(stage: &Stage) {
     ];
     stage.topic(TOPIC, 1, &bound);
     let mut sold = Sold::default();
-    attempt(stage, TOPIC, 0, &mut sold);
-    attempt(stage, TOPIC, 1, &mut sold);
+    attempt(stage, TOPIC, 0, "", &mut sold);
+    attempt(stage, TOPIC, 1, "", &mut sold);
     stage.under_way();
     stage.wait_until_mended();
-    attempt(stage, TOPIC, 2, &mut sold);
+    attempt(stage, TOPIC, 2, "", &mut sold);
     let last = New::of("last-0");
     stage.send(Client::Grpc, TOPIC, &[last]);
     assert_eq!(sold.refused, BTreeSet::new(), "nobody is refused");

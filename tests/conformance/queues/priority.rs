@@ -52,6 +52,53 @@ pub(super) fn the_most_urgent_goes_first(stage: &Stage) {
     });
 }
 
+pub(super) fn the_least_urgent_has_its_share(stage: &Stage) {
+    const TOPIC: &str = "priority-weighted";
+    stage.topic(TOPIC, 1, &[("weir.queue.priority", "weighted")]);
+    let records: Vec<_> = (0..LEVELS * ROUND)
+        .map(|number| {
+            let level = (number % LEVELS).to_string();
+            New::of(format!("all-{number}")).header("weir-priority", level)
+        })
+        .collect();
+    for (client, part) in EVERYONE.into_iter().zip(records.chunks(records.len() / 4)) {
+        stage.send(client, TOPIC, part);
+    }
+    stage.under_way();
+    thread::scope(|scope| {
+        for client in SHARERS {
+            scope.spawn(move || shares(stage, client, TOPIC));
+        }
+    });
+}
+
+/// What a member gets of a backlog of all levels until the most urgent has run out: each has a share, of more parts the more urgent it is.
+fn shares(stage: &Stage, client: Client, topic: &str) {
+    let group = format!("{topic}-{}", client.name());
+    stage.group(&group, &[]);
+    let member = stage.member(client, &group, topic, Some(CREDIT));
+    let (mut seen, mut counts) = (BTreeSet::new(), [0; LEVELS]);
+    wait::until("half of the most urgent is handed out", LIMIT * 3, || {
+        let records = member.poll();
+        for record in &records {
+            if seen.insert(record.place()) {
+                counts[number_of(&record.value) % LEVELS] += 1;
+            }
+        }
+        // What is not stored comes again, and is known.
+        let _ = member.settle(records.iter().map(|one| (one, Kind::Accept)));
+        (counts[LEVELS - 1] >= ROUND / 2).then_some(())
+    });
+    let name = client.name();
+    assert!(counts.iter().all(|count| *count > 0), "{name}: {counts:?}");
+    let (least, most): (usize, usize) = (
+        counts[..LEVELS / 2].iter().sum(),
+        counts[LEVELS / 2..].iter().sum(),
+    );
+    // Of 55 parts the upper half has 40.
+    assert!(most > 3 * least / 2, "{name}: {counts:?}");
+}
+
 /// Everybody sends of all levels, and as many of each to each partition. Returns what is there.
 fn send(stage: &Stage, round: usize) -> BTreeSet<String> {
     let mut values = BTreeSet::new();
