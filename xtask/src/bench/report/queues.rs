@@ -54,23 +54,28 @@ impl Tables<'_> {
         self.lines(&queues::BOUND, &columns::BOUND)
     }
 
-    /// How often as much as RabbitMQ: both sync, and both are told of each message.
+    /// How often as much as RabbitMQ, where both sync: with Kafka's protocol, and by gRPC, where each message has a settlement of its own as there.
     fn times_rabbitmq(&self) -> String {
         let mut out = String::new();
         for row in &queues::SHARE {
-            let times = |figure: &str| {
-                let of = |kind| {
-                    let answers = self.results.answers.get(&(row.name.to_owned(), kind))?;
-                    columns::median_of(answers, |answer| answer.number(figure))
+            for (kind, name) in [
+                (Kind::WeirFsync, "Weir `fsync`"),
+                (Kind::WeirGrpc, "Weir by gRPC"),
+            ] {
+                let times = |figure: &str| {
+                    let of = |kind| {
+                        let answers = self.results.answers.get(&(row.name.to_owned(), kind))?;
+                        columns::median_of(answers, |answer| answer.number(figure))
+                    };
+                    Some(of(kind)? / of(Kind::RabbitMq)?)
                 };
-                Some(of(Kind::WeirFsync)? / of(Kind::RabbitMq)?)
-            };
-            if let (Some(within), Some(out_of)) = (times("in_per_s"), times("out_per_s")) {
-                let _ = writeln!(
-                    out,
-                    "\n{}: Weir `fsync` takes {within:.1} times as many messages a second as RabbitMQ, and hands out {out_of:.1} times as many.",
-                    row.name
-                );
+                if let (Some(within), Some(out_of)) = (times("in_per_s"), times("out_per_s")) {
+                    let _ = writeln!(
+                        out,
+                        "\n{}: {name} takes {within:.1} times as many messages a second as RabbitMQ, and hands out {out_of:.1} times as many.",
+                        row.name
+                    );
+                }
             }
         }
         out
