@@ -317,9 +317,7 @@ impl Quorum {
         let last = metrics.last_log_index.unwrap_or(0);
         let matched = metrics.replication.clone().unwrap_or_default();
         move |node| {
-            let index = matched
-                .get(&node)
-                .and_then(|id| id.map(|id| id.index));
+            let index = matched.get(&node).and_then(|id| id.map(|id| id.index));
             index.is_some_and(|index| index + NEAR_ENTRIES >= last)
         }
     }
