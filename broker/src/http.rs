@@ -180,10 +180,10 @@ async fn observe(broker: &Broker) {
     metrics
         .fetch_session_partitions
         .set(gauge(sessions.partitions as u64));
-    metrics.fetch_sessions_evicted.set(gauge(sessions.evicted));
+    metrics.fetch_sessions_evicted.is_by_now(sessions.evicted);
     let (clients, dropped) = broker.telemetry.counts();
     metrics.telemetry_clients.set(gauge(clients as u64));
-    metrics.telemetry_dropped.set(gauge(dropped));
+    metrics.telemetry_dropped.is_by_now(dropped);
     observe_groups(broker).await;
     if let Some(space) = broker.disk_space().await {
         metrics
@@ -198,14 +198,14 @@ async fn observe(broker: &Broker) {
 
 fn observe_compaction(broker: &Broker, partitions: &[Arc<Partition>]) {
     let (metrics, cleaner) = (&broker.metrics, broker.partitions.cleaner());
-    metrics.compaction_passes.set(gauge(cleaner.passes()));
-    metrics.compaction_failures.set(gauge(cleaner.failures()));
+    metrics.compaction_passes.is_by_now(cleaner.passes());
+    metrics.compaction_failures.is_by_now(cleaner.failures());
     metrics
         .compaction_read_bytes
-        .set(gauge(cleaner.read_bytes()));
+        .is_by_now(cleaner.read_bytes());
     metrics
         .compaction_written_bytes
-        .set(gauge(cleaner.written_bytes()));
+        .is_by_now(cleaner.written_bytes());
     metrics
         .compaction_last_pass_seconds
         .set(gauge(cleaner.last_pass_ms() / 1_000));

@@ -52,10 +52,10 @@ pub struct Metrics {
     pub moving_partitions: IntGauge,
     pub damaged_partitions: IntGauge,
     pub log_bytes: IntGauge,
-    pub compaction_passes: IntGauge,
-    pub compaction_failures: IntGauge,
-    pub compaction_read_bytes: IntGauge,
-    pub compaction_written_bytes: IntGauge,
+    pub compaction_passes: Total,
+    pub compaction_failures: Total,
+    pub compaction_read_bytes: Total,
+    pub compaction_written_bytes: Total,
     pub compaction_last_pass_seconds: IntGauge,
     pub compaction_dirty_ratio_max: Gauge,
     pub uncleanable_partitions: IntGauge,
@@ -66,9 +66,9 @@ pub struct Metrics {
     pub live_brokers: IntGauge,
     pub fetch_sessions: IntGauge,
     pub fetch_session_partitions: IntGauge,
-    pub fetch_sessions_evicted: IntGauge,
+    pub fetch_sessions_evicted: Total,
     pub telemetry_clients: IntGauge,
-    pub telemetry_dropped: IntGauge,
+    pub telemetry_dropped: Total,
     pub spans_sent: IntCounter,
     pub spans_dropped: IntCounter,
     pub groups: IntGaugeVec,
@@ -76,6 +76,22 @@ pub struct Metrics {
     pub share_oldest: IntGaugeVec,
     pub resident_memory: IntGauge,
     request_durations: Vec<Histogram>,
+}
+
+/// A counter of what is counted elsewhere since the process began.
+#[derive(Debug)]
+pub struct Total {
+    counter: IntCounter,
+    told: Mutex<u64>,
+}
+
+impl Total {
+    /// How much it is by now. Several may ask at the same time: nothing is counted twice.
+    pub fn is_by_now(&self, total: u64) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.counter.inc_by(total.saturating_sub(*told));
+        *told = total.max(*told);
+    }
 }
 
 /// Counters for each topic, of what this broker does as leader.
@@ -377,25 +393,25 @@ impl Metrics {
                 "weir_log_bytes",
                 "Bytes of all partitions' segments on this broker.",
             )?,
-            compaction_passes: gauge(
+            compaction_passes: total(
                 r,
-                "weir_compaction_passes",
-                "Passes of compaction that were finished since the process began.",
+                "weir_compaction_passes_total",
+                "Passes of compaction that were finished.",
             )?,
-            compaction_failures: gauge(
+            compaction_failures: total(
                 r,
-                "weir_compaction_failures",
-                "Passes of compaction that could not be finished, since the process began.",
+                "weir_compaction_failures_total",
+                "Passes of compaction that could not be finished.",
             )?,
-            compaction_read_bytes: gauge(
+            compaction_read_bytes: total(
                 r,
-                "weir_compaction_read_bytes",
-                "Bytes of logs that compaction has read since the process began.",
+                "weir_compaction_read_bytes_total",
+                "Bytes of logs that compaction has read.",
             )?,
-            compaction_written_bytes: gauge(
+            compaction_written_bytes: total(
                 r,
-                "weir_compaction_written_bytes",
-                "Bytes of logs that compaction has written since the process began.",
+                "weir_compaction_written_bytes_total",
+                "Bytes of logs that compaction has written.",
             )?,
             compaction_last_pass_seconds: gauge(
                 r,
@@ -449,10 +465,10 @@ impl Metrics {
                 "weir_fetch_session_partitions",
                 "Partitions of all fetch sessions.",
             )?,
-            fetch_sessions_evicted: gauge(
+            fetch_sessions_evicted: total(
                 r,
-                "weir_fetch_sessions_evicted",
-                "Fetch sessions that had to go for others since the broker started.",
+                "weir_fetch_sessions_evicted_total",
+                "Fetch sessions that had to go for others.",
             )?,
             spans_sent: counter(
                 r,
@@ -469,10 +485,10 @@ impl Metrics {
                 "weir_telemetry_clients",
                 "Clients that have asked which metrics to push.",
             )?,
-            telemetry_dropped: gauge(
+            telemetry_dropped: total(
                 r,
-                "weir_telemetry_dropped_points",
-                "Values that clients pushed and for which there was no room, since the broker started.",
+                "weir_telemetry_dropped_points_total",
+                "Values that clients pushed and for which there was no room.",
             )?,
             groups: gauges(
                 r,
@@ -579,6 +595,13 @@ fn register<C: Collector + Clone + 'static>(
 
 fn gauge(registry: &Described, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     register(registry, IntGauge::new(name, help)?)
+}
+
+fn total(registry: &Described, name: &str, help: &str) -> Result<Total, prometheus::Error> {
+    Ok(Total {
+        counter: counter(registry, name, help)?,
+        told: Mutex::default(),
+    })
 }
 
 fn gauges(

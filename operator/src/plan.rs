@@ -2,15 +2,18 @@
 //!
 //! Observes and decides exactly as the running operator does, and prints the steps and the gates instead of acting.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 
-use kube::{Api, Client, ResourceExt};
+use kube::api::ListParams;
+use kube::core::object::{HasSpec, HasStatus};
+use kube::{Api, Client, Resource, ResourceExt};
 use weir_crds::BEGIN_CONFIG;
 
 use crate::admin::Admin;
 use crate::decide::cluster::{self, Step, World};
-use crate::decide::topic::{self, ClusterView};
+use crate::decide::topic::{self, ClusterView, TopicsPlan};
 use crate::kubernetes::observe;
 use crate::manifests::{ManifestError, Manifests};
 use crate::validate::{Beginning, Cluster, Defaults, Group, Topic};
@@ -52,7 +55,6 @@ pub enum PlanError {
 /// # Errors
 /// When files or Kubernetes cannot be read, or a resource cannot be carried out.
 pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Result<(), PlanError> {
-    let unreadable = |error: &dyn std::fmt::Display| PlanError::Kubernetes(error.to_string());
     let client = if target.offline {
         None
     } else {
@@ -62,11 +64,25 @@ pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Res
                 .map_err(|error| unreadable(&error))?,
         )
     };
-    let default_namespace = client
-        .as_ref()
-        .map_or("default", Client::default_namespace)
-        .to_owned();
-    let namespace = target.namespace.clone().unwrap_or(default_namespace);
+    print(files, target, client.as_ref(), out).await
+}
+
+/// A cluster of the manifests, as far as its topics depend on it.
+struct Seen {
+    paused: bool,
+    look: Option<Look>,
+}
+
+async fn print(
+    files: &[PathBuf],
+    target: Target,
+    client: Option<&Client>,
+    out: &mut impl Write,
+) -> Result<(), PlanError> {
+    let default_namespace = client.map_or("default", Client::default_namespace);
+    let namespace = target
+        .namespace
+        .unwrap_or_else(|| default_namespace.to_owned());
     let (manifests, mut refused) = Manifests::read(files, &namespace, None)?;
     for sentence in &refused {
         writeln!(out, "refused: {sentence}")?;
@@ -74,34 +90,28 @@ pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Res
     let defaults = Defaults {
         broker_image: target.broker_image,
     };
-    let mut clusters: Vec<(Key, Option<Look>)> = Vec::new();
+    let mut clusters: BTreeMap<Key, Seen> = BTreeMap::new();
     for resource in &manifests.clusters {
-        let key = Key::new(
-            resource.namespace().unwrap_or_default(),
-            resource.name_any(),
-        );
-        let observed = match &client {
+        let key = key_of(resource);
+        let (resource, world) = match client {
             Some(client) => observe_all(client, resource, &key, &defaults)
                 .await
                 .map_err(|error| unreadable(&error))?,
             None => (resource.clone(), World::default()),
         };
-        let (resource, world) = observed;
-        let look = world.look.clone();
         match Cluster::validate(&resource, &defaults) {
             Ok(cluster) => print_cluster(out, &cluster, &world)?,
             Err(invalid) => {
                 refused.push(print_refused(out, "Cluster", &key, &invalid.to_string())?)
             }
         }
-        clusters.push((key, look));
+        let paused = resource.spec.paused;
+        let look = world.look;
+        clusters.insert(key, Seen { paused, look });
     }
-    print_topics(out, &manifests, &clusters, client.as_ref(), &mut refused).await?;
+    print_topics(out, &manifests, clusters, client, &mut refused).await?;
     for resource in &manifests.groups {
-        let key = Key::new(
-            resource.namespace().unwrap_or_default(),
-            resource.name_any(),
-        );
+        let key = key_of(resource);
         match Group::validate(resource) {
             Ok(group) => print_group(out, &group)?,
             Err(invalid) => refused.push(print_refused(
@@ -117,6 +127,32 @@ pub async fn run(files: &[PathBuf], target: Target, out: &mut impl Write) -> Res
     } else {
         Err(PlanError::Refused(refused.len()))
     }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> PlanError {
+    PlanError::Kubernetes(error.to_string())
+}
+
+/// A manifest's resource as it is once it has been applied: with what Kubernetes, the operator and `kubectl weir` have written of the one that is there.
+fn applied<K>(wanted: &K, stored: &K) -> K
+where
+    K: Resource + Clone + HasSpec + HasStatus<Status: Clone>,
+    K::Spec: PartialEq,
+{
+    let mut applied = wanted.clone();
+    let before = stored.meta();
+    let is_changed = wanted.spec() != stored.spec();
+    let meta = applied.meta_mut();
+    meta.uid.clone_from(&before.uid);
+    meta.creation_timestamp = before.creation_timestamp.clone();
+    meta.deletion_timestamp = before.deletion_timestamp.clone();
+    meta.finalizers.clone_from(&before.finalizers);
+    meta.generation = before.generation.map(|now| now + i64::from(is_changed));
+    let mut annotations = before.annotations.clone().unwrap_or_default();
+    annotations.extend(meta.annotations.take().unwrap_or_default());
+    meta.annotations = Some(annotations);
+    *applied.status_mut() = stored.status().cloned();
+    applied
 }
 
 /// What is seen to of a group; whether a pause or a reset is still to be asked for the running operator knows.
@@ -161,7 +197,7 @@ fn print_group(out: &mut impl Write, group: &Group) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The cluster with its uid and status from the API, its objects, and what its brokers say if they can be reached from here.
+/// The cluster as it is once applied, its objects, and what its brokers say if they can be reached from here.
 async fn observe_all(
     client: &Client,
     resource: &weir_crds::Cluster,
@@ -169,14 +205,12 @@ async fn observe_all(
     defaults: &Defaults,
 ) -> Result<(weir_crds::Cluster, World), kube::Error> {
     let api: Api<weir_crds::Cluster> = Api::namespaced(client.clone(), &key.namespace);
-    let mut wanted = resource.clone();
-    if let Some(stored) = api.get_opt(&key.name).await? {
-        wanted.metadata.uid = stored.metadata.uid;
-        wanted.status = stored.status;
-    }
+    let stored = api.get_opt(&key.name).await?;
+    let wanted = stored.map_or_else(|| resource.clone(), |stored| applied(resource, &stored));
     let mut observed = observe::cluster(client, key).await?;
     if let Ok(cluster) = Cluster::validate(&wanted, defaults) {
         observe::hosts(client, &cluster, &mut observed).await;
+        observe::brought(client, &cluster, &mut observed).await?;
     }
     let mut admin = Admin::new(observed.way);
     observed.world.look = admin.look().await.ok();
@@ -204,18 +238,24 @@ fn print_cluster(out: &mut impl Write, cluster: &Cluster, world: &World) -> Resu
 async fn print_topics(
     out: &mut impl Write,
     manifests: &Manifests,
-    clusters: &[(Key, Option<Look>)],
+    mut clusters: BTreeMap<Key, Seen>,
     client: Option<&Client>,
     refused: &mut Vec<String>,
 ) -> Result<(), PlanError> {
-    let mut by_cluster: std::collections::BTreeMap<Key, Vec<Topic>> =
-        std::collections::BTreeMap::new();
+    let mut stored = match client {
+        Some(client) => stored_topics(client, &manifests.topics)
+            .await
+            .map_err(|error| unreadable(&error))?,
+        None => BTreeMap::new(),
+    };
+    let mut by_cluster: BTreeMap<Key, Vec<Topic>> = BTreeMap::new();
     for resource in &manifests.topics {
-        let key = Key::new(
-            resource.namespace().unwrap_or_default(),
-            resource.name_any(),
-        );
-        match Topic::validate(resource) {
+        let key = key_of(resource);
+        let resource = match stored.remove(&key) {
+            Some(stored) => applied(resource, &stored),
+            None => resource.clone(),
+        };
+        match Topic::validate(&resource) {
             Ok(topic) => by_cluster
                 .entry(topic.cluster.clone())
                 .or_default()
@@ -223,70 +263,102 @@ async fn print_topics(
             Err(invalid) => refused.push(print_refused(out, "Topic", &key, &invalid.to_string())?),
         }
     }
+    // Those that no file names: one of them may have a topic that a file names.
+    let others: Vec<Topic> = stored
+        .values()
+        .filter_map(|resource| Topic::validate(resource).ok())
+        .collect();
     for (cluster, topics) in by_cluster {
-        let known = clusters.iter().find(|(key, _)| *key == cluster);
-        // A cluster that is neither in the files nor in Kubernetes is not there.
-        let (found, look) = match (known, client) {
-            (Some((_, look)), _) => (true, look.clone()),
+        let seen = match (clusters.remove(&cluster), client) {
             (None, Some(client)) => look_for(client, &cluster)
                 .await
-                .map_err(|error| PlanError::Kubernetes(error.to_string()))?,
-            (None, None) => (false, None),
+                .map_err(|error| unreadable(&error))?,
+            // A cluster that is neither in the files nor in Kubernetes is not there.
+            (known, _) => known,
         };
         // Without any broker to ask, the topics are new.
+        let look = seen.as_ref().and_then(|seen| seen.look.clone());
         let look = look.unwrap_or_default();
         let nothing_known = look == Look::default();
-        let view = if found {
-            ClusterView::Seen {
-                paused: false,
-                look: &look,
-            }
-        } else {
-            ClusterView::Gone
-        };
-        let plan = topic::plan(view, &topics);
+        let view = seen.map_or(ClusterView::Gone, |seen| ClusterView::Seen {
+            paused: seen.paused,
+            look: &look,
+        });
+        let beside = others.iter().filter(|topic| topic.cluster == cluster);
+        let all: Vec<Topic> = topics.iter().chain(beside).cloned().collect();
+        let plan = topic::plan(view, &all);
         for topic in &topics {
-            writeln!(out, "\nTopic {}", topic.key)?;
-            let steps: Vec<&topic::Step> = plan
-                .steps
-                .iter()
-                .filter(|step| *step.resource() == topic.key)
-                .collect();
-            for step in &steps {
-                writeln!(
-                    out,
-                    "  {}{}",
-                    sentence(step),
-                    if nothing_known {
-                        ", unless it is there"
-                    } else {
-                        ""
-                    }
-                )?;
-            }
-            match plan.blocked.get(&topic.key) {
-                Some(blocked) => {
-                    refused.push(blocked.message.clone());
-                    writeln!(out, "  blocked by {}: {}", blocked.gate, blocked.message)?;
-                }
-                None => match plan.drifted.get(&topic.key) {
-                    Some(drift) => writeln!(out, "  drifted: {drift}")?,
-                    None if steps.is_empty() => writeln!(out, "  nothing to do")?,
-                    None => {}
-                },
-            }
+            print_topic(out, topic, &plan, nothing_known, refused)?;
         }
     }
     Ok(())
 }
 
-async fn look_for(client: &Client, cluster: &Key) -> Result<(bool, Option<Look>), kube::Error> {
-    let api: Api<weir_crds::Cluster> = Api::namespaced(client.clone(), &cluster.namespace);
-    if api.get_opt(&cluster.name).await?.is_none() {
-        return Ok((false, None));
+fn print_topic(
+    out: &mut impl Write,
+    topic: &Topic,
+    plan: &TopicsPlan,
+    nothing_known: bool,
+    refused: &mut Vec<String>,
+) -> Result<(), PlanError> {
+    writeln!(out, "\nTopic {}", topic.key)?;
+    let steps = plan.steps.iter();
+    let steps: Vec<&topic::Step> = steps.filter(|step| *step.resource() == topic.key).collect();
+    for step in &steps {
+        let unless = if nothing_known {
+            ", unless it is there"
+        } else {
+            ""
+        };
+        writeln!(out, "  {}{unless}", sentence(step))?;
     }
+    match (plan.blocked.get(&topic.key), plan.drifted.get(&topic.key)) {
+        (Some(blocked), _) => {
+            // What waits is not refused.
+            if blocked.gate != topic::PAUSED {
+                refused.push(blocked.message.clone());
+            }
+            writeln!(out, "  blocked by {}: {}", blocked.gate, blocked.message)?;
+        }
+        (None, Some(drift)) => writeln!(out, "  drifted: {drift}")?,
+        (None, None) if steps.is_empty() => writeln!(out, "  nothing to do")?,
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+fn key_of<K: Resource>(resource: &K) -> Key {
+    Key::new(
+        resource.namespace().unwrap_or_default(),
+        resource.name_any(),
+    )
+}
+
+/// All Topics that there are in the namespaces of some.
+async fn stored_topics(
+    client: &Client,
+    topics: &[weir_crds::Topic],
+) -> Result<BTreeMap<Key, weir_crds::Topic>, kube::Error> {
+    let namespaces: BTreeSet<String> = topics.iter().filter_map(ResourceExt::namespace).collect();
+    let mut stored = BTreeMap::new();
+    for namespace in namespaces {
+        let api: Api<weir_crds::Topic> = Api::namespaced(client.clone(), &namespace);
+        let all = api.list(&ListParams::default()).await?;
+        stored.extend(all.into_iter().map(|topic| (key_of(&topic), topic)));
+    }
+    Ok(stored)
+}
+
+async fn look_for(client: &Client, cluster: &Key) -> Result<Option<Seen>, kube::Error> {
+    let api: Api<weir_crds::Cluster> = Api::namespaced(client.clone(), &cluster.namespace);
+    let Some(stored) = api.get_opt(&cluster.name).await? else {
+        return Ok(None);
+    };
     let way = observe::way_to(client, cluster).await?;
-    Ok((true, Admin::new(way).look().await.ok()))
+    Ok(Some(Seen {
+        paused: stored.spec.paused,
+        look: Admin::new(way).look().await.ok(),
+    }))
 }
 
 /// Whose certificates are made, in words.
@@ -430,3 +502,6 @@ fn print_refused(
     writeln!(out, "\n{kind} {key}\n  refused: {why}")?;
     Ok(why.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,19 +52,13 @@ async fn every_leaf_is_changed_and_changed_back_and_the_world_is_what_it_was() {
             let began = Instant::now();
             resource.change(batch).await;
             if batch.shows {
-                until(&stage, "something is different", |now| *now != before).await;
+                let what = format!("{what}: {} is seen in the world", batch.what);
+                until(&stage, &what, |now| *now != before).await;
             }
             resource.settled().await;
             resource.change_back(kind).await;
             resource.settled().await;
-            let back = |now: &World| *now == before;
-            let now = until(&stage, "the world is what it was", back).await;
-            assert_eq!(
-                difference(&before, &now),
-                None,
-                "after {what}: {}",
-                batch.what
-            );
+            until_back(&stage, &before, &format!("after {what}: {}", batch.what)).await;
             println!(
                 "  {what}: {}, and back, in {:.1} s",
                 batch.what,
@@ -171,17 +165,34 @@ async fn at_rest(stage: &Stage) -> World {
     .await
 }
 
-/// Looks until the world is as wanted; returns what was seen last, as wanted or not.
-async fn until(stage: &Stage, what: &str, mut wanted: impl FnMut(&World) -> bool) -> World {
+/// Looks until the world is as wanted, and returns it.
+async fn until(stage: &Stage, what: &str, wanted: impl FnMut(&World) -> bool) -> World {
+    match within_limit(stage, wanted).await {
+        Ok(now) => now,
+        Err(_) => panic!("waited {} s in vain: {what}", LIMIT.as_secs()),
+    }
+}
+
+/// Looks until the world is what it was; fails with the first thing that is not.
+async fn until_back(stage: &Stage, before: &World, when: &str) {
+    if let Err(now) = within_limit(stage, |now| now == before).await {
+        assert_eq!(difference(before, &now), None, "{when}");
+    }
+}
+
+/// Looks until the world is as wanted; an error is what was seen last.
+async fn within_limit(
+    stage: &Stage,
+    mut wanted: impl FnMut(&World) -> bool,
+) -> Result<World, World> {
     let began = Instant::now();
     loop {
         let now = look(stage);
         if wanted(&now) {
-            return now;
+            return Ok(now);
         }
         if began.elapsed() > LIMIT {
-            println!("  waited {} s in vain: {what}", LIMIT.as_secs());
-            return now;
+            return Err(now);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -26,6 +26,8 @@ pub struct Kind {
     pub base: Value,
     /// What is changed, one after the other.
     pub batches: Vec<Batch>,
+    /// Leaves that are changed though nothing but the resource itself looks different then, and why.
+    pub unseen: &'static [(&'static str, &'static str)],
     /// Leaves that are not changed here, and why.
     pub left_out: &'static [(&'static str, &'static str)],
 }
@@ -97,6 +99,10 @@ fn cluster(version: &str) -> Kind {
             ),
             batch("paused", false, json!({"paused": true})),
         ],
+        unseen: &[
+            ("image", "it is the one that the default names"),
+            ("paused", "nothing is to be done that would wait"),
+        ],
         left_out: &[
             (
                 "replicas",
@@ -142,6 +148,17 @@ fn topic() -> Kind {
                 json!({"deletionPolicy": "Delete", "driftPolicy": "Report"}),
             ),
         ],
+        unseen: &[
+            (
+                "replicationFactor",
+                "there is one broker, so the topic has one replica already",
+            ),
+            (
+                "deletionPolicy",
+                "the resource gets a finalizer, and the topic shows nothing of it before it is deleted",
+            ),
+            ("driftPolicy", "nobody else changes the topic"),
+        ],
         left_out: &[
             ("clusterRef.name", "a Topic stays with its Cluster"),
             ("topicName", "a topic keeps its name"),
@@ -171,6 +188,14 @@ fn group() -> Kind {
             batch("how it reads", true, sharing),
             batch("a Deployment that is not there", false, scale),
         ],
+        unseen: &[
+            ("scale.deployment", NOT_THERE),
+            ("scale.lagPerReplica", NOT_THERE),
+            ("scale.maxReplicas", NOT_THERE),
+            ("scale.minReplicas", NOT_THERE),
+            ("scale.scaleDownStabilizationSeconds", NOT_THERE),
+            ("scale.scaleUpStabilizationSeconds", NOT_THERE),
+        ],
         left_out: &[
             ("clusterRef.name", "a group stays with its Cluster"),
             ("groupId", "a group keeps its id"),
@@ -196,6 +221,9 @@ fn group() -> Kind {
 
 /// Why resets are left out.
 const ONCE: &str = "a reset is done once, and not undone by taking it back: groups.rs";
+
+/// Why scaling shows nothing.
+const NOT_THERE: &str = "there is no such Deployment; groups.rs scales one";
 
 fn batch(what: &'static str, shows: bool, spec: Value) -> Batch {
     Batch { what, shows, spec }
@@ -283,6 +311,33 @@ mod tests {
             );
             let unknown: Vec<_> = covered.difference(&leaves).collect();
             assert_eq!(unknown, Vec::<&String>::new(), "no leaf of {}", kind.plural);
+        }
+    }
+
+    #[test]
+    fn a_leaf_that_shows_nothing_has_its_reason() {
+        for kind in kinds("1") {
+            let schema = schema(kind.plural);
+            let unseen: BTreeSet<String> = kind
+                .unseen
+                .iter()
+                .map(|(leaf, _)| (*leaf).to_owned())
+                .collect();
+            let mut changed = BTreeSet::new();
+            for batch in &kind.batches {
+                let set = of_value(&schema, &batch.spec);
+                let seen = set.difference(&unseen).next();
+                assert_eq!(
+                    seen.is_some(),
+                    batch.shows,
+                    "{}: {}: {seen:?}",
+                    kind.plural,
+                    batch.what
+                );
+                changed.extend(set);
+            }
+            let idle: Vec<_> = unseen.difference(&changed).collect();
+            assert_eq!(idle, Vec::<&String>::new(), "no batch changes it");
         }
     }
 

@@ -60,3 +60,16 @@ fn metrics_keep_to_prometheus_conventions() {
         assert!(metric.help.ends_with('.'), "{name}: {}", metric.help);
     }
 }
+
+#[test]
+fn what_is_counted_elsewhere_is_counted_once() {
+    let metrics = Metrics::new().unwrap();
+    for total in [3, 3, 5, 4] {
+        metrics.compaction_passes.is_by_now(total);
+    }
+    let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+    assert!(
+        text.contains("\nweir_compaction_passes_total 5\n"),
+        "{text}"
+    );
+}

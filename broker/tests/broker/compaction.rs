@@ -103,7 +103,10 @@ async fn of_each_key_the_last_value_stays_at_its_offset_over_a_restart() {
     assert!(left.contains(&(1, "once".into())));
     assert_eq!(left.last(), Some(&(20, "19".into())));
     let (_, metrics) = broker.http("/metrics").await;
-    assert!(metrics.contains("weir_compaction_passes"), "{metrics}");
+    assert!(
+        metrics.contains("# TYPE weir_compaction_passes_total counter"),
+        "{metrics}"
+    );
     let broker = broker.restart().await;
     let mut client = broker.connect().await;
     assert_eq!(all(&mut client).await, left);

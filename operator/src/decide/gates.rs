@@ -160,7 +160,7 @@ pub const TOPIC: &[Gate<AsksTopic>] = &[
         blocks: topic::owned_by_an_older_one,
     },
     Gate {
-        name: "Paused",
+        name: topic::PAUSED,
         blocks: topic::paused,
     },
     Gate {

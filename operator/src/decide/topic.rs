@@ -115,6 +115,9 @@ impl Step {
     }
 }
 
+/// The gate that says that the cluster is paused.
+pub const PAUSED: &str = "Paused";
+
 /// What was decided for all Topics of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicsPlan {
@@ -196,7 +199,7 @@ fn leave(case: &Case<'_>, plan: &mut TopicsPlan) {
         return;
     }
     if let Some(blocked) = gates::first_no(gates::TOPIC, |gate| gate(case))
-        .filter(|blocked| matches!(blocked.gate, "Paused" | "BrokersNotSeen"))
+        .filter(|blocked| matches!(blocked.gate, PAUSED | "BrokersNotSeen"))
     {
         let message = format!(
             "{}. To let this Topic go and keep the topic's data, annotate it with {}=true",

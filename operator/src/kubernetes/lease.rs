@@ -19,6 +19,8 @@ const DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const RETRY: Duration = Duration::from_secs(2);
+/// A try to get it may take this long. What was written longer ago may have run out by the time that the answer comes.
+const TRY: Duration = Duration::from_secs(5);
 
 /// The lease is not ours any more, or nobody can say.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +68,14 @@ impl Lease {
     pub(super) async fn acquire(&self) {
         let mut seen: Option<Seen> = None;
         loop {
-            match self.try_acquire(&mut seen).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => {
+            match tokio::time::timeout(TRY, self.try_acquire(&mut seen)).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
                     tracing::warn!(%error, lease = %self.name, "the lease cannot be read or written")
+                }
+                Err(_) => {
+                    tracing::warn!(lease = %self.name, "the API server has not answered in time")
                 }
             }
             tokio::time::sleep(RETRY).await;
@@ -98,36 +103,43 @@ impl Lease {
     /// # Errors
     /// When it is not, or when that cannot be found out.
     pub(super) async fn still_held(&self) -> Result<(), Lost> {
-        if !self.is_fresh().await {
-            return Err(Lost::Unconfirmed("it was not renewed in time".to_owned()));
-        }
-        let object = self
-            .api
-            .get(&self.name)
+        let object = tokio::time::timeout(TRY, self.api.get(&self.name))
             .await
+            .map_err(|_| Lost::Unconfirmed("no answer in time".to_owned()))?
             .map_err(|error| Lost::Unconfirmed(error.to_string()))?;
-        self.check(&object)
+        self.check(&object)?;
+        // After the answer, which may have been long under way: until then nobody else can have taken it.
+        if self.is_fresh().await {
+            Ok(())
+        } else {
+            Err(Lost::Unconfirmed("it was not renewed in time".to_owned()))
+        }
     }
 
     /// Gives the lease up, so that another may take it at once.
     pub(super) async fn release(&self) {
-        let Ok(mut object) = self.api.get(&self.name).await else {
-            return;
-        };
-        if self.check(&object).is_ok() {
-            if let Some(spec) = &mut object.spec {
-                spec.holder_identity = Some(String::new());
-                spec.lease_duration_seconds = Some(1);
-            }
-            if let Err(error) = self
-                .api
-                .replace(&self.name, &PostParams::default(), &object)
-                .await
-            {
+        *self.renewed.lock().await = None;
+        match tokio::time::timeout(TRY, self.give_up()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
                 tracing::debug!(%error, "the lease was not released; it runs out by itself");
             }
+            Err(_) => tracing::debug!("the lease was not released in time; it runs out by itself"),
         }
-        *self.renewed.lock().await = None;
+    }
+
+    async fn give_up(&self) -> Result<(), kube::Error> {
+        let mut object = self.api.get(&self.name).await?;
+        if self.check(&object).is_err() {
+            return Ok(());
+        }
+        if let Some(spec) = &mut object.spec {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+        }
+        let how = PostParams::default();
+        let replaced = self.api.replace(&self.name, &how, &object).await;
+        replaced.map(drop)
     }
 
     async fn try_acquire(&self, seen: &mut Option<Seen>) -> Result<bool, kube::Error> {
@@ -162,9 +174,10 @@ impl Lease {
                     }
                 }
                 _ => {
+                    // From now, not from when it was asked for: it may have been written since.
                     *seen = Some(Seen {
                         version,
-                        since: began,
+                        since: Instant::now(),
                     });
                     return Ok(false);
                 }
@@ -255,3 +268,6 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,7 +273,7 @@ impl Metrics {
     }
 
     /// The gates that hold something of a cluster now; all others of it are open.
-    pub(super) fn blocked(&self, cluster: &Key, gates: &[&'static str], blocked: &[Blocked]) {
+    pub(crate) fn blocked(&self, cluster: &Key, gates: &[&'static str], blocked: &[Blocked]) {
         for gate in gates {
             let labels = [cluster.namespace.as_str(), cluster.name.as_str(), gate];
             if blocked.iter().any(|blocked| blocked.gate == *gate) {
@@ -394,7 +394,7 @@ impl Metrics {
         }
     }
 
-    pub(super) fn text(&self) -> Vec<u8> {
+    pub(crate) fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::warn!(%error, "metrics cannot be encoded");

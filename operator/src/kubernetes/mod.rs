@@ -75,12 +75,11 @@ const LEASE: &str = "weir-operator";
 /// Runs until `stop` completes, or until leadership is lost.
 ///
 /// # Errors
-/// When Kubernetes cannot be reached at the start, or leadership is lost.
+/// When there is no configuration by which to reach Kubernetes, the CRDs are not there or may not be read, or leadership is lost.
 pub async fn run(options: Options, stop: impl Future<Output = ()> + Send) -> Result<(), RunError> {
     let client = Client::try_default()
         .await
         .map_err(|error| RunError::Client(error.to_string()))?;
-    watch::check_resources(&client, &options.namespaces).await?;
     let namespace = options
         .lease_namespace
         .clone()
@@ -107,6 +106,8 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send) -> Res
     ));
 
     let lead = async {
+        // While metrics and health are served: who waits for an API server is well.
+        watch::check_resources(&context.client, &options.namespaces).await?;
         tracing::info!(lease = LEASE, %namespace, identity = %options.identity, "waiting for the lease");
         lease.acquire().await;
         tracing::info!("leading");

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -110,20 +111,54 @@ fn owner<K: Resource>(object: &K) -> Option<Key> {
         .map(|cluster| in_cluster(object, cluster))
 }
 
-/// Fails early, with a reason, when the custom resources cannot be read in one of the namespaces.
+/// Between two tries to reach an API server that is away: twice as long each time, and never longer than the last of the two.
+const AWAY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
+
+/// Waits until the API server answers, and fails, with a reason, when the custom resources cannot be read in one of the namespaces. A process that
+/// ended because nobody answers would be begun anew later and later, and be away long after the API server is back.
 pub(super) async fn check_resources(
     client: &Client,
     namespaces: &[String],
 ) -> Result<(), RunError> {
-    for namespace in scopes(namespaces) {
-        check::<Cluster>(client, namespace, "clusters.weir.dev").await?;
-        check::<Topic>(client, namespace, "topics.weir.dev").await?;
-        check::<ConsumerGroup>(client, namespace, "consumergroups.weir.dev").await?;
+    let [mut pause, longest] = AWAY;
+    while let Err((name, place, error)) = list_all(client, namespaces).await {
+        let why = format!("{name} cannot be listed{place}: {}", apply::plain(&error));
+        if !is_away(&error) {
+            return Err(RunError::Resources(why));
+        }
+        tracing::warn!(error = why, "the API server is away; it is asked again");
+        tokio::time::sleep(pause).await;
+        pause = longest.min(pause * 2);
     }
     Ok(())
 }
 
-async fn check<K>(client: &Client, namespace: Option<&String>, name: &str) -> Result<(), RunError>
+/// Whether nobody answered, or nobody who could: what an API server refuses it would refuse again.
+fn is_away(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 408 | 429 | 500..),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => true,
+        _ => false,
+    }
+}
+
+/// Which kind could not be listed, where, and why.
+type Unlisted = (&'static str, String, kube::Error);
+
+async fn list_all(client: &Client, namespaces: &[String]) -> Result<(), Unlisted> {
+    for namespace in scopes(namespaces) {
+        list_one::<Cluster>(client, namespace, "clusters.weir.dev").await?;
+        list_one::<Topic>(client, namespace, "topics.weir.dev").await?;
+        list_one::<ConsumerGroup>(client, namespace, "consumergroups.weir.dev").await?;
+    }
+    Ok(())
+}
+
+async fn list_one<K>(
+    client: &Client,
+    namespace: Option<&String>,
+    name: &'static str,
+) -> Result<(), Unlisted>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -136,10 +171,7 @@ where
         let place = namespace.map_or_else(String::new, |namespace| {
             format!(" in namespace \"{namespace}\"")
         });
-        RunError::Resources(format!(
-            "{name} cannot be listed{place}: {}",
-            apply::plain(&error)
-        ))
+        (name, place, error)
     })
 }
 
@@ -359,13 +391,16 @@ fn hash(value: &impl Hash) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use futures::StreamExt;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::runtime::watcher::Event;
 
-    use super::{changes, intent};
+    use super::{AWAY, changes, check_resources, intent};
+    use crate::kubernetes::RunError;
+    use crate::testing::api::{Api, Road};
     use crate::world::Key;
 
     fn object(name: &str, uid: &str) -> ConfigMap {
@@ -422,5 +457,54 @@ mod tests {
         .await;
         assert_eq!(counts, [0, 0, 1, 1, 2, 2, 4]);
         assert_eq!(told, ["a", "b", "a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_is_away_is_waited_for() {
+        let api = Api::default();
+        let back_at = tokio::time::Instant::now() + Duration::from_secs(300);
+        let client = api.client_by(Arc::new(move || {
+            if tokio::time::Instant::now() < back_at {
+                Road::Refused
+            } else {
+                Road::Takes(Duration::ZERO, Duration::ZERO)
+            }
+        }));
+        let checked = check_resources(&client, &["shop".to_owned()]).await;
+        assert!(checked.is_ok(), "{checked:?}");
+        assert!(
+            back_at.elapsed() <= AWAY[1],
+            "{:?} after it was back",
+            back_at.elapsed()
+        );
+        assert_eq!(api.requests(), 3, "once for each kind");
+
+        // One that answers that it cannot answer is away too.
+        api.refuse("topics", 503);
+        let client = api.client();
+        let minute = Duration::from_secs(60);
+        let checked = tokio::time::timeout(minute, check_resources(&client, &[])).await;
+        assert!(checked.is_err(), "{checked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_api_server_refuses_ends_the_process_at_once_and_says_why() {
+        for code in [403, 404] {
+            let api = Api::default();
+            api.refuse("topics", code);
+            let began = tokio::time::Instant::now();
+            let checked = check_resources(&api.client(), &["shop".to_owned()]).await;
+            let why = match checked {
+                Err(RunError::Resources(why)) => why,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(
+                why,
+                format!(
+                    "topics.weir.dev cannot be listed in namespace \"shop\": answered with {code}"
+                )
+            );
+            assert!(began.elapsed() < AWAY[0]);
+        }
     }
 }

@@ -4,8 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use weir_crds::ClusterStatus;
+
 use super::{Metric, alerts, cases, dashboards, expressions, of_the_brokers, of_the_operator};
-use crate::decide::gates;
+use crate::decide::cluster::decide;
+use crate::decide::{Blocked, gates};
+use crate::kubernetes::metrics::Metrics;
+use crate::status::cluster::{Outcome, status};
+use crate::testing::{cluster, converged};
+use crate::world::BrokerId;
 
 /// Labels that the scrape configuration gives.
 const OF_THE_SCRAPE: [&str; 3] = ["namespace", "cluster", "pod"];
@@ -101,12 +109,55 @@ fn every_alert_has_a_page_that_says_what_it_means_and_what_to_do() {
 }
 
 #[test]
-fn every_gate_has_its_place_in_the_runbooks() {
-    let text = fs::read_to_string(runbooks().join("README.md")).unwrap();
-    for gate in gates::of_a_cluster() {
+fn what_holds_a_change_up_is_a_condition_a_metric_and_a_page() {
+    let (cluster, gates) = (cluster(), gates::of_a_cluster().collect::<Vec<_>>());
+    let world = converged(&cluster);
+    let page = fs::read_to_string(runbooks().join("README.md")).unwrap();
+    let metrics = Metrics::default();
+    for &gate in &gates {
+        let mut decision = decide(&cluster, &world).unwrap();
+        let message = "why".to_owned();
+        decision.plan.blocked.push(Blocked { gate, message });
+        if gates::ROLL.iter().any(|of_a_roll| of_a_roll.name == gate) {
+            decision.outdated.push(BrokerId(0));
+        }
+        metrics.blocked(&cluster.key, &gates, &decision.plan.blocked);
+        let text = String::from_utf8(metrics.text()).unwrap();
+        let of_the_gate = format!("gate=\"{gate}\"");
+        let mut held = text
+            .lines()
+            .filter(|line| line.starts_with("weir_operator_blocked{") && line.ends_with(" 1"));
+        let named = held.next().unwrap_or_default();
         assert!(
-            text.contains(&format!("\n### {gate}\n")),
-            "no place for {gate}"
+            named.contains(&of_the_gate),
+            "the metric of {gate}: {named}"
+        );
+        assert_eq!(held.next(), None, "of {gate} alone");
+
+        let outcome = Outcome::Decided {
+            cluster: &cluster,
+            world: &world,
+            decision: &decision,
+            failed: None,
+            unseen: None,
+        };
+        let status = status(
+            &ClusterStatus::default(),
+            Some(1),
+            &outcome,
+            Timestamp::UNIX_EPOCH,
+        );
+        let mut conditions = status.conditions.iter();
+        let says = conditions.find(|condition| condition.reason == gate);
+        assert!(
+            says.is_some(),
+            "the condition of {gate}: {:?}",
+            status.conditions
+        );
+
+        assert!(
+            page.contains(&format!("\n### {gate}\n")),
+            "the page of {gate}"
         );
     }
 }
