@@ -137,8 +137,8 @@ pub struct ConsumerGroupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<ConsumerScale>,
 
-    /// Of a share group: which messages it is given, as a condition in CEL over headers, key and timestamp, such as `headers.region == 'eu'`. Others are
-    /// passed over. What the brokers cannot read they refuse, with the place. This, retry and deadLetters are set together: where one is given, what the
+    /// Of a share group: which messages it is given, as a condition in CEL over headers, tags, key and timestamp, such as `headers.region == 'eu'`
+    /// or `'red' in tags`. Others are passed over. What the brokers cannot read they refuse, with the place. This, retry and deadLetters are set together: where one is given, what the
     /// others leave open is as if nobody had set it, and when all are removed that is so for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]

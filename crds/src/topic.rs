@@ -184,7 +184,7 @@ pub struct QueueView {
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     pub of: String,
 
-    /// Which messages it has: a condition in CEL over `headers`, `key` and `timestamp`, such as `headers.region == 'eu'`. Unset, all. A change holds for
+    /// Which messages it has: a condition in CEL over `headers`, `tags`, `key` and `timestamp`, such as `headers.region == 'eu'`. Unset, all. A change holds for
     /// what comes from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1_024))]
@@ -205,7 +205,7 @@ pub enum QueueOrder {
 pub enum QueuePriority {
     /// In the order of the log.
     None,
-    /// The greatest first, over the whole backlog.
+    /// The greatest first, over the whole backlog of each partition.
     Strict,
     /// Each with a share of (priority + 1) parts, so that none starves.
     Weighted,

@@ -373,6 +373,32 @@ impl Admin {
         .await
     }
 
+    /// Takes some dead letters of one partition back. Asked of one broker, and once: who does not answer may have done it, and asked again would do it again.
+    ///
+    /// # Errors
+    /// When the broker does not answer; some may have gone back then.
+    pub async fn redrive(
+        &mut self,
+        request: proto::RedriveRequest,
+    ) -> Result<proto::RedriveResponse, Unreachable> {
+        let tls = self.tls()?;
+        let address = match (&self.answered, self.addresses.first()) {
+            (Some((known, _)), _) => known.clone(),
+            (None, Some(first)) => first.clone(),
+            (None, None) => return Err(no_address()),
+        };
+        let invoke = |mut client: AdminClient<Channel>, request| async move {
+            client.redrive(request).await
+        };
+        let asked = match self.answered.take() {
+            Some((_, client)) => ask_by(client, request, &invoke).await,
+            None => ask(&tls, &address, request, &invoke).await,
+        };
+        let (client, answer) = asked.map_err(|error| Unreachable(format!("{address}: {error}")))?;
+        self.answered = Some((address, client));
+        Ok(answer)
+    }
+
     /// Asks for groups by their ids; one that could not be described comes with the reason.
     ///
     /// # Errors
@@ -491,29 +517,16 @@ impl Admin {
         let mut errors = Vec::new();
         let mut addresses = self.addresses.clone();
         if addresses.is_empty() {
-            return Err(Unreachable("there is no address to ask".to_owned()));
+            return Err(no_address());
         }
-        let tls = match &self.credentials {
-            Some(Ok(tls)) => Arc::clone(tls),
-            Some(Err(error)) => return Err(Unreachable(error.clone())),
-            None => {
-                return Err(Unreachable(
-                    "there is no certificate to call the brokers with yet".to_owned(),
-                ));
-            }
-        };
+        let tls = self.tls()?;
         if let Some((known, client)) = self.answered.take() {
-            match tokio::time::timeout(CALL_TIMEOUT, invoke(client.clone(), request.clone())).await
-            {
-                Ok(Ok(answer)) => {
+            match ask_by(client, request.clone(), &invoke).await {
+                Ok((client, answer)) => {
                     self.answered = Some((known, client));
-                    return Ok(answer.into_inner());
+                    return Ok(answer);
                 }
-                Ok(Err(status)) => errors.push(format!("{known}: {}", status.message())),
-                Err(_) => errors.push(format!(
-                    "{known}: no answer within {} s",
-                    CALL_TIMEOUT.as_secs()
-                )),
+                Err(error) => errors.push(format!("{known}: {error}")),
             }
             // The same one last: it has just failed.
             addresses.sort_by_key(|address| *address == known);
@@ -529,6 +542,20 @@ impl Admin {
         }
         Err(Unreachable(errors.join("; ")))
     }
+
+    fn tls(&self) -> Result<Arc<Tls>, Unreachable> {
+        match &self.credentials {
+            Some(Ok(tls)) => Ok(Arc::clone(tls)),
+            Some(Err(error)) => Err(Unreachable(error.clone())),
+            None => Err(Unreachable(
+                "there is no certificate to call the brokers with yet".to_owned(),
+            )),
+        }
+    }
+}
+
+fn no_address() -> Unreachable {
+    Unreachable("there is no address to ask".to_owned())
 }
 
 async fn ask<Q, A, F>(
@@ -546,6 +573,17 @@ where
         .map_err(|_| "no connection in time".to_owned())?
         .map_err(|error| source_of(&error))?;
     let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+    ask_by(client, request, invoke).await
+}
+
+async fn ask_by<Q, A, F>(
+    client: AdminClient<Channel>,
+    request: Q,
+    invoke: &impl Fn(AdminClient<Channel>, Q) -> F,
+) -> Result<(AdminClient<Channel>, A), String>
+where
+    F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
+{
     let answer = tokio::time::timeout(CALL_TIMEOUT, invoke(client.clone(), request))
         .await
         .map_err(|_| format!("no answer within {} s", CALL_TIMEOUT.as_secs()))?

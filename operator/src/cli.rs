@@ -226,6 +226,9 @@ mod tests {
             "trace orders --offset 3:1201",
             "trace orders --cluster shop --key k -o json",
             "trace orders --id a-1",
+            "redrive dlq.orders",
+            "redrive dlq.orders --cluster shop --filter true --execute",
+            "redrive dlq.orders --from 3:1201 --remove --execute",
         ] {
             let words: Vec<&str> = words.split(' ').collect();
             let plugin = [&["kubectl-weir"], words.as_slice()].concat();
@@ -246,5 +249,11 @@ mod tests {
             let plugin = std::iter::once("kubectl-weir").chain(words);
             assert!(Plugin::try_parse_from(plugin).is_err(), "one of the three");
         }
+        let filtered = ["kubectl-weir", "redrive", "d", "--filter", "true"];
+        let removed = filtered.iter().chain(&["--remove"]);
+        assert!(
+            Plugin::try_parse_from(removed).is_err(),
+            "what does not match would be lost"
+        );
     }
 }

@@ -121,7 +121,7 @@ const QUEUE_SCENARIOS: [(&str, &str); 18] = [
     ("duplicates", "duplicates by id are there once"),
     (
         "priority",
-        "the most urgent goes first, over the whole backlog",
+        "the most urgent goes first, over the whole backlog of a partition",
     ),
     (
         "half",

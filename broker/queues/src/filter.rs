@@ -1,11 +1,12 @@
-//! Which messages a consumer, a share group or a view is given: by tags, and by a condition over headers, key and time.
+//! Which messages a consumer, a share group or a view is given: by tags, and by a condition over headers, tags, key and time.
 //!
 //! Tags are RocketMQ's: the header `weir-tags` has some, with commas between, and a filter names some, with `||` between, of which one has to
-//! be there. A condition is in CEL, the language of Kubernetes' own rules, of which a part is taken: comparisons, logic, arithmetic, `in`,
-//! `has`, and a few functions. It is judged when it is written; afterwards a message that it makes no sense for (a header is not there, a text is no
+//! be there; a condition has them as a list. A condition is in CEL, the language of Kubernetes' own rules, of which a part is taken: comparisons, logic, arithmetic, `in`,
+//! `has`, a few functions, and `exists` and `all` of tags. It is judged when it is written; afterwards a message that it makes no sense for (a header is not there, a text is no
 //! number) does not match, and nothing else can happen. What one message costs is bounded by the condition's length and the message's.
 
 mod condition;
+mod judge;
 mod tags;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,11 @@
 //! A transaction is known by the producer id and epoch that it is written with, since in version 2 of Kafka's protocol each has an epoch of its own (KIP-890). Both are stored
 //! with the half before anything is written. Whoever is not sure what became of that transaction asks for its *abort*: that is done, and then it
 //! was not and never will be committed, or it is an invalid state, and then it was. So a coordinator that dies at any point leaves
-//! the one after it with a transaction of which it can find out, and nothing is published twice.
+//! the one after it with a transaction of which it can find out.
+//!
+//! What it cannot tell from an abort is a committed transaction whose producer is not known any more, and then messages are published twice: where a coordinator that was
+//! replaced meanwhile, and does not know it, calls InitProducerId for the slot right after its successor's commit, of which the successor did not hear; and where
+//! the coordinator of transactions has forgotten the slot's id, unused for `transactional.id.expiration.ms`.
 
 use std::time::Duration;
 

@@ -62,6 +62,8 @@ async fn carry_out(
         max => max.min(LETTERS_MAX),
     };
     let mut looked_at = 0;
+    let end = led.partition.readable(Isolation::ReadCommitted);
+    answer.end_offset = Some(end.0);
     let start = led.partition.reader().log_start();
     answer.next_offset = answer.next_offset.max(start.0);
     while looked_at < letters_max {
@@ -81,7 +83,9 @@ async fn carry_out(
         looked_at += portion.looked_at;
         let mut redriven = 0;
         for ((topic, partition), (builder, count)) in portion.batches {
-            append(broker, &topic, partition, builder.build()).await?;
+            if !request.dry_run {
+                append(broker, &topic, partition, builder.build()).await?;
+            }
             redriven += count;
         }
         answer.redriven += redriven;
@@ -89,7 +93,7 @@ async fn carry_out(
         answer.unusable += portion.unusable;
         answer.next_offset = portion.next.0;
     }
-    if request.remove && answer.next_offset > start.0 {
+    if request.remove && !request.dry_run && answer.next_offset > start.0 {
         remove(&led, Offset(answer.next_offset)).await?;
     }
     Ok(())

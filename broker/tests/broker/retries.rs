@@ -304,6 +304,23 @@ async fn dead_letters_go_back_whole_or_by_a_condition() {
         };
         admin.redrive(request).await.unwrap().into_inner()
     };
+    let would = redrive(proto::RedriveRequest {
+        remove: true,
+        dry_run: true,
+        ..proto::RedriveRequest::default()
+    })
+    .await;
+    assert_eq!(would.error, None);
+    assert_eq!((would.redriven, would.end_offset), (3, Some(3)));
+    assert_eq!(lying(&mut client, "t", 3).await.len(), 3);
+    assert_eq!(lying(&mut client, "dlq.t", 3).await.len(), 3);
+    let beyond = redrive(proto::RedriveRequest {
+        from_offset: i64::MAX,
+        ..proto::RedriveRequest::default()
+    })
+    .await;
+    assert_eq!(beyond.error, None);
+    assert_eq!((beyond.redriven, beyond.end_offset), (0, Some(3)));
     let one = redrive(proto::RedriveRequest {
         filter: "headers['__dlq.errors.offset'] == '1'".to_owned(),
         ..proto::RedriveRequest::default()

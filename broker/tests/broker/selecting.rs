@@ -17,11 +17,16 @@ fn now_ms() -> i64 {
 
 /// Records of these regions, so old.
 fn of(regions: &[&str], age_ms: i64) -> Bytes {
+    with("region", regions, age_ms)
+}
+
+/// Records with these values of a header, so old.
+fn with(key: &str, values: &[&str], age_ms: i64) -> Bytes {
     let mut builder = BatchBuilder::new();
-    for region in regions {
+    for value in values {
         let headers = [NewHeader {
-            key: "region",
-            value: Some(region.as_bytes()),
+            key,
+            value: Some(value.as_bytes()),
         }];
         let record = NewRecord {
             timestamp_ms: now_ms() - age_ms,
@@ -103,6 +108,28 @@ async fn a_group_with_a_filter_is_given_what_matches_and_passes_over_the_rest() 
         (got == [(18, 18, 1)]).then_some(())
     })
     .await;
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_can_ask_for_tags() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    let topic = client.create_topic("t", 1, &[]).await;
+    initialize(&mut client, topic, 0).await;
+    let condition = "'red' in tags || tags.exists(t, t.startsWith('eu-'))";
+    let filter = [("weir.share.filter", condition)];
+    client.set_configs(OF_GROUP, GROUP, &filter).await;
+    let tags = ["red", "blue, red", "redder", "eu-west", "", "us,eu-north"];
+    let sent = client
+        .produce("t", 0, with("weir-tags", &tags, 0))
+        .await
+        .error_code;
+    assert_eq!(sent, 0);
+    // Without the header there are none.
+    assert_eq!(client.produce("t", 0, of(&["red"], 0)).await.error_code, 0);
+    let mut member = Member::new(&broker, "a", topic).await;
+    assert_eq!(member.take().await, [(0, 1, 1), (3, 3, 1), (5, 5, 1)]);
     broker.running.stop().await;
 }
 

@@ -246,6 +246,38 @@ async fn a_plain_consumer_of_a_view_sees_what_matches_as_it_was_sent() {
 }
 
 #[tokio::test]
+async fn a_view_can_have_what_has_a_tag() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    client.create_topic("t", 1, &[KEPT]).await;
+    let of_tags = |filter| [(OF, "t"), (FILTER, filter), KEPT];
+    let (code, why) = made(&mut client, "v", 1, 1, &of_tags("tags == 'red'")).await;
+    assert_eq!(code, ErrorCode::InvalidConfig);
+    assert!(why.contains("line 1, column 1: tags is a list"), "{why}");
+    client.create_topic("v", 1, &of_tags("'red' in tags")).await;
+    let tags = ["red", "blue", "blue, red", "redder", "red"];
+    let mut builder = BatchBuilder::new();
+    for (number, tags) in tags.iter().enumerate() {
+        let headers = [NewHeader {
+            key: "weir-tags",
+            value: Some(tags.as_bytes()),
+        }];
+        let text = number.to_string();
+        let record = NewRecord {
+            timestamp_ms: 1_000_000,
+            value: Some(text.as_bytes()),
+            headers: &headers,
+            ..NewRecord::default()
+        };
+        builder.push(&record).unwrap();
+    }
+    send(&mut client, 0, plain([7])).await;
+    send(&mut client, 0, builder.build()).await;
+    assert_eq!(up_to(&mut client, "v", 0, 4).await, [0, 2, 4]);
+    broker.running.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_else_writes_to_a_view() {
     let (broker, mut client, mut queue) = crate::grpc::start().await;
     client.create_topic("t", 1, &[KEPT]).await;

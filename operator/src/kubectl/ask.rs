@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use weir_crds::Topic;
+use weir_tls::Pems;
 
 use super::{KubectlError, Place, show};
 use crate::admin::{Admin, Way};
@@ -45,22 +47,50 @@ pub(super) async fn export(
 
 /// The way to a broker's `Admin`, as long as the tunnel is held.
 pub(super) async fn door(place: &Place, cluster: &str) -> Result<(Admin, Tunnel), KubectlError> {
+    let credentials = credentials(place, cluster).await?;
+    let pod = ready_pod(place, cluster).await?;
+    door_of(place, &pod, credentials).await
+}
+
+/// The certificate that a cluster's brokers are called with.
+pub(super) async fn credentials(place: &Place, cluster: &str) -> Result<Pems, KubectlError> {
     let key = Key::new(place.namespace.clone(), cluster);
     let way = observe::way_to(&place.client, &key).await?;
-    if way.credentials.is_none() {
-        return Err(KubectlError::Refused(format!(
+    way.credentials.ok_or_else(|| {
+        KubectlError::Refused(format!(
             "Secret {} in namespace {}, with which brokers are called, is not there or may not be read. Without it, kubectl weir lag shows what ConsumerGroups say, without --cluster",
             names::operator_secret(cluster),
             place.namespace
-        )));
-    }
-    let pod = ready_pod(place, cluster).await?;
-    let tunnel = Tunnel::open(place.api(), &pod).await?;
+        ))
+    })
+}
+
+/// The way to the `Admin` of the broker in one pod.
+pub(super) async fn door_of(
+    place: &Place,
+    pod: &str,
+    credentials: Pems,
+) -> Result<(Admin, Tunnel), KubectlError> {
+    let tunnel = Tunnel::open(place.api(), pod).await?;
     let admin = Admin::new(Way {
         addresses: vec![tunnel.address.clone()],
-        credentials: way.credentials,
+        credentials: Some(credentials),
     });
     Ok((admin, tunnel))
+}
+
+/// The cluster and Kafka's name of a topic: of a Topic, or as it is where a cluster is named.
+pub(super) async fn topic_of(
+    place: &Place,
+    cluster: Option<String>,
+    topic: String,
+) -> Result<(String, String), KubectlError> {
+    if let Some(cluster) = cluster {
+        return Ok((cluster, topic));
+    }
+    let topic: Topic = place.api().get(&topic).await?;
+    let name = topic.kafka_name().to_owned();
+    Ok((topic.spec.cluster_ref.name, name))
 }
 
 /// The first broker's pod that is ready.

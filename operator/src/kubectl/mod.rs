@@ -1,12 +1,14 @@
 //! `kubectl weir`: what a person types beside a cluster.
 //!
 //! What always holds: nothing is done past the operator. What is to change is changed in resources, as with `kubectl edit`, and the operator does the rest
-//! behind its gates. Only what resources do not say (lag of groups without one, messages) is asked of brokers, through the API server.
+//! behind its gates. Only what resources do not say (lag of groups without one, messages, dead letters that are to go back) is asked of brokers, through the
+//! API server.
 
 mod adopt;
 mod ask;
 mod edit;
 mod messages;
+mod redrive;
 mod show;
 mod trace;
 
@@ -99,6 +101,8 @@ enum Command {
     Consume(messages::Consume),
     /// Where messages of a traced topic were, and when.
     Trace(trace::Trace),
+    /// Takes dead letters back to the topics that they came from. Says how many; does it with --execute.
+    Redrive(redrive::Redrive),
 }
 
 /// Why it could not be done.
@@ -222,6 +226,7 @@ pub async fn run(asked: Kubectl, out: &mut (impl Write + Send)) -> Result<(), Ku
         Command::Produce { cluster, topic } => messages::produce(&place, &cluster, &topic).await,
         Command::Consume(consume) => messages::consume(&place, &consume).await,
         Command::Trace(asked) => trace::trace(&place, asked, out).await,
+        Command::Redrive(asked) => redrive::redrive(&place, asked, out).await,
     }
 }
 

@@ -4,11 +4,10 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use weir_crds::Topic;
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::trace_request::Of;
 
-use super::ask::door;
+use super::ask::{door, topic_of};
 use super::{KubectlError, Place, show};
 
 /// Which messages of which topic.
@@ -50,7 +49,7 @@ enum Output {
     Json,
 }
 
-fn place(text: &str) -> Result<(i32, i64), String> {
+pub(super) fn place(text: &str) -> Result<(i32, i64), String> {
     let numbers = text.split_once(':').and_then(|(partition, offset)| {
         let numbers = (partition.parse().ok()?, offset.parse().ok()?);
         (numbers.0 >= 0 && numbers.1 >= 0).then_some(numbers)
@@ -64,14 +63,7 @@ pub(super) async fn trace(
     asked: Trace,
     out: &mut impl Write,
 ) -> Result<(), KubectlError> {
-    let (cluster, topic) = match asked.cluster {
-        Some(cluster) => (cluster, asked.topic),
-        None => {
-            let topic: Topic = place.api().get(&asked.topic).await?;
-            let name = topic.kafka_name().to_owned();
-            (topic.spec.cluster_ref.name, name)
-        }
-    };
+    let (cluster, topic) = topic_of(place, asked.cluster, asked.topic).await?;
     let of = match (asked.which.offset, asked.which.key, asked.which.id) {
         (Some((partition, offset)), _, _) => Of::Place(proto::TracePlace { partition, offset }),
         (None, Some(key), _) => Of::Key(key.into_bytes()),

@@ -7,6 +7,18 @@ use super::{FilterError, TAGS_HEADER};
 /// Tags of one filter: a long list is no filter but a table.
 const TAGS_MAX: usize = 64;
 
+/// Tags of one message: with more it would cost a condition many times its own size. What is beyond is not looked at.
+const OF_MESSAGE_MAX: usize = 1_024;
+
+/// The tags of a message with these headers. None where the header is not there, or is no text.
+pub(super) fn of_headers<'m>(headers: &[(&str, &'m [u8])]) -> impl Iterator<Item = &'m str> {
+    let last = headers.iter().rev().find(|(name, _)| *name == TAGS_HEADER);
+    let tags = last.and_then(|(_, value)| std::str::from_utf8(value).ok());
+    let tags = tags.into_iter().flat_map(|tags| tags.split(','));
+    let tags = tags.map(str::trim).filter(|tag| !tag.is_empty());
+    tags.take(OF_MESSAGE_MAX)
+}
+
 /// Which tags are asked for; without any, all messages are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags(BTreeSet<String>);
@@ -47,11 +59,6 @@ impl Tags {
     /// Whether a message with these headers is asked for.
     #[must_use]
     pub fn match_headers(&self, headers: &[(&str, &[u8])]) -> bool {
-        if self.0.is_empty() {
-            return true;
-        }
-        let last = headers.iter().rev().find(|(name, _)| *name == TAGS_HEADER);
-        let tags = last.and_then(|(_, value)| std::str::from_utf8(value).ok());
-        tags.is_some_and(|tags| tags.split(',').any(|tag| self.0.contains(tag.trim())))
+        self.0.is_empty() || of_headers(headers).any(|tag| self.0.contains(tag))
     }
 }

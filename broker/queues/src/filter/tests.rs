@@ -43,6 +43,111 @@ fn conditions_speak_of_headers_key_and_time() {
 }
 
 #[test]
+fn conditions_speak_of_tags() {
+    for condition in [
+        "'paid' in tags && 'express' in tags",
+        "!('open' in tags) && size(tags) == 2",
+        "tags.exists(t, t.startsWith('exp'))",
+        "tags.exists(t, t in ['open', 'paid']) && tags.all(t, size(t) > 3)",
+        "tags == ['paid', 'express'] && tags.contains('paid')",
+        "headers.region in ['eu'] && tags.exists(t, t == 'paid' || t == \"open\")",
+    ] {
+        assert!(holds(condition), "{condition}");
+    }
+    for condition in [
+        "'pai' in tags",
+        "'paid, express' in tags",
+        "tags.exists(t, t.startsWith('open'))",
+        "tags.all(t, t.startsWith('p'))",
+        "1 in tags",
+    ] {
+        assert!(!holds(condition), "{condition}");
+    }
+}
+
+#[test]
+fn a_message_without_tags_has_an_empty_list() {
+    let tags = |value: Option<&[u8]>| {
+        let headers: Vec<(&str, &[u8])> = value.into_iter().map(|it| ("weir-tags", it)).collect();
+        (0..2_000).find(|count| {
+            let condition = format!("size(tags) == {count}");
+            let condition = Condition::parse(&condition).expect("a condition");
+            condition.matches(&message(&headers))
+        })
+    };
+    assert_eq!(tags(None), Some(0));
+    for none in [b"".as_slice(), b" , ,", b"\xff,a"] {
+        assert_eq!(tags(Some(none)), Some(0), "{none:?}");
+    }
+    assert_eq!(tags(Some(b"a,, b ,a")), Some(3));
+    assert_eq!(tags(Some("a,".repeat(5_000).as_bytes())), Some(1_024));
+    let of_two: &[(&str, &[u8])] = &[("weir-tags", b"open"), ("weir-tags", b"paid")];
+    let condition = Condition::parse("tags == ['paid']").expect("a condition");
+    assert!(condition.matches(&message(of_two)), "the last counts");
+    let condition = Condition::parse("tags.all(t, t == 'x') && !tags.exists(t, true)");
+    assert!(condition.expect("a condition").matches(&message(&[])));
+}
+
+#[test]
+fn what_is_asked_of_tags_is_judged_when_it_is_written() {
+    for (condition, column, part) in [
+        ("tags", 1, "tags is a list"),
+        ("true && tags", 6, "&& is for what is true or false"),
+        ("key == 'x' || tags == 'red'", 15, "tags is a list"),
+        ("tags.startsWith('eu-')", 1, "tags is a list"),
+        ("tags > 'red'", 1, "tags is a list"),
+        ("tags in ['red']", 1, "tags is a list"),
+        ("tags[0] == 'red'", 5, "only headers has fields"),
+        ("tags.red == 'red'", 6, "only headers has fields"),
+        (
+            "tag == 'red'",
+            1,
+            "\"tag\" is not known; there are headers, key, tags, timestamp",
+        ),
+        ("tags.map(t, t) == ['red']", 6, "only tags.exists(t, ...)"),
+        (
+            "tags.exists_one(t, t == 'red')",
+            6,
+            "only tags.exists(t, ...)",
+        ),
+        (
+            "tags.exists(t, true) || ['a'].exists(t, t == 'red')",
+            31,
+            "only tags.exists(t, ...)",
+        ),
+        (
+            "key == 'a' || tags.exists(t, t == key)",
+            35,
+            "there is only t",
+        ),
+        ("tags.exists(t, t == headers.team)", 21, "there is only t"),
+        ("tags.exists(t, headers['x'] == t)", 16, "there is only t"),
+        (
+            "tags.exists(t, tags.exists(u, u == t))",
+            21,
+            "within each other",
+        ),
+        ("tags.exists(t, u == 'red')", 16, "\"u\" is not known"),
+        ("tags.exists(key, key == 'red')", 13, "key is known already"),
+        ("tags.exists(t, t)", 6, "true or false"),
+        ("tags.exists(t, t + 'x' == 'redx')", 18, "+ is for numbers"),
+        (
+            "tags.exists(t, t == 'red') && t == 'red'",
+            13,
+            "\"t\" is not known",
+        ),
+    ] {
+        let error = refused(condition);
+        assert_eq!(
+            (error.line, error.column),
+            (1, column),
+            "{condition}: {error}"
+        );
+        assert!(error.message.contains(part), "{condition}: {error}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_for_a_message_does_not_match() {
     assert!(!holds("headers.country == 'de'"));
     assert!(!holds("int(headers.region) > 1"));
@@ -149,6 +254,9 @@ enum Tree {
     Has(usize),
     Key(u8),
     After(i64),
+    Tagged(u8),
+    SomeTag(u8),
+    AllTags(u8),
     Not(Box<Tree>),
     Both(Box<Tree>, Box<Tree>),
     Either(Box<Tree>, Box<Tree>),
@@ -166,24 +274,30 @@ impl Tree {
             Self::Has(name) => format!("has(headers.{})", NAMES[*name]),
             Self::Key(value) => format!("key == '{value}'"),
             Self::After(time) => format!("timestamp >= {time}"),
+            Self::Tagged(tag) => format!("'{tag}' in tags"),
+            Self::SomeTag(tag) => format!("tags.exists(t, int(t) > {tag})"),
+            Self::AllTags(tag) => format!("tags.all(t, t != '{tag}')"),
             Self::Not(tree) => format!("!({})", tree.written()),
             Self::Both(one, other) => format!("({} && {})", one.written(), other.written()),
             Self::Either(one, other) => format!("({} || {})", one.written(), other.written()),
         }
     }
 
-    fn holds(&self, headers: &[Option<u8>; 3], key: u8, time: i64) -> bool {
+    fn holds(&self, headers: &[Option<u8>; 3], tags: &[u8], key: u8, time: i64) -> bool {
         match self {
             Self::Is(name, value) => headers[*name] == Some(*value),
             Self::Has(name) => headers[*name].is_some(),
             Self::Key(value) => key == *value,
             Self::After(than) => time >= *than,
-            Self::Not(tree) => !tree.holds(headers, key, time),
+            Self::Tagged(tag) => tags.contains(tag),
+            Self::SomeTag(tag) => tags.iter().any(|one| one > tag),
+            Self::AllTags(tag) => tags.iter().all(|one| one != tag),
+            Self::Not(tree) => !tree.holds(headers, tags, key, time),
             Self::Both(one, other) => {
-                one.holds(headers, key, time) && other.holds(headers, key, time)
+                one.holds(headers, tags, key, time) && other.holds(headers, tags, key, time)
             }
             Self::Either(one, other) => {
-                one.holds(headers, key, time) || other.holds(headers, key, time)
+                one.holds(headers, tags, key, time) || other.holds(headers, tags, key, time)
             }
         }
     }
@@ -195,6 +309,9 @@ fn trees() -> impl Strategy<Value = Tree> {
         (0..3_usize).prop_map(Tree::Has),
         (0..3_u8).prop_map(Tree::Key),
         (0..3_i64).prop_map(Tree::After),
+        (0..3_u8).prop_map(Tree::Tagged),
+        (0..3_u8).prop_map(Tree::SomeTag),
+        (0..3_u8).prop_map(Tree::AllTags),
     ];
     leaf.prop_recursive(3, 10, 2, |inner| {
         prop_oneof![
@@ -212,17 +329,20 @@ proptest! {
     #[test]
     fn conditions_say_what_they_mean(
         tree in trees(),
-        messages in prop::collection::vec(([prop::option::of(0..3_u8), prop::option::of(0..3_u8), prop::option::of(0..3_u8)], 0..3_u8, 0..3_i64), 1..8),
+        messages in prop::collection::vec(([prop::option::of(0..3_u8), prop::option::of(0..3_u8), prop::option::of(0..3_u8)], prop::collection::vec(0..3_u8, 0..4), 0..3_u8, 0..3_i64), 1..8),
     ) {
         let condition = Condition::parse(&tree.written()).expect("a condition");
-        for (values, key, time) in messages {
+        for (values, tags, key, time) in messages {
+            let tag_texts: Vec<String> = tags.iter().map(u8::to_string).collect();
+            let tags_text = tag_texts.join(",");
             let texts = values.map(|value| value.map(|value| value.to_string()));
             let headers: Vec<(&str, &[u8])> = NAMES.iter().zip(&texts)
                 .filter_map(|(name, text)| Some((*name, text.as_ref()?.as_bytes())))
+                .chain((!tags.is_empty()).then_some(("weir-tags", tags_text.as_bytes())))
                 .collect();
             let key_text = key.to_string();
             let message = Message { headers: &headers, key: Some(key_text.as_bytes()), timestamp_ms: time };
-            prop_assert_eq!(condition.matches(&message), tree.holds(&values, key, time), "{}", tree.written());
+            prop_assert_eq!(condition.matches(&message), tree.holds(&values, &tags, key, time), "{}", tree.written());
         }
     }
 

@@ -226,7 +226,7 @@ pub const GROUP: &[ConfigDef] = &[
         "",
         Any,
         None,
-        "A condition in CEL over headers, key and timestamp: a share group is given only the records for which it holds, and passes over the others. Weir's own.",
+        "A condition in CEL over headers, tags, key and timestamp: a share group is given only the records for which it holds, and passes over the others. Weir's own.",
     ),
     def(
         RETRY_BACKOFF,

@@ -452,7 +452,7 @@ pub const TOPIC: &[ConfigDef] = &[
         OneOf(&["none", "strict", "weighted"]),
         None,
         "Whether share groups are given messages by their header `weir-priority`, `0` to `9`, 4 where there is none: `strict` the greatest \
-         first, over the whole backlog; `weighted` each with a share of (priority + 1) parts, so that none starves.",
+         first, over the whole backlog of each partition; `weighted` each with a share of (priority + 1) parts, so that none starves.",
     ),
     def(
         TRACE_RATIO,
@@ -469,7 +469,7 @@ pub const TOPIC: &[ConfigDef] = &[
         "",
         Any,
         None,
-        "Which messages of `weir.queue.view.of` the view has: a condition in CEL over `headers`, `key` and `timestamp`, as `weir.share.filter`. Unset: all. A \
+        "Which messages of `weir.queue.view.of` the view has: a condition in CEL over `headers`, `tags`, `key` and `timestamp`, as `weir.share.filter`. Unset: all. A \
          change holds for what is copied from then on.",
     ),
     def(
