@@ -242,6 +242,24 @@ impl Broker {
         Some((self.starts, epochs.collect()))
     }
 
+    /// Partitions that nobody leads or that are short of replicas in sync, as this broker's process knows them; `None` when it does not run.
+    #[must_use]
+    pub fn ailing(&self) -> Option<Vec<String>> {
+        let process = self.process.as_ref()?;
+        let told = lock(&process.told);
+        let image = told.running.as_ref()?.broker().metadata.image();
+        let each = image.topics().flat_map(|topic| {
+            let partitions = topic.partitions.iter().enumerate();
+            partitions.map(|(index, partition)| (topic.name.clone(), index, partition))
+        });
+        let ailing = each.filter(|(_, _, partition)| {
+            partition.leader.is_none() || partition.isr.len() < partition.replicas.len()
+        });
+        let told =
+            ailing.map(|(topic, index, partition)| format!("{topic}-{index}: {partition:?}"));
+        Some(told.collect())
+    }
+
     /// Who has the partition's replicas, as this broker knows it; `None` while that changes, or when it is not known.
     #[must_use]
     pub fn holders(&self, topic: &str, index: i32) -> Option<Vec<HostId>> {
@@ -293,6 +311,20 @@ impl Broker {
         let told = lock(&self.process.as_ref()?.told);
         let voters = told.running.as_ref()?.broker().metadata.voters();
         Some(voters.len() < 3 && voters.contains(&BrokerId(i32::from(id))))
+    }
+
+    /// Whether nobody but a broker has all of some partition for certain, as far as this one knows; nothing while it does not run.
+    #[must_use]
+    pub fn says_alone_has(&self, id: HostId) -> Option<bool> {
+        let told = lock(&self.process.as_ref()?.told);
+        let image = told.running.as_ref()?.broker().metadata.image();
+        let id = BrokerId(i32::from(id));
+        let mut held = image.partitions_on(id);
+        let alone = held.any(|(_, _, partition)| {
+            let mut others = partition.isr.iter().chain(&partition.elr);
+            partition.replicas.len() > 1 && others.all(|other| *other == id)
+        });
+        Some(alone)
     }
 
     /// What it says of the partitions on a broker, and of all brokers: for whoever wants to know why one is not empty.

@@ -157,13 +157,14 @@ fn flip_index(disk: &SimStorage, which: u64) {
 /// What is left of the disk when it counts as full: the broker keeps 64 MiB for itself.
 const FULL_BYTES: u64 = (64 << 20) + 2_000;
 
-/// While others are emptied a broker may vote alone. Its disk is then the cluster's, which is for `docs/disaster.md`. It may too while none runs who could tell.
-fn may_vote_alone(brokers: &[Broker], id: HostId) -> bool {
+/// While others are emptied a broker may vote alone, and where another has just lost its disk, or cannot read it, one may be the last that has all of a partition. Its
+/// disk is then the cluster's, which is for `docs/disaster.md`. It may too while none runs who could tell.
+fn may_be_the_last(brokers: &[Broker], id: HostId) -> bool {
     let mut told = brokers
         .iter()
-        .filter_map(|broker| broker.says_few_vote_with(id))
+        .filter_map(|broker| Some(broker.says_few_vote_with(id)? || broker.says_alone_has(id)?))
         .peekable();
-    told.peek().is_none() || told.any(|few| few)
+    told.peek().is_none() || told.any(|last| last)
 }
 
 impl Fault {
@@ -184,7 +185,7 @@ impl Fault {
                 }
                 return vec![(*id, now_ms + away_ms)];
             }
-            Self::Wipe(id, _) if may_vote_alone(brokers, *id) => {}
+            Self::Wipe(id, _) if may_be_the_last(brokers, *id) => {}
             Self::Wipe(id, away_ms) => {
                 if let Some(broker) = brokers.get_mut(usize::from(*id)) {
                     broker.wipe();

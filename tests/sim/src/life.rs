@@ -241,9 +241,10 @@ impl Life {
         self.history.close();
         if !self.until(HEAL_MS, 1 + clients) {
             let missing = 1 + clients - self.history.done_count();
-            return self
-                .history
-                .wrong(format!("{missing} of {clients} clients make no progress"));
+            let ailing = self.brokers.iter().find_map(Broker::ailing);
+            return self.history.wrong(format!(
+                "{missing} of {clients} clients make no progress; partitions that ail: {ailing:?}"
+            ));
         }
         if self.is_wrong() {
             return;

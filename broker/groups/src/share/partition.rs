@@ -22,7 +22,7 @@ use weir_wire::Offset;
 use super::ordering::Order;
 use super::overlay::{DeliveryState, Overlay, StateBatch};
 use super::retrying::{Fate, Fates, Retrying};
-use super::runs::{Run, Runs, State};
+use super::runs::{Letter, Run, Runs, State};
 use super::told::Told;
 use super::write::{Restored, Ticket, Written};
 use crate::types::{MemberId, MonoMs};
@@ -133,7 +133,7 @@ impl SharePartition {
                     partition.has_dead = true;
                     State::Dead {
                         deliveries,
-                        is_taken: false,
+                        letter: Letter::Wanted,
                     }
                 }
                 DeliveryState::Acknowledged | DeliveryState::Archived => State::Done,
@@ -369,6 +369,11 @@ impl SharePartition {
                 self.unsaved.put(self.stored_as(batch));
                 self.tell_returned(batch, due);
                 self.enter(batch, due);
+                if state == DeliveryState::Archiving {
+                    let letter = Letter::Unstored(self.gathering);
+                    let dead = State::Dead { deliveries, letter };
+                    self.runs.set(first, last, dead);
+                }
             }
         }
         self.advance_start();
@@ -385,7 +390,7 @@ impl SharePartition {
                 self.has_dead = true;
                 State::Dead {
                     deliveries: batch.deliveries,
-                    is_taken: false,
+                    letter: Letter::Wanted,
                 }
             }
             DeliveryState::Available => {

@@ -5,7 +5,8 @@
 //!
 //! - What waits is in the window, available to nobody, and holds nobody up: records that are done behind it take no room.
 //! - What is to become a dead letter ([`DeliveryState::Archiving`]) is never handed out again, and is not done before
-//!   [`SharePartition::buried`] was called for it: the window does not pass it. Whoever takes over finds it again.
+//!   [`SharePartition::buried`] was called for it: the window does not pass it. No letter is written before that is stored, so whoever takes over
+//!   finds it again, and hands nothing out that has a letter.
 //! - A group that asks for none of it pays for the look at an `Option`.
 
 use std::iter::{Chain, Once, once};
@@ -18,7 +19,7 @@ use weir_wire::Offset;
 
 use super::overlay::{DeliveryState, StateBatch};
 use super::partition::SharePartition;
-use super::runs::State;
+use super::runs::{Letter, State};
 use crate::types::MonoMs;
 
 /// Records of a window that are not done, where those that are done take no room: what is stored of a window has at most two batches for
@@ -187,7 +188,7 @@ impl SharePartition {
         for run in self.runs.within(self.start..=self.end - 1) {
             let State::Dead {
                 deliveries,
-                is_taken: false,
+                letter: Letter::Wanted,
             } = run.state
             else {
                 continue;
@@ -201,7 +202,7 @@ impl SharePartition {
             left -= last - run.first + 1;
             let dead = State::Dead {
                 deliveries,
-                is_taken: true,
+                letter: Letter::Taken,
             };
             self.runs.set(run.first, last, dead);
             taken.push(Dead {

@@ -44,13 +44,24 @@ pub(super) enum State {
     Dead {
         /// How often it was handed out.
         deliveries: i16,
-        /// Somebody is about to write it.
-        is_taken: bool,
+        /// How far that is.
+        letter: Letter,
     },
     /// Acknowledged or given up, for good.
     Done,
     /// Nothing that a consumer could be given: a control batch, an aborted record, an offset that was compacted away.
     Nothing,
+}
+
+/// How far a dead letter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Letter {
+    /// That there is to be one is stored by this write. Before it is, whoever took over would hand the record out again.
+    Unstored(Ticket),
+    /// It is to be written.
+    Wanted,
+    /// Somebody is about to write it.
+    Taken,
 }
 
 /// An acknowledgement on its way to the disk.

@@ -6,9 +6,9 @@
 use weir_queues::priority::Level;
 use weir_wire::Offset;
 
-use super::overlay::StateBatch;
+use super::overlay::{DeliveryState, StateBatch};
 use super::partition::SharePartition;
-use super::runs::State;
+use super::runs::{Letter, State};
 
 /// Names a write. Later ones are greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +144,36 @@ impl SharePartition {
                 }
             }
         }
+        self.settle_letters(ticket, outcome);
         self.advance_start();
+    }
+
+    /// What was given up for having been out for too long is stored as such, and its letters may be written; or that is to be stored again.
+    fn settle_letters(&mut self, ticket: Ticket, outcome: Written) {
+        let is_of = |state: &State| matches!(state, State::Dead { letter: Letter::Unstored(of), .. } if *of == ticket);
+        let waiting: Vec<_> = self.runs.iter().filter(|run| is_of(&run.state)).collect();
+        for run in waiting {
+            let State::Dead { deliveries, .. } = run.state else {
+                continue;
+            };
+            let letter = match outcome {
+                Written::Stored => {
+                    self.has_dead = true;
+                    Letter::Wanted
+                }
+                Written::Failed => {
+                    self.unsaved.put(StateBatch {
+                        first: Offset(run.first),
+                        last: Offset(run.last),
+                        state: DeliveryState::Archiving,
+                        deliveries,
+                    });
+                    self.has_unsaved = true;
+                    Letter::Unstored(self.gathering)
+                }
+            };
+            let dead = State::Dead { deliveries, letter };
+            self.runs.set(run.first, run.last, dead);
+        }
     }
 }

@@ -9,7 +9,7 @@ use weir_queues::retry::Breaker;
 use super::*;
 use crate::share::DeliveryState;
 use crate::share::partition::Departure;
-use crate::share::runs::State;
+use crate::share::runs::{Letter, State};
 use crate::share::write::{Ticket, Write};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub(super) enum Record {
     Blocked(i16),
     /// How often it was handed out, and when it may be again.
     Parked(i16, u64),
-    /// How often it was handed out, and whether somebody is about to write its dead letter.
-    Dead(i16, bool),
+    /// How often it was handed out, and how far its dead letter is.
+    Dead(i16, Letter),
     Done,
     Nothing,
 }
@@ -257,11 +257,13 @@ impl Model {
             .records
             .iter_mut()
             .filter_map(|(at, record)| match record {
-                Record::Dead(deliveries, is_taken @ false) => Some((*at, *deliveries, is_taken)),
+                Record::Dead(deliveries, letter @ Letter::Wanted) => {
+                    Some((*at, *deliveries, letter))
+                }
                 _ => None,
             });
-        let taken = untaken.take(count).map(|(at, deliveries, is_taken)| {
-            *is_taken = true;
+        let taken = untaken.take(count).map(|(at, deliveries, letter)| {
+            *letter = Letter::Taken;
             (at, deliveries)
         });
         taken.collect()
@@ -326,7 +328,12 @@ impl Model {
                 }
             };
             unsaved.push((*at, (state, deliveries)));
-            *record = entered(state, due, deliveries);
+            *record = match state {
+                DeliveryState::Archiving => {
+                    Record::Dead(deliveries, Letter::Unstored(Ticket(self.gathering)))
+                }
+                _ => entered(state, due, deliveries),
+            };
         }
         let changed: Vec<i64> = unsaved.iter().map(|(at, _)| *at).collect();
         for (at, said) in unsaved {
@@ -350,6 +357,18 @@ impl Model {
         }
         let mut changed = Vec::new();
         for (at, record) in &mut self.records {
+            if let Record::Dead(deliveries, letter @ Letter::Unstored(_)) = record
+                && *letter == Letter::Unstored(write.ticket)
+            {
+                *letter = match is_stored {
+                    true => Letter::Wanted,
+                    false => {
+                        let again = (DeliveryState::Archiving, *deliveries);
+                        self.unsaved.insert(*at, again);
+                        Letter::Unstored(Ticket(self.gathering))
+                    }
+                };
+            }
             let Record::Acquired {
                 becoming,
                 deliveries,
@@ -407,7 +426,9 @@ impl Model {
         let record = |offset| match stored.get(&offset) {
             None => Record::Available(0),
             Some((DeliveryState::Available, deliveries)) => Record::Available(*deliveries),
-            Some((DeliveryState::Archiving, deliveries)) => Record::Dead(*deliveries, false),
+            Some((DeliveryState::Archiving, deliveries)) => {
+                Record::Dead(*deliveries, Letter::Wanted)
+            }
             Some(_) => Record::Done,
         };
         let records = (start..end).map(|offset| (offset, record(offset)));
@@ -474,10 +495,7 @@ impl Model {
                         Some(Record::Parked(_, due)) => Record::Parked(*deliveries, *due),
                         _ => Record::Parked(*deliveries, 0),
                     },
-                    State::Dead {
-                        deliveries,
-                        is_taken,
-                    } => Record::Dead(*deliveries, *is_taken),
+                    State::Dead { deliveries, letter } => Record::Dead(*deliveries, *letter),
                     State::Done => Record::Done,
                     State::Nothing => Record::Nothing,
                 };
@@ -535,7 +553,7 @@ fn entered(state: DeliveryState, due: Option<u64>, deliveries: i16) -> Record {
     match (state, due) {
         (DeliveryState::Available, Some(due)) => Record::Parked(deliveries, due),
         (DeliveryState::Available, None) => Record::Available(deliveries),
-        (DeliveryState::Archiving, _) => Record::Dead(deliveries, false),
+        (DeliveryState::Archiving, _) => Record::Dead(deliveries, Letter::Wanted),
         (DeliveryState::Acknowledged | DeliveryState::Archived, _) => Record::Done,
     }
 }

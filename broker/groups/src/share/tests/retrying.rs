@@ -110,6 +110,36 @@ fn a_record_is_not_done_before_its_dead_letter_is_written() {
 }
 
 #[test]
+fn no_dead_letter_is_written_before_it_is_stored_that_there_is_to_be_one() {
+    let mut partition = retrying("", true);
+    for delivery in 1..=CONFIG.deliveries_max {
+        let now = u64::try_from(delivery).unwrap() * 2 * CONFIG.lock_ms;
+        let got = acquire(&mut partition, "a", &[batch(0, 0)], 1, now);
+        assert_eq!(got, [(0, 0, delivery)]);
+        partition.tick(MonoMs(now + CONFIG.lock_ms));
+    }
+    assert_eq!(
+        partition.take_dead(10),
+        [],
+        "whoever took over would hand it out"
+    );
+    for outcome in [Written::Failed, Written::Stored] {
+        let write = partition.take_write().unwrap();
+        assert_eq!(
+            write.batches.last().unwrap().state,
+            DeliveryState::Archiving
+        );
+        assert_eq!(partition.take_dead(10), []);
+        partition.written(outcome);
+    }
+    let dead = partition.take_dead(10);
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].reason, Reason::DeliveryLimit);
+    partition.buried(Offset(0), Offset(0));
+    assert_eq!(partition.start(), Offset(1));
+}
+
+#[test]
 fn whoever_takes_over_finds_what_was_to_become_a_dead_letter() {
     let stored = StateBatch {
         first: Offset(4),
