@@ -101,7 +101,7 @@ const QUEUE_CLIENTS: [(&str, &str); 4] = [
 ];
 
 /// Scenarios of queues in the order of the table, and what each is.
-const QUEUE_SCENARIOS: [(&str, &str); 18] = [
+const QUEUE_SCENARIOS: [(&str, &str); 21] = [
     (
         "share",
         "point to point: accept, release, reject, renew; each is done with once",
@@ -114,6 +114,11 @@ const QUEUE_SCENARIOS: [(&str, &str); 18] = [
     ("time-to-live", "time to live"),
     ("sold-out", "bounded partition: exactly as many are taken"),
     ("sold-out-topic", "bounded topic: exactly as many are taken"),
+    ("sold-bytes", "bounded by bytes: as many are taken as fit"),
+    (
+        "throttled",
+        "who sends waits for room, and nobody is refused",
+    ),
     ("sold-again", "what is settled makes room for as much"),
     ("drop-oldest", "the oldest make room"),
     ("order", "of one key one is out at a time"),
@@ -122,6 +127,10 @@ const QUEUE_SCENARIOS: [(&str, &str); 18] = [
     (
         "priority",
         "the most urgent goes first, over the whole backlog of a partition",
+    ),
+    (
+        "priority-weighted",
+        "weighted priorities: each has its share, none starves",
     ),
     (
         "half",
