@@ -210,8 +210,10 @@ pub enum Sent {
         /// It was sent twice, since the client did not know of the first time.
         twice: bool,
     },
-    /// It is not.
+    /// It is not, but for what was sent before, perhaps.
     Refused {
+        /// It was sent before, and the client did not know what became of that.
+        twice: bool,
         /// The protocol's name for it.
         error: String,
         /// Why.
@@ -317,6 +319,7 @@ impl Puppet {
                     twice: one["twice"] == true,
                 },
                 Some(error) => Sent::Refused {
+                    twice: one["twice"] == true,
                     error: error.to_owned(),
                     message: one["message"].as_str().unwrap_or_default().to_owned(),
                 },
