@@ -284,13 +284,15 @@ impl Bound {
             backlog.settled(settled.start, settled.within);
         }
         if self.config.overflow == Overflow::DropOldest && !self.is_of_topic() {
-            // Whoever led before may have ended between an append and the room for it; or there may be less than there was.
-            let room = backlog.room_for(Size::default(), self.limits());
-            state.room = room.map(|start| (epoch, Room { start, end }));
-            if let Some(start) = room {
+            // Whoever led before may have ended between an append and the room for it; or there may be less than there was. What is settled stays to be read
+            // while there is room.
+            let begins = backlog.room_for(Size::default(), self.limits());
+            let begins = begins.filter(|start| *start > backlog.start());
+            state.room = begins.map(|start| (epoch, Room { start, end }));
+            if let Some(start) = begins {
                 backlog.log_start_moved(start);
+                self.work.look.notify_one();
             }
-            self.work.look.notify_one();
         }
         state.known = Some((epoch, backlog));
         self.has_room();

@@ -297,6 +297,32 @@ async fn what_is_too_much_when_a_bound_begins_makes_room_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_settled_stays_to_be_read_while_there_is_room() {
+    let config = [
+        ("weir.queue.max.messages", "3"),
+        ("weir.queue.overflow", "drop_oldest"),
+        ("retention.ms", "-1"),
+    ];
+    let (broker, mut client, topic) = house(&config).await;
+    for _ in 0..2 {
+        assert_eq!(send(&mut client, &of(1)).await.error_code, 0);
+    }
+    let mut member = Member::new(&broker, "a", topic).await;
+    member.take().await;
+    assert_eq!(member.acked(&[(0, 1, ACCEPT)]).await, 0);
+    member.close().await;
+    let broker = broker.restart().await;
+    let mut client = broker.connect().await;
+    // Both are settled, and the backlog is counted: there is room for three.
+    for offset in 2..5 {
+        assert_eq!(send(&mut client, &of(1)).await.base_offset, offset);
+    }
+    let data = client.fetch_from("t", 0, 0).await;
+    assert_eq!((data.error_code, data.log_start_offset), (0, 0), "{data:?}");
+    broker.running.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_group_what_is_there_counts() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect().await;
