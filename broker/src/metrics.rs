@@ -4,6 +4,7 @@
 //! happens, through handles that were looked up before; what is a state is set when someone asks ([`crate::http`]).
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
@@ -82,15 +83,14 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct Total {
     counter: IntCounter,
-    told: Mutex<u64>,
+    told: AtomicU64,
 }
 
 impl Total {
     /// How much it is by now. Several may ask at the same time: nothing is counted twice.
     pub fn is_by_now(&self, total: u64) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        self.counter.inc_by(total.saturating_sub(*told));
-        *told = total.max(*told);
+        let told = self.told.fetch_max(total, Ordering::Relaxed);
+        self.counter.inc_by(total.saturating_sub(told));
     }
 }
 
@@ -600,7 +600,7 @@ fn gauge(registry: &Described, name: &str, help: &str) -> Result<IntGauge, prome
 fn total(registry: &Described, name: &str, help: &str) -> Result<Total, prometheus::Error> {
     Ok(Total {
         counter: counter(registry, name, help)?,
-        told: Mutex::default(),
+        told: AtomicU64::default(),
     })
 }
 

@@ -17,8 +17,6 @@ use crate::stage::Stage;
 use crate::watching::{LIMIT, ready};
 
 const TOPICS: usize = 1_000;
-/// How long each thousand may take to be Ready.
-const THOUSAND_LIMIT: Duration = LIMIT;
 /// How long the operator's work at rest is measured.
 const AT_REST: Duration = Duration::from_secs(60);
 /// How often everything is to be looked at again.
@@ -142,7 +140,8 @@ fn make(stage: &Stage, topics: usize) {
 /// Waits until every Topic is Ready. One list tells of all of them.
 async fn all_ready(stage: &Stage, wanted: usize) {
     let topics = stage.api::<Topic>();
-    let limit = THOUSAND_LIMIT * u32::try_from(wanted.div_ceil(1_000)).unwrap_or(u32::MAX);
+    // For each thousand.
+    let limit = LIMIT * u32::try_from(wanted.div_ceil(1_000)).unwrap_or(u32::MAX);
     let began = Instant::now();
     loop {
         let all = topics.list(&ListParams::default()).await;

@@ -283,11 +283,9 @@ impl Quorum {
                 return Ok(true);
             };
             let is_near = self.near();
-            let is_here = |node| node == self.me || (is_near(node) && is_alive(node));
-            if !members::is_safe(&members, &change, is_here) {
+            if !self.step(&members, change, is_near, &is_alive).await? {
                 return Ok(false);
             }
-            self.change(change).await?;
         }
     }
 
@@ -300,14 +298,27 @@ impl Quorum {
     ) -> Result<bool, ProposeError> {
         let members = self.members().await?;
         let is_near = self.near();
-        // It has answered this leader: of a broker that came back with another disk the old name may count as alive for a while.
-        let is_here = |node| node == self.me || (is_near(node) && is_alive(node));
-        if let Some(change) = members::settle(&members, &is_leaving, &is_near)
-            && members::is_safe(&members, &change, is_here)
-        {
-            self.change(change).await?;
+        if let Some(change) = members::settle(&members, &is_leaving, &is_near) {
+            self.step(&members, change, is_near, is_alive).await?;
         }
         Ok(members::is_settled(&self.members().await?, is_leaving))
+    }
+
+    /// Takes a step, if it is safe; says whether it was.
+    async fn step(
+        &self,
+        members: &Members,
+        change: Change,
+        is_near: impl Fn(NodeId) -> bool,
+        is_alive: impl Fn(NodeId) -> bool,
+    ) -> Result<bool, ProposeError> {
+        // It has answered this leader: of a broker that came back with another disk the old name may count as alive for a while.
+        let is_here = |node| node == self.me || (is_near(node) && is_alive(node));
+        let is_safe = members::is_safe(members, &change, is_here);
+        if is_safe {
+            self.change(change).await?;
+        }
+        Ok(is_safe)
     }
 
     /// Whether a node has nearly all of the log, as far as it has told this leader.

@@ -233,14 +233,8 @@ impl Session<'_> {
                 {
                     let mut state = self.lock();
                     state.inlets.insert(channel, Arc::clone(&inlet));
-                    ToLeader::Have {
-                        channel,
-                        received: ends.received,
-                        synced: ends.synced,
-                        log_start: inlet.replica.reader().log_start(),
-                        begins: true,
-                    }
-                    .put(&mut state.out);
+                    let log_start = inlet.replica.reader().log_start();
+                    have(channel, (ends, log_start), true).put(&mut state.out);
                 }
                 self.says.notify_one();
                 // It may have got further before anybody listened.
@@ -307,25 +301,29 @@ impl Session<'_> {
         }
         match inlet.replica.fed(&wake) {
             Some(ends) => {
-                let log_start = inlet.replica.reader().log_start();
+                let has = (ends, inlet.replica.reader().log_start());
                 let told = inlet
                     .told
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .replace((ends, log_start));
-                if told != Some((ends, log_start)) {
-                    ToLeader::Have {
-                        channel,
-                        received: ends.received,
-                        synced: ends.synced,
-                        log_start,
-                        begins: false,
-                    }
-                    .put(&mut self.lock().out);
+                    .replace(has);
+                if told != Some(has) {
+                    have(channel, has, false).put(&mut self.lock().out);
                 }
             }
             None => self.refuse(channel, &NotFed::Another),
         }
+    }
+}
+
+/// How far a replica is, and where it begins.
+fn have(channel: Channel, (ends, log_start): (Ends, Offset), begins: bool) -> ToLeader {
+    ToLeader::Have {
+        channel,
+        received: ends.received,
+        synced: ends.synced,
+        log_start,
+        begins,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bounded queues: exactly as many messages are taken as there may be, however many clients send at once.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread;
 
@@ -71,17 +72,22 @@ fn sell(
 ) -> Vec<Record> {
     stage.topic(topic, partitions, bound);
     let mut sold = Sold::default();
-    let mut round = |round| attempt(stage, topic, round, end, &mut sold);
     // The first round leaves room.
-    assert!(!round(0), "there is room for these");
+    let is_refused = attempt(stage, topic, 0, end, &mut sold);
+    assert!(!is_refused, "there is room for these");
     stage.under_way();
-    let mut next = 1;
-    while next < 4 || !stage.is_mended() {
-        round(next);
+    rounds(stage, topic, 1..4, end, &mut sold);
+    holds(stage, topic, partitions, &sold)
+}
+
+/// At least these rounds, more as long as a broker is away, and one when it is back.
+fn rounds(stage: &Stage, topic: &str, rounds: Range<usize>, end: &str, sold: &mut Sold) {
+    let mut next = rounds.start;
+    while next < rounds.end || !stage.is_mended() {
+        attempt(stage, topic, next, end, sold);
         next += 1;
     }
-    round(next);
-    holds(stage, topic, partitions, &sold)
+    attempt(stage, topic, next, end, sold);
 }
 
 /// Each client sends a round, all at once. Says whether anything was refused.
@@ -203,12 +209,8 @@ pub(super) fn who_sends_waits_for_room(stage: &Stage) {
     let sold = thread::scope(|scope| {
         // A round is more than there is room for: nobody is told of all of it before some is settled.
         let sending = scope.spawn(|| {
-            let (mut sold, mut round) = (Sold::default(), 0);
-            while round < 3 || !stage.is_mended() {
-                attempt(stage, TOPIC, round, "", &mut sold);
-                round += 1;
-            }
-            attempt(stage, TOPIC, round, "", &mut sold);
+            let mut sold = Sold::default();
+            rounds(stage, TOPIC, 0..3, "", &mut sold);
             sold
         });
         wait::until("the queue is full", LIMIT, || {

@@ -12,7 +12,7 @@ use weir_broker::quorum::Entropy;
 use weir_broker::start::{OnFatal, Running, start_on};
 use weir_log::storage_sim::{SimStorage, Unsynced};
 use weir_log::{Clock, PartitionKey};
-use weir_quorum::{BrokerId, Command};
+use weir_quorum::{BrokerId, Command, Image};
 
 use crate::network::{HostId, Net, host_name};
 use crate::node::Node;
@@ -230,13 +230,17 @@ impl Broker {
             .is_some_and(|process| lock(&process.told).running.is_some())
     }
 
+    /// The metadata that its process has, when it runs.
+    fn image(&self) -> Option<Arc<Image>> {
+        let told = lock(&self.process.as_ref()?.told);
+        Some(told.running.as_ref()?.broker().metadata.image())
+    }
+
     /// The epochs of a topic's leaders, as this broker's process knows them, and which process that is: what leaders have in
     /// memory lasts as long as all of this is the same.
     #[must_use]
     pub fn leader_epochs(&self, topic: &str) -> Option<(u64, Vec<i32>)> {
-        let process = self.process.as_ref()?;
-        let told = lock(&process.told);
-        let image = told.running.as_ref()?.broker().metadata.image();
+        let image = self.image()?;
         let partitions = &image.topic(topic)?.partitions;
         let epochs = partitions.iter().map(|partition| partition.leader_epoch.0);
         Some((self.starts, epochs.collect()))
@@ -245,9 +249,7 @@ impl Broker {
     /// Partitions that nobody leads or that are short of replicas in sync, as this broker's process knows them; `None` when it does not run.
     #[must_use]
     pub fn ailing(&self) -> Option<Vec<String>> {
-        let process = self.process.as_ref()?;
-        let told = lock(&process.told);
-        let image = told.running.as_ref()?.broker().metadata.image();
+        let image = self.image()?;
         let each = image.topics().flat_map(|topic| {
             let partitions = topic.partitions.iter().enumerate();
             partitions.map(|(index, partition)| (topic.name.clone(), index, partition))
@@ -263,9 +265,7 @@ impl Broker {
     /// Who has the partition's replicas, as this broker knows it; `None` while that changes, or when it is not known.
     #[must_use]
     pub fn holders(&self, topic: &str, index: i32) -> Option<Vec<HostId>> {
-        let process = self.process.as_ref()?;
-        let told = lock(&process.told);
-        let image = told.running.as_ref()?.broker().metadata.image();
+        let image = self.image()?;
         let metadata = image.partition(topic, index)?;
         let is_settled = metadata.adding.is_empty() && metadata.removing.is_empty();
         let ids = metadata
@@ -299,9 +299,7 @@ impl Broker {
     /// How many replicas the broker `id` has, and is to have, as this one knows it.
     #[must_use]
     pub fn count_on(&self, id: HostId) -> Option<usize> {
-        let process = self.process.as_ref()?;
-        let told = lock(&process.told);
-        let image = told.running.as_ref()?.broker().metadata.image();
+        let image = self.image()?;
         Some(image.partitions_on(BrokerId(i32::from(id))).count())
     }
 
@@ -316,8 +314,7 @@ impl Broker {
     /// Whether nobody but a broker has all of some partition for certain, as far as this one knows; nothing while it does not run.
     #[must_use]
     pub fn says_alone_has(&self, id: HostId) -> Option<bool> {
-        let told = lock(&self.process.as_ref()?.told);
-        let image = told.running.as_ref()?.broker().metadata.image();
+        let image = self.image()?;
         let id = BrokerId(i32::from(id));
         let mut held = image.partitions_on(id);
         let alone = held.any(|(_, _, partition)| {
@@ -330,9 +327,7 @@ impl Broker {
     /// What it says of the partitions on a broker, and of all brokers: for whoever wants to know why one is not empty.
     #[must_use]
     pub fn describe(&self, id: HostId) -> Option<String> {
-        let process = self.process.as_ref()?;
-        let told = lock(&process.told);
-        let image = told.running.as_ref()?.broker().metadata.image();
+        let image = self.image()?;
         let mut out = String::new();
         for (topic, index, partition) in image.partitions_on(BrokerId(i32::from(id))) {
             out += &format!("{}-{index}: {partition:?}; ", topic.name);

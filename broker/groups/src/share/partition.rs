@@ -368,29 +368,25 @@ impl SharePartition {
                 };
                 self.unsaved.put(self.stored_as(batch));
                 self.tell_returned(batch, due);
-                self.enter(batch, due);
-                if state == DeliveryState::Archiving {
-                    let letter = Letter::Unstored(self.gathering);
-                    let dead = State::Dead { deliveries, letter };
-                    self.runs.set(first, last, dead);
-                }
+                self.enter(batch, due, Letter::Unstored(self.gathering));
             }
         }
         self.advance_start();
     }
 
-    /// A stored, or storable, state takes effect; of a record that is handed out again not before it is due.
-    pub(super) fn enter(&mut self, batch: StateBatch, due: Option<MonoMs>) {
+    /// A stored, or storable, state takes effect; of a record that is handed out again not before it is due. How far the letter is, of one that is to become a
+    /// dead letter.
+    pub(super) fn enter(&mut self, batch: StateBatch, due: Option<MonoMs>, letter: Letter) {
         self.tell_of(batch, due);
         let state = match batch.state {
             DeliveryState::Available if due.is_some() && self.retrying.is_some() => {
                 return self.park(batch, due.unwrap_or_default());
             }
             DeliveryState::Archiving => {
-                self.has_dead = true;
+                self.has_dead |= letter == Letter::Wanted;
                 State::Dead {
                     deliveries: batch.deliveries,
-                    letter: Letter::Wanted,
+                    letter,
                 }
             }
             DeliveryState::Available => {

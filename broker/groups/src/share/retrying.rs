@@ -236,7 +236,7 @@ impl SharePartition {
             });
             self.unsaved.put(batch);
             self.has_unsaved = true;
-            self.enter(batch, None);
+            self.enter(batch, None, Letter::Taken);
         }
         self.advance_start();
     }

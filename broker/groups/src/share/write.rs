@@ -101,34 +101,42 @@ impl SharePartition {
         let Some(ticket) = self.writing.take() else {
             return;
         };
-        let leaving: Vec<_> = self
-            .runs
-            .iter()
-            .filter(|run| {
-                matches!(&run.state, State::Acquired { becoming: Some(becoming), .. } if becoming.ticket == ticket)
-            })
-            .collect();
-        for run in leaving {
-            let State::Acquired {
-                member,
+        let is_of = |state: &State| match state {
+            State::Acquired { becoming, .. } => {
+                becoming.is_some_and(|becoming| becoming.ticket == ticket)
+            }
+            State::Dead { letter, .. } => *letter == Letter::Unstored(ticket),
+            _ => false,
+        };
+        let written: Vec<_> = self.runs.iter().filter(|run| is_of(&run.state)).collect();
+        for run in written {
+            let batch = |state, deliveries| StateBatch {
+                first: Offset(run.first),
+                last: Offset(run.last),
+                state,
                 deliveries,
-                until,
-                becoming: Some(becoming),
-            } = run.state
-            else {
-                continue;
             };
-            match outcome {
-                Written::Stored => {
-                    let batch = StateBatch {
-                        first: Offset(run.first),
-                        last: Offset(run.last),
-                        state: becoming.state,
+            match (run.state, outcome) {
+                (
+                    State::Acquired {
                         deliveries,
-                    };
-                    self.enter(batch, becoming.due);
+                        becoming: Some(becoming),
+                        ..
+                    },
+                    Written::Stored,
+                ) => {
+                    let batch = batch(becoming.state, deliveries);
+                    self.enter(batch, becoming.due, Letter::Wanted);
                 }
-                Written::Failed => {
+                (
+                    State::Acquired {
+                        member,
+                        deliveries,
+                        until,
+                        ..
+                    },
+                    Written::Failed,
+                ) => {
                     let kept = State::Acquired {
                         member,
                         deliveries,
@@ -142,38 +150,24 @@ impl SharePartition {
                             .map_or(until, |before| before.min(until)),
                     );
                 }
+                // That there is to be a letter is stored, and it may be written; or that is to be stored again.
+                (State::Dead { deliveries, .. }, outcome) => {
+                    let letter = match outcome {
+                        Written::Stored => Letter::Wanted,
+                        Written::Failed => {
+                            self.unsaved
+                                .put(batch(DeliveryState::Archiving, deliveries));
+                            self.has_unsaved = true;
+                            Letter::Unstored(self.gathering)
+                        }
+                    };
+                    self.has_dead |= letter == Letter::Wanted;
+                    let dead = State::Dead { deliveries, letter };
+                    self.runs.set(run.first, run.last, dead);
+                }
+                _ => {}
             }
         }
-        self.settle_letters(ticket, outcome);
         self.advance_start();
-    }
-
-    /// What was given up for having been out for too long is stored as such, and its letters may be written; or that is to be stored again.
-    fn settle_letters(&mut self, ticket: Ticket, outcome: Written) {
-        let is_of = |state: &State| matches!(state, State::Dead { letter: Letter::Unstored(of), .. } if *of == ticket);
-        let waiting: Vec<_> = self.runs.iter().filter(|run| is_of(&run.state)).collect();
-        for run in waiting {
-            let State::Dead { deliveries, .. } = run.state else {
-                continue;
-            };
-            let letter = match outcome {
-                Written::Stored => {
-                    self.has_dead = true;
-                    Letter::Wanted
-                }
-                Written::Failed => {
-                    self.unsaved.put(StateBatch {
-                        first: Offset(run.first),
-                        last: Offset(run.last),
-                        state: DeliveryState::Archiving,
-                        deliveries,
-                    });
-                    self.has_unsaved = true;
-                    Letter::Unstored(self.gathering)
-                }
-            };
-            let dead = State::Dead { deliveries, letter };
-            self.runs.set(run.first, run.last, dead);
-        }
     }
 }

@@ -158,13 +158,8 @@ impl Judge<'_> {
         let is_of_tags = matches!(&of.iter_range.expr, Expr::Ident(name) if name == "tags");
         let place = self.place(names, self.asked);
         let Some(body) = body.filter(|_| is_of_tags && self.each.is_none()) else {
-            let (line, column) = place;
             let message = "of what is done with lists only tags.exists(t, ...) and tags.all(t, ...) are taken, not within each other: others could cost too much";
-            return Err(FilterError {
-                line,
-                column,
-                message: message.into(),
-            });
+            return Err(refused_at(place, message));
         };
         if VARIABLES.contains(&of.iter_var.as_str()) {
             let message = format!("{} is known already; t would be a name", of.iter_var);
@@ -176,12 +171,7 @@ impl Judge<'_> {
         let kind = self.kind(body)?;
         if matches!(kind, Kind::Number | Kind::Text) {
             let message = "what is asked of each tag is true or false; compare it with something";
-            let (line, column) = place;
-            return Err(FilterError {
-                line,
-                column,
-                message: message.into(),
-            });
+            return Err(refused_at(place, message));
         }
         self.each = None;
         Ok(Kind::Truth)
@@ -269,12 +259,7 @@ impl Judge<'_> {
     }
 
     fn refused(&self, words: &[&str], message: &str) -> FilterError {
-        let (line, column) = self.place(words, 0);
-        FilterError {
-            line,
-            column,
-            message: message.to_owned(),
-        }
+        refused_at(self.place(words, 0), message)
     }
 
     fn at(&self, word: &str, message: String) -> FilterError {
@@ -293,6 +278,14 @@ impl Judge<'_> {
             None => all.get(passed),
         };
         *found.or(all.first()).unwrap_or(&(1, 1))
+    }
+}
+
+fn refused_at((line, column): (usize, usize), message: &str) -> FilterError {
+    FilterError {
+        line,
+        column,
+        message: message.to_owned(),
     }
 }
 
