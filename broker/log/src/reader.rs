@@ -260,7 +260,7 @@ impl LogReader {
         Ok(read.next_offset)
     }
 
-    /// As [`read`](Self::read), but says where the bytes lie. Waits for the disk (it reads headers).
+    /// As [`read`](Self::read), but says where the bytes lie. Waits until the page cache has them.
     pub fn slice(
         &self,
         from: Offset,

@@ -75,6 +75,8 @@ pub trait File: Debug + Send + Sync {
     /// As [`read_at`](Self::read_at), but fails with [`io::ErrorKind::WouldBlock`] instead of waiting for the disk. May
     /// return less than asked when only the beginning is at hand.
     fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Tells the system what will be read soon, and does not wait for it. It may know better.
+    fn will_read(&self, _offset: u64, _len: u64) {}
     /// Writes all of `bufs`, one after the other, at `offset`. On an error any part may have been written.
     fn write_all_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
     /// Cuts the file, or grows it with zeroes.

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::storage::{File, OpenMode, Space, Storage};
@@ -150,6 +152,13 @@ impl File for OsFile {
                 Err(io::ErrorKind::WouldBlock.into())
             }
             Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        // Without a length it would be all that follows. Where advice is not taken, reading is slower.
+        if let Some(len) = NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&*self.0, offset, Some(len), Advice::WillNeed);
         }
     }
 

@@ -470,21 +470,23 @@ async fn read_batches(
         Err(error) => return Err(error),
     }
     let slice = match reader.try_slice(from, up_to, bytes_max, min_one_batch) {
-        Err(ReadError::WouldBlock) => None,
-        slice => Some(slice?),
+        Err(ReadError::WouldBlock) => {
+            let reader = reader.clone();
+            host.blocking(move || reader.slice(from, up_to, bytes_max, min_one_batch))
+                .await?
+        }
+        slice => slice?,
     };
-    if let Some(slice) = slice {
-        let next = slice.next_offset;
-        if slice.len >= SENT_FROM_FILE_BYTES
-            && let Some(file) = slice.file.as_std()
-            && let Ok(len) = usize::try_from(slice.len)
-        {
-            let offset = slice.position;
-            return Ok((Records::from(FileRange { file, offset, len }), next));
-        }
-        if let Some(bytes) = slice.try_bytes() {
-            return Ok((Records::from(bytes), next));
-        }
+    let next = slice.next_offset;
+    if slice.len >= SENT_FROM_FILE_BYTES
+        && let Some(file) = slice.file.as_std()
+        && let Ok(len) = usize::try_from(slice.len)
+    {
+        let offset = slice.position;
+        return Ok((Records::from(FileRange { file, offset, len }), next));
+    }
+    if let Some(bytes) = slice.try_bytes() {
+        return Ok((Records::from(bytes), next));
     }
     let reader = reader.clone();
     let read = host.blocking(move || reader.read(from, up_to, bytes_max, min_one_batch));

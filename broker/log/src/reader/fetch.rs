@@ -377,9 +377,7 @@ pub(super) fn slice(shared: &Shared, mut want: Want, wait: Wait) -> Result<FileS
             offset: placed.header.next_offset(),
         };
     }
-    if wait == Wait::No {
-        probe(shared, &sought, begin.position..end.position)?;
-    }
+    probe(shared, &sought, begin.position..end.position)?;
     Ok(FileSlice {
         file: Arc::clone(&file),
         position: begin.position,
@@ -397,8 +395,13 @@ pub(super) fn slice(shared: &Shared, mut want: Want, wait: Wait) -> Result<FileS
 /// missed is short; a look costs less than a thousandth of what sending so much does.
 const PROBE_BYTES: usize = 64 << 10;
 
-/// Whether a range can be sent without waiting for the disk, as far as looks at some of its bytes can tell.
+/// Whether a range can be sent without waiting for the disk, as far as looks at some of its bytes can tell; who may wait, waits
+/// until it can, and has as much again read meanwhile for who asks next.
 fn probe(shared: &Shared, sought: &Sought<'_>, range: Range<u64>) -> Result<(), ReadError> {
+    if sought.wait == Wait::Yes {
+        let len = range.end - range.start;
+        sought.file.will_read(range.start, 2 * len);
+    }
     let last = range.end.saturating_sub(1).max(range.start);
     for position in range.step_by(PROBE_BYTES).chain([last]) {
         sought

@@ -157,6 +157,10 @@ fn a_reader_that_must_not_wait_is_told_so() {
     assert!(matches!(cold, Err(ReadError::WouldBlock)));
     let cold = reader.try_slice(Offset(0), end, 500, true);
     assert!(matches!(cold, Err(ReadError::WouldBlock)));
+    let waited_for = reader.slice(Offset(0), end, 500, true).unwrap();
+    assert!(waited_for.try_bytes().is_some());
+    assert!(reader.try_slice(Offset(0), end, 500, true).is_ok());
+    storage.evict_page_cache();
     reader.read(Offset(0), reader.log_end(), 500, true).unwrap();
     assert!(
         reader
