@@ -185,6 +185,7 @@ async fn observe(broker: &Broker) {
     metrics.telemetry_clients.set(gauge(clients as u64));
     metrics.telemetry_dropped.is_by_now(dropped);
     observe_groups(broker).await;
+    observe_halves(broker).await;
     if let Some(space) = broker.disk_space().await {
         metrics
             .disk_available_bytes
@@ -341,6 +342,18 @@ async fn observe_sharing(broker: &Broker, partitions: &[Arc<Partition>]) {
         let oldest = metrics.share_oldest.with_label_values(&labels);
         oldest.set(oldest.get().max(gauge(measured.oldest_ms / 1_000)));
     }
+}
+
+/// Half messages that nobody has decided. While a shard is loading, those of the others would look like all.
+async fn observe_halves(broker: &Broker) {
+    let Some(measured) = broker.halves.measure().await else {
+        return;
+    };
+    let metrics = &broker.metrics;
+    metrics.half_undecided.set(gauge(measured.undecided as u64));
+    let now_ms = broker.host.clock.now_ms();
+    let age_ms = measured.oldest_at_ms.map_or(0, |at_ms| now_ms - at_ms);
+    metrics.half_oldest_undecided.set(age_ms.max(0) / 1_000);
 }
 
 /// How many groups are in which state. While a shard is loading, what is known of the others would look like groups that are gone.

@@ -15,6 +15,7 @@ use prometheus::{
 };
 
 use crate::api::APIS;
+use crate::grpc::OUTCOMES;
 
 /// Topics with counters of their own. Those beyond it are counted together under [`OTHER_TOPICS`], so that a cluster of very many
 /// topics does not make a scrape of many megabytes.
@@ -75,6 +76,15 @@ pub struct Metrics {
     pub groups: IntGaugeVec,
     pub share_parked: IntGaugeVec,
     pub share_oldest: IntGaugeVec,
+    pub calls: IntCounterVec,
+    pub calls_waiting: IntGauge,
+    pub call_duration: Histogram,
+    pub subscribe_streams: IntGauge,
+    pub subscribe_credit: IntGauge,
+    pub subscribe_outstanding: IntGauge,
+    pub half_messages: IntCounterVec,
+    pub half_undecided: IntGauge,
+    pub half_oldest_undecided: IntGauge,
     pub resident_memory: IntGauge,
     request_durations: Vec<Histogram>,
 }
@@ -105,6 +115,7 @@ pub struct TopicMetrics {
     pub queue_refusals: IntCounterVec,
     pub dead_letters: IntCounterVec,
     pub dead_letters_dropped: IntCounterVec,
+    pub expired_messages: IntCounterVec,
     pub queue_backlog_messages: IntGaugeVec,
     pub queue_backlog_bytes: IntGaugeVec,
     pub queue_bound_messages: IntGaugeVec,
@@ -147,6 +158,7 @@ impl TopicMetrics {
                 &self.queue_refusals,
                 &self.dead_letters,
                 &self.dead_letters_dropped,
+                &self.expired_messages,
                 &self.deduplicated_messages,
             ] {
                 // One that was never counted is not there.
@@ -192,6 +204,25 @@ impl Metrics {
             )?,
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let halves = counters(
+            r,
+            "weir_half_messages_total",
+            "What has happened to transactions of half messages coordinated here: `prepared`, `asked` (a producer was), `committed`, `rolled_back`, `in_doubt`.",
+            "event",
+        )?;
+        let calls = counters(
+            r,
+            "weir_call_requests_total",
+            "Calls of request and reply that are over, by outcome: `replied`, `expired` (no reply before the deadline), `refused`, `unavailable`, `cancelled` (by the caller).",
+            "outcome",
+        )?;
+        for outcome in OUTCOMES {
+            calls.with_label_values(&[outcome]);
+        }
+        // An increase from nothing is none to Prometheus.
+        for event in ["prepared", "asked", "committed", "rolled_back", "in_doubt"] {
+            halves.with_label_values(&[event]);
+        }
         Ok(Self {
             connections: gauge(r, "weir_connections", "Open client connections.")?,
             connections_opened: counter(
@@ -256,6 +287,12 @@ impl Metrics {
                     r,
                     "weir_topic_dead_letters_dropped_total",
                     "Records of the topic that share groups gave up without a dead letter, since the topic for it is missing or takes none.",
+                    "topic",
+                )?,
+                expired_messages: counters(
+                    r,
+                    "weir_topic_expired_messages_total",
+                    "Messages that were older than their topic's time to live and were passed over, by each share group once.",
                     "topic",
                 )?,
                 queue_backlog_messages: gauges(
@@ -507,6 +544,48 @@ impl Metrics {
                 "weir_share_oldest_unsettled_seconds",
                 "Age of the oldest message that a share group has not settled, of partitions that this broker leads; 0 when all are. Known while the group has members, and of bounded queues always.",
                 &["group", "topic"],
+            )?,
+            calls,
+            calls_waiting: gauge(
+                r,
+                "weir_call_requests_waiting",
+                "Calls of request and reply that are with this broker.",
+            )?,
+            call_duration: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "weir_call_duration_seconds",
+                        "Time from a call of request and reply to its reply, of those that got one.",
+                    )
+                    .buckets(LATENCY_SECONDS.to_vec()),
+                )?,
+            )?,
+            subscribe_streams: gauge(
+                r,
+                "weir_subscribe_streams",
+                "Streams of gRPC that receive messages of share groups here.",
+            )?,
+            subscribe_credit: gauge(
+                r,
+                "weir_subscribe_credit_messages",
+                "Messages that these streams say that they take.",
+            )?,
+            subscribe_outstanding: gauge(
+                r,
+                "weir_subscribe_outstanding_messages",
+                "Messages that these streams were given and have not settled.",
+            )?,
+            half_messages: halves,
+            half_undecided: gauge(
+                r,
+                "weir_half_messages_undecided",
+                "Transactions of half messages coordinated here that are neither committed nor rolled back.",
+            )?,
+            half_oldest_undecided: gauge(
+                r,
+                "weir_half_messages_oldest_undecided_seconds",
+                "Time since the oldest of them was prepared; 0 when there is none.",
             )?,
             resident_memory: gauge(
                 r,

@@ -138,6 +138,10 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,
 
+    /// Where spans of traced messages go (`Topic.spec.queue.trace`). Unset, nowhere, unless the environment of the pods has OTEL_EXPORTER_OTLP_ENDPOINT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+
     /// Where the brokers find out which rack or zone they are in. Unset, all brokers count as one rack. This version does not
     /// read the labels of nodes yet, and says so in `status.plan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,6 +158,17 @@ fn three_replicas() -> i32 {
 
 /// The default of [`Upgrade::finalize_after_seconds`]: ten minutes.
 pub const FINALIZE_AFTER_S: i32 = 600;
+
+/// Where spans of traced messages go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// URL of a collector of OpenTelemetry that takes OTLP over HTTP, without TLS, such as http://collector.monitoring:4318. `/v1/traces` is added to it. Changing it restarts the brokers, one
+    /// after the other.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new(r"self.matches('^http://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?$')").message("tracing.otlpEndpoint must be http://HOST[:PORT][/PATH], without TLS, for example http://collector:4318"))]
+    pub otlp_endpoint: String,
+}
 
 /// How upgrades are finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

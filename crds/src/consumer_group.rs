@@ -1,13 +1,15 @@
 //! The kind `ConsumerGroup`: one consumer group of a Cluster, watched, and what is to be done with it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterRef, ConsumerScale, DeadLetters, GroupBeginning, GroupRetry, LastReset, OffsetReset,
-    ScaleStatus,
+    ClusterRef, ConfigValue, ConsumerScale, DeadLetters, GroupBeginning, GroupIsolation,
+    GroupLease, GroupRetry, LastReset, OffsetReset, ScaleStatus,
 };
 
 /// Most topics that a status lists: a status is a summary, and has to fit into one object many times over.
@@ -96,7 +98,7 @@ pub const MAX_TOPICS_IN_STATUS: usize = 100;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.groupId) == has(oldSelf.groupId) && (!has(self.groupId) || self.groupId == oldSelf.groupId)").message("groupId cannot be set, changed or removed later, because groups cannot be renamed: create another ConsumerGroup"))]
 #[x_kube(validation = Rule::new("!has(self.begin) || self.begin.shareGroup || (has(self.topics) && self.topics.size() > 0)").message("begin needs topics: name those that the group begins in, or say that it is a share group (begin.shareGroup)"))]
-#[x_kube(validation = Rule::new("!has(self.begin) || self.begin.shareGroup || !(has(self.filter) || has(self.retry) || has(self.deadLetters))").message("filter, retry and deadLetters are of share groups: set begin.shareGroup to true as well"))]
+#[x_kube(validation = Rule::new("!has(self.begin) || self.begin.shareGroup || !(has(self.filter) || has(self.retry) || has(self.deadLetters) || has(self.lease) || has(self.isolation))").message("filter, retry, deadLetters, lease and isolation are of share groups: set begin.shareGroup to true as well"))]
 pub struct ConsumerGroupSpec {
     /// The Cluster that the group belongs to.
     pub cluster_ref: ClusterRef,
@@ -151,6 +153,27 @@ pub struct ConsumerGroupSpec {
     /// Of a share group: where messages go that it gives up. Unset, nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<DeadLetters>,
+
+    /// Of a share group: how long, and how many, messages are with its consumers. What is not set is left alone, and taken back when it was set before; likewise isolation and config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<GroupLease>,
+
+    /// Of a share group: which messages of transactions it is given. Unset, all, unless somebody has set share.isolation.level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<GroupIsolation>,
+
+    /// Other configuration of the group by Kafka's names (`consumer.session.timeout.ms`, `share.heartbeat.interval.ms`). What is not named is left alone; what was named before goes back to the brokers' default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 128)").message("a key of config is longer than 128 characters: Kafka has no configuration of such a name"))]
+    #[x_kube(validation = Rule::new("!('weir.share.filter' in self)").message("config has weir.share.filter: write it as the field filter"))]
+    #[x_kube(validation = Rule::new("!('share.delivery.count.limit' in self) && !('weir.share.retry.backoff.ms' in self)").message("config has share.delivery.count.limit or weir.share.retry.backoff.ms: write it as a field of retry"))]
+    #[x_kube(validation = Rule::new("!('errors.deadletterqueue.topic.name' in self) && !('errors.deadletterqueue.copy.record.enable' in self) && !('weir.share.deadletter.rate.max' in self)").message("config has errors.deadletterqueue.topic.name, errors.deadletterqueue.copy.record.enable or weir.share.deadletter.rate.max: write it as a field of deadLetters"))]
+    #[x_kube(validation = Rule::new("!('share.record.lock.duration.ms' in self) && !('share.partition.max.record.locks' in self) && !('share.renew.acknowledge.enable' in self)").message("config has share.record.lock.duration.ms, share.partition.max.record.locks or share.renew.acknowledge.enable: write it as a field of lease"))]
+    #[x_kube(validation = Rule::new("!('share.isolation.level' in self)").message("config has share.isolation.level: write it as the field isolation"))]
+    #[x_kube(validation = Rule::new("!('share.auto.offset.reset' in self)").message("config has share.auto.offset.reset: write it as the field begin, with begin.shareGroup"))]
+    #[x_kube(validation = Rule::new("!('weir.paused' in self)").message("config has weir.paused: write it as the field paused"))]
+    pub config: BTreeMap<String, ConfigValue>,
 }
 
 impl ConsumerGroup {
@@ -231,6 +254,12 @@ pub struct ConsumerGroupStatus {
     /// This resource has set the group's filter, retries or dead letters, so that removing them takes them back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub configured: bool,
+
+    /// Group configurations that were set since lease, isolation or config name them. One that they do not name any more is taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 249)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub config_keys: Vec<String>,
 
     /// This resource has set where the share group begins, so that removing it takes it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -32,7 +32,7 @@ mod topic;
 pub use cluster::{
     AutoGrow, BlockedStep, BrokersSummary, Cluster, ClusterSpec, ClusterStatus, FINALIZE_AFTER_S,
     FeatureLevelStatus, ImagePullPolicy, MAX_CLUSTER_NAME, OnScaleDown, PlanSummary, PlannedStep,
-    Rack, Storage, Upgrade,
+    Rack, Storage, Tracing, Upgrade,
 };
 pub use consumer_group::{
     ConsumerGroup, ConsumerGroupSpec, ConsumerGroupStatus, Lag, LagObjective, MAX_TOPICS_IN_STATUS,
@@ -50,7 +50,9 @@ pub use pod::{EnvVar, PodOverrides, Resources};
 pub use quantity::{QuantityError, ResourceQuantity, StorageSize};
 pub use schema::crds;
 pub use shared::{ClusterRef, ConfigValue, SecretRef};
-pub use sharing::{DeadLetters, GroupRetry, SHARING_CONFIGS};
+pub use sharing::{
+    DeadLetters, FIELD_OF_CONFIG, GroupIsolation, GroupLease, GroupRetry, SHARING_CONFIGS,
+};
 pub use topic::{
     BoundScope, DeletionPolicy, DriftPolicy, Overflow, Queue, QueueBound, QueueOrder,
     QueuePriority, Topic, TopicSpec, TopicStatus,

@@ -1,4 +1,4 @@
-//! What a `ConsumerGroup` asks of how a share group is given its messages: a filter, retries, dead letters.
+//! What a `ConsumerGroup` asks of how a share group is given its messages: a filter, retries, dead letters, leases, isolation; and its other configurations.
 
 use std::collections::BTreeMap;
 
@@ -56,6 +56,36 @@ pub struct DeadLetters {
     pub max_per_minute: Option<i64>,
 }
 
+/// How long, and how many, messages are with the consumers of a share group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.seconds) || has(self.maxPerPartition) || has(self.renewable)").message("lease is empty: set seconds, maxPerPartition or renewable, or remove it"))]
+pub struct GroupLease {
+    /// How long a message is with the consumer that it was given to; then it is another's, unless it was settled or the lease was renewed. Unset, as the brokers say: 30. They take 15 to 60,
+    /// unless their configurations group.share.min.record.lock.duration.ms and group.share.max.record.lock.duration.ms say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_600))]
+    pub seconds: Option<i64>,
+
+    /// How many messages of one partition are with consumers at once. Unset, as the brokers say: 2000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 20_000))]
+    pub max_per_partition: Option<i32>,
+
+    /// Whether a consumer may renew a lease. Unset, it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewable: Option<bool>,
+}
+
+/// Which messages of transactions a share group is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GroupIsolation {
+    /// Those of transactions that are committed.
+    ReadCommitted,
+    /// All, also of transactions that are open, or were aborted.
+    ReadUncommitted,
+}
+
 fn yes() -> bool {
     true
 }
@@ -96,6 +126,54 @@ impl ConsumerGroupSpec {
     }
 }
 
+impl ConsumerGroupSpec {
+    /// The group configurations that `lease`, `isolation` and `config` stand for. Each is set, and taken back, for itself.
+    #[must_use]
+    pub fn group_config(&self) -> BTreeMap<String, String> {
+        let own = self.config.iter();
+        let mut config: BTreeMap<String, String> = own
+            .map(|(key, value)| (key.clone(), value.as_str().trim().to_owned()))
+            .collect();
+        let mut set = |name: &str, value: String| drop(config.insert(name.to_owned(), value));
+        if let Some(lease) = &self.lease {
+            if let Some(seconds) = lease.seconds {
+                let ms = seconds.saturating_mul(1_000);
+                set("share.record.lock.duration.ms", ms.to_string());
+            }
+            if let Some(most) = lease.max_per_partition {
+                set("share.partition.max.record.locks", most.to_string());
+            }
+            if let Some(renewable) = lease.renewable {
+                set("share.renew.acknowledge.enable", renewable.to_string());
+            }
+        }
+        if let Some(isolation) = self.isolation {
+            let level = match isolation {
+                GroupIsolation::ReadCommitted => "read_committed",
+                GroupIsolation::ReadUncommitted => "read_uncommitted",
+            };
+            set("share.isolation.level", level.to_owned());
+        }
+        config
+    }
+}
+
+/// The group configurations that have a field of their own, and that field.
+pub const FIELD_OF_CONFIG: [(&str, &str); 12] = [
+    ("errors.deadletterqueue.copy.record.enable", "deadLetters"),
+    ("errors.deadletterqueue.topic.name", "deadLetters"),
+    ("share.auto.offset.reset", "begin"),
+    ("share.delivery.count.limit", "retry"),
+    ("share.isolation.level", "isolation"),
+    ("share.partition.max.record.locks", "lease"),
+    ("share.record.lock.duration.ms", "lease"),
+    ("share.renew.acknowledge.enable", "lease"),
+    ("weir.paused", "paused"),
+    ("weir.share.deadletter.rate.max", "deadLetters"),
+    ("weir.share.filter", "filter"),
+    ("weir.share.retry.backoff.ms", "retry"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +200,39 @@ mod tests {
         assert_eq!(names, SHARING_CONFIGS);
         assert_eq!(config["weir.share.retry.backoff.ms"], "1000,1000,5000");
         assert_eq!(config["weir.share.filter"], "headers.region == 'eu'");
+    }
+
+    #[test]
+    fn leases_isolation_and_other_configurations_are_told_apart_from_those() {
+        let spec = ConsumerGroupSpec {
+            lease: Some(GroupLease {
+                seconds: Some(45),
+                max_per_partition: Some(500),
+                renewable: Some(false),
+            }),
+            isolation: Some(GroupIsolation::ReadCommitted),
+            config: [("consumer.session.timeout.ms".into(), " 50000 ".into())].into(),
+            ..ConsumerGroupSpec::default()
+        };
+        let expected = [
+            ("consumer.session.timeout.ms", "50000"),
+            ("share.isolation.level", "read_committed"),
+            ("share.partition.max.record.locks", "500"),
+            ("share.record.lock.duration.ms", "45000"),
+            ("share.renew.acknowledge.enable", "false"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(spec.group_config(), expected.into());
+        assert!(spec.sharing_config().is_empty());
+        assert!(ConsumerGroupSpec::default().group_config().is_empty());
+    }
+
+    #[test]
+    fn what_has_a_field_of_its_own_is_named_with_it() {
+        let fields: BTreeMap<&str, &str> = FIELD_OF_CONFIG.into();
+        for name in SHARING_CONFIGS {
+            assert!(fields.contains_key(name), "{name}");
+        }
+        assert!(fields.contains_key(crate::BEGIN_CONFIG));
     }
 }

@@ -12,6 +12,7 @@ mod clients;
 mod delay;
 mod half;
 mod keeping;
+mod letters;
 mod order;
 mod priority;
 mod retries;
@@ -39,7 +40,7 @@ struct Scenario {
 
 const ALL: &[Client] = &[Java, Librdkafka, FranzGo, Grpc];
 
-const SCENARIOS: [Scenario; 21] = [
+const SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "share",
         clients: ALL,
@@ -69,6 +70,16 @@ const SCENARIOS: [Scenario; 21] = [
         name: "retry",
         clients: ALL,
         run: retries::what_nobody_can_do_becomes_a_dead_letter,
+    },
+    Scenario {
+        name: "breaker",
+        clients: ALL,
+        run: letters::a_flood_of_failures_does_not_empty_the_queue,
+    },
+    Scenario {
+        name: "redrive",
+        clients: ALL,
+        run: letters::letters_go_back_by_a_condition,
     },
     Scenario {
         name: "filter",

@@ -74,6 +74,7 @@ fn cluster(version: &str) -> Kind {
         "rack": {"topologyKey": "kubernetes.io/hostname"},
         "storage": {"onScaleDown": "Delete", "autoGrow": {"maximum": "2Gi", "step": "100Mi", "thresholdPercent": 95}},
         "upgrade": {"finalizeAfterSeconds": 700},
+        "tracing": {"otlpEndpoint": "http://collector.example.com:4318"},
         "listeners": [
             {
                 "name": "one", "port": 9100, "type": "internal", "advertisedHost": "broker-{id}.example.com", "advertisedPort": 443,
@@ -176,6 +177,9 @@ fn group() -> Kind {
         "filter": "headers.kind == 'large'",
         "retry": {"backoffMilliseconds": [100, 1_000], "maxDeliveries": 3},
         "deadLetters": {"topic": "dlq.orders", "copyRecord": true, "maxPerMinute": 10},
+        "lease": {"seconds": 45, "maxPerPartition": 500, "renewable": false},
+        "isolation": "ReadCommitted",
+        "config": {"share.heartbeat.interval.ms": "6000"},
     });
     let scale = json!({"scale": {
         "deployment": "absent", "minReplicas": 1, "maxReplicas": 2, "lagPerReplica": 100,

@@ -101,7 +101,7 @@ const QUEUE_CLIENTS: [(&str, &str); 4] = [
 ];
 
 /// Scenarios of queues in the order of the table, and what each is.
-const QUEUE_SCENARIOS: [(&str, &str); 21] = [
+const QUEUE_SCENARIOS: [(&str, &str); 23] = [
     (
         "share",
         "point to point: accept, release, reject, renew; each is done with once",
@@ -110,6 +110,14 @@ const QUEUE_SCENARIOS: [(&str, &str); 21] = [
     ("credit", "no more is out than there is credit for"),
     ("delay", "delay, deliver-at, cancel: never early, in order"),
     ("retry", "retries with backoff, dead letters, redrive"),
+    (
+        "breaker",
+        "a flood of rejections: so many are given up a minute, the others come again",
+    ),
+    (
+        "redrive",
+        "dead letters go back by a condition, and the others stay",
+    ),
     ("filter", "filters, and where a bad one is wrong"),
     ("time-to-live", "time to live"),
     ("sold-out", "bounded partition: exactly as many are taken"),

@@ -10,6 +10,6 @@ mod services;
 mod trace;
 
 pub use admin::AdminService;
-pub(crate) use queue::Draft;
+pub(crate) use queue::{Draft, OUTCOMES};
 pub use queue::{QueueListener, QueueService};
 pub use services::Services;

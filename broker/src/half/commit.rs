@@ -1,14 +1,6 @@
-//! Carrying out a commit: its messages in one transaction.
-//!
-//! A transaction is known by the producer id and epoch that it is written with, since in version 2 of Kafka's protocol each has an epoch of its own (KIP-890). Both are stored
-//! with the half before anything is written. Whoever is not sure what became of that transaction asks for its *abort*: that is done, and then it
-//! was not and never will be committed, or it is an invalid state, and then it was. So a coordinator that dies at any point leaves
-//! the one after it with a transaction of which it can find out.
-//!
-//! What it cannot tell from an abort is a committed transaction whose producer is not known any more, and then messages are published twice: where a coordinator that was
-//! replaced meanwhile, and does not know it, calls InitProducerId for the slot right after its successor's commit, of which the successor did not hear; and where
-//! the coordinator of transactions has forgotten the slot's id, unused for `transactional.id.expiration.ms`.
+//! Carrying out commits: who is asked for what, as [`Carrying`] says, which decides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
@@ -16,7 +8,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_groups::Producer;
-use weir_groups::half::{Commit, Halves as Machine, Request, Response};
+use weir_groups::half::{
+    Aborted, Carrying, Commit, Fate, Halves as Machine, Identity, Request, Response, Step,
+};
 use weir_proto::halves::v1 as proto;
 use weir_quorum::TopicId;
 use weir_wire::batch::{Attributes, BatchBuilder};
@@ -26,7 +20,7 @@ use weir_wire::messages::{
 use weir_wire::{MessageView, PartitionIndex, ProducerEpoch, ProducerId};
 
 use crate::error::{ApiError, ErrorCode};
-use crate::gateway::{Gateway, Place, passes, protocol, refused};
+use crate::gateway::{Gateway, Link, Place, passes, protocol, refused};
 use crate::grpc::Draft;
 use crate::shards::{Call, Inbox};
 
@@ -34,7 +28,7 @@ const INIT_PRODUCER_ID: i16 = 4;
 /// Of version 2: each transaction has an epoch of its own.
 const END_TXN: i16 = 5;
 
-/// The transactional id of a slot is this, the partition and the slot. Nobody else should use such.
+/// A transactional id is this, the partition and a number. Nobody else should use such.
 const TRANSACTIONAL_ID: &str = "__half";
 /// How long a transaction may take before its coordinator aborts it.
 const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
@@ -59,28 +53,9 @@ pub(super) struct Job {
     pub(super) ended: CancellationToken,
 }
 
-/// Why an attempt came to nothing.
+/// Why there is nothing to be written.
 #[derive(Debug)]
-enum Failed {
-    /// It passes by itself, and another attempt finds out what came of this one.
-    Passing(ApiError),
-    /// The messages cannot be published.
-    Refused(ApiError),
-    /// It is not being committed any more.
-    Over,
-}
-
-impl From<ApiError> for Failed {
-    fn from(error: ApiError) -> Self {
-        Self::Passing(error)
-    }
-}
-
-impl From<ErrorCode> for Failed {
-    fn from(code: ErrorCode) -> Self {
-        Self::Passing(code.into())
-    }
-}
+struct Unpublishable(ApiError);
 
 /// Batches for one partition, in order.
 struct Batches {
@@ -95,25 +70,122 @@ pub(super) async fn carry_out(gateway: Gateway, job: Job) {
 }
 
 async fn carry_on(gateway: Gateway, job: Job) {
-    let transactional_id = format!("{TRANSACTIONAL_ID}-{}-{}", job.shard, job.commit.slot);
-    let mut committing = Committing {
+    let commits = Commits {
         gateway,
-        transactional_id,
-        producer: job.commit.producer,
-    };
-    let result = loop {
-        match committing.attempt(&job).await {
-            Ok(()) => break Ok(()),
-            Err(Failed::Refused(error)) => break Err((error.code, error.message)),
-            Err(Failed::Over) => return,
-            Err(Failed::Passing(error)) => {
-                tracing::debug!(half = %job.commit.id, ?error, "a commit is tried again");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
+        shard: job.shard,
     };
     let id = job.commit.id;
-    tell(&job.inbox, Request::Finished { id, result }).await;
+    let mut carrying = Carrying::new(job.commit.begun);
+    let mut batches = Vec::new();
+    loop {
+        let error = match carrying.step().clone() {
+            Step::Abort(of) => match commits.end(of, false).await {
+                Ok(next) => {
+                    carrying.aborted(Aborted::Now(next));
+                    continue;
+                }
+                Err(error) => match aborted(error.code) {
+                    Some(aborted) => {
+                        carrying.aborted(aborted);
+                        continue;
+                    }
+                    None => error,
+                },
+            },
+            Step::Look => {
+                match commits.batches(&job).await {
+                    Ok(all) => {
+                        batches = all;
+                        carrying.looked();
+                    }
+                    Err(Unpublishable(error)) => carrying.refused(error.code, error.message),
+                }
+                continue;
+            }
+            Step::Take => match tell(&job.inbox, Request::Take { id }).await {
+                Some(Response::Take(Some(own))) => {
+                    carrying.took(own);
+                    continue;
+                }
+                _ => return,
+            },
+            Step::Init(number) => match commits.init(number).await {
+                Ok(producer) => {
+                    carrying.given(producer);
+                    continue;
+                }
+                Err(NotGiven::Answered(error)) => error,
+                Err(NotGiven::Lost(error)) => {
+                    carrying.not_given();
+                    error
+                }
+            },
+            Step::Begin(as_whom) => match tell(&job.inbox, Request::Began { id, as_whom }).await {
+                Some(Response::Began(true)) => {
+                    carrying.stored();
+                    continue;
+                }
+                _ => return,
+            },
+            Step::Write(as_whom) => match commits.write(as_whom, &batches).await {
+                Ok(()) => {
+                    carrying.written();
+                    continue;
+                }
+                Err(error) if is_of_transaction(error.code) => {
+                    carrying.unsure();
+                    error
+                }
+                // What passes was waited for. The id is for others, and its producer may try again.
+                Err(error) => {
+                    carrying.refused(error.code, error.message);
+                    continue;
+                }
+            },
+            Step::Commit(as_whom) => match commits.end(as_whom, true).await {
+                Ok(next) => {
+                    carrying.committed(next);
+                    continue;
+                }
+                Err(error) => {
+                    carrying.unsure();
+                    error
+                }
+            },
+            Step::Tell(fate, next) => {
+                if fate == Fate::Unknown {
+                    say_in_doubt(&job);
+                }
+                tell(&job.inbox, Request::Finished { id, fate, next }).await;
+                return;
+            }
+        };
+        tracing::debug!(half = %id, ?error, "a commit is tried again");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn say_in_doubt(job: &Job) {
+    let messages = proto::Messages::decode(job.commit.messages.clone());
+    let messages = messages.unwrap_or_default().messages;
+    let mut topics: Vec<String> = messages.into_iter().map(|placed| placed.topic).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    tracing::error!(
+        transaction = %format_args!("{}-{}", job.shard, job.commit.id), ?topics,
+        "a transaction is in doubt: whether it was published is not known any more, and it is not published again; look in its topics"
+    );
+}
+
+/// What an answer to an abort says of the transaction; nothing when it is to be asked again.
+const fn aborted(code: ErrorCode) -> Option<Aborted> {
+    match code {
+        ErrorCode::InvalidTxnState => Some(Aborted::Never),
+        ErrorCode::ProducerFenced
+        | ErrorCode::InvalidProducerEpoch
+        | ErrorCode::InvalidProducerIdMapping => Some(Aborted::Unknown),
+        _ => None,
+    }
 }
 
 /// Asks the machine; nothing when it is another broker's by now.
@@ -123,50 +195,28 @@ async fn tell(inbox: &Inbox<Machine>, request: Request) -> Option<Response> {
     answered.await.ok()
 }
 
-struct Committing {
-    gateway: Gateway,
-    transactional_id: String,
-    /// Whose transaction may have been begun.
-    producer: Option<Producer>,
+/// Why a producer was not given.
+enum NotGiven {
+    /// It was not asked for, or the answer says so.
+    Answered(ApiError),
+    /// The answer is lost.
+    Lost(ApiError),
 }
 
-impl Committing {
-    async fn attempt(&mut self, job: &Job) -> Result<(), Failed> {
-        let next = match self.producer {
-            None => None,
-            Some(producer) => match self.abort(producer).await? {
-                Aborted::Never => return Ok(()),
-                Aborted::Now(next) => next,
-            },
-        };
-        let batches = self.batches(job).await?;
-        let producer = match next {
-            Some(next) => next,
-            None => self.init().await?,
-        };
-        let id = job.commit.id;
-        let began = tell(&job.inbox, Request::Began { id, producer }).await;
-        if began != Some(Response::Began(true)) {
-            return Err(Failed::Over);
-        }
-        self.producer = Some(producer);
-        match self.publish(producer, &batches).await {
-            Ok(()) => {
-                self.end(producer, true).await?;
-                Ok(())
-            }
-            Err(error) if is_of_transaction(error.code) => Err(error.into()),
-            // What passes was waited for. The slot is for others, and its producer may try again.
-            Err(error) => match self.abort(producer).await? {
-                Aborted::Now(_) => Err(Failed::Refused(error)),
-                Aborted::Never => Ok(()),
-            },
-        }
+/// Whom a shard's commits ask.
+struct Commits {
+    gateway: Gateway,
+    shard: PartitionIndex,
+}
+
+impl Commits {
+    fn name(&self, number: u64) -> String {
+        format!("{TRANSACTIONAL_ID}-{}-{number}", self.shard)
     }
 
     /// What is to be published, and where.
-    async fn batches(&self, job: &Job) -> Result<Vec<Batches>, Failed> {
-        let wrong = |why: String| Failed::Refused(ApiError::new(ErrorCode::InvalidRecord, why));
+    async fn batches(&self, job: &Job) -> Result<Vec<Batches>, Unpublishable> {
+        let wrong = |why: String| Unpublishable(ApiError::new(ErrorCode::InvalidRecord, why));
         let messages = proto::Messages::decode(job.commit.messages.clone());
         let messages = messages.map_err(|error| wrong(error.to_string()))?.messages;
         let topics = messages.iter().map(|placed| placed.topic.as_str());
@@ -180,7 +230,7 @@ impl Committing {
             if image.topic_by_id(id).is_none() {
                 let why = format!("topic {} is deleted", placed.topic);
                 let gone = ApiError::new(ErrorCode::UnknownTopicOrPartition, why);
-                return Err(Failed::Refused(gone));
+                return Err(Unpublishable(gone));
             }
             // Its time was set when it was prepared.
             let draft = Draft::of(placed.message, 0).map_err(|refused| wrong(refused.message))?;
@@ -209,8 +259,10 @@ impl Committing {
         Ok(all)
     }
 
-    async fn publish(&self, producer: Producer, all: &[Batches]) -> Result<(), ApiError> {
+    async fn write(&self, as_whom: Identity, all: &[Batches]) -> Result<(), ApiError> {
         let deadline = Instant::now() + PATIENCE;
+        let transactional_id = self.name(as_whom.number);
+        let producer = as_whom.producer;
         for Batches { place, drafts } in all {
             let mut sequence = 0;
             for batch in drafts {
@@ -226,7 +278,7 @@ impl Committing {
                 sequence += builder.record_count();
                 let batch = builder.build();
                 loop {
-                    let id = Some(self.transactional_id.as_str());
+                    let id = Some(transactional_id.as_str());
                     let appended = self.gateway.append_once(place, id, batch.clone(), deadline);
                     match appended.await {
                         Ok(_) => break,
@@ -242,18 +294,29 @@ impl Committing {
         Ok(())
     }
 
-    async fn init(&self) -> Result<Producer, ApiError> {
+    /// Asks who is to write in an id that nobody has used.
+    async fn init(&self, number: u64) -> Result<Producer, NotGiven> {
+        let transactional_id = self.name(number);
+        let link = self.coordinator(&transactional_id).await;
+        let link = link.map_err(NotGiven::Answered)?;
         let request = InitProducerIdRequest {
-            transactional_id: Some(self.transactional_id.clone()),
+            transactional_id: Some(transactional_id),
             transaction_timeout_ms: TRANSACTION_TIMEOUT_MS,
             producer_id: -1,
             producer_epoch: -1,
             ..InitProducerIdRequest::default()
         };
-        let body = self.ask_coordinator(INIT_PRODUCER_ID, &request).await?;
+        let body = ask(&link, INIT_PRODUCER_ID, &request).await;
+        let body = body.map_err(NotGiven::Lost)?;
         let response = InitProducerIdResponseView::decode(&body, INIT_PRODUCER_ID);
-        let response = response.map_err(protocol)?;
-        refused(response.error_code, None)?;
+        let response = response.map_err(|error| NotGiven::Lost(protocol(error).into()))?;
+        refused(response.error_code, None).map_err(|error| match error.code {
+            // Who does not coordinate it has not carried it out, nor will.
+            ErrorCode::NotCoordinator
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress => NotGiven::Answered(error),
+            _ => NotGiven::Lost(error),
+        })?;
         Ok(Producer {
             id: ProducerId(response.producer_id),
             epoch: ProducerEpoch(response.producer_epoch),
@@ -261,14 +324,16 @@ impl Committing {
     }
 
     /// Ends the transaction of this producer. Who it is in the next one.
-    async fn end(&self, producer: Producer, committed: bool) -> Result<Producer, ApiError> {
+    async fn end(&self, whose: Identity, committed: bool) -> Result<Producer, ApiError> {
+        let transactional_id = self.name(whose.number);
+        let link = self.coordinator(&transactional_id).await?;
         let request = EndTxnRequest {
-            transactional_id: self.transactional_id.clone(),
-            producer_id: producer.id.0,
-            producer_epoch: producer.epoch.0,
+            transactional_id,
+            producer_id: whose.producer.id.0,
+            producer_epoch: whose.producer.epoch.0,
             committed,
         };
-        let body = self.ask_coordinator(END_TXN, &request).await?;
+        let body = ask(&link, END_TXN, &request).await?;
         let response = EndTxnResponseView::decode(&body, END_TXN);
         let response = response.map_err(protocol)?;
         refused(response.error_code, None)?;
@@ -278,44 +343,24 @@ impl Committing {
         })
     }
 
-    /// Sees to it that this producer's transaction is not committed any more, if it is not.
-    async fn abort(&self, producer: Producer) -> Result<Aborted, ApiError> {
-        match self.end(producer, false).await {
-            Ok(next) => Ok(Aborted::Now(Some(next))),
-            Err(error) => match error.code {
-                ErrorCode::InvalidTxnState => Ok(Aborted::Never),
-                // An earlier coordinator has aborted it, and begun anew.
-                ErrorCode::ProducerFenced
-                | ErrorCode::InvalidProducerEpoch
-                | ErrorCode::InvalidProducerIdMapping => Ok(Aborted::Now(None)),
-                _ => Err(error),
-            },
-        }
-    }
-
-    async fn ask_coordinator<Q: weir_wire::Request>(
-        &self,
-        version: i16,
-        request: &Q,
-    ) -> Result<bytes::Bytes, ApiError> {
+    async fn coordinator(&self, transactional_id: &str) -> Result<Arc<Link>, ApiError> {
         let transactions = &self.gateway.broker().transactions;
-        let coordinator = transactions.find(&self.transactional_id).await;
+        let coordinator = transactions.find(transactional_id).await;
         let coordinator = coordinator.map_err(|error| ApiError::from(error.code()))?;
-        let link = self.gateway.link(coordinator.id)?;
-        let answer = tokio::time::timeout(PATIENCE_OF_ONE, link.ask(version, request)).await;
-        Ok(answer.map_err(|_| ApiError::from(ErrorCode::RequestTimedOut))??)
+        Ok(self.gateway.link(coordinator.id)?)
     }
 }
 
-/// What an abort was answered.
-enum Aborted {
-    /// It is aborted; who its producer is next, if that is known.
-    Now(Option<Producer>),
-    /// It was committed before.
-    Never,
+async fn ask<Q: weir_wire::Request>(
+    link: &Link,
+    version: i16,
+    request: &Q,
+) -> Result<bytes::Bytes, ApiError> {
+    let answer = tokio::time::timeout(PATIENCE_OF_ONE, link.ask(version, request)).await;
+    Ok(answer.map_err(|_| ApiError::from(ErrorCode::RequestTimedOut))??)
 }
 
-/// What is wrong is the transaction, of which another attempt begins a new one.
+/// What is wrong is the transaction, and there may be another.
 fn is_of_transaction(code: ErrorCode) -> bool {
     matches!(
         code,

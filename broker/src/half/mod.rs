@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use weir_groups::half::{
-    Action, Ask, Config, HALVES_TOPIC, HalfError, Halves as Machine, Request, Response,
+    Action, Ask, Config, Event, HALVES_TOPIC, HalfError, Halves as Machine, Measured, Request,
+    Response,
 };
 use weir_groups::{Outcome, partition_for};
 use weir_quorum::image::Image;
@@ -28,6 +29,7 @@ use weir_wire::PartitionIndex;
 use crate::Broker;
 use crate::gateway::Gateway;
 use crate::host::Host;
+use crate::metrics::Metrics;
 use crate::partitions::Partitions;
 use crate::quorum::Metadata;
 use crate::quorum::net::Channels;
@@ -85,7 +87,7 @@ struct Shared {
     metadata: Metadata,
     shards: Shards<Machine>,
     channels: Channels,
-    /// At most as many as there are slots at all shards lie in it.
+    /// At most as many as all shards may commit at the same time lie in it.
     jobs: Mutex<Option<mpsc::UnboundedReceiver<Job>>>,
 }
 
@@ -99,16 +101,19 @@ impl Halves {
         host: Host,
     ) -> Self {
         let (wanted, jobs) = mpsc::unbounded_channel();
-        let act = move |action: Action, acting: &Acting<Machine>| {
-            let Action::Commit(commit) = action;
-            let job = Job {
-                commit: *commit,
-                shard: acting.partition,
-                inbox: acting.inbox.clone(),
-                ended: acting.ended.clone(),
-            };
-            // When the broker stops, whoever leads next goes on.
-            let _ = wanted.send(job);
+        let counted = Arc::clone(&partitions);
+        let act = move |action: Action, acting: &Acting<Machine>| match action {
+            Action::Commit(commit) => {
+                let job = Job {
+                    commit: *commit,
+                    shard: acting.partition,
+                    inbox: acting.inbox.clone(),
+                    ended: acting.ended.clone(),
+                };
+                // When the broker stops, whoever leads next goes on.
+                let _ = wanted.send(job);
+            }
+            Action::Count(event) => count(counted.metrics(), event),
         };
         let channels = Channels::new(host.dialer.clone());
         let act = Arc::new(act);
@@ -154,6 +159,23 @@ impl Halves {
             () = shards => {}
             never = carrying => never,
         }
+    }
+
+    /// What is not decided, of all shards that this broker coordinates; nothing while one is loading.
+    pub(crate) async fn measure(&self) -> Option<Measured> {
+        let answers = self.shared.shards.ask_own(&|| Request::Measure).await;
+        let mut all = Measured::default();
+        for answer in answers.ok()? {
+            if let Response::Measure(measured) = answer {
+                all.undecided += measured.undecided;
+                all.oldest_at_ms = all
+                    .oldest_at_ms
+                    .into_iter()
+                    .chain(measured.oldest_at_ms)
+                    .min();
+            }
+        }
+        Some(all)
     }
 
     /// Keeps a half. The partition of the topic of halves that it belongs to.
@@ -286,6 +308,17 @@ impl Halves {
     ) -> Result<Response, NotDone> {
         Ok(self.shared.shards.ask_shard(at, request).await?)
     }
+}
+
+fn count(metrics: &Metrics, event: Event) {
+    let event = match event {
+        Event::Prepared => "prepared",
+        Event::Asked => "asked",
+        Event::Decided(Outcome::Commit) => "committed",
+        Event::Decided(Outcome::Abort) => "rolled_back",
+        Event::InDoubt => "in_doubt",
+    };
+    metrics.half_messages.with_label_values(&[event]).inc();
 }
 
 /// A coordinator answers each request with the response of its kind.

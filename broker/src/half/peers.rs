@@ -88,7 +88,10 @@ impl Halves {
                 Ok(Response::NextAsks(asks.collect()))
             }
             // Each coordinator's own.
-            Request::Began { .. } | Request::Finished { .. } => Err(away(&"a mistake of ours")),
+            Request::Measure
+            | Request::Take { .. }
+            | Request::Began { .. }
+            | Request::Finished { .. } => Err(away(&"a mistake of ours")),
         }
     }
 }
@@ -111,6 +114,7 @@ fn result(id: Uuid, answer: proto::Answer) -> Result<(), HalfError> {
         proto::Refusal::Unknown => HalfError::Unknown(id),
         proto::Refusal::Committed => HalfError::Committed(id),
         proto::Refusal::RolledBack => HalfError::RolledBack(id),
+        proto::Refusal::InDoubt => HalfError::InDoubt(id),
         proto::Refusal::Exists => HalfError::Exists(id),
         proto::Refusal::Bound => HalfError::Bound(message),
         proto::Refusal::Refused => {
@@ -133,6 +137,7 @@ fn answer(result: Result<(), HalfError>) -> proto::Answer {
         HalfError::Unknown(_) => proto::Refusal::Unknown,
         HalfError::Committed(_) => proto::Refusal::Committed,
         HalfError::RolledBack(_) => proto::Refusal::RolledBack,
+        HalfError::InDoubt(_) => proto::Refusal::InDoubt,
         HalfError::Exists(_) => proto::Refusal::Exists,
         HalfError::Bound(_) => proto::Refusal::Bound,
         HalfError::Refused { code, .. } => {

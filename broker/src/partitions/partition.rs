@@ -47,6 +47,8 @@ pub struct Counters {
     pub dead_letters: IntCounter,
     /// Records given up without one, though one was wanted.
     pub dead_letters_dropped: IntCounter,
+    /// Records that a share group was not given since they were too old.
+    pub expired: IntCounter,
     /// Messages that were there already.
     pub deduplicated: IntCounter,
     /// From an append being queued to its being durable.

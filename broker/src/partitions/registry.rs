@@ -626,6 +626,7 @@ impl Partitions {
                 .topics
                 .dead_letters_dropped
                 .with_label_values(&labels),
+            expired: metrics.topics.expired_messages.with_label_values(&labels),
             deduplicated: metrics
                 .topics
                 .deduplicated_messages

@@ -59,7 +59,7 @@ pub type First<M> = Arc<dyn Fn() -> Option<<M as Machine>::Request> + Send + Syn
 pub struct Acting<M: Machine> {
     /// Of which shard.
     pub partition: PartitionIndex,
-    /// The way back to it.
+    /// The way back to it, in this life: what comes later is let go of.
     pub inbox: Inbox<M>,
     /// Cancelled when this life is over: the next begins with what the log has.
     pub ended: CancellationToken,

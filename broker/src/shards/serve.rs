@@ -74,6 +74,8 @@ pub(super) struct Serving<'s, M: Machine> {
     partition: Arc<Partition>,
     machine: M,
     acting: Acting<M>,
+    /// What comes of that, in this life.
+    own: mpsc::Receiver<Call<M>>,
     /// Ends what the machine has set about.
     _ended: DropGuard,
     calls: HashMap<CallId, oneshot::Sender<M::Response>>,
@@ -99,7 +101,7 @@ impl<'s, M: Machine> Serving<'s, M> {
         shard: &'s Shard<M>,
         partition: Arc<Partition>,
         loader: M::Loader,
-        inbox: Inbox<M>,
+        inbox: &Inbox<M>,
     ) -> Self {
         let started = Instant::now();
         let now = Now {
@@ -107,6 +109,7 @@ impl<'s, M: Machine> Serving<'s, M> {
             wall: WallMs(shard.shared.host.clock.now_ms()),
         };
         let ended = CancellationToken::new();
+        let (inbox, own) = inbox.of_one_life();
         Self {
             shard,
             partition,
@@ -116,6 +119,7 @@ impl<'s, M: Machine> Serving<'s, M> {
                 inbox,
                 ended: ended.clone(),
             },
+            own,
             _ended: ended.drop_guard(),
             calls: HashMap::new(),
             calls_so_far: 0,
@@ -155,6 +159,8 @@ impl<'s, M: Machine> Serving<'s, M> {
                     }
                     Err(error) => return Ended::Failed(error.to_string()),
                 },
+                // There is always a sender.
+                Some(call) = self.own.recv(), if has_room => self.hand(call, self.now()),
                 call = inbox.recv(), if has_room => match call {
                     Some(call) => self.take(call, inbox),
                     None => return Ended::Stopped,

@@ -58,6 +58,13 @@ impl<M: Machine> Clone for Inbox<M> {
 }
 
 impl<M: Machine> Inbox<M> {
+    /// A way that leads to one life of the machine only: what is sent by it is let go of when that is over, and not handed to the next.
+    pub(super) fn of_one_life(&self) -> (Self, mpsc::Receiver<Call<M>>) {
+        let (calls, received) = mpsc::channel(INBOX);
+        let is_loaded = Arc::clone(&self.is_loaded);
+        (Self { calls, is_loaded }, received)
+    }
+
     /// Hands a call over without waiting. A shard that is loading, or has too much to do, asks to come back later.
     ///
     /// # Errors
@@ -201,9 +208,30 @@ impl<M: Machine> Shard<M> {
         let loader = load::<M>(&self.shared.host, &partition)
             .await
             .map_err(|error| error.to_string())?;
-        let serving = Serving::new(self, partition, loader, way.clone());
+        let serving = Serving::new(self, partition, loader, way);
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         info!(shard = %self.key.partition, count = serving.count(), ms, "coordinating {}", M::DUTY);
         Ok(serving)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_groups::half::{Halves, Request};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_to_a_life_that_is_over_reaches_no_later_one() {
+        let (calls, mut inbox) = mpsc::channel(1);
+        let is_loaded = Arc::new(AtomicBool::new(true));
+        let way = Inbox::<Halves> { calls, is_loaded };
+        let (own, received) = way.of_one_life();
+        drop(received);
+        let request = Request::Measure;
+        let (answer, answered) = oneshot::channel();
+        own.send(Call { request, answer }).await;
+        assert!(answered.await.is_err());
+        assert!(inbox.try_recv().is_err(), "the task has it");
     }
 }

@@ -166,9 +166,18 @@ async fn fill(
                 // What was passed over is settled, though nobody acknowledges it.
                 engine.store_start(&place);
             }
-            (acquired, engine.next(Some(&place), end))
+            (
+                acquired,
+                engine.next(Some(&place), end),
+                engine.take_expired(),
+            )
         })?;
-        let Some((acquired, next)) = taken else { break };
+        let Some((acquired, next, expired)) = taken else {
+            break;
+        };
+        if expired > 0 {
+            leader.partition.counters().expired.inc_by(expired);
+        }
         if let Some(trace) = &trace {
             trace.delivered(&leader.key.group, wanted.member, &acquired);
         }
@@ -234,6 +243,7 @@ fn look(bytes: &Bytes) -> Result<(Vec<Fetched>, Vec<usize>), ApiError> {
             last: header.last_offset(),
             // What has no records takes the place of others.
             is_for_consumers: !header.attributes.is_control() && header.record_count > 0,
+            is_expired: false,
             key: None,
         });
     }

@@ -95,15 +95,16 @@ impl Selection {
     ) -> Result<(), ApiError> {
         let (base, last) = (fetched.base.0, fetched.last.0);
         if !fetched.is_for_consumers {
-            parts.put(base, last, false);
+            parts.put(base, last, Kind::Nothing);
             return Ok(());
         }
         // What goes one at a time is looked into.
         if let Some(takes) = self.takes_all(batch.header()) {
-            if !takes {
-                self.expired(base, last);
-            }
-            parts.put(base, last, takes);
+            let kind = match takes {
+                true => Kind::Given,
+                false => self.expired(base, last),
+            };
+            parts.put(base, last, kind);
             return Ok(());
         }
         let inflated = batch.inflated().map_err(damaged)?;
@@ -115,20 +116,21 @@ impl Selection {
             if at < next || at > last {
                 continue;
             }
-            parts.put(next, at - 1, false);
+            parts.put(next, at - 1, Kind::Nothing);
+            let kind = self.kind_of(&record);
             match record.key.filter(|_| self.is_ordered) {
-                Some(key) if self.takes(&record) => {
+                Some(key) if kind == Kind::Given => {
                     let key = match self.forgets_keys {
                         true => KeyHash(u64::try_from(at).unwrap_or(0)),
                         false => KeyHash::of(key),
                     };
                     parts.put_one(at, key);
                 }
-                _ => parts.put(at, at, self.takes(&record)),
+                _ => parts.put(at, at, kind),
             }
             next = at + 1;
         }
-        parts.put(next, last, false);
+        parts.put(next, last, Kind::Nothing);
         Ok(())
     }
 
@@ -145,22 +147,36 @@ impl Selection {
         }
     }
 
-    fn expired(&self, first: i64, last: i64) {
+    fn expired(&self, first: i64, last: i64) -> Kind {
         if let Some((trace, group)) = &self.trace {
             trace.expired(group, Offset(first)..=Offset(last));
         }
+        Kind::Expired
     }
 
-    fn takes(&self, record: &RecordView<'_>) -> bool {
+    fn kind_of(&self, record: &RecordView<'_>) -> Kind {
         let is_old = self
             .since_ms
             .is_some_and(|since| is_older(record.timestamp_ms, since));
         if is_old {
-            self.expired(record.offset.0, record.offset.0);
+            return self.expired(record.offset.0, record.offset.0);
         }
         let filter = self.sharing.as_ref().and_then(|it| it.filter.as_ref());
-        !is_old && filter.is_none_or(|filter| filter.matches_record(record, HEADERS_MAX))
+        match filter.is_none_or(|filter| filter.matches_record(record, HEADERS_MAX)) {
+            true => Kind::Given,
+            false => Kind::Nothing,
+        }
     }
+}
+
+/// What there is for a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Given,
+    /// Not, since it is too old.
+    Expired,
+    /// Not, for another reason.
+    Nothing,
 }
 
 /// -1 is "no timestamp".
@@ -173,20 +189,26 @@ fn is_older(timestamp_ms: i64, since_ms: i64) -> bool {
 struct Parts(Vec<Fetched>);
 
 impl Parts {
-    fn put(&mut self, first: i64, last: i64, is_for_consumers: bool) {
+    fn put(&mut self, first: i64, last: i64, kind: Kind) {
         if first > last {
             return;
         }
+        let part = Fetched {
+            base: Offset(first),
+            last: Offset(last),
+            is_for_consumers: kind == Kind::Given,
+            is_expired: kind == Kind::Expired,
+            key: None,
+        };
         match self.0.last_mut() {
-            Some(before) if before.is_for_consumers == is_for_consumers && before.key.is_none() => {
-                before.last = Offset(last);
+            Some(before)
+                if before.key.is_none()
+                    && before.is_for_consumers == part.is_for_consumers
+                    && before.is_expired == part.is_expired =>
+            {
+                before.last = part.last;
             }
-            _ => self.0.push(Fetched {
-                base: Offset(first),
-                last: Offset(last),
-                is_for_consumers,
-                key: None,
-            }),
+            _ => self.0.push(part),
         }
     }
 
@@ -195,6 +217,7 @@ impl Parts {
             base: Offset(at),
             last: Offset(at),
             is_for_consumers: true,
+            is_expired: false,
             key: Some(key),
         });
     }
@@ -232,7 +255,7 @@ mod tests {
         builder.build()
     }
 
-    fn selected(log: &[Bytes], filter: &str, since_ms: Option<i64>) -> Vec<(i64, i64, bool)> {
+    fn parts_of(log: &[Bytes], filter: &str, since_ms: Option<i64>) -> Vec<Fetched> {
         let bytes = Bytes::from(log.concat());
         let found: Vec<Fetched> = batches(&bytes)
             .map(|batch| {
@@ -241,6 +264,7 @@ mod tests {
                     base: batch.header().base_offset,
                     last: batch.header().last_offset(),
                     is_for_consumers: true,
+                    is_expired: false,
                     key: None,
                 }
             })
@@ -256,9 +280,13 @@ mod tests {
             forgets_keys: false,
             trace: None,
         };
-        let selected = selection.select_all(&found, &bytes).unwrap();
+        selection.select_all(&found, &bytes).unwrap()
+    }
+
+    fn selected(log: &[Bytes], filter: &str, since_ms: Option<i64>) -> Vec<(i64, i64, bool)> {
         let plain = |part: Fetched| (part.base.0, part.last.0, part.is_for_consumers);
-        selected.into_iter().map(plain).collect()
+        let parts = parts_of(log, filter, since_ms);
+        parts.into_iter().map(plain).collect()
     }
 
     #[test]
@@ -294,5 +322,15 @@ mod tests {
         assert_eq!(selected(&log, "", Some(20)), young);
         let both = selected(&log[..1], "headers.region == 'eu'", Some(20));
         assert_eq!(both, [(0, 0, false), (1, 1, true), (2, 2, false)]);
+        // Why not, is told of each by itself.
+        let log = [batch(0, &[(10, "us"), (30, "us"), (5, "eu"), (6, "us")])];
+        let parts = parts_of(&log, "headers.region == 'eu'", Some(20));
+        let why = parts
+            .iter()
+            .map(|part| (part.base.0, part.last.0, part.is_expired));
+        assert_eq!(
+            why.collect::<Vec<_>>(),
+            [(0, 0, true), (1, 1, false), (2, 3, true)]
+        );
     }
 }

@@ -415,6 +415,15 @@ async fn a_call_is_answered_by_whoever_reads_it() {
     });
     futures::future::join_all(calls).await;
     answers.await.unwrap();
+    let (_, metrics) = broker.http("/metrics").await;
+    for line in [
+        "weir_call_requests_total{outcome=\"replied\"} 20\n",
+        "weir_call_requests_total{outcome=\"expired\"} 0\n",
+        "weir_call_requests_waiting 0\n",
+        "weir_call_duration_seconds_count 20\n",
+    ] {
+        assert!(metrics.contains(line), "{line} {metrics}");
+    }
     // A thousand callers, and one topic.
     let image = broker.running.broker().metadata.image();
     let topics: Vec<_> = image

@@ -156,6 +156,19 @@ async fn a_slow_consumer_has_no_more_than_its_credit_out() {
     let mut slow = Subscriber::open(&mut queue, "t", 0).await;
     slow.credit(5);
     let mut out: Vec<_> = slow.some(5).await;
+    eventually("the metrics have it", async || {
+        let (_, metrics) = broker.http("/metrics").await;
+        let lines = [
+            "weir_subscribe_streams 1\n",
+            "weir_subscribe_credit_messages 5\n",
+            "weir_subscribe_outstanding_messages 5\n",
+        ];
+        lines
+            .iter()
+            .all(|line| metrics.contains(line))
+            .then_some(())
+    })
+    .await;
     let mut seen = BTreeSet::new();
     while seen.len() < 30 {
         // What has not come by the time that something else is settled was not sent.

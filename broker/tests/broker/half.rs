@@ -10,7 +10,8 @@ use weir_proto::queue::v1::check_back_request::Request as Said;
 use weir_proto::queue::v1::check_back_response::Response as Told;
 use weir_proto::queue::v1::queue_client::QueueClient;
 use weir_proto::queue::v1::read_request::From;
-use weir_wire::Offset;
+use weir_wire::messages::{ListTransactionsRequest, ListTransactionsResponseView};
+use weir_wire::{MessageView, Offset};
 
 use crate::client::{Client, PATIENCE, TestBroker, eventually, values};
 use crate::cluster::cluster_with;
@@ -389,6 +390,47 @@ async fn what_makes_no_sense_is_refused_with_the_field_s_name_and_what_is_unknow
     let told = queue.check_back(stream(requests)).await;
     let refused = told.unwrap().into_inner().message().await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn commits_share_an_id_and_what_happens_is_counted() {
+    let (broker, mut kafka, mut queue) = grpc::start().await;
+    kafka.create_topic("t", 1, &[]).await;
+    let mut ids = Vec::new();
+    for text in ["a", "b", "c", "never", "later"] {
+        ids.push(prepare(&mut queue, preparing(vec![to("t", text)])).await);
+    }
+    for id in &ids[..3] {
+        commit(&mut queue, id).await.unwrap();
+    }
+    roll_back(&mut queue, &ids[3]).await.unwrap();
+    let mut reader = reading(&mut queue, "t").await;
+    assert_eq!(read(&mut reader, 3).await, ["a", "b", "c"]);
+    let any = ListTransactionsRequest {
+        duration_filter: -1,
+        ..ListTransactionsRequest::default()
+    };
+    let listed = eventually("transactions are listed", async || {
+        let body = kafka.call(2, &any).await;
+        let listed = ListTransactionsResponseView::decode(&body, 2).unwrap();
+        let listed = listed.to_owned();
+        (listed.error_code == 0).then_some(listed.transaction_states)
+    })
+    .await;
+    let listed: Vec<String> = listed.into_iter().map(|of| of.transactional_id).collect();
+    let partition = ids[0].split('-').next().unwrap();
+    assert_eq!(listed, [format!("__half-{partition}-256")]);
+    let (_, metrics) = broker.http("/metrics").await;
+    for line in [
+        "weir_half_messages_total{event=\"prepared\"} 5\n",
+        "weir_half_messages_total{event=\"committed\"} 3\n",
+        "weir_half_messages_total{event=\"rolled_back\"} 1\n",
+        "weir_half_messages_total{event=\"in_doubt\"} 0\n",
+        "weir_half_messages_undecided 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} {metrics}");
+    }
     broker.running.stop().await;
 }
 

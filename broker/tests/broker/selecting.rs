@@ -146,6 +146,9 @@ async fn what_is_older_than_its_topic_allows_is_not_given() {
     }
     let mut member = Member::new(&broker, "a", topic).await;
     assert_eq!(member.take().await, [(2, 2, 1), (4, 5, 1)]);
+    let (_, metrics) = broker.http("/metrics").await;
+    let expired = "weir_topic_expired_messages_total{topic=\"t\"} 3\n";
+    assert!(metrics.contains(expired), "{metrics}");
     // Everybody else reads all of it.
     let data = client.fetch_from("t", 0, 0).await;
     assert_eq!(crate::client::values(&data).len(), 6);

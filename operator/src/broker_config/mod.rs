@@ -38,6 +38,14 @@ pub struct BrokerConfig {
     log_format: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     shutdown_timeout: Option<String>,
+    /// In Kubernetes it is in the environment of pods (`objects/stateful_set.rs`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracing: Option<TracingSection>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct TracingSection {
+    otlp_endpoint: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -222,11 +230,19 @@ impl BrokerConfig {
             limits: settings.limits.clone(),
             log_format: "text",
             shutdown_timeout: None,
+            tracing: None,
         }
     }
 
     fn with_log_format(mut self, log_format: &'static str) -> Self {
         self.log_format = log_format;
+        self
+    }
+
+    /// Where spans of traced messages go; nowhere when it is absent.
+    #[must_use]
+    pub fn with_otlp_endpoint(mut self, url: Option<String>) -> Self {
+        self.tracing = url.map(|otlp_endpoint| TracingSection { otlp_endpoint });
         self
     }
 

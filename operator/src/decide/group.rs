@@ -156,6 +156,7 @@ mod tests {
             reset: None,
             scale: None,
             sharing: Default::default(),
+            config: Default::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use weir_crds::{BEGIN_CONFIG, ConsumerGroupStatus, SHARING_CONFIGS};
 
+use super::config_value::is_stored_as;
 use super::group::not_begun;
 use super::reset;
 use crate::validate::{BeginAt, Beginning, Group, Reset};
@@ -71,11 +72,13 @@ pub enum Step {
 }
 
 /// What of a group's configuration is to be changed; what has no value is taken back. A resource with any of `filter`, `retry` and `deadLetters` sets
-/// all that they stand for; one that did, and has none any more, takes it back. Where a share group begins stands for itself.
+/// all that they stand for; one that did, and has none any more, takes it back. Where a share group begins stands for itself, and so does each of what
+/// `lease`, `isolation` and `config` name.
 fn changes_wanted(asked: &Asked<'_>, seen: &GroupSeen) -> BTreeMap<String, Option<String>> {
     let mut changes = BTreeMap::new();
+    let stored = |name: &str| seen.config.get(name).map(String::as_str);
     let mut set = |name: &str, wanted: Option<&str>| {
-        if wanted != seen.config.get(name).map(String::as_str) {
+        if wanted != stored(name) {
             changes.insert(name.to_owned(), wanted.map(str::to_owned));
         }
     };
@@ -88,6 +91,22 @@ fn changes_wanted(asked: &Asked<'_>, seen: &GroupSeen) -> BTreeMap<String, Optio
     let begin = asked.group.begin_config();
     if begin.is_some() || asked.status.begin_configured {
         set(BEGIN_CONFIG, begin);
+    }
+    let config = &asked.group.config;
+    for (name, wanted) in config {
+        // A person has written it, in any spelling.
+        if !stored(name).is_some_and(|stored| is_stored_as(wanted, stored)) {
+            set(name, Some(wanted.as_str()));
+        }
+    }
+    // What other fields stand for is theirs.
+    let is_left = |name: &&String| {
+        !config.contains_key(*name)
+            && !SHARING_CONFIGS.contains(&name.as_str())
+            && name.as_str() != BEGIN_CONFIG
+    };
+    for name in asked.status.config_keys.iter().filter(is_left) {
+        set(name, None);
     }
     changes
 }
@@ -194,6 +213,8 @@ fn asks(asked: &Asked<'_>) -> bool {
         || asked.group.reset.is_some()
         || !asked.group.sharing.is_empty()
         || asked.status.configured
+        || !asked.group.config.is_empty()
+        || !asked.status.config_keys.is_empty()
 }
 
 /// Of resources that name one Deployment, those that do not scale it, and the one that does: the oldest.

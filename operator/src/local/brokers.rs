@@ -225,6 +225,7 @@ impl Brokers {
             };
             let tls = self.directory.certificates().display().to_string();
             let text = BrokerConfig::on_this_machine(shared, broker, data, &tls, of)
+                .with_otlp_endpoint(cluster.otlp_endpoint.clone())
                 .to_yaml()
                 .map_err(|error| LocalError::Configuration(error.to_string()))?;
             let path = self.directory.file(broker, "yaml");

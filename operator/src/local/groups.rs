@@ -12,7 +12,9 @@ use crate::decide::group;
 use crate::decide::group_steps::{self, Asked, Step};
 use crate::decide::reset::{DONE, REFUSED};
 use crate::manifests::Manifests;
-use crate::status::group::{Begun, is_begin_configured_by, is_configured_by, is_paused_by};
+use crate::status::group::{
+    Begun, config_keys_of, is_begin_configured_by, is_configured_by, is_paused_by,
+};
 use crate::status::topic::refused;
 use crate::validate::{Group, Reset};
 use crate::world::{Consumption, GroupSeen, Key, Refusal, ResetSeen};
@@ -56,6 +58,9 @@ impl Groups {
                     .iter()
                     .any(|name| seen.config.contains_key(*name));
                 status.configured = is_configured_by(group, status.configured, is_set);
+                let mut before = std::mem::take(&mut status.config_keys);
+                before.retain(|name| seen.config.contains_key(name));
+                status.config_keys = config_keys_of(group, &before, true);
                 let is_set = seen.config.contains_key(BEGIN_CONFIG);
                 status.begin_configured =
                     is_begin_configured_by(group, status.begin_configured, is_set);
@@ -144,7 +149,7 @@ async fn configure<W: Write + Send>(
     };
     let about = format!("configuration of group {group}");
     let sentence = match outcomes.into_values().find_map(Result::err) {
-        None => format!("Done: group {group} is given its messages as asked."),
+        None => format!("Done: group {group} is configured as asked."),
         Some(refusal) => format!("Group {group}: {}.", refused(&refusal)),
     };
     // A refusal is said once, not with every look.

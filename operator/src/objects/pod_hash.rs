@@ -11,13 +11,16 @@ use super::digest;
 use crate::broker_config::Settings;
 use crate::validate::Cluster;
 
-/// Serialised in this order and with these names for ever: any change of either restarts every cluster (there is a test of that).
+/// Serialised in this order and with these names for ever: any change of either restarts every cluster (there is a test of that). What is new is left
+/// out where a Cluster does not say it.
 #[derive(Serialize)]
 struct Noticed<'a> {
     image: &'a str,
     settings: &'a Settings,
     resources: &'a Resources,
     pod: PodOverrides,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp_endpoint: Option<&'a str>,
 }
 
 /// The hash for a cluster whose brokers run `image`.
@@ -33,6 +36,7 @@ pub fn pod_hash(cluster: &Cluster, image: &str) -> String {
         settings: &cluster.settings,
         resources: &cluster.resources,
         pod,
+        otlp_endpoint: cluster.otlp_endpoint.as_deref(),
     };
     // These types are maps and strings; should one ever fail to serialise, a constant rolls nothing.
     digest(&noticed).unwrap_or_default()

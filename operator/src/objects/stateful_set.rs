@@ -36,6 +36,8 @@ const GRACE_PERIOD_S: i64 = 60;
 
 /// The broker's configuration of the port for gRPC (`listeners.grpc.bind`), as the environment has it.
 const GRPC_BIND: &str = "WEIR_LISTENERS_GRPC_BIND";
+/// Where the broker's spans go (`tracing.otlp_endpoint`), likewise.
+const OTLP_ENDPOINT: &str = "WEIR_TRACING_OTLP_ENDPOINT";
 const CONFIG_DIR: &str = "/etc/weir";
 const DATA: &str = names::CLAIM_TEMPLATE;
 const CONFIG: &str = "config";
@@ -285,7 +287,10 @@ fn container(cluster: &Cluster, image: &str) -> Container {
     let listens = variable(GRPC_BIND, format!("0.0.0.0:{}", names::GRPC_PORT));
     let said = cluster.pod.env.iter();
     let said = said.map(|said| variable(&said.name, said.value.clone()));
-    let env: Vec<EnvVar> = std::iter::once(listens).chain(said).collect();
+    let traces = cluster.otlp_endpoint.clone();
+    let traces = traces.map(|url| variable(OTLP_ENDPOINT, url));
+    let env = std::iter::once(listens).chain(traces).chain(said);
+    let env: Vec<EnvVar> = env.collect();
     let mount = |name: &str, path: &str, read_only: Option<bool>| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

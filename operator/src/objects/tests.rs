@@ -80,6 +80,29 @@ fn the_hash_of_the_pods_is_what_it_was() {
 }
 
 #[test]
+fn where_spans_go_is_in_the_environment_of_pods_and_rolls_them() {
+    let traced = |url: &str| {
+        let mut cluster = cluster();
+        cluster.otlp_endpoint = Some(url.to_owned());
+        cluster
+    };
+    let one = traced("http://collector:4318");
+    let text = yaml(&one, "StatefulSet", "shop-broker");
+    assert!(
+        text.contains(
+            "- name: WEIR_TRACING_OTLP_ENDPOINT\n          value: http://collector:4318\n"
+        ),
+        "{text}"
+    );
+    // An image that does not know the field would refuse the file.
+    let file = |cluster: &crate::validate::Cluster| yaml(cluster, "ConfigMap", "shop-config");
+    assert_eq!(file(&one), file(&cluster()));
+    let hash = |cluster: &crate::validate::Cluster| super::pod_hash(cluster, "weir-broker:0.1.0");
+    assert_ne!(hash(&one), hash(&cluster()));
+    assert_ne!(hash(&one), hash(&traced("http://elsewhere:4318")));
+}
+
+#[test]
 fn pods_keep_to_the_restricted_security_profile() {
     let text = yaml(&cluster(), "StatefulSet", "shop-broker");
     for part in [

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use weir_crds::{ConsumerGroupStatus, Lag, MAX_TOPICS_IN_STATUS, TopicLag};
 
 pub use actions::{
-    Actions, Begun, Reset, Scaled, is_begin_configured_by, is_configured_by, is_paused_by,
+    Actions, Begun, Reset, Scaled, config_keys_of, is_begin_configured_by, is_configured_by,
+    is_paused_by,
 };
 
 use super::{Is, Wanted, conditions};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use weir_crds::{PodOverrides, Resources};
+use weir_crds::{PodOverrides, Resources, Tracing};
 
 use super::listener::{Listener, listeners};
 use super::{Invalid, at_least_one};
@@ -81,6 +81,8 @@ pub struct Cluster {
     pub resources: Resources,
     /// Their configuration.
     pub settings: Settings,
+    /// Where spans of traced messages go.
+    pub otlp_endpoint: Option<String>,
     /// Additions to the pods.
     pub pod: PodOverrides,
     /// Further doors for clients.
@@ -134,6 +136,7 @@ impl Cluster {
                 auto_grow: auto_grow(&spec.storage)?,
             },
             resources,
+            otlp_endpoint: spec.tracing.as_ref().map(otlp_endpoint).transpose()?,
             settings: Settings::read(
                 spec.config
                     .iter()
@@ -176,6 +179,38 @@ pub(crate) fn drained(written: Option<&String>) -> Result<BTreeSet<BrokerId>, In
         })
     });
     numbers.collect()
+}
+
+/// What the brokers take: with anything else they would not start.
+fn otlp_endpoint(tracing: &Tracing) -> Result<String, Invalid> {
+    let url = tracing.otlp_endpoint.trim();
+    let is_good = url.strip_prefix("http://").is_some_and(|rest| {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_named = |text: &str, more: &str| {
+            let mut letters = text.chars();
+            letters.all(|letter| letter.is_ascii_alphanumeric() || more.contains(letter))
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let inside = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let is_host = match inside {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && is_named(host, "._-"),
+        };
+        is_host && port.is_none_or(|port| port.parse::<u16>().is_ok()) && is_named(path, "._~%/-")
+    });
+    if !is_good {
+        return Err(Invalid::new(
+            "spec.tracing.otlpEndpoint",
+            format!("\"{url}\" is not http://HOST[:PORT][/PATH]"),
+            "Write the collector's URL, without TLS, for example http://collector:4318",
+        ));
+    }
+    Ok(url.to_owned())
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {

@@ -5,7 +5,9 @@ use std::fmt;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use weir_crds::{BEGIN_CONFIG, ConsumerScale, GroupBeginning, OffsetReset, ResetPosition};
+use weir_crds::{
+    BEGIN_CONFIG, ConsumerScale, FIELD_OF_CONFIG, GroupBeginning, OffsetReset, ResetPosition,
+};
 
 use super::Invalid;
 use crate::world::Key;
@@ -138,6 +140,8 @@ pub struct Group {
     pub scale: Option<Scale>,
     /// What its `filter`, `retry` and `deadLetters` stand for; empty: it has none of them.
     pub sharing: BTreeMap<String, String>,
+    /// What its `lease`, `isolation` and `config` stand for, each for itself.
+    pub config: BTreeMap<String, String>,
 }
 
 impl Group {
@@ -189,6 +193,14 @@ impl Group {
                 }
             }
         }
+        let named = |(key, _): &&(&str, &str)| resource.spec.config.contains_key(*key);
+        if let Some((key, field)) = FIELD_OF_CONFIG.iter().find(named) {
+            return Err(Invalid::new(
+                "spec.config",
+                format!("has {key}"),
+                format!("Write it as spec.{field}"),
+            ));
+        }
         Ok(Self {
             cluster: Key::new(
                 key.namespace.clone(),
@@ -217,6 +229,7 @@ impl Group {
                 .map(validate_scale)
                 .transpose()?,
             sharing: resource.spec.sharing_config(),
+            config: resource.spec.group_config(),
             key,
         })
     }

@@ -204,6 +204,73 @@ fn a_topic_that_is_being_deleted_is_judged_by_nothing_but_whether_it_has_a_name(
 }
 
 #[test]
+fn spans_go_to_a_url_that_the_brokers_take() {
+    let with = |url: &str| {
+        let mut resource = resource();
+        let otlp_endpoint = url.to_owned();
+        resource.spec.tracing = Some(weir_crds::Tracing { otlp_endpoint });
+        let broker_image = "weir-broker:0.1.0".into();
+        Cluster::validate(&resource, &Defaults { broker_image })
+            .map(|cluster| cluster.otlp_endpoint.unwrap())
+            .map_err(|invalid| invalid.to_string())
+    };
+    for good in [
+        "http://collector",
+        "http://collector.monitoring:4318",
+        "http://10.0.0.1:55/otlp/",
+        "http://[::1]:4318",
+        "http://[fd00::1]",
+    ] {
+        assert_eq!(with(good).as_deref(), Ok(good));
+    }
+    for bad in [
+        "https://collector:4318",
+        "collector:4318",
+        "http://",
+        "http://:4318",
+        "http://collector:70000",
+        "http://collector:",
+        "http://[::g]:1",
+        "http://user@collector",
+        "http://collector/?a=b",
+        "http://collector/$(HOME)",
+    ] {
+        let message = with(bad).unwrap_err();
+        assert!(
+            message.contains("spec.tracing.otlpEndpoint") && message.contains(bad),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_group_s_configuration_that_has_a_field_is_refused_with_the_field() {
+    let group = |spec: Value| -> weir_crds::ConsumerGroup {
+        serde_json::from_value(json!({"apiVersion": "weir.dev/v1alpha1", "kind": "ConsumerGroup", "metadata": {"name": "billing", "namespace": "shop"}, "spec": spec})).unwrap()
+    };
+    let cluster = json!({"name": "main"});
+    let good = group(
+        json!({"clusterRef": cluster, "lease": {"seconds": 20}, "config": {"share.heartbeat.interval.ms": 6000}}),
+    );
+    let config = Group::validate(&good).unwrap().config;
+    let expected = [
+        ("share.heartbeat.interval.ms", "6000"),
+        ("share.record.lock.duration.ms", "20000"),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(config, expected.into());
+    for (key, field) in weir_crds::FIELD_OF_CONFIG {
+        let bad = group(json!({"clusterRef": cluster, "config": {key: "1"}}));
+        let message = Group::validate(&bad).unwrap_err().to_string();
+        let (named, remedy) = (format!("has {key}"), format!("spec.{field}"));
+        assert!(
+            message.contains(&named) && message.contains(&remedy),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_group_with_a_negative_objective_is_refused() {
     let group: weir_crds::ConsumerGroup = serde_json::from_value(json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": "ConsumerGroup", "metadata": {"name": "billing"},

@@ -215,6 +215,22 @@ pub const QUEUES: &[Alert] = &[
         "Messages of {{ $labels.topic }} are given up",
         "Share groups have given up messages of topic {{ $labels.topic }} in cluster {{ $labels.namespace }}/{{ $labels.cluster }} for 10 minutes, {{ $value | humanize }} a second. Each is a dead letter, or, where the topic for these is missing, gone.",
     ),
+    alert(
+        "WeirHalfMessagesUndecided",
+        Warning,
+        "10m",
+        "max by (namespace, cluster) (weir_half_messages_oldest_undecided_seconds) > 3600",
+        "A transaction of half messages waits to be decided",
+        "For {{ $value }} seconds the oldest transaction of half messages of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has been neither committed nor rolled back: nobody sees its messages, and producers of its group do not say what became of it.",
+    ),
+    alert(
+        "WeirHalfMessageInDoubt",
+        Warning,
+        "1m",
+        r#"sum by (namespace, cluster) (increase(weir_half_messages_total{event="in_doubt"}[1h])) > 0"#,
+        "It is not known whether a transaction of half messages was published",
+        "Of {{ $value | humanize }} transactions of half messages of cluster {{ $labels.namespace }}/{{ $labels.cluster }} it is not known whether they were published. They are not published again.",
+    ),
 ];
 
 /// Alerts about what the operator does, or cannot.

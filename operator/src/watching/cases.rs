@@ -439,6 +439,46 @@ pub const CASES: &[Case] = &[
         value: "1800",
     },
     Case {
+        alert: "WeirHalfMessagesUndecided",
+        wrong: &[
+            (
+                r#"weir_half_messages_oldest_undecided_seconds{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "0x30",
+            ),
+            (
+                r#"weir_half_messages_oldest_undecided_seconds{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "3600+60x30",
+            ),
+        ],
+        well: &[(
+            r#"weir_half_messages_oldest_undecided_seconds{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+            "3400+60x8 0x22",
+        )],
+        at: "20m",
+        labels: OF_CLUSTER,
+        value: "4800",
+    },
+    Case {
+        alert: "WeirHalfMessageInDoubt",
+        wrong: &[(
+            r#"weir_half_messages_total{namespace="market",cluster="shop",event="in_doubt"}"#,
+            "0x5 1x25",
+        )],
+        well: &[
+            (
+                r#"weir_half_messages_total{namespace="market",cluster="shop",event="in_doubt"}"#,
+                "3x30",
+            ),
+            (
+                r#"weir_half_messages_total{namespace="market",cluster="shop",event="committed"}"#,
+                "0+10x30",
+            ),
+        ],
+        at: "20m",
+        labels: OF_CLUSTER,
+        value: "1",
+    },
+    Case {
         alert: "WeirDeadLettersGrowing",
         wrong: &[(
             r#"weir_topic_dead_letters_total{namespace="market",cluster="shop",pod="a",topic="orders"}"#,

@@ -445,6 +445,80 @@ pub const ALL: &[Dashboard] = &[
                     r#"sum by (topic) (rate(weir_topic_deduplicated_messages_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
                 )],
             ),
+            panel(
+                "Too old, and passed over",
+                "cps",
+                &[(
+                    "{{topic}}",
+                    r#"sum by (topic) (rate(weir_topic_expired_messages_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
+                )],
+            ),
+            panel(
+                "Streams of gRPC: messages taken, and out",
+                "short",
+                &[
+                    (
+                        "credit",
+                        r#"sum(weir_subscribe_credit_messages{namespace="$namespace",cluster="$cluster"})"#,
+                    ),
+                    (
+                        "not settled",
+                        r#"sum(weir_subscribe_outstanding_messages{namespace="$namespace",cluster="$cluster"})"#,
+                    ),
+                    (
+                        "streams",
+                        r#"sum(weir_subscribe_streams{namespace="$namespace",cluster="$cluster"})"#,
+                    ),
+                ],
+            ),
+            panel(
+                "Calls that are over",
+                "cps",
+                &[(
+                    "{{outcome}}",
+                    r#"sum by (outcome) (rate(weir_call_requests_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
+                )],
+            ),
+            panel(
+                "A call, 99 of 100 within",
+                "s",
+                &[(
+                    "replied",
+                    r#"histogram_quantile(0.99, sum by (le) (rate(weir_call_duration_seconds_bucket{namespace="$namespace",cluster="$cluster"}[5m])))"#,
+                )],
+            ),
+            panel(
+                "Calls that wait for a reply",
+                "short",
+                &[(
+                    "{{pod}}",
+                    r#"weir_call_requests_waiting{namespace="$namespace",cluster="$cluster"}"#,
+                )],
+            ),
+            panel(
+                "Half messages",
+                "cps",
+                &[(
+                    "{{event}}",
+                    r#"sum by (event) (rate(weir_half_messages_total{namespace="$namespace",cluster="$cluster"}[5m]))"#,
+                )],
+            ),
+            panel(
+                "Half messages that are not decided",
+                "short",
+                &[(
+                    "{{pod}}",
+                    r#"weir_half_messages_undecided{namespace="$namespace",cluster="$cluster"}"#,
+                )],
+            ),
+            panel(
+                "The oldest half message that is not decided",
+                "s",
+                &[(
+                    "oldest",
+                    r#"max(weir_half_messages_oldest_undecided_seconds{namespace="$namespace",cluster="$cluster"})"#,
+                )],
+            ),
         ],
     },
     Dashboard {

@@ -20,11 +20,18 @@ use weir_tls::{Role, Tls, directory};
 
 type Admin = AdminClient<Channel>;
 
-/// Takes all letters of one partition back, and says how many there were.
-pub(super) fn redrive(local: &Local, cluster: &str, topic: &str, partition: usize) -> u32 {
+/// Takes the letters of one partition back for which a condition holds, all where it is empty. How many these were, and how many stayed.
+pub(super) fn redrive(
+    local: &Local,
+    cluster: &str,
+    topic: &str,
+    partition: usize,
+    filter: &str,
+) -> (u32, u32) {
     let request = RedriveRequest {
         topic: topic.to_owned(),
         partition: i32::try_from(partition).expect("small"),
+        filter: filter.to_owned(),
         ..RedriveRequest::default()
     };
     let redriven = at_each(local, cluster, async |mut admin| {
@@ -35,7 +42,7 @@ pub(super) fn redrive(local: &Local, cluster: &str, topic: &str, partition: usiz
         }
         assert!(answer.error.is_none() && answer.at_end, "{answer:?}");
         assert_eq!(answer.unusable, 0, "{answer:?}");
-        Some(answer.redriven)
+        Some((answer.redriven, answer.passed_over))
     });
     redriven.unwrap_or_else(|| panic!("nobody leads {topic}-{partition}"))
 }

@@ -140,7 +140,13 @@ impl Stage {
 
     /// Takes all dead letters of one partition back, and says how many there were.
     pub(super) fn redrive(&self, topic: &str, partition: usize) -> u32 {
-        admin::redrive(&self.local, CLUSTER, topic, partition)
+        let (redriven, _) = self.redrive_by(topic, partition, "");
+        redriven
+    }
+
+    /// Takes those back for which a condition holds. How many these were, and how many stayed.
+    pub(super) fn redrive_by(&self, topic: &str, partition: usize, filter: &str) -> (u32, u32) {
+        admin::redrive(&self.local, CLUSTER, topic, partition, filter)
     }
 
     /// What all brokers remember of messages.

@@ -2,17 +2,22 @@
 //!
 //! A [`Halves`] has those of one partition of `__half_messages`, which producers' groups are spread over; it does no I/O, and is a [`Machine`], which
 //! says how it is run. A half is prepared, then decided: rolled back by a record here, or committed by a transaction that whoever runs the
-//! machine carries out ([`Action::Commit`]). What always holds:
+//! machine carries out ([`Action::Commit`], [`Carrying`]). What always holds:
 //!
 //! - A half has one outcome, which is told when it is durable, and is told again to whoever asks again, for [`Config::kept_ms`].
-//! - The transaction of a commit is begun only once its producer is durable here ([`Request::Began`]): whoever is loaded next can end that very
-//!   transaction, and so finds out whether it was committed.
-//! - A slot, which is a transactional id, is one half's until that half's outcome is stored.
+//! - A commit writes only once its producer is durable here ([`Request::Began`]): whoever is loaded next can end that very transaction, and so finds out whether it was committed.
+//! - Transactional ids have numbers, which are taken by a record here ([`Request::Take`]): so each is one machine's, nobody who is loaded later begins in it, and whoever went before cannot
+//!   take one of its successor's. An id is one half's until that half's outcome is stored.
+//! - Whoever carries out a commit speaks to the machine that has asked for it, and to none that is loaded later.
+//! - Of what nobody knows whether it was published nothing is published again ([`State::InDoubt`]).
 //! - Everything is bounded: [`Config`] has each bound with its reason.
 //!
 //! RocketMQ's transaction messages are the model: a half that nobody decides is asked for (`check_after_ms`, `asks_max` times), and rolled
 //! back then. Other than there an ask that nobody hears does not count; a half is rolled back [`Config::age_max_ms`] after it was prepared at the latest.
 
+mod carry;
+mod commits;
+mod request;
 mod stored;
 
 #[cfg(test)]
@@ -20,18 +25,24 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use uuid::Uuid;
-use weir_wire::{ErrorCode, LeaderEpoch};
+use weir_wire::LeaderEpoch;
 
-use crate::machine::{Entry, Machine, Outcome, Producer, Replayed};
+use crate::machine::{Entry, Machine, Outcome, Replayed};
 use crate::outbox::{Effects, Outbox};
 use crate::stored::StoredError;
 use crate::types::{CallId, MonoMs, Now, Position};
+pub use carry::{Aborted, Carrying, Step};
+pub use request::{
+    Action, Ask, Commit, Event, Fate, HalfError, Identity, Measured, Own, Request, Response,
+};
 use stored::{Messages, Standing, Stored};
 
 /// The internal topic in which halves are kept.
 pub const HALVES_TOPIC: &str = "__half_messages";
+
+/// The first number of a transactional id. What is below were slots of earlier versions, which every leader of a shard used.
+pub const NUMBER_MIN: u64 = 256;
 
 /// Halves that are handed to one who asks for them, at once.
 const ASKS_TOGETHER: usize = 16;
@@ -39,8 +50,9 @@ const ASKS_TOGETHER: usize = 16;
 /// Bounds, for each partition of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Commits under way at the same time. Each slot is a transactional id that lives for a week at least.
-    pub slots: u8,
+    /// Commits under way at the same time. Each takes a transactional id, which goes from one to the next, and is forgotten with the machine; who coordinates transactions
+    /// forgets it when it was unused for `transactional.id.expiration.ms`.
+    pub commits_max: usize,
     /// Bytes of messages that are not decided, which lie in memory.
     pub bytes_max: usize,
     /// Halves that are known, decided or not: some hundred bytes each. Where there are more, those that were decided first are forgotten.
@@ -59,7 +71,7 @@ impl Default for Config {
     fn default() -> Self {
         const DAY_MS: i64 = 86_400_000;
         Self {
-            slots: 8,
+            commits_max: 8,
             bytes_max: 64 << 20,
             halves_max: 200_000,
             waiting_max: 10_000,
@@ -77,10 +89,8 @@ pub enum State {
     Prepared,
     /// It is being committed.
     Committing {
-        /// By which transactional id.
-        slot: u8,
-        /// In this producer's transaction, once one may have begun.
-        producer: Option<Producer>,
+        /// In the transaction of this one, once one may have begun.
+        begun: Option<Identity>,
     },
     /// It is decided.
     Done {
@@ -89,126 +99,21 @@ pub enum State {
         /// When, milliseconds since 1970.
         at_ms: i64,
     },
-}
-
-/// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HalfError {
-    /// It was never prepared, or decided long ago.
-    #[error("there is no transaction {0}, or it was decided long ago")]
-    Unknown(Uuid),
-    /// It cannot be rolled back any more.
-    #[error("transaction {0} is committed, or is just being committed")]
-    Committed(Uuid),
-    /// It cannot be committed any more.
-    #[error("transaction {0} is rolled back")]
-    RolledBack(Uuid),
-    /// There is another with this id.
-    #[error("there is a transaction {0} already")]
-    Exists(Uuid),
-    /// A bound is reached.
-    #[error("{0}")]
-    Bound(String),
-    /// The messages cannot be published, and the half is prepared as before.
-    #[error("{message}")]
-    Refused {
-        /// As a producer would be told.
-        code: ErrorCode,
-        /// Why.
-        message: String,
+    /// It may have been published, and will not be again.
+    InDoubt {
+        /// Since when, milliseconds since 1970.
+        at_ms: i64,
     },
 }
 
-/// What may be asked.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// Keep this.
-    Prepare {
-        /// A new one.
-        id: Uuid,
-        /// Whose it is: any producer of the group may be asked.
-        group: String,
-        /// When it is asked for, and how long after an ask for the next time.
-        check_after_ms: u64,
-        /// How often. The next time it would be, it is rolled back.
-        asks_max: u32,
-        /// What is to be published.
-        messages: Bytes,
-    },
-    /// Publish it, or forget it.
-    End {
-        /// Which.
-        id: Uuid,
-        /// How.
-        outcome: Outcome,
-    },
-    /// What a producer of this group is to be asked; waits until there is something.
-    NextAsks {
-        /// The group.
-        group: String,
-        /// For so long.
-        wait_ms: u64,
-    },
-    /// From whoever carries out a commit: it is about to begin a transaction as this producer.
-    Began {
-        /// Of which.
-        id: Uuid,
-        /// Who.
-        producer: Producer,
-    },
-    /// From whoever carries out a commit: the transaction is committed, or the messages cannot be published.
-    Finished {
-        /// Of which.
-        id: Uuid,
-        /// What came of it.
-        result: Result<(), (ErrorCode, String)>,
-    },
-}
-
-/// The answer to the [`Request`] of the same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Response {
-    /// Whether it is kept.
-    Prepare(Result<(), HalfError>),
-    /// Whether it is as was asked.
-    End(Result<(), HalfError>),
-    /// What to ask; nothing when the time is up.
-    NextAsks(Vec<Ask>),
-    /// False: it is not being committed any more.
-    Began(bool),
-    /// Taken notice of.
-    Finished,
-}
-
-/// A question to a producer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// What became of this one?
-    pub id: Uuid,
-    /// How often it was asked, this time counted.
-    pub asked: u32,
-    /// What was prepared.
-    pub messages: Bytes,
-}
-
-/// What a machine wants done besides appends and replies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Publish these messages in a transaction, as [`Request::Began`] and [`Request::Finished`] say.
-    Commit(Box<Commit>),
-}
-
-/// Messages to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commit {
-    /// Of which.
-    pub id: Uuid,
-    /// By which transactional id.
-    pub slot: u8,
-    /// The producer whose transaction may have been begun for it, and committed.
-    pub producer: Option<Producer>,
-    /// What.
-    pub messages: Bytes,
+impl State {
+    /// When that was found which does not change any more.
+    const fn over_at_ms(self) -> Option<i64> {
+        match self {
+            Self::Prepared | Self::Committing { .. } => None,
+            Self::Done { at_ms, .. } | Self::InDoubt { at_ms } => Some(at_ms),
+        }
+    }
 }
 
 /// One half.
@@ -218,7 +123,7 @@ struct Half {
     standing: Standing,
     /// Who waits for its outcome.
     waiting: Vec<CallId>,
-    /// It waits for a slot.
+    /// Its commit waits for others.
     is_queued: bool,
     due: Option<MonoMs>,
 }
@@ -249,6 +154,8 @@ const NEW: Standing = Standing {
 #[derive(Debug, Default)]
 pub struct Loader {
     halves: BTreeMap<Uuid, Half>,
+    /// The first that nobody has taken.
+    next_number: u64,
 }
 
 /// One who waits for something to be asked.
@@ -265,7 +172,7 @@ pub struct Halves {
     halves: BTreeMap<Uuid, Half>,
     /// Of those that are not decided.
     bytes: usize,
-    /// Those that are decided, by when.
+    /// Those that are decided, or in doubt, by when.
     decided: BTreeSet<(i64, Uuid)>,
     /// When each that is prepared is to be asked for.
     due: BTreeSet<(MonoMs, Uuid)>,
@@ -273,9 +180,14 @@ pub struct Halves {
     ready: BTreeMap<String, BTreeSet<Uuid>>,
     listeners: BTreeMap<String, VecDeque<Listener>>,
     listening: usize,
-    slots: BTreeSet<u8>,
-    /// Those that wait for a slot.
+    /// How many are being committed.
+    committing: usize,
+    /// Those that are to be, in order.
     queue: VecDeque<Uuid>,
+    /// Ids of this machine's own that no half has.
+    idle: Vec<Identity>,
+    /// The first that nobody has taken.
+    next_number: u64,
     next_look: MonoMs,
     out: Outbox<Response, Action>,
 }
@@ -301,6 +213,7 @@ impl Halves {
         }
         self.bytes += of.messages.len();
         self.emit(Entry::Record(stored::messages(id, &of)));
+        self.tally(Event::Prepared);
         let check_after_ms = of.check_after_ms;
         self.halves.insert(id, Half::new(Some(of), NEW));
         self.wait(id, now.mono.after(check_after_ms));
@@ -319,6 +232,11 @@ impl Halves {
 
     fn emit(&mut self, entry: Entry) {
         self.out.emit(Ok(entry));
+    }
+
+    /// Tells what was emitted last, once it is durable.
+    fn tally(&mut self, event: Event) {
+        self.out.act_when_durable(Action::Count(event));
     }
 
     /// It is asked for when that time comes.
@@ -355,6 +273,7 @@ impl Halves {
                     let ended = Response::End(Ok(()));
                     return self.out.reply_when_durable(call, ended);
                 }
+                (State::InDoubt { .. }, _) => HalfError::InDoubt(id),
                 (State::Done { .. }, Outcome::Commit) => HalfError::RolledBack(id),
                 (State::Done { .. } | State::Committing { .. }, Outcome::Abort) => {
                     HalfError::Committed(id)
@@ -387,24 +306,6 @@ impl Halves {
             .reply_when_durable(call, Response::End(Err(refused)));
     }
 
-    /// Begins commits as far as there are slots.
-    fn commit_next(&mut self) {
-        while let Some(slot) = self.slots.first().copied() {
-            let Some(id) = self.queue.pop_front() else {
-                return;
-            };
-            let Some(half) = self.halves.get_mut(&id) else {
-                continue;
-            };
-            self.slots.remove(&slot);
-            half.is_queued = false;
-            let producer = None;
-            half.standing.state = State::Committing { slot, producer };
-            self.stand(id);
-            self.act(id);
-        }
-    }
-
     /// Stores where a half stands.
     fn stand(&mut self, id: Uuid) {
         if let Some(half) = self.halves.get(&id) {
@@ -413,82 +314,30 @@ impl Halves {
         }
     }
 
-    /// Has a commit carried out, once all that is known of it is durable.
-    fn act(&mut self, id: Uuid) {
-        let Some(half) = self.halves.get(&id) else {
-            return;
-        };
-        if let State::Committing { slot, producer } = half.standing.state
-            && let Some(prepared) = &half.prepared
-        {
-            let commit = Commit {
-                id,
-                slot,
-                producer,
-                messages: prepared.messages.clone(),
-            };
-            let action = Action::Commit(Box::new(commit));
-            self.out.act_when_durable(action);
+    /// Stores an outcome, and tells it to who waits.
+    fn decide(&mut self, id: Uuid, outcome: Outcome, now: Now) {
+        let at_ms = now.wall.0;
+        let waiting = self.close(id, State::Done { outcome, at_ms }, at_ms);
+        self.tally(Event::Decided(outcome));
+        for call in waiting {
+            self.out.reply_when_durable(call, Response::End(Ok(())));
         }
     }
 
-    /// Stores an outcome, and tells it to who waits.
-    fn decide(&mut self, id: Uuid, outcome: Outcome, now: Now) {
+    /// Stores where a half stands in the end, and forgets its messages. Who waits for it.
+    fn close(&mut self, id: Uuid, state: State, at_ms: i64) -> Vec<CallId> {
         self.let_be(id);
         let Some(half) = self.halves.get_mut(&id) else {
-            return;
+            return Vec::new();
         };
-        let at_ms = now.wall.0;
-        half.standing.state = State::Done { outcome, at_ms };
+        half.standing.state = state;
         self.bytes -= half.bytes();
         half.prepared = None;
         let waiting = std::mem::take(&mut half.waiting);
         self.decided.insert((at_ms, id));
         let records = vec![stored::standing(id, half.standing), stored::no_messages(id)];
         self.emit(Entry::Together(records));
-        for call in waiting {
-            self.out.reply_when_durable(call, Response::End(Ok(())));
-        }
-    }
-
-    fn began(&mut self, id: Uuid, by: Producer) -> bool {
-        let Some(half) = self.halves.get_mut(&id) else {
-            return false;
-        };
-        let State::Committing { producer, .. } = &mut half.standing.state else {
-            return false;
-        };
-        *producer = Some(by);
-        self.stand(id);
-        true
-    }
-
-    fn finished(&mut self, id: Uuid, result: Result<(), (ErrorCode, String)>, now: Now) {
-        let Some(half) = self.halves.get_mut(&id) else {
-            return;
-        };
-        let State::Committing { slot, .. } = half.standing.state else {
-            return;
-        };
-        match result {
-            Ok(()) => self.decide(id, Outcome::Commit, now),
-            Err((code, message)) => {
-                half.standing.state = State::Prepared;
-                let waiting = std::mem::take(&mut half.waiting);
-                let prepared = half.prepared.as_ref();
-                let again_ms = prepared.map_or(0, |prepared| prepared.check_after_ms);
-                self.stand(id);
-                self.wait(id, now.mono.after(again_ms));
-                for call in waiting {
-                    let message = message.clone();
-                    let refused = HalfError::Refused { code, message };
-                    self.out
-                        .reply_when_durable(call, Response::End(Err(refused)));
-                }
-            }
-        }
-        self.slots.insert(slot);
-        self.commit_next();
+        waiting
     }
 
     fn listen(&mut self, call: CallId, group: String, wait_ms: u64, now: Now) {
@@ -535,6 +384,7 @@ impl Halves {
         };
         let again = now.mono.after(prepared.check_after_ms);
         self.stand(id);
+        self.tally(Event::Asked);
         self.wait(id, again);
         Some(ask)
     }
@@ -595,6 +445,18 @@ impl Halves {
         }
         self.next_look = now.mono.after(self.config.look_every_ms);
     }
+
+    fn measure(&self) -> Measured {
+        let undecided = self.halves.len() - self.decided.len();
+        let prepared = self
+            .halves
+            .values()
+            .filter_map(|half| half.prepared.as_ref());
+        Measured {
+            undecided,
+            oldest_at_ms: prepared.map(|of| of.prepared_at_ms).min(),
+        }
+    }
 }
 
 impl Machine for Halves {
@@ -629,6 +491,7 @@ impl Machine for Halves {
             Stored::Standing(id, None) => {
                 halves.remove(&id);
             }
+            Stored::Taken(next) => loader.next_number = next,
             Stored::Other => {}
         }
         Ok(())
@@ -644,14 +507,16 @@ impl Machine for Halves {
             ready: BTreeMap::new(),
             listeners: BTreeMap::new(),
             listening: 0,
-            slots: (0..config.slots).collect(),
+            committing: 0,
             queue: VecDeque::new(),
+            idle: Vec::new(),
+            next_number: loader.next_number.max(NUMBER_MIN),
             next_look: now.mono,
             out: Outbox::default(),
         };
         // What compaction has left of a half without the rest of it was decided and forgotten.
         halves.halves.retain(|_, half| {
-            half.prepared.is_some() || matches!(half.standing.state, State::Done { .. })
+            half.prepared.is_some() || half.standing.state.over_at_ms().is_some()
         });
         halves.bytes = halves.halves.values().map(Half::bytes).sum();
         let ids: Vec<Uuid> = halves.halves.keys().copied().collect();
@@ -663,11 +528,11 @@ impl Machine for Halves {
                     let at = now.mono.after(prepared.check_after_ms);
                     halves.wait(id, at);
                 }
-                (State::Committing { slot, .. }, _) => {
-                    halves.slots.remove(&slot);
+                (State::Committing { .. }, _) => {
+                    halves.committing += 1;
                     halves.act(id);
                 }
-                (State::Done { at_ms, .. }, _) => {
+                (State::Done { at_ms, .. } | State::InDoubt { at_ms }, _) => {
                     halves.decided.insert((at_ms, id));
                 }
                 (State::Prepared, None) => {}
@@ -698,12 +563,20 @@ impl Machine for Halves {
             }
             Request::End { id, outcome } => self.end(call, id, outcome, now),
             Request::NextAsks { group, wait_ms } => self.listen(call, group, wait_ms, now),
-            Request::Began { id, producer } => {
-                let is_begun = self.began(id, producer);
+            Request::Measure => {
+                let measured = self.measure();
+                self.out.reply(call, Response::Measure(measured));
+            }
+            Request::Take { id } => {
+                let own = self.take(id);
+                self.out.reply_when_durable(call, Response::Take(own));
+            }
+            Request::Began { id, as_whom } => {
+                let is_begun = self.began(id, as_whom);
                 self.out.reply_when_durable(call, Response::Began(is_begun));
             }
-            Request::Finished { id, result } => {
-                self.finished(id, result, now);
+            Request::Finished { id, fate, next } => {
+                self.finished(id, fate, next, now);
                 self.out.reply_when_durable(call, Response::Finished);
             }
         }

@@ -3,20 +3,29 @@
 //! Two for each half: what is to be published, which never changes, and where it stands. So an ask or a step of the commit does not write the messages
 //! again; once it is decided they are gone.
 //!
-//! Key: two bytes of kind (0 messages, 1 where it stands), and the id (16 bytes). Value: two bytes of version, then what [`Messages`] or [`Standing`]
-//! has, numbers big-endian, text and bytes behind their length (4 bytes).
+//! Beside them one of the partition: which numbers of transactional ids are taken.
+//!
+//! Key: two bytes of kind (0 messages, 1 where it stands, 2 numbers), and the id (16 bytes; numbers have none). Value: two bytes of version, then what [`Messages`] or [`Standing`]
+//! has, or the first number that is not taken (8 bytes); numbers big-endian, text and bytes behind their length (4 bytes).
+//!
+//! Version 1 of where a half stands has more behind what version 0 has, and a broker that writes version 0 reads it so far: of a half that is being committed, the number of its transactional id
+//! (8 bytes), which in version 0 is a slot (1 byte, and 255 in version 1); of one that is over, whether it is in doubt (1 byte), which version 0 takes for rolled back.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 use weir_wire::{ProducerEpoch, ProducerId};
 
-use super::State;
+use super::{Identity, NUMBER_MIN, State};
 use crate::machine::{Outcome, Producer};
 use crate::stored::{StoredError, StoredRecord, split};
 
 const MESSAGES: i16 = 0;
 const STANDING: i16 = 1;
+const NUMBERS: i16 = 2;
 const VERSION: i16 = 0;
+const STANDING_VERSION: i16 = 1;
+/// Where version 0 has a slot: none of its own.
+const NO_SLOT: u8 = u8::MAX;
 
 /// What was prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +49,8 @@ pub(super) struct Standing {
 pub(super) enum Stored {
     Messages(Uuid, Option<Messages>),
     Standing(Uuid, Option<Standing>),
+    /// The first number that is not taken.
+    Taken(u64),
     /// A kind that is not known.
     Other,
 }
@@ -70,20 +81,23 @@ pub(super) fn messages(id: Uuid, of: &Messages) -> StoredRecord {
 
 pub(super) fn standing(id: Uuid, of: Standing) -> StoredRecord {
     let mut value = BytesMut::with_capacity(32);
-    value.put_i16(VERSION);
+    value.put_i16(STANDING_VERSION);
     value.put_u32(of.asked);
     match of.state {
         State::Prepared => value.put_u8(0),
-        State::Committing { slot, producer } => {
+        State::Committing { begun } => {
             value.put_u8(1);
-            value.put_u8(slot);
             let none = Producer {
                 id: ProducerId::NONE,
                 epoch: ProducerEpoch::NONE,
             };
-            let producer = producer.unwrap_or(none);
+            let (number, producer) =
+                begun.map_or((NUMBER_MIN, none), |begun| (begun.number, begun.producer));
+            // One that an earlier version has begun it may go on with.
+            value.put_u8(u8::try_from(number).unwrap_or(NO_SLOT));
             value.put_i64(producer.id.0);
             value.put_i16(producer.epoch.0);
+            value.put_u64(number);
         }
         State::Done { outcome, at_ms } => {
             value.put_u8(match outcome {
@@ -91,10 +105,27 @@ pub(super) fn standing(id: Uuid, of: Standing) -> StoredRecord {
                 Outcome::Abort => 3,
             });
             value.put_i64(at_ms);
+            value.put_u8(0);
+        }
+        State::InDoubt { at_ms } => {
+            value.put_u8(3);
+            value.put_i64(at_ms);
+            value.put_u8(1);
         }
     }
     StoredRecord {
         key: key(STANDING, id),
+        value: Some(value.freeze()),
+    }
+}
+
+/// Numbers below this one are taken.
+pub(super) fn taken(next: u64) -> StoredRecord {
+    let mut value = BytesMut::with_capacity(10);
+    value.put_i16(VERSION);
+    value.put_u64(next);
+    StoredRecord {
+        key: Bytes::copy_from_slice(&NUMBERS.to_be_bytes()),
         value: Some(value.freeze()),
     }
 }
@@ -119,7 +150,7 @@ fn short(found: usize) -> StoredError {
     StoredError::Short { found }
 }
 
-fn taken(from: &mut &[u8]) -> Result<Bytes, StoredError> {
+fn counted(from: &mut &[u8]) -> Result<Bytes, StoredError> {
     let len = from.try_get_u32().map_err(|_| short(from.len()))?;
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     let bytes = from.get(..len).ok_or_else(|| short(from.len()))?;
@@ -135,7 +166,7 @@ fn decode_messages(mut value: &[u8]) -> Result<Messages, StoredError> {
     let asks_max = fields.try_get_u32().map_err(ended)?;
     let prepared_at_ms = fields.try_get_i64().map_err(ended)?;
     value = fields;
-    let group = taken(&mut value)?;
+    let group = counted(&mut value)?;
     let group = std::str::from_utf8(&group).map_err(|_| StoredError::NotText)?;
     let group = group.to_owned();
     Ok(Messages {
@@ -143,11 +174,11 @@ fn decode_messages(mut value: &[u8]) -> Result<Messages, StoredError> {
         check_after_ms,
         asks_max,
         prepared_at_ms,
-        messages: taken(&mut value)?,
+        messages: counted(&mut value)?,
     })
 }
 
-fn decode_standing(value: &[u8]) -> Result<Standing, StoredError> {
+fn decode_standing(version: i16, value: &[u8]) -> Result<Standing, StoredError> {
     let ended = |_| short(value.len());
     let mut fields = value;
     let asked = fields.try_get_u32().map_err(ended)?;
@@ -159,16 +190,26 @@ fn decode_standing(value: &[u8]) -> Result<Standing, StoredError> {
                 id: ProducerId(fields.try_get_i64().map_err(ended)?),
                 epoch: ProducerEpoch(fields.try_get_i16().map_err(ended)?),
             };
-            let producer = (producer.id != ProducerId::NONE).then_some(producer);
-            State::Committing { slot, producer }
+            let number = match version {
+                0 => slot.into(),
+                _ => fields.try_get_u64().map_err(ended)?,
+            };
+            let begun = Identity { number, producer };
+            let begun = (producer.id != ProducerId::NONE).then_some(begun);
+            State::Committing { begun }
         }
-        done @ (2 | 3) => State::Done {
-            outcome: match done {
+        done @ (2 | 3) => {
+            let at_ms = fields.try_get_i64().map_err(ended)?;
+            let is_in_doubt = version > 0 && fields.try_get_u8().map_err(ended)? != 0;
+            let outcome = match done {
                 2 => Outcome::Commit,
                 _ => Outcome::Abort,
-            },
-            at_ms: fields.try_get_i64().map_err(ended)?,
-        },
+            };
+            match is_in_doubt {
+                true => State::InDoubt { at_ms },
+                false => State::Done { outcome, at_ms },
+            }
+        }
         other => {
             let found = i8::try_from(other).unwrap_or(i8::MAX);
             return Err(StoredError::State { found });
@@ -180,14 +221,28 @@ fn decode_standing(value: &[u8]) -> Result<Standing, StoredError> {
 /// Reads a record of the log.
 pub(super) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Stored, StoredError> {
     let (kind, id) = split(key)?;
-    if !matches!(kind, MESSAGES | STANDING) {
+    if !matches!(kind, MESSAGES | STANDING | NUMBERS) {
         return Ok(Stored::Other);
     }
-    let id = Uuid::from_slice(id).map_err(|_| short(id.len()))?;
     let value = value.map(split).transpose()?;
-    let value = value.map(|(_, value)| value);
+    if kind == NUMBERS {
+        // Nobody takes it away.
+        let Some((_, mut value)) = value else {
+            return Ok(Stored::Other);
+        };
+        let found = value.len();
+        let next = value.try_get_u64().map_err(|_| short(found))?;
+        return Ok(Stored::Taken(next));
+    }
+    let id = Uuid::from_slice(id).map_err(|_| short(id.len()))?;
     Ok(match kind {
-        MESSAGES => Stored::Messages(id, value.map(decode_messages).transpose()?),
-        _ => Stored::Standing(id, value.map(decode_standing).transpose()?),
+        MESSAGES => {
+            let messages = value.map(|(_, value)| decode_messages(value));
+            Stored::Messages(id, messages.transpose()?)
+        }
+        _ => {
+            let standing = value.map(|(version, value)| decode_standing(version, value));
+            Stored::Standing(id, standing.transpose()?)
+        }
     })
 }

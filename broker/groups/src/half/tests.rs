@@ -9,7 +9,10 @@ use uuid::Uuid;
 use weir_wire::{ErrorCode, LeaderEpoch, ProducerEpoch, ProducerId};
 
 use super::*;
+use crate::machine::Producer;
 use crate::types::WallMs;
+
+mod commits;
 
 const CHECK_MS: u64 = 60_000;
 const ASKS: u32 = 3;
@@ -18,10 +21,13 @@ fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-fn producer(number: i64) -> Producer {
-    Producer {
-        id: ProducerId(number),
-        epoch: ProducerEpoch(0),
+fn identity(number: u64) -> Identity {
+    Identity {
+        number,
+        producer: Producer {
+            id: ProducerId(7),
+            epoch: ProducerEpoch(0),
+        },
     }
 }
 
@@ -56,6 +62,7 @@ struct World {
     calls: u64,
     answers: BTreeMap<u64, Response>,
     actions: Vec<Commit>,
+    events: Vec<Event>,
     syncs: bool,
 }
 
@@ -79,6 +86,7 @@ impl World {
             calls: 0,
             answers: BTreeMap::new(),
             actions: Vec::new(),
+            events: Vec::new(),
             syncs: true,
         }
     }
@@ -101,8 +109,11 @@ impl World {
                 let before = self.answers.insert(reply.call.0, reply.response);
                 assert!(before.is_none(), "answered twice");
             }
-            for Action::Commit(commit) in effects.actions {
-                self.actions.push(*commit);
+            for action in effects.actions {
+                match action {
+                    Action::Commit(commit) => self.actions.push(*commit),
+                    Action::Count(event) => self.events.push(event),
+                }
             }
             self.position = effects.position;
             let is_over = effects.entries.is_empty();
@@ -164,12 +175,10 @@ impl World {
         }
     }
 
-    fn finish(&mut self, number: u128, result: Result<(), (ErrorCode, String)>) {
-        let id = id(number);
-        assert_eq!(
-            self.ask(Request::Finished { id, result }),
-            Response::Finished
-        );
+    fn finish(&mut self, number: u128, fate: Fate) {
+        let (id, next) = (id(number), None);
+        let finished = self.ask(Request::Finished { id, fate, next });
+        assert_eq!(finished, Response::Finished);
     }
 
     fn asks(&mut self) -> Vec<(Uuid, u32)> {
@@ -187,7 +196,7 @@ fn a_half_is_published_when_it_is_committed_and_committing_again_says_the_same()
     assert!(world.actions.is_empty());
     let call = world.send(end(1, Outcome::Commit));
     let commit = world.actions.pop().unwrap();
-    assert_eq!((commit.id, commit.producer), (id(1), None));
+    assert_eq!((commit.id, commit.begun), (id(1), None));
     assert_eq!(commit.messages, "message 1");
     // A second one waits for the same.
     let again = world.send(end(1, Outcome::Commit));
@@ -196,7 +205,7 @@ fn a_half_is_published_when_it_is_committed_and_committing_again_says_the_same()
         world.end(1, Outcome::Abort),
         Err(HalfError::Committed(id(1)))
     );
-    world.finish(1, Ok(()));
+    world.finish(1, Fate::Published);
     for call in [call, again] {
         assert_eq!(world.answers[&call], Response::End(Ok(())));
     }
@@ -245,13 +254,13 @@ fn whoever_is_loaded_next_goes_on_with_the_transaction_that_may_have_begun() {
     world.crash();
     let second = world.actions.pop().unwrap();
     assert_eq!(second, first);
-    let (id, producer) = (id(1), producer(7));
-    let began = Request::Began { id, producer };
+    let (id, as_whom) = (id(1), identity(NUMBER_MIN));
+    let began = Request::Began { id, as_whom };
     assert_eq!(world.ask(began.clone()), Response::Began(true));
     world.crash();
     let third = world.actions.pop().unwrap();
-    assert_eq!(third.producer, Some(producer));
-    world.finish(1, Ok(()));
+    assert_eq!(third.begun, Some(as_whom));
+    world.finish(1, Fate::Published);
     assert_eq!(world.ask(began), Response::Began(false));
     world.crash();
     assert!(world.actions.is_empty());
@@ -262,8 +271,8 @@ fn what_cannot_be_published_stays_prepared() {
     let mut world = World::new();
     world.ask(prepare(1));
     let call = world.send(end(1, Outcome::Commit));
-    let full = (ErrorCode::PolicyViolation, "sold out".to_owned());
-    world.finish(1, Err(full));
+    let full = Fate::Refused(ErrorCode::PolicyViolation, "sold out".to_owned());
+    world.finish(1, full);
     let Response::End(Err(HalfError::Refused { code, message })) = &world.answers[&call] else {
         panic!("refused")
     };
@@ -275,7 +284,7 @@ fn what_cannot_be_published_stays_prepared() {
     world.actions.clear();
     world.send(end(1, Outcome::Commit));
     assert_eq!(world.actions.len(), 1);
-    world.finish(1, Err((ErrorCode::PolicyViolation, String::new())));
+    world.finish(1, Fate::Refused(ErrorCode::PolicyViolation, String::new()));
     assert_eq!(world.end(1, Outcome::Abort), Ok(()));
 }
 
@@ -332,9 +341,9 @@ fn a_half_that_nobody_can_be_asked_for_is_rolled_back_in_the_end() {
 }
 
 #[test]
-fn commits_wait_for_a_slot_and_bounds_are_named() {
+fn commits_wait_for_each_other_and_bounds_are_named() {
     let config = Config {
-        slots: 1,
+        commits_max: 1,
         halves_max: 2,
         ..Config::default()
     };
@@ -352,7 +361,7 @@ fn commits_wait_for_a_slot_and_bounds_are_named() {
         world.end(2, Outcome::Abort),
         Err(HalfError::Committed(id(2)))
     );
-    world.finish(1, Ok(()));
+    world.finish(1, Fate::Published);
     assert_eq!(world.actions.len(), 2);
     assert_eq!(world.actions[1].id, id(2));
 }
@@ -437,7 +446,7 @@ proptest! {
     /// The naive model: a half has the outcome that anybody was told first, and is published once if that is a commit, and else never.
     #[test]
     fn a_half_has_one_outcome_whatever_happens(steps in steps()) {
-        let config = Config { slots: 2, ..Config::default() };
+        let config = Config { commits_max: 2, ..Config::default() };
         let mut world = World::with(config);
         world.syncs = false;
         let mut seen = Seen::default();
@@ -453,8 +462,8 @@ proptest! {
                 Step::Listen => { world.send(listen(1_000)); }
                 Step::Began(half) => {
                     if world.actions.iter().any(|commit| commit.id == id(half)) {
-                        let (id, producer) = (id(half), producer(1));
-                        world.send(Request::Began { id, producer });
+                        let (id, as_whom) = (id(half), identity(NUMBER_MIN));
+                        world.send(Request::Began { id, as_whom });
                     }
                 }
                 Step::Finish(half, well) => {
@@ -467,19 +476,15 @@ proptest! {
                         if well && !done {
                             seen.published.insert(commit.id, 1);
                         }
-                        let result = if well { Ok(()) } else { Err((ErrorCode::PolicyViolation, String::new())) };
-                        world.send(Request::Finished { id: commit.id, result });
+                        let fate = if well { Fate::Published } else { Fate::Refused(ErrorCode::PolicyViolation, String::new()) };
+                        world.send(Request::Finished { id: commit.id, fate, next: None });
                     }
                 }
                 Step::Durable => { world.sync(); world.carry(); }
                 Step::Advance(ms) => world.advance(ms),
                 Step::Crash => { world.crash(); asked.clear(); world.answers.clear(); }
             }
-            let mut slots: Vec<u8> = world.actions.iter().map(|commit| commit.slot).collect();
-            slots.sort_unstable();
-            let count = slots.len();
-            slots.dedup();
-            prop_assert_eq!(count, slots.len(), "two commits in one slot");
+            prop_assert!(world.actions.len() <= 2, "more commits than may be");
             for (call, answer) in std::mem::take(&mut world.answers) {
                 let Some((id, wanted)) = asked.remove(&call) else { continue };
                 let Response::End(answer) = answer else { panic!("{answer:?}") };
@@ -501,7 +506,7 @@ proptest! {
         world.carry();
         world.crash();
         for commit in std::mem::take(&mut world.actions) {
-            world.send(Request::Finished { id: commit.id, result: Ok(()) });
+            world.send(Request::Finished { id: commit.id, fate: Fate::Published, next: None });
         }
         for (id, outcome) in seen.told {
             let (again, other) = match outcome {

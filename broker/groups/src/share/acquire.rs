@@ -27,6 +27,8 @@ pub struct Fetched {
     /// Whether consumers are given its records: not those of control batches, nor of aborted transactions to who reads
     /// committed records only.
     pub is_for_consumers: bool,
+    /// Whether that is so because its records are too old for their topic.
+    pub is_expired: bool,
     /// The key of the one record that this is, where records of one key go one at a time.
     pub key: Option<KeyHash>,
 }
@@ -87,7 +89,10 @@ impl SharePartition {
                     break;
                 }
             } else {
-                self.pass(first, last);
+                let passed = self.pass(first, last);
+                if batch.is_expired {
+                    self.expired += passed;
+                }
             }
             expected = last + 1;
         }
@@ -102,10 +107,12 @@ impl SharePartition {
         taking.ranges
     }
 
-    /// There is nothing for consumers at these offsets.
-    fn pass(&mut self, first: i64, last: i64) {
+    /// There is nothing for consumers at these offsets. For how many of them that was not known before.
+    fn pass(&mut self, first: i64, last: i64) -> u64 {
+        let mut passed = (last + 1 - self.end).max(0);
         for run in self.runs.within(first..=last.min(self.end - 1)) {
             if matches!(run.state, State::Available { .. }) {
+                passed += run.last + 1 - run.first;
                 self.runs.set(run.first, run.last, State::Nothing);
                 self.let_next_go(run.first, run.last);
             }
@@ -113,6 +120,7 @@ impl SharePartition {
         self.append_until(last + 1, State::Nothing);
         // So that a window without anything to hand out does not count as full.
         self.advance_start();
+        passed.unsigned_abs()
     }
 
     /// Takes what may be had of one batch; what may not go waits in the window. False when there is to be no more.

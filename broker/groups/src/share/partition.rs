@@ -80,6 +80,8 @@ pub struct SharePartition {
     /// The write that is under way.
     pub(super) writing: Option<Ticket>,
     pub(super) freed: bool,
+    /// Records that were passed over since they are too old, and were not asked for yet.
+    pub(super) expired: u64,
     /// What a group asks beyond Kafka's.
     pub(super) retrying: Option<Box<Retrying>>,
     /// Which record of each key is next, where that counts.
@@ -116,6 +118,7 @@ impl SharePartition {
             gathering: Ticket(1),
             writing: None,
             freed: false,
+            expired: 0,
             retrying: None,
             order: None,
             held: None,
@@ -253,6 +256,11 @@ impl SharePartition {
     pub fn next_deadline(&self) -> Option<MonoMs> {
         let due = self.retrying.as_ref().and_then(|parked| parked.next_due());
         self.earliest_expiry.into_iter().chain(due).min()
+    }
+
+    /// How many records were passed over since the last time because they are too old ([`Fetched::is_expired`](super::Fetched)); each once.
+    pub fn take_expired(&mut self) -> u64 {
+        std::mem::take(&mut self.expired)
     }
 
     /// Whether records, or room for more of them, have come since the last time: who waits may look again.

@@ -17,6 +17,7 @@ use weir_proto::queue::v1 as proto;
 use weir_quorum::ErrorName;
 use weir_quorum::command::{Command, CreateTopics, NewTopic, Reply};
 
+use super::counted::{Counted, EXPIRED, REFUSED, REPLIED, UNAVAILABLE};
 use super::message::{CORRELATION_ID, Draft, REPLY_TO};
 use super::read::Reading;
 use super::status::Refused;
@@ -91,14 +92,28 @@ impl Inner {
         metadata: &MetadataMap,
         request: proto::CallRequest,
     ) -> Result<proto::CallResponse, Status> {
-        let deadline = deadline(metadata)?;
+        let mut counted = Counted::new(Arc::clone(&self.gateway.broker().metrics));
+        let deadline = deadline(metadata).inspect_err(|_| counted.came_to = REFUSED)?;
         let calling = self.call_within(request);
         tokio::select! {
             answered = tokio::time::timeout(deadline, calling) => match answered {
-                Ok(answered) => Ok(answered?),
-                Err(_) => Err(Status::deadline_exceeded(format!("no reply within {deadline:?}"))),
+                Ok(answered) => {
+                    counted.came_to = match &answered {
+                        Ok(_) => REPLIED,
+                        Err(refused) if refused.code == Code::Unavailable => UNAVAILABLE,
+                        Err(_) => REFUSED,
+                    };
+                    Ok(answered?)
+                }
+                Err(_) => {
+                    counted.came_to = EXPIRED;
+                    Err(Status::deadline_exceeded(format!("no reply within {deadline:?}")))
+                }
             },
-            () = self.stop.cancelled() => Err(stopping()),
+            () = self.stop.cancelled() => {
+                counted.came_to = UNAVAILABLE;
+                Err(stopping())
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //! [`QueueListener`] is the port, and serves [`QueueService`]. Who may do what is not asked, as with Kafka's listeners.
 
 mod calls;
+mod counted;
 mod message;
 mod placing;
 mod port;
@@ -29,6 +30,7 @@ use weir_groups::Outcome;
 use weir_proto::queue::v1 as proto;
 use weir_proto::queue::v1::queue_server;
 
+pub(crate) use counted::OUTCOMES;
 pub(crate) use message::Draft;
 pub use port::QueueListener;
 

@@ -56,6 +56,7 @@ impl From<NotDone> for Refused {
             NotDone::Refused(error) => match error {
                 HalfError::Unknown(_) => Code::NotFound,
                 HalfError::Committed(_) | HalfError::RolledBack(_) => Code::FailedPrecondition,
+                HalfError::InDoubt(_) => Code::DataLoss,
                 HalfError::Exists(_) => Code::AlreadyExists,
                 HalfError::Bound(_) => Code::ResourceExhausted,
                 HalfError::Refused { code, message } => {

@@ -28,6 +28,7 @@ fn group(name: &str, paused: Option<bool>, reset: Option<&str>) -> Group {
         }),
         scale: None,
         sharing: BTreeMap::new(),
+        config: BTreeMap::new(),
     }
 }
 
@@ -212,6 +213,82 @@ fn how_messages_are_given_is_set_as_a_whole_and_taken_back_when_nobody_asks_any_
         taken_back,
         BTreeMap::from([("weir.share.filter".to_owned(), None)])
     );
+}
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+type Changes<'a> = &'a [(&'a str, Option<&'a str>)];
+
+#[test]
+fn other_configurations_are_set_each_for_itself_and_only_what_was_named_is_taken_back() {
+    let lock = "share.record.lock.duration.ms";
+    let level = "share.isolation.level";
+    let foreign = ("consumer.session.timeout.ms", "50000");
+    let of = |config: Pairs<'_>| -> BTreeMap<String, String> {
+        let owned = config
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
+    };
+    let cases: [(Pairs<'_>, &[&str], Pairs<'_>, Changes<'_>); 6] = [
+        (
+            &[(lock, "45000")],
+            &[],
+            &[foreign],
+            &[(lock, Some("45000"))],
+        ),
+        // What was set in another spelling is so.
+        (
+            &[("share.renew.acknowledge.enable", "False")],
+            &[],
+            &[("share.renew.acknowledge.enable", "false")],
+            &[],
+        ),
+        (
+            &[(lock, "45000")],
+            &[lock],
+            &[(lock, "45000"), foreign],
+            &[],
+        ),
+        // Somebody has changed it.
+        (
+            &[(lock, "45000")],
+            &[lock],
+            &[(lock, "30000")],
+            &[(lock, Some("45000"))],
+        ),
+        (
+            &[(lock, "45000")],
+            &[level, lock],
+            &[(lock, "45000"), (level, "read_committed"), foreign],
+            &[(level, None)],
+        ),
+        (&[], &[], &[(lock, "45000"), foreign], &[]),
+    ];
+    for (named, before, set, expected) in cases {
+        let group = Group {
+            config: of(named),
+            ..group("a", None, None)
+        };
+        let status = ConsumerGroupStatus {
+            config_keys: before.iter().map(|key| (*key).to_owned()).collect(),
+            ..ConsumerGroupStatus::default()
+        };
+        let mut seen = seen(Consumption::Running);
+        if let Some(Ok(seen)) = seen.get_mut("billing") {
+            seen.config = of(set);
+        }
+        let steps = plan(false, &[asked(&group, &status, 1)], &seen).steps;
+        let changes = steps.into_iter().find_map(|step| match step {
+            Step::Configure { changes, .. } => Some(changes),
+            _ => None,
+        });
+        let expected: BTreeMap<String, Option<String>> = expected
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)))
+            .collect();
+        let changes = changes.unwrap_or_default();
+        assert_eq!(changes, expected, "{named:?} {before:?} {set:?}");
+    }
 }
 
 fn beginning(topics: &[&str]) -> Group {

@@ -116,6 +116,14 @@ pub fn is_configured_by(group: &Group, before: bool, is_behind: bool) -> bool {
     !group.sharing.is_empty() || before && is_behind
 }
 
+/// Configurations of the group that are set as a resource asks, or asked, for, each for itself.
+#[must_use]
+pub fn config_keys_of(group: &Group, before: &[String], is_behind: bool) -> Vec<String> {
+    let behind = before.iter().filter(|_| is_behind);
+    let keys: BTreeSet<&String> = group.config.keys().chain(behind).collect();
+    keys.into_iter().cloned().collect()
+}
+
 /// Whether where the share group begins is set as a resource asks, or asked, for.
 #[must_use]
 pub fn is_begin_configured_by(group: &Group, before: bool, is_behind: bool) -> bool {
@@ -138,6 +146,10 @@ pub(super) fn fields(
     let is_behind = done.configure_failed.is_some() || done.is_held;
     status.configured =
         done.conflict.is_none() && is_configured_by(group, previous.configured, is_behind);
+    status.config_keys = match done.conflict {
+        None => config_keys_of(group, &previous.config_keys, is_behind),
+        Some(_) => Vec::new(),
+    };
     status.begin_configured = done.conflict.is_none()
         && is_begin_configured_by(group, previous.begin_configured, is_behind);
     if let Some(reset) = &group.reset {
@@ -306,7 +318,8 @@ fn paused(
 
 /// Whether the group is given its messages as somebody has asked for.
 fn configured(status: &ConsumerGroupStatus, group: &Group, done: &Actions) -> Option<Wanted> {
-    if group.sharing.is_empty() && !status.configured {
+    let is_asked_for = !group.sharing.is_empty() || !group.config.is_empty();
+    if !is_asked_for && !status.configured && status.config_keys.is_empty() {
         return None;
     }
     if let Some(conflict) = conflict("Configured", done) {
@@ -318,7 +331,7 @@ fn configured(status: &ConsumerGroupStatus, group: &Group, done: &Actions) -> Op
         None => (
             Is::True,
             "Configured",
-            "messages are given as filter, retry and deadLetters say".to_owned(),
+            "the group is configured as filter, retry, deadLetters, lease, isolation and config say".to_owned(),
         ),
     };
     Some(Wanted::new("Configured", is, reason, message))

@@ -15,6 +15,30 @@ fn a_record_is_with_one_member_and_the_next_gets_the_next() {
 }
 
 #[test]
+fn what_is_too_old_is_counted_once_also_when_it_was_out_before() {
+    let expired = |base, last| Fetched {
+        is_for_consumers: false,
+        is_expired: true,
+        ..batch(base, last)
+    };
+    let mut partition = fresh();
+    let log = [expired(0, 2), batch(3, 4), control(5), expired(6, 6)];
+    assert_eq!(acquire(&mut partition, "a", &log, 2, 0), [(3, 4, 1)]);
+    assert_eq!(partition.take_expired(), 3, "it came no further");
+    for times in [1, 0] {
+        assert_eq!(acquire(&mut partition, "b", &log, 2, 0), []);
+        assert_eq!(partition.take_expired(), times);
+    }
+    partition
+        .acknowledge(&member("a"), &[ack(3, 4, AckType::Release)], MonoMs(0))
+        .unwrap();
+    store(&mut partition);
+    let later = [expired(3, 4)];
+    assert_eq!(acquire(&mut partition, "b", &later, 2, 0), []);
+    assert_eq!(partition.take_expired(), 2);
+}
+
+#[test]
 fn an_acknowledgement_takes_effect_when_it_is_stored() {
     let mut partition = fresh();
     acquire(&mut partition, "a", &[batch(0, 4)], 5, 0);

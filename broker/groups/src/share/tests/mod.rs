@@ -26,6 +26,7 @@ fn batch(base: i64, last: i64) -> Fetched {
         base: Offset(base),
         last: Offset(last),
         is_for_consumers: true,
+        is_expired: false,
         key: None,
     }
 }

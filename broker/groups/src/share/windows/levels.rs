@@ -120,15 +120,23 @@ impl ByLevel {
         let mut parts: Vec<Fetched> = Vec::with_capacity(batches.len());
         for batch in batches {
             for (first, last, level) in self.log.runs(batch.base, batch.last) {
-                let is_own = batch.is_for_consumers && level == level_of(window);
+                let is_here = level == level_of(window);
+                let is_own = batch.is_for_consumers && is_here;
+                // Of one level each, so that each counts once.
+                let is_expired = batch.is_expired && is_here;
                 match parts.last_mut() {
-                    Some(before) if !is_own && !before.is_for_consumers => {
+                    Some(before)
+                        if !is_own
+                            && !before.is_for_consumers
+                            && before.is_expired == is_expired =>
+                    {
                         before.last = Offset(last)
                     }
                     _ => parts.push(Fetched {
                         base: Offset(first),
                         last: Offset(last),
                         is_for_consumers: is_own,
+                        is_expired,
                         key: batch.key.filter(|_| is_own),
                     }),
                 }

@@ -237,6 +237,12 @@ impl Windows {
         windows.fold(false, |freed, window| window.take_freed() | freed)
     }
 
+    /// See [`SharePartition::take_expired`].
+    pub fn take_expired(&mut self) -> u64 {
+        let windows = self.windows.iter_mut();
+        windows.map(SharePartition::take_expired).sum()
+    }
+
     /// What has become of messages since the last time; with `gathers` it is gathered from now on, too.
     pub fn take_told(&mut self, gathers: bool) -> Vec<Told> {
         let windows = self.windows.iter_mut();

@@ -16,6 +16,15 @@ impl Credit {
         self.limit = limit;
     }
 
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// With the client, and not settled.
+    pub(super) fn out(&self) -> u32 {
+        self.out
+    }
+
     /// What may still be fetched.
     pub(super) fn free(&self) -> u32 {
         self.limit

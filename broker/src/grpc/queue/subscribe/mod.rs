@@ -7,6 +7,7 @@
 
 mod credit;
 mod ledger;
+mod measured;
 mod member;
 mod session;
 mod settling;
@@ -36,6 +37,7 @@ use crate::error::ApiError;
 use crate::gateway::{AskError, Gateway, leader};
 use credit::shares;
 use ledger::{Ledger, SessionId};
+use measured::Measured;
 use member::{Assigned, Member, TopicPartition};
 use session::{ACKNOWLEDGE, Ack, FETCH, RELEASE, Record, Session, acked, fetched};
 use settling::Delayed;
@@ -87,6 +89,7 @@ struct Subscription {
     member: Member,
     out: Responses,
     ledger: Ledger,
+    measured: Measured,
     sessions: BTreeMap<SessionId, Session>,
     last_session: SessionId,
     turn: u64,
@@ -175,6 +178,7 @@ impl Subscription {
         );
         let mut ledger = Ledger::default();
         ledger.credit.set(start.credit);
+        let measured = Measured::new(gateway.broker().metrics.clone());
         Self {
             gateway,
             client,
@@ -182,6 +186,7 @@ impl Subscription {
             member,
             out,
             ledger,
+            measured,
             sessions: BTreeMap::new(),
             last_session: 0,
             turn: 0,
@@ -222,6 +227,7 @@ impl Subscription {
                 self.fetch();
             }
             self.tell_outcomes().await?;
+            self.measured.set(self.ledger.credit);
             let wake = self.wakes_at();
             tokio::select! {
                 request = requests.message(), if self.ends_by.is_none() => match request? {

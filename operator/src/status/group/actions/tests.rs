@@ -22,6 +22,7 @@ fn group() -> Group {
         reset: None,
         scale: None,
         sharing: Default::default(),
+        config: Default::default(),
     }
 }
 
@@ -86,6 +87,38 @@ fn how_messages_are_given_is_told_where_somebody_asked_for_it_and_remembered_unt
     let taken_back = after(&not_yet, &group(), running, Actions::default());
     assert!(!taken_back.configured);
     assert_eq!(told(&taken_back, "Configured"), None);
+}
+
+#[test]
+fn configurations_that_were_set_are_remembered_until_they_are_taken_back() {
+    let named = |keys: &[&str]| Group {
+        config: keys
+            .iter()
+            .map(|key| ((*key).to_owned(), "1".to_owned()))
+            .collect(),
+        ..group()
+    };
+    let running = Some(Consumption::Running);
+    let failed = || Actions {
+        configure_failed: Some("INVALID_CONFIG: no".into()),
+        ..Actions::default()
+    };
+    let both = after(
+        &ConsumerGroupStatus::default(),
+        &named(&["a", "b"]),
+        running,
+        Actions::default(),
+    );
+    assert_eq!(both.config_keys, ["a", "b"]);
+    assert_eq!(told(&both, "Configured"), Some(("True", "Configured")));
+    let behind = after(&both, &named(&["b", "c"]), running, failed());
+    assert_eq!(behind.config_keys, ["a", "b", "c"]);
+    assert_eq!(told(&behind, "Configured"), Some(("False", "Refused")));
+    let one = after(&behind, &named(&["b"]), running, Actions::default());
+    assert_eq!(one.config_keys, ["b"]);
+    let none = after(&one, &group(), running, Actions::default());
+    assert!(none.config_keys.is_empty());
+    assert_eq!(told(&none, "Configured"), None);
 }
 
 #[test]
