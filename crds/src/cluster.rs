@@ -116,7 +116,8 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 
-    /// Broker configuration and defaults of topics, by Kafka's names (`log.retention.ms`, `min.insync.replicas`).
+    /// Broker configuration and defaults of topics, by Kafka's names (`log.retention.ms`, `min.insync.replicas`). What brokers can change while they run they are
+    /// told; for the rest they are restarted one at a time, and for what was there from the beginning and is removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(k, k.size() <= 128)").message("a key of config is longer than 128 characters: Kafka has no configuration of such a name"))]

@@ -131,6 +131,8 @@ impl Admin {
         Ok(Look {
             sets_listeners: cluster.sets_listeners,
             tls_listeners: cluster.tls_listeners,
+            configures: cluster.configures_brokers,
+            config: cluster.config.into_iter().collect(),
             levels,
             cluster_id: cluster.cluster_id,
             controller: cluster.controller_id.and_then(broker_id),
@@ -329,6 +331,27 @@ impl Admin {
             })
             .await?;
         Ok(broker_results(answer))
+    }
+
+    /// Sets and unsets configurations of all brokers while they run.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn configure(
+        &mut self,
+        set: &BTreeMap<String, String>,
+        unset: &BTreeSet<String>,
+    ) -> Result<Result<(), Refusal>, Unreachable> {
+        let request = proto::ConfigureBrokersRequest {
+            set: set.clone().into_iter().collect(),
+            unset: unset.iter().cloned().collect(),
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.configure_brokers(request).await
+            })
+            .await?;
+        Ok(answer.error.map_or(Ok(()), |error| Err(refusal(error))))
     }
 
     /// Has replicas spread evenly over the brokers.

@@ -30,6 +30,9 @@ pub const RELEASE_ANNOTATION: &str = "weir.dev/release";
 /// On a Cluster: a person's word that a broker's disk is lost for ever, as `BROKER@INCARNATION` (several with commas between them).
 pub const LOST_DISK_ANNOTATION: &str = "weir.dev/lost-disk";
 
+/// On the brokers' PodDisruptionBudget: why no broker that serves may be evicted now.
+pub const EVICTIONS_HELD_ANNOTATION: &str = "weir.dev/evictions-held";
+
 /// On a Cluster: brokers that are to hold nothing and to stay, by their numbers (several with commas between them).
 pub const DRAIN_ANNOTATION: &str = "weir.dev/drain";
 

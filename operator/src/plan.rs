@@ -396,6 +396,10 @@ pub fn cluster_sentence(step: &Step) -> String {
             let ids: Vec<_> = brokers.iter().map(|(broker, _)| *broker).collect();
             format!("tell {} of its listeners", numbers_of(&ids))
         }
+        Step::Configure { set, unset } => format!(
+            "tell all brokers, while they run: {}",
+            configs_of(set, unset)
+        ),
         Step::DeleteService { name } => format!("delete Service {name}"),
         Step::Unregister { brokers } => format!("forget {}", numbers_of(brokers)),
         Step::MarkVolume { claim, .. } => {
@@ -414,6 +418,17 @@ pub fn cluster_sentence(step: &Step) -> String {
         }
         Step::RestartBroker { broker, why } => format!("restart broker {broker} ({why})"),
     }
+}
+
+/// Configurations in words.
+#[must_use]
+pub fn configs_of(
+    set: &std::collections::BTreeMap<String, String>,
+    unset: &std::collections::BTreeSet<String>,
+) -> String {
+    let set = set.iter().map(|(key, value)| format!("{key}={value}"));
+    let unset = unset.iter().map(|key| format!("{key} unset"));
+    set.chain(unset).collect::<Vec<_>>().join(", ")
 }
 
 /// Brokers in words.

@@ -74,6 +74,13 @@ pub(crate) fn certificates() -> &'static Held {
 /// A world in which all is as the cluster wants it.
 pub(crate) fn converged(cluster: &Cluster) -> World {
     let mut existing = Existing::default();
+    existing.file_config = Some(cluster.settings.topics.clone());
+    existing.configured = cluster
+        .settings
+        .topics
+        .keys()
+        .map(|key| crate::broker_config::live_name(key).to_owned())
+        .collect();
     let image = existing.image(cluster).to_owned();
     existing.levels = Known {
         level: MOVES_LEVEL,
@@ -139,6 +146,8 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             moving_partitions: 0,
             sets_listeners: true,
             tls_listeners: true,
+            configures: true,
+            config: BTreeMap::new(),
             levels: Some(crate::world::Levels {
                 newest: brokers().map(|broker| (broker, MOVES_LEVEL)).collect(),
                 ..Default::default()

@@ -131,6 +131,10 @@ pub struct Look {
     pub sets_listeners: bool,
     /// Whether they can open listeners whose clients speak TLS.
     pub tls_listeners: bool,
+    /// Whether brokers can be told configurations while they run.
+    pub configures: bool,
+    /// What was set for all brokers while they run, by their names for it.
+    pub config: BTreeMap<String, String>,
     /// Which feature levels brokers know; `None` when the controller did not say, or is too old to.
     pub levels: Option<Levels>,
 }

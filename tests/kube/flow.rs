@@ -43,8 +43,18 @@ pub(crate) struct Flow {
 impl Flow {
     /// Members have these further properties of librdkafka.
     pub(crate) fn begin(clients: &Clients, bootstrap: &str, of_members: &[&str]) -> Self {
+        Self::begin_with(clients, bootstrap, &[], of_members)
+    }
+
+    /// The producer has further properties too.
+    pub(crate) fn begin_with(
+        clients: &Clients,
+        bootstrap: &str,
+        of_producer: &[&str],
+        of_members: &[&str],
+    ) -> Self {
         Self {
-            load: producer(clients, bootstrap, TOPIC),
+            load: producer(clients, bootstrap, TOPIC, of_producer),
             readers: Readers::start(clients, bootstrap, TOPIC, "readers", MEMBERS, of_members),
         }
     }
@@ -82,11 +92,12 @@ pub(crate) fn is_whole(log: &Log, acknowledged: &Acknowledged) {
     log::holds_each_once(log, &flights::all(), acknowledged.len());
 }
 
-/// A producer at a steady rate, which looks elsewhere within seconds.
-pub(crate) fn producer(clients: &Clients, bootstrap: &str, topic: &str) -> Load {
+/// A producer at a steady rate, which looks elsewhere within seconds, with these further properties of librdkafka.
+pub(crate) fn producer(clients: &Clients, bootstrap: &str, topic: &str, more: &[&str]) -> Load {
     let mut script = clients.script("producer.py");
     script
         .args([bootstrap, topic, &clients.flights()])
-        .args(PATIENCE);
+        .args(PATIENCE)
+        .args(more);
     Load::start(topic, script, RATE)
 }

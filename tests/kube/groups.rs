@@ -1,15 +1,15 @@
 //! What a ConsumerGroup asks for is done while consumers live: offsets are reset once, consumption is paused and goes on, and the consumers' Deployment
-//! follows the lag from none to four and back to none.
+//! follows the lag from none to four and back to none. And what a person does with `kubectl weir` comes about as said.
 
 use crate::operator;
 use crate::shell::run;
-use crate::stage::Stage;
+use crate::stage::{Stage, restarts};
 use crate::watching::{LIMIT, condition, until};
 use k8s_openapi::api::apps::v1::Deployment;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
-use weir_crds::{ConsumerGroup, ConsumerGroupStatus};
+use weir_crds::{BEGIN_CONFIG, Cluster, ClusterStatus, ConsumerGroup, ConsumerGroupStatus};
 use weir_tests::clients::Clients;
 use weir_tests::flights;
 use weir_tests::members::lines_of;
@@ -36,6 +36,9 @@ async fn offsets_are_reset_and_a_group_is_paused_under_live_consumers() {
         reset_and_pause(&stage, &clients, &group, protocol).await;
         println!("  a group of the {protocol} protocol was reset and paused");
     }
+    a_share_group_begins(&stage, &clients).await;
+    a_person_looks(&stage);
+    a_person_restarts_brokers(&stage).await;
     stage.cluster_ready("shop").await;
     stage.close().await;
 }
@@ -144,6 +147,182 @@ async fn reset_and_pause(stage: &Stage, clients: &Clients, group: &Group, protoc
     group.lag_is(stage, 0).await;
     let again = group.until(stage, "the reset is still done", is_done).await;
     assert_eq!(again.last_reset.and_then(|last| last.time), last.time);
+
+    if protocol != "classic" {
+        return;
+    }
+    let before = run("date", &["--utc", "+%Y-%m-%dT%H:%M:%S.%3NZ"]);
+    clients.produce(&bootstrap, &group.topic, &all[..LATER]);
+    readers.got(LATER);
+    group.lag_is(stage, 0).await;
+    let since = ["--timestamp", before.trim()];
+    let seen = put_back(stage, group, &mut readers, "time", &since).await;
+    assert_eq!(seen, LATER, "what came since then");
+    put_back(stage, group, &mut readers, "shift", &["--shift", "-10"]).await;
+    let offset = ["--offset", "3", "--topic", &group.topic, "--partition", "0"];
+    put_back(stage, group, &mut readers, "offset", &offset).await;
+}
+
+/// A person has a group put back by `kubectl weir reset-offsets`, which first says what would change. Returns how many messages came once more: just
+/// as many as it said.
+async fn put_back(
+    stage: &Stage,
+    group: &Group,
+    readers: &mut Readers,
+    id: &str,
+    to: &[&str],
+) -> usize {
+    let words = [&["reset-offsets", &group.name, "--request-id", id], to].concat();
+    let told = stage.weir(&words, "");
+    assert!(
+        told.contains("dry run") && told.contains("--execute"),
+        "{told}"
+    );
+    readers.got_nothing();
+    let of_this = |status: &ConsumerGroupStatus| {
+        let last = status.last_reset.as_ref();
+        last.is_some_and(|last| last.request_id == id && last.dry_run)
+    };
+    let status = group.until(stage, "what would change", of_this).await;
+    let would = status.last_reset.expect("just seen").partitions;
+    let back = |from: Option<i64>, to: Option<i64>| Some(from? - to?);
+    let count: i64 = would.iter().filter_map(|one| back(one.from, one.to)).sum();
+    let count = usize::try_from(count).expect("it is put back");
+    assert!(count > 0, "{would:?}");
+
+    let told = stage.weir(&[words, vec!["--execute"]].concat(), "");
+    assert!(told.contains("members fenced"), "{told}");
+    readers.got(count);
+    group.lag_is(stage, 0).await;
+    readers.got_nothing();
+    count
+}
+
+/// Where a share group begins is its configuration at the brokers, as long as a resource says so.
+async fn a_share_group_begins(stage: &Stage, clients: &Clients) {
+    let group = Group {
+        name: "sharers".to_owned(),
+        topic: "flights-classic".to_owned(),
+    };
+    let begins = || {
+        let mut script = clients.script("configs.py");
+        script.args([&*stage.bootstrap("shop"), "group:sharers", BEGIN_CONFIG]);
+        let done = script.stdin(Stdio::null()).output();
+        let done = done.expect("it runs");
+        let complaints = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{complaints}");
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    };
+    let default = begins();
+    group.apply(stage, "  begin:\n    to: Earliest\n    shareGroup: true\n");
+    group
+        .until(stage, "it begins as declared", |status| {
+            holds(status, "Begun", "True", "Configured") && status.begin_configured
+        })
+        .await;
+    assert_eq!(
+        (default.as_str(), begins().as_str()),
+        ("latest", "earliest")
+    );
+    group.apply(stage, "");
+    group
+        .until(stage, "nobody says where it begins", |status| {
+            !status.begin_configured
+        })
+        .await;
+    assert_eq!(begins(), default);
+    stage.kubectl(&["delete", "consumergroup.weir.dev", "sharers"]);
+    println!("  a share group was to begin at the earliest message, and then where it would have");
+}
+
+/// What there is to see, and a message there and back.
+fn a_person_looks(stage: &Stage) {
+    let says = |words: &[&str], parts: &[&str]| {
+        let told = stage.weir(words, "");
+        for part in parts {
+            assert!(
+                told.contains(part),
+                "{part} in what {words:?} says:\n{told}"
+            );
+        }
+    };
+    says(
+        &["status", "shop"],
+        &[
+            "Cluster shop: 3 of 3 brokers ready",
+            "Ready is True (BrokersReady)",
+            "Topics: 2 of 2 ready",
+            "ConsumerGroups: 2 of 2 ready",
+        ],
+    );
+    says(&["plan"], &["Cluster shop: nothing to do"]);
+    says(&["lag", "readers-classic"], &["flights-classic"]);
+    says(
+        &["lag", "--cluster", "shop"],
+        &["readers-classic", "readers-consumer"],
+    );
+    let topic = "flights-consumer";
+    let message = "what a person wrote";
+    stage.weir(&["produce", "shop", topic], &format!("{message}\n"));
+    says(
+        &[
+            "consume",
+            "shop",
+            topic,
+            "--from",
+            "beginning",
+            "--until-end",
+        ],
+        &[message],
+    );
+}
+
+/// While a Cluster is paused, its plan says what would be done, and that is all.
+async fn a_person_restarts_brokers(stage: &Stage) {
+    let before = restarts(&stage.brokers("shop").await);
+    let pause = |paused: bool| {
+        let patch = format!(r#"{{"spec":{{"paused":{paused}}}}}"#);
+        let target = "clusters.weir.dev/shop";
+        stage.kubectl(&["patch", target, "--type=merge", "--patch", &patch]);
+    };
+    pause(true);
+    let told = stage.weir(&["restart", "shop"], "");
+    assert!(told.contains("one at a time"), "{told}");
+    seen(stage, "it says what it would do", |status| {
+        let plan = status.plan.as_ref();
+        plan.is_some_and(|plan| {
+            let mut steps = plan.steps.iter();
+            steps.any(|step| step.action == "RestartBroker")
+                && plan.blocked.iter().any(|held| held.gate == "Paused")
+        })
+    })
+    .await;
+    let told = stage.weir(&["plan", "shop"], "");
+    for part in ["RestartBroker broker", "held by Paused"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert_eq!(restarts(&stage.brokers("shop").await), before);
+
+    pause(false);
+    stage.cluster_settled("shop").await;
+    let after = restarts(&stage.brokers("shop").await);
+    for (one, was) in after.iter().zip(&before) {
+        assert!(one.0 == was.0 && one.1 != was.1, "{one:?} is another pod");
+    }
+    println!(
+        "  brokers were restarted as a person asked, when the Cluster was not paused any more"
+    );
+}
+
+/// Waits until the Cluster's status of the newest generation says so.
+async fn seen(stage: &Stage, what: &str, wanted: impl Fn(&ClusterStatus) -> bool) {
+    until(&stage.api::<Cluster>(), "shop", what, |cluster| {
+        let status = cluster.status.as_ref();
+        status.is_some_and(|status| {
+            status.observed_generation == cluster.metadata.generation && wanted(status)
+        })
+    })
+    .await;
 }
 
 /// Two members in one process, and what they say.

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
 mod alerts;
+mod charts;
 mod deletion;
 mod disaster;
 mod flights;
@@ -24,5 +25,6 @@ mod scaling;
 mod shell;
 mod stage;
 mod tls;
+mod topics;
 mod upgrade;
 mod watching;

@@ -1,7 +1,11 @@
-//! Nodes are killed, cut off, and lost for ever with their disks, while a producer writes and a group reads: clients go on within seconds, nothing
-//! that was acknowledged is lost or doubled, and nobody has to do anything but to say that a node is gone for good.
+//! Nodes are drained, killed, cut off, and lost for ever with their disks, and Kubernetes' control plane is away for a while, while a producer writes and a
+//! group reads: clients go on within seconds, nothing that was acknowledged is lost or doubled, and nobody has to do anything but to say that a node is gone
+//! for good.
 //!
 //! It is one story on one cluster, since each part begins where the one before has to have ended: with everything in sync.
+
+mod control_plane;
+mod drained;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,28 +26,45 @@ use crate::watching::{LIMIT, condition, until, until_replaced};
 const CUT_OFF: Duration = Duration::from_secs(6);
 
 #[tokio::test]
-async fn nodes_are_killed_cut_off_and_lost_for_ever_under_load_and_nothing_is_lost() {
+async fn nodes_are_drained_killed_cut_off_and_lost_for_ever_under_load_and_nothing_is_lost() {
     let Some(nodes) = Nodes::of_the_tests() else {
         println!("  left out: the nodes of this cluster are not ours to kill");
         return;
     };
     let stage = Stage::open_alone("nodes").await;
-    let cluster = stage.cluster("shop", 3).await;
+    stage.apply(SHOP);
+    let cluster = stage.cluster_ready("shop").await;
     for topic in ["flights", "island"] {
         stage.topic("shop", topic, PARTITIONS as u32).await;
     }
     let brokers = cluster.status.and_then(|status| status.brokers);
     let controller = brokers.and_then(|brokers| brokers.controller);
     let places = Places::choose(&stage, controller.expect("a controller")).await;
-    let clients = stage.clients_on("clients", &places.home.1).await;
+    let clients = stage.clients_within("clients", &places.home.1).await;
     let islander = stage.clients_on("islander", &places.third.1).await;
     let play = Play::begin(stage, clients, nodes);
 
+    play.control_plane_away().await;
     play.killed(&places.controller).await;
     play.cut_off(&places.third, &islander).await;
+    play.drained(&places.controller, &places.third).await;
     play.lost_for_ever(&places.third).await;
     play.end().await;
 }
+
+/// What a broker takes in of throttled replicas is so little that those who are behind stay so; no topic has such but while its story says so.
+const SHOP: &str = "\
+apiVersion: weir.dev/v1alpha1
+kind: Cluster
+metadata:
+  name: shop
+spec:
+  replicas: 3
+  storage:
+    size: 1Gi
+  config:
+    follower.replication.throttled.rate: 2000
+";
 
 /// A broker's pod, and its node.
 type Place = (String, String);
@@ -127,7 +148,7 @@ impl Play {
 
     /// A node has no network; a producer on it has only the broker there, which leads as far as it knows.
     async fn cut_off(&self, (pod, node): &Place, islander: &Clients) {
-        let island = producer(islander, &self.bootstrap, "island");
+        let island = producer(islander, &self.bootstrap, "island", &[]);
         island.wait_for(
             &island.mark(),
             MORE,
@@ -301,5 +322,15 @@ impl Nodes {
             .status()
             .expect("node.sh runs");
         assert!(done.success(), "node.sh {}", words.join(" "));
+    }
+
+    /// `control.sh WORD`
+    pub(crate) fn control(&self, word: &str) {
+        let done = Command::new(given::root().join("tests/kube/cluster/control.sh"))
+            .arg(word)
+            .env("NS", &self.cluster)
+            .status()
+            .expect("control.sh runs");
+        assert!(done.success(), "control.sh {word}");
     }
 }

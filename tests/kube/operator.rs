@@ -96,7 +96,7 @@ pub(crate) async fn kill_leader(client: &Client) -> String {
         .expect("the leader is a pod");
     // A pod that is deleted lives for a moment longer, in which it might end what it has begun.
     if cluster_of_the_tests().is_some() {
-        let processes = processes_of(&pod.uid().unwrap_or_default());
+        let processes = processes_of(&pod.uid().unwrap_or_default(), "weir-operator");
         assert!(!processes.is_empty(), "{leader} has a process");
         for process in processes {
             let killed = attempt("kill", &["-KILL", &process], "");
@@ -109,8 +109,8 @@ pub(crate) async fn kill_leader(client: &Client) -> String {
     leader
 }
 
-/// The processes of this machine that are the operator in the pod of this uid.
-fn processes_of(uid: &str) -> Vec<String> {
+/// The processes of this machine that run a program of this name in the pod of this uid.
+pub(crate) fn processes_of(uid: &str, program: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").expect("processes are listed");
     let names = processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let read = |process: &str, what: &str| {
@@ -119,7 +119,7 @@ fn processes_of(uid: &str) -> Vec<String> {
     names
         .filter(|process| process.bytes().all(|byte| byte.is_ascii_digit()))
         .filter(|process| {
-            read(process, "comm").trim_end() == "weir-operator"
+            read(process, "comm").trim_end() == program
                 && read(process, "cgroup").contains(&format!("pod{uid}"))
         })
         .collect()

@@ -58,38 +58,12 @@ async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_
         began.elapsed().as_secs_f64()
     );
     // Whoever still had something to write has.
-    let mut before = BTreeMap::new();
-    wait::until("nobody writes any more", LIMIT, || {
-        let now = versions(&stage);
-        let rests = now == before;
-        before = now;
-        rests.then_some(())
-    });
+    let mut before = at_rest(&stage);
 
     let began = Instant::now();
     for round in 0..ROUNDS {
-        let seen = passes(&stage).await;
-        let touch = json!({"metadata": {"annotations": {"touched": round.to_string()}}});
-        let clusters = stage.api::<Cluster>();
-        let patched = clusters
-            .patch(
-                "shop",
-                &PatchParams::default(),
-                &Patch::Merge(touch.clone()),
-            )
-            .await
-            .expect("the Cluster is annotated");
-        let at = "clusters.weir.dev/shop".to_owned();
-        before.insert(at, patched.resource_version().unwrap_or_default());
-        let name = format!("t-{round}");
-        let topics = stage.api::<Topic>();
-        let patched = topics
-            .patch(&name, &PatchParams::default(), &Patch::Merge(touch))
-            .await
-            .expect("a Topic is annotated");
-        let at = format!("topics.weir.dev/{name}");
-        before.insert(at, patched.resource_version().unwrap_or_default());
-        looked_again(&stage, &seen).await;
+        let topic = format!("t-{round}");
+        look_again(&stage, &round.to_string(), &topic, &mut before).await;
     }
     println!(
         "  {ROUNDS} times everything was looked at again in {:.1} s",
@@ -114,14 +88,9 @@ async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_
         measure();
     }
 
-    let after = versions(&stage);
-    let written: Vec<_> = after
-        .iter()
-        .filter(|(object, version)| before.get(*object) != Some(version))
-        .map(|(object, _)| object.as_str())
-        .collect();
-    assert_eq!(written, Vec::<&str>::new(), "written without need");
-    assert_eq!(before.len(), after.len(), "nothing has gone");
+    let written = written(&stage, &before);
+    assert_eq!(written, Vec::<String>::new(), "written without need");
+    assert_eq!(before.len(), versions(&stage).len(), "nothing is new");
     stage.close().await;
 }
 
@@ -163,6 +132,57 @@ async fn all_ready(stage: &Stage, wanted: usize) {
     }
 }
 
+/// The version of every object in the namespace that the operator may write, once nobody writes any more.
+pub(crate) fn at_rest(stage: &Stage) -> BTreeMap<String, String> {
+    let mut before = BTreeMap::new();
+    wait::until("nobody writes any more", LIMIT, || {
+        let now = versions(stage);
+        let rests = now == before;
+        before = now;
+        rests.then_some(())
+    });
+    before
+}
+
+/// Objects whose versions are others than these, or that are not there any more.
+pub(crate) fn written(stage: &Stage, before: &BTreeMap<String, String>) -> Vec<String> {
+    let after = versions(stage);
+    let written = before
+        .iter()
+        .filter(|(object, version)| after.get(*object) != Some(version));
+    written.map(|(object, _)| object.clone()).collect()
+}
+
+/// Has the Cluster and a Topic looked at once more; what is written for that counts among what was there before.
+pub(crate) async fn look_again(
+    stage: &Stage,
+    round: &str,
+    topic: &str,
+    before: &mut BTreeMap<String, String>,
+) {
+    let seen = passes(stage).await;
+    let touch = json!({"metadata": {"annotations": {"touched": round}}});
+    let clusters = stage.api::<Cluster>();
+    let patched = clusters
+        .patch(
+            "shop",
+            &PatchParams::default(),
+            &Patch::Merge(touch.clone()),
+        )
+        .await
+        .expect("the Cluster is annotated");
+    let at = "clusters.weir.dev/shop".to_owned();
+    before.insert(at, patched.resource_version().unwrap_or_default());
+    let topics = stage.api::<Topic>();
+    let patched = topics
+        .patch(topic, &PatchParams::default(), &Patch::Merge(touch))
+        .await
+        .expect("a Topic is annotated");
+    let at = format!("topics.weir.dev/{topic}");
+    before.insert(at, patched.resource_version().unwrap_or_default());
+    looked_again(stage, &seen).await;
+}
+
 /// The version of every object in the namespace that the operator may write.
 fn versions(stage: &Stage) -> BTreeMap<String, String> {
     let kinds = KINDS.join(",");
@@ -182,7 +202,7 @@ fn versions(stage: &Stage) -> BTreeMap<String, String> {
 
 /// How many passes succeeded, over clusters and over topics, by any operator.
 #[derive(Default)]
-struct Passes {
+pub(crate) struct Passes {
     clusters: u64,
     topics: u64,
 }
@@ -216,7 +236,7 @@ async fn passes(stage: &Stage) -> Passes {
 }
 
 /// Waits until the cluster and its topics were looked at since.
-async fn looked_again(stage: &Stage, since: &Passes) {
+pub(crate) async fn looked_again(stage: &Stage, since: &Passes) {
     let began = Instant::now();
     loop {
         let now = passes(stage).await;

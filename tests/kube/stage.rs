@@ -2,7 +2,7 @@
 
 use crate::operator;
 use crate::shell::{attempt, run};
-use crate::watching::{ready, until};
+use crate::watching::{condition, ready, until};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -168,6 +168,21 @@ impl Stage {
         .await
     }
 
+    /// Waits until a Cluster is as its newest spec says.
+    pub(crate) async fn cluster_settled(&self, name: &str) -> Cluster {
+        let clusters = self.api::<Cluster>();
+        until(&clusters, name, "the Cluster is as wanted", |cluster| {
+            let Some(status) = &cluster.status else {
+                return false;
+            };
+            let rests = condition(&status.conditions, "Reconciling");
+            status.observed_generation == cluster.metadata.generation
+                && rests.is_some_and(|rests| rests.reason == "Converged")
+                && ready(cluster, &status.conditions)
+        })
+        .await
+    }
+
     /// Applies a Topic and waits until it is ready.
     pub(crate) async fn topic(&self, cluster: &str, name: &str, partitions: u32) {
         self.apply(&topic(cluster, name, partitions));
@@ -232,6 +247,16 @@ impl Stage {
             .replacen("name: clients", &format!("name: {name}"), 1)
             .replacen("spec:", &format!("spec:\n  nodeName: {node}"), 1);
         self.clients_in(name, &pod).await
+    }
+
+    /// The same, entered past Kubernetes: they go on while its API server is away. Only on nodes that are this machine's.
+    pub(crate) async fn clients_within(&self, name: &str, node: &str) -> Clients {
+        self.clients_on(name, node).await;
+        let pod = self.pod_ready(name, "").await;
+        let uid = pod.uid().unwrap_or_default();
+        let process = operator::processes_of(&uid, "sleep").pop();
+        let process = process.expect("the pod's container runs on this machine");
+        Clients::Container { process }
     }
 
     async fn clients_in(&self, name: &str, manifest: &str) -> Clients {

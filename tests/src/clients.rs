@@ -26,7 +26,9 @@ pub struct Partition {
     pub leader: Option<usize>,
     /// The broker that is to lead it while all are well: its first replica's.
     pub preferred: Option<usize>,
-    /// How many replicas are in sync.
+    /// How many replicas it has.
+    pub replicas: usize,
+    /// How many of them are in sync.
     pub in_sync: usize,
 }
 
@@ -47,6 +49,11 @@ pub enum Clients {
         /// Its name.
         name: String,
     },
+    /// The container of such a pod on this machine, entered past Kubernetes, which may be away.
+    Container {
+        /// A process in it, as this machine numbers it.
+        process: String,
+    },
 }
 
 impl Clients {
@@ -55,7 +62,7 @@ impl Clients {
     pub fn kcat(&self) -> Command {
         match self {
             Self::Here | Self::Network { .. } => self.place(Command::new("kcat")),
-            Self::Pod { .. } => self.inside(&["kcat"]),
+            Self::Pod { .. } | Self::Container { .. } => self.inside(&["kcat"]),
         }
     }
 
@@ -72,7 +79,7 @@ impl Clients {
                 python.arg("-u").arg(file);
                 self.place(python)
             }
-            Self::Pod { .. } => {
+            Self::Pod { .. } | Self::Container { .. } => {
                 let source = std::fs::read_to_string(&file)
                     .unwrap_or_else(|error| panic!("{file}: {error}"));
                 self.inside(&["python", "-u", "-c", &source])
@@ -85,7 +92,7 @@ impl Clients {
     pub fn flights(&self) -> String {
         match self {
             Self::Here | Self::Network { .. } => given::flights().display().to_string(),
-            Self::Pod { .. } => "/flights.tsv".to_owned(),
+            Self::Pod { .. } | Self::Container { .. } => "/flights.tsv".to_owned(),
         }
     }
 
@@ -98,13 +105,17 @@ impl Clients {
         match self {
             Self::Here => command,
             Self::Network { namespace } => command_within(namespace, &command),
-            Self::Pod { .. } => panic!("a pod does not have the programs of this machine"),
+            Self::Pod { .. } | Self::Container { .. } => {
+                panic!("a pod does not have the programs of this machine")
+            }
         }
     }
 
     fn inside(&self, words: &[&str]) -> Command {
-        let Self::Pod { namespace, name } = self else {
-            unreachable!("only pods have an inside")
+        let (namespace, name) = match self {
+            Self::Pod { namespace, name } => (namespace, name),
+            Self::Container { process } => return entered(process, words),
+            Self::Here | Self::Network { .. } => unreachable!("only pods have an inside"),
         };
         let mut kubectl = Command::new("kubectl");
         kubectl
@@ -226,6 +237,7 @@ impl Clients {
         let described = partitions.into_iter().flatten().map(|one| Partition {
             leader: broker(&one["leader"]),
             preferred: broker(&one["replicas"][0]["id"]),
+            replicas: one["replicas"].as_array().map_or(0, Vec::len),
             in_sync: one["isrs"].as_array().map_or(0, Vec::len),
         });
         described.collect()
@@ -271,4 +283,23 @@ impl Clients {
         producer.send(messages);
         producer.finish();
     }
+}
+
+/// A command beside this process: within its namespaces, with its variables.
+fn entered(process: &str, words: &[&str]) -> Command {
+    let variables = std::fs::read(format!("/proc/{process}/environ"));
+    let variables = variables.unwrap_or_else(|error| panic!("process {process}: {error}"));
+    let variables = String::from_utf8_lossy(&variables).into_owned();
+    // By its place: where it is looked for is said by the variables of the other side.
+    let mut enter = Command::new("/usr/bin/nsenter");
+    enter
+        .args(["--target", process, "--all", "--"])
+        .args(words)
+        .env_clear()
+        .envs(
+            variables
+                .split('\0')
+                .filter_map(|variable| variable.split_once('=')),
+        );
+    enter
 }

@@ -272,18 +272,25 @@ impl Admin for AdminService {
         request: Request<proto::ConfigureGroupsRequest>,
     ) -> Result<Response<proto::GroupResultsResponse>, Status> {
         let groups = request.into_inner().groups.into_iter();
-        let changes = groups.map(|group| {
-            let set = group.set.into_iter().map(|(key, value)| ConfigOp {
-                key,
-                change: ConfigChange::Set(value),
-            });
-            let unset = group.unset.into_iter().map(|key| ConfigOp {
-                key,
-                change: ConfigChange::Delete,
-            });
-            (group.id, set.chain(unset).collect())
-        });
+        let changes = groups.map(|group| (group.id, config_ops(group.set, group.unset)));
         configure_groups(self.broker()?, changes.collect()).await
+    }
+
+    async fn configure_brokers(
+        &self,
+        request: Request<proto::ConfigureBrokersRequest>,
+    ) -> Result<Response<proto::ConfigureBrokersResponse>, Status> {
+        let request = request.into_inner();
+        let command = AlterConfigs {
+            resources: vec![ConfigChanges {
+                resource: ConfigResource::Cluster,
+                ops: config_ops(request.set, request.unset),
+            }],
+            validate_only: false,
+        };
+        let errors = config_errors(self.broker()?, command).await;
+        let error = errors.into_iter().flatten().next().map(Into::into);
+        Ok(Response::new(proto::ConfigureBrokersResponse { error }))
     }
 
     async fn trace(
@@ -301,6 +308,21 @@ impl Admin for AdminService {
         let broker = self.broker()?;
         Ok(Response::new(redrive(broker, request.into_inner()).await))
     }
+}
+
+fn config_ops(
+    set: impl IntoIterator<Item = (String, String)>,
+    unset: Vec<String>,
+) -> Vec<ConfigOp> {
+    let set = set.into_iter().map(|(key, value)| ConfigOp {
+        key,
+        change: ConfigChange::Set(value),
+    });
+    let unset = unset.into_iter().map(|key| ConfigOp {
+        key,
+        change: ConfigChange::Delete,
+    });
+    set.chain(unset).collect()
 }
 
 /// Changes the configuration of each of these groups; each succeeds or fails alone.

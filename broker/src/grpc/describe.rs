@@ -86,6 +86,8 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
         answering_broker: Some(me.0),
         sets_listeners: true,
         tls_listeners: true,
+        config: image.cluster_config().clone().into_iter().collect(),
+        configures_brokers: true,
     }
 }
 

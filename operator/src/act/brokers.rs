@@ -53,6 +53,11 @@ pub async fn on_brokers(admin: &mut Admin, step: &Step) -> Result<(), String> {
             Ok(Err(refusal)) => Err(format!("feature level {level} is not used: {refusal}")),
             Err(error) => Err(error.to_string()),
         },
+        Step::Configure { set, unset } => match admin.configure(set, unset).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(refusal)) => Err(format!("spec.config: the brokers refuse it: {refusal}")),
+            Err(error) => Err(error.to_string()),
+        },
         // One that has been forgotten meanwhile needs none.
         Step::SetListeners { brokers } => all_done(
             admin.set_listeners(brokers).await,

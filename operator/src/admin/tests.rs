@@ -257,6 +257,21 @@ impl Service for Broker {
         }))
     }
 
+    async fn configure_brokers(
+        &self,
+        request: Request<proto::ConfigureBrokersRequest>,
+    ) -> Result<Response<proto::ConfigureBrokersResponse>, Status> {
+        let set = request.into_inner().set.len();
+        let error = (set == 0).then(|| proto::Error {
+            code: "INVALID_CONFIG".into(),
+            message: "no".into(),
+        });
+        self.called(
+            format!("configure {set}"),
+            proto::ConfigureBrokersResponse { error },
+        )
+    }
+
     async fn export_metadata(
         &self,
         _: Request<proto::ExportMetadataRequest>,
@@ -560,6 +575,10 @@ async fn what_is_decided_for_brokers_is_one_call_each_and_emptiness_is_asked_for
             brokers: brokers.clone(),
         },
         ClusterStep::Rebalance { over: 5 },
+        ClusterStep::Configure {
+            set: [("num.partitions".to_owned(), "6".to_owned())].into(),
+            unset: Default::default(),
+        },
         ClusterStep::Unregister {
             brokers: brokers.clone(),
         },
@@ -574,6 +593,7 @@ async fn what_is_decided_for_brokers_is_one_call_each_and_emptiness_is_asked_for
             "drain [3, 4]",
             "cordon [3, 4] false",
             "rebalance true",
+            "configure 1",
             "unregister [3, 4]",
             "drain [3, 4]",
             "cluster",
@@ -584,4 +604,10 @@ async fn what_is_decided_for_brokers_is_one_call_each_and_emptiness_is_asked_for
     let brokers = vec![BrokerId(1)];
     let refused = act::on_brokers(&mut admin, &ClusterStep::ProveEmpty { brokers }).await;
     assert!(refused.unwrap_err().contains("broker 1 is not removed"));
+    let refused = ClusterStep::Configure {
+        set: Default::default(),
+        unset: Default::default(),
+    };
+    let refused = act::on_brokers(&mut admin, &refused).await.unwrap_err();
+    assert!(refused.contains("spec.config: the brokers refuse it"));
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use settings::Settings;
+pub use table::{live_key, live_name};
 
 use crate::names;
 use crate::world::BrokerId;

@@ -353,6 +353,26 @@ pub(super) const TABLE: &[Row] = &[
     ),
 ];
 
+/// The brokers' own name of what stands in the section `topics` of their file, all of which they can change while they run.
+#[must_use]
+pub fn live_name(key: &str) -> &str {
+    let named = topics().find(|row| row.field == key);
+    let name = named.and_then(|row| row.kafka.last().copied());
+    name.unwrap_or(key)
+}
+
+/// A key of that section, if there is such.
+#[must_use]
+pub fn live_key(key: &str) -> Option<&'static str> {
+    topics().map(|row| row.field).find(|field| *field == key)
+}
+
+fn topics() -> impl Iterator<Item = &'static Row> {
+    TABLE
+        .iter()
+        .filter(|row| matches!(row.section, Section::Topics))
+}
+
 impl Kind {
     /// The value as the brokers' file has it, or what would be allowed.
     pub(super) fn read(self, value: &str) -> Result<String, String> {

@@ -1,8 +1,8 @@
 //! What is done for one Cluster in Kubernetes: its volumes first, then its objects, then at most one restart.
 //!
-//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], the feature level from [`upgrade`], what brokers are told of their listeners from [`listeners`], differences of objects from [`drift`]. A paused cluster is only looked at.
+//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], the feature level from [`upgrade`], what brokers are told of their listeners from [`listeners`], whether brokers may be evicted from [`evictions`], what they are told of their configuration from [`live_config`], differences of objects from [`drift`]. A paused cluster is only looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use weir_tls::{Due, Held};
@@ -10,7 +10,9 @@ use weir_tls::{Due, Held};
 use crate::decide::gates::Blocked;
 use crate::decide::upgrade::{self, Finalize, Healthy};
 use crate::decide::volumes::{self, Claim};
-use crate::decide::{Plan, certificates, drift, heal, listeners, roll, scale};
+use crate::decide::{
+    Plan, certificates, drift, evictions, heal, listeners, live_config, roll, scale,
+};
 use crate::names;
 use crate::objects::{self, BuildError, Child, Existing};
 use crate::validate::Cluster;
@@ -48,6 +50,15 @@ impl World {
     #[must_use]
     pub fn existing(&self, cluster: &Cluster) -> Existing {
         Existing::of(self.object("StatefulSet", &names::brokers(&cluster.key.name)))
+    }
+
+    /// Why no broker may be evicted as it is.
+    fn evictions_held(&self, cluster: &Cluster) -> Option<String> {
+        let budget = self.object("PodDisruptionBudget", &names::brokers(&cluster.key.name))?;
+        let why = budget
+            .pointer("/metadata/annotations")?
+            .get(names::EVICTIONS_HELD_ANNOTATION)?;
+        why.as_str().map(str::to_owned)
     }
 
     /// The certificates that there are, usable or not.
@@ -121,6 +132,13 @@ pub enum Step {
     SetListeners {
         /// Those for which it is another than what they have, with all of theirs.
         brokers: Vec<(BrokerId, Vec<ListenerAt>)>,
+    },
+    /// Tell all brokers configurations while they run.
+    Configure {
+        /// What is to be, by the brokers' names.
+        set: BTreeMap<String, String>,
+        /// What is to be as nobody had said it.
+        unset: BTreeSet<String>,
     },
     /// Delete the Service of a listener, or of a broker on one, that is not wanted any more.
     DeleteService {
@@ -202,6 +220,8 @@ pub struct Decision {
     pub finalizes_at_s: Option<i64>,
     /// Where clients reach each listener.
     pub listeners: Vec<listeners::Found>,
+    /// No broker that serves may be evicted now.
+    pub evictions_held: bool,
 }
 
 /// Decides for one cluster.
@@ -210,6 +230,22 @@ pub struct Decision {
 /// When an object cannot be written, which is a defect.
 pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> {
     let mut existing = world.existing(cluster);
+    let live = live_config::live(&live_config::Case {
+        wanted: &cluster.settings.topics,
+        file: existing.file_config.as_ref(),
+        configured: &existing.configured,
+        look: world.look.as_ref(),
+    });
+    // From here on the settings are those of the file.
+    let mut in_file = cluster.clone();
+    in_file.settings.topics = live.file.clone();
+    let cluster = &in_file;
+    existing.file_config = Some(live.file);
+    existing.configured = live.configured;
+    let configure = (!live.set.is_empty() || !live.unset.is_empty()).then_some(Step::Configure {
+        set: live.set,
+        unset: live.unset,
+    });
     let scale = scale::scale(&scale::Case {
         wanted: cluster.replicas,
         set: existing.replicas,
@@ -302,6 +338,14 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         // Before it is asked: whoever does not see that it was done takes it for done.
         existing.levels.level = level;
     }
+    // Before the restart: whoever drains nodes meanwhile waits for it.
+    existing.evictions_held = evictions::held(&evictions::Case {
+        size: scale.brokers,
+        processes: &world.processes,
+        look,
+        restarts: restart.is_some(),
+        was: world.evictions_held(cluster),
+    });
     existing.balanced = Some(scale.balanced);
     existing.lowered = scale.lowered;
     existing.healing = heal.healing;
@@ -337,6 +381,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
             .filter_map(|child| change(world, child)),
     );
     plan.steps.extend(doors.step);
+    plan.steps.extend(configure);
     plan.steps.extend(unwanted);
     plan.blocked.extend(doors.blocked);
     plan.blocked.extend(roll.blocked);
@@ -361,6 +406,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         healthy: finalize.healthy,
         finalizes_at_s: finalize.at_s,
         listeners: doors.found,
+        evictions_held: existing.evictions_held.is_some(),
     })
 }
 

@@ -10,12 +10,14 @@ pub mod certificates;
 pub mod cluster;
 pub mod config_value;
 pub mod drift;
+pub mod evictions;
 pub mod gates;
 pub mod group;
 pub mod group_scale;
 pub mod group_steps;
 pub mod heal;
 pub mod listeners;
+pub mod live_config;
 #[cfg(test)]
 mod properties;
 pub mod reset;

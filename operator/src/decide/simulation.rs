@@ -39,6 +39,8 @@ enum Event {
     Brokers(usize),
     /// A pod's process dies.
     Crash(u32),
+    /// Somebody drains the node of a broker that serves.
+    Evict(u32),
     /// The person asks for another number of brokers.
     Scale(u32),
     /// The person asks for another image; brokers do not start with the last one.
@@ -73,6 +75,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => Just(Event::Kubelet),
         8 => (1_usize..8).prop_map(Event::Brokers),
         1 => (0..BROKERS_MAX).prop_map(Event::Crash),
+        3 => (0..BROKERS_MAX).prop_map(Event::Evict),
         2 => (1..=BROKERS_MAX).prop_map(Event::Scale),
         1 => (0_usize..3).prop_map(Event::Image),
         1 => any::<bool>().prop_map(Event::Volumes),
@@ -90,6 +93,9 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn happens(world: &mut World, event: &Event) {
+    if !matches!(event, Event::Pass { .. } | Event::Evict(_) | Event::Time(_)) {
+        world.is_seen = false;
+    }
     match event {
         Event::Pass { age, killed_after } => {
             world.pass(*age, *killed_after);
@@ -102,6 +108,7 @@ fn happens(world: &mut World, event: &Event) {
             }
         }
         Event::Crash(broker) => world.crash(*broker),
+        Event::Evict(broker) => world.evict(*broker),
         Event::Scale(replicas) => world.spec.replicas = *replicas,
         Event::Image(image) => world.want_image(*image),
         Event::Volumes(deletes) => world.spec.storage.deletes_on_scale_down = *deletes,

@@ -32,7 +32,7 @@ const AT_REST: Duration = Duration::from_secs(60);
 /// While brokers start, what they say is asked again this soon; pods report themselves.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
-/// While something goes on that takes minutes and is not watched: volumes that grow, an upgrade that has to stay healthy for a while.
+/// While something goes on that takes minutes and is not watched: volumes that grow, an upgrade that has to stay healthy for a while, replicas that catch up.
 const FOR_OTHERS: Duration = Duration::from_secs(10);
 
 /// Works on the queue until dropped.
@@ -197,11 +197,13 @@ fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
 
 fn waits_for_others(decision: &Decision) -> bool {
     let mut blocked = decision.plan.blocked.iter();
-    blocked.any(|blocked| {
-        blocked.gate == volumes::RESIZING
-            || blocked.gate == listeners::ADDRESS_MISSING
-            || gates::UPGRADE.iter().any(|gate| gate.name == blocked.gate)
-    })
+    // Whoever drains a node waits until partitions can spare its broker.
+    decision.evictions_held
+        || blocked.any(|blocked| {
+            blocked.gate == volumes::RESIZING
+                || blocked.gate == listeners::ADDRESS_MISSING
+                || gates::UPGRADE.iter().any(|gate| gate.name == blocked.gate)
+        })
 }
 
 /// Has claims ask for more. One that the API server does not let grow is no failure of the pass, which goes on without it: the step becomes
@@ -278,6 +280,7 @@ async fn act(
             | Step::ProveLost { .. }
             | Step::RaiseFeatureLevel { .. }
             | Step::SetListeners { .. }
+            | Step::Configure { .. }
             | Step::Unregister { .. } => {
                 let sentence = plan::cluster_sentence(step);
                 ask_brokers(context, key, observed, step).await?;
@@ -286,6 +289,7 @@ async fn act(
                     Step::ProveLost { .. } => "Heal",
                     Step::RaiseFeatureLevel { .. } => "Upgrade",
                     Step::SetListeners { .. } => "Listen",
+                    Step::Configure { .. } => "Configure",
                     _ => "Scale",
                 };
                 context
@@ -413,6 +417,7 @@ fn asked(step: &Step) -> &'static str {
         Step::ProveLost { .. } => "ProvenLost",
         Step::RaiseFeatureLevel { .. } => "FeatureLevelRaised",
         Step::SetListeners { .. } => "ListenersSet",
+        Step::Configure { .. } => "Configured",
         _ => "Unregistered",
     }
 }

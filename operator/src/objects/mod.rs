@@ -86,7 +86,10 @@ pub fn desired(
         child::<ConfigMap>(cluster, &config_map::build(cluster, brokers)?)?,
         child::<Service>(cluster, &headless_service::build(cluster))?,
         child::<Service>(cluster, &bootstrap_service::build(cluster))?,
-        child::<PodDisruptionBudget>(cluster, &pod_disruption_budget::build(cluster))?,
+        child::<PodDisruptionBudget>(
+            cluster,
+            &pod_disruption_budget::build(cluster, existing.evictions_held.as_deref()),
+        )?,
         child::<StatefulSet>(cluster, &stateful_set::build(cluster, brokers, existing))?,
     ])
 }

@@ -1,4 +1,7 @@
-//! Evictions take one broker at a time, and never wait for one that is not ready anyway.
+//! Evictions take one broker at a time, and none while that would take what partitions need (`decide::evictions`); they never wait for one that is not
+//! ready anyway.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -8,11 +11,17 @@ use super::metadata;
 use crate::names;
 use crate::validate::Cluster;
 
-pub(super) fn build(cluster: &Cluster) -> PodDisruptionBudget {
+/// The budget; `held` says why no broker that serves may be evicted now.
+pub(super) fn build(cluster: &Cluster, held: Option<&str>) -> PodDisruptionBudget {
+    let mut meta = metadata::named(cluster, names::brokers(&cluster.key.name));
+    meta.annotations = held.map(|why| {
+        let why = (names::EVICTIONS_HELD_ANNOTATION.to_owned(), why.to_owned());
+        BTreeMap::from([why])
+    });
     PodDisruptionBudget {
-        metadata: metadata::named(cluster, names::brokers(&cluster.key.name)),
+        metadata: meta,
         spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(i32::from(held.is_none()))),
             selector: Some(LabelSelector {
                 match_labels: Some(names::selector(&cluster.key.name)),
                 ..LabelSelector::default()

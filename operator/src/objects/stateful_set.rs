@@ -3,7 +3,7 @@
 //! `OnDelete`: the operator decides when a pod is replaced. `Parallel`: brokers form their quorum together. Volumes are kept when the set
 //! shrinks or goes. Claim templates cannot change, so those that exist are kept as they are; claims grow by themselves. Pods satisfy the restricted Pod Security profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::{config_map, metadata, pod_hash};
-use crate::broker_config::{DATA_DIR, TLS_DIR};
+use crate::broker_config::{DATA_DIR, TLS_DIR, live_key};
 use crate::decide::heal::Healing;
 use crate::decide::upgrade::Known;
 use crate::names;
@@ -64,6 +64,12 @@ const HEALING_ANNOTATION: &str = "weir.dev/healing";
 /// The feature level of the cluster, and those that images know.
 const LEVELS_ANNOTATION: &str = "weir.dev/levels";
 
+/// What stands in the brokers' file of what they can be told while they run, as JSON.
+const FILE_CONFIG_ANNOTATION: &str = "weir.dev/file-config";
+
+/// What brokers were told while they run, by the brokers' names, with commas between them.
+const LIVE_CONFIG_ANNOTATION: &str = "weir.dev/live-config";
+
 /// What there is already and has to stay.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Existing {
@@ -83,6 +89,12 @@ pub struct Existing {
     pub lowered: Option<u32>,
     /// The broker whose lost disk is being replaced.
     pub healing: Option<Healing>,
+    /// Why no broker that serves may be evicted now.
+    pub evictions_held: Option<String>,
+    /// What stands in the brokers' file of what they can be told while they run.
+    pub file_config: Option<BTreeMap<&'static str, String>>,
+    /// What the Cluster says of that, or said and is not back at its default yet, by the brokers' names.
+    pub configured: BTreeSet<String>,
     default_image: Option<String>,
     claims: Option<Vec<PersistentVolumeClaim>>,
 }
@@ -104,6 +116,10 @@ impl Existing {
         let lowered = annotation(LOWERED_ANNOTATION).and_then(|number| number.parse().ok());
         let brokers = annotation(BROKERS_ANNOTATION).and_then(|number| number.parse().ok());
         let healing = annotation(HEALING_ANNOTATION).and_then(|text| Healing::parse(&text));
+        let file_config = annotation(FILE_CONFIG_ANNOTATION).and_then(|text| file_config(&text));
+        let configured = annotation(LIVE_CONFIG_ANNOTATION).unwrap_or_default();
+        let configured = configured.split(',').filter(|name| !name.is_empty());
+        let configured = configured.map(str::to_owned).collect();
         let levels = annotation(LEVELS_ANNOTATION).and_then(|text| Known::parse(&text));
         let spec = set.spec.unwrap_or_default();
         let pod = spec.template.spec.as_ref();
@@ -122,6 +138,9 @@ impl Existing {
             balanced,
             lowered,
             healing,
+            evictions_held: None,
+            file_config,
+            configured,
             default_image,
             claims,
             levels: levels.unwrap_or_default(),
@@ -141,6 +160,15 @@ impl Existing {
             Image::Default(image) => self.default_image.as_deref().unwrap_or(image),
         }
     }
+}
+
+/// Keys that there are no more were never told to a broker.
+fn file_config(text: &str) -> Option<BTreeMap<&'static str, String>> {
+    let file: BTreeMap<String, String> = serde_json::from_str(text).ok()?;
+    let known = file
+        .into_iter()
+        .filter_map(|(key, value)| Some((live_key(&key)?, value)));
+    Some(known.collect())
 }
 
 pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> StatefulSet {
@@ -163,6 +191,15 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
     }
     if let Some(levels) = existing.levels.text() {
         annotations.insert(LEVELS_ANNOTATION.to_owned(), levels);
+    }
+    if let Some(file) = &existing.file_config {
+        // Maps of text are JSON; should one ever fail to serialise, the file is taken to be what the Cluster says.
+        let file = serde_json::to_string(file).unwrap_or_default();
+        annotations.insert(FILE_CONFIG_ANNOTATION.to_owned(), file);
+    }
+    if !existing.configured.is_empty() {
+        let names: Vec<&str> = existing.configured.iter().map(String::as_str).collect();
+        annotations.insert(LIVE_CONFIG_ANNOTATION.to_owned(), names.join(","));
     }
     meta.annotations = Some(annotations);
     StatefulSet {

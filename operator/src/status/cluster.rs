@@ -503,6 +503,11 @@ fn planned(step: &Step) -> PlannedStep {
             let ids: Vec<BrokerId> = brokers.iter().map(|(broker, _)| *broker).collect();
             ("SetListeners", plan::numbers_of(&ids), String::new())
         }
+        Step::Configure { set, unset } => (
+            "Configure",
+            "all brokers, while they run".to_owned(),
+            plan::configs_of(set, unset),
+        ),
         Step::DeleteService { name } => ("DeleteService", format!("Service {name}"), String::new()),
         Step::Unregister { brokers } => ("Unregister", plan::numbers_of(brokers), String::new()),
         Step::MarkVolume { claim, .. } => volume("MarkVolume", claim),

@@ -17,6 +17,12 @@ waitfor() { # SECONDS COMMAND...
   local end=$((SECONDS+$1)); shift
   until "$@" >/dev/null 2>&1; do ((SECONDS<end)) || { echo "timed out: $*" >&2; return 1; }; sleep 0.2; done
 }
+start() { # NAME COMMAND...: in the control plane's namespace
+  local name=$1; shift
+  printf '%q ' "$@" >"$RUN/command/$name"
+  setsid nsenter --net=/run/netns/$NS "$@" >>"$RUN/log/$name.log" 2>&1 </dev/null &
+  echo $! >"$RUN/pid/$name"
+}
 rmcgroups() { # NAME: empty cgroups are not removed with the processes, as a reboot would
   local left
   for _ in $(seq 20); do

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 [ ! -e /run/netns/$NS ] || { echo "already up: run \`cargo xtask kube-down\` first" >&2; exit 1; }
 [ -x "$BUILT/bin/kube" ] || { echo "no Kubernetes in $BUILT: run \`cargo xtask kube-up\`, which builds it" >&2; exit 1; }
-mkdir -p "$RUN"/{log,pid}
+mkdir -p "$RUN"/{command,log,pid}
 [ "$BUILT" = "$RUN/built" ] || ln -sfn "$BUILT" "$RUN/built"
 echo "$NODES" >"$RUN/nodes"
 
@@ -22,11 +22,6 @@ kube pki "$PKI" https://$LAN.1:6443 \
 # The machine's own view of the API server: a forwarder on its loopback.
 sed "s|https://$LAN.1:6443|https://127.0.0.1:$PORT|" "$PKI/admin.kubeconfig" > "$RUN/admin.kubeconfig"
 
-start() { # NAME COMMAND...: in the control plane's namespace
-  local name=$1; shift
-  setsid nsenter --net=/run/netns/$NS "$@" >"$RUN/log/$name.log" 2>&1 </dev/null &
-  echo $! >"$RUN/pid/$name"
-}
 start etcd kube etcd --data-dir="$RUN/etcd" --unsafe-no-fsync --name=default --log-level=warn \
   --listen-client-urls=http://127.0.0.1:2379 --advertise-client-urls=http://127.0.0.1:2379 \
   --listen-peer-urls=http://127.0.0.1:2380 --initial-advertise-peer-urls=http://127.0.0.1:2380 \

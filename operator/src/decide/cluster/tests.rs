@@ -311,22 +311,118 @@ fn claims_that_the_api_server_completed_are_given_back_as_they_are() {
 }
 
 #[test]
-fn a_changed_configuration_is_applied_and_rolls_one_broker_at_a_time() {
-    let mut resource = resource();
-    resource
-        .spec
-        .config
-        .insert("num.partitions".into(), "6".into());
-    let changed = Cluster::validate(
-        &resource,
-        &Defaults {
-            broker_image: "weir-broker:0.1.0".into(),
-        },
-    )
-    .unwrap();
+fn a_changed_configuration_that_brokers_read_when_they_start_rolls_one_at_a_time() {
+    let changed = configured(&[("retention.ms", "604800000"), ("max.connections", "6")]);
     let decision = decide(&changed, &converged(&cluster())).unwrap();
     assert_eq!(restarts(&decision).len(), 1);
     assert_eq!(decision.outdated.len(), 3);
+    assert_eq!(told(&decision), None);
+}
+
+/// The cluster with this configuration.
+fn configured(config: &[(&str, &str)]) -> Cluster {
+    let mut resource = resource();
+    let config = config.iter();
+    resource.spec.config = config
+        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+        .collect();
+    let defaults = Defaults {
+        broker_image: "weir-broker:0.1.0".into(),
+    };
+    Cluster::validate(&resource, &defaults).unwrap()
+}
+
+/// What all brokers are told while they run.
+fn told(decision: &Decision) -> Option<String> {
+    decision.plan.steps.iter().find_map(|step| match step {
+        Step::Configure { set, unset } => Some(crate::plan::configs_of(set, unset)),
+        _ => None,
+    })
+}
+
+/// Carries out what is decided, as far as it is objects and what brokers are told, until nothing is left to do.
+fn settled(world: &mut World, cluster: &Cluster) {
+    /// What is told in the first pass is seen in the second, and remembered.
+    const PASSES_MAX: usize = 3;
+    for _ in 0..PASSES_MAX {
+        let decision = decide(cluster, world).unwrap();
+        for step in &decision.plan.steps {
+            match step {
+                Step::Apply { child, .. } => {
+                    let at = (child.resource.kind.clone(), child.name.clone());
+                    world.objects.insert(at, child.content.clone());
+                }
+                Step::Configure { set, unset } => {
+                    let config = &mut world.look.as_mut().unwrap().config;
+                    config.extend(set.clone());
+                    config.retain(|key, _| !unset.contains(key));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let decision = decide(cluster, world).unwrap();
+    assert!(decision.plan.is_empty(), "{:?}", decision.plan);
+}
+
+#[test]
+fn what_brokers_can_change_while_they_run_they_are_told_and_nobody_is_restarted() {
+    let mut world = converged(&cluster());
+    let changed = configured(&[("retention.ms", "1000"), ("num.partitions", "6")]);
+    let decision = decide(&changed, &world).unwrap();
+    assert_eq!(
+        told(&decision).as_deref(),
+        Some("log.retention.ms=1000, num.partitions=6")
+    );
+    assert_eq!((restarts(&decision), decision.outdated.len()), (vec![], 0));
+    settled(&mut world, &changed);
+
+    // Somebody else has another opinion.
+    let config = &mut world.look.as_mut().unwrap().config;
+    config.insert("num.partitions".into(), "7".into());
+    let decision = decide(&changed, &world).unwrap();
+    assert_eq!(told(&decision).as_deref(), Some("num.partitions=6"));
+    settled(&mut world, &changed);
+
+    // What was only told goes as it came; what is not the resource's stays.
+    let config = &mut world.look.as_mut().unwrap().config;
+    config.insert("log.cleaner.backoff.ms".into(), "1".into());
+    let fewer = configured(&[("retention.ms", "1000")]);
+    let decision = decide(&fewer, &world).unwrap();
+    assert_eq!(told(&decision).as_deref(), Some("num.partitions unset"));
+    assert_eq!(restarts(&decision), []);
+    settled(&mut world, &fewer);
+    let config = &world.look.as_ref().unwrap().config;
+    assert!(config.contains_key("log.cleaner.backoff.ms"));
+
+    // What stands in the file since the cluster was made would come back.
+    let none = configured(&[]);
+    let decision = decide(&none, &world).unwrap();
+    assert_eq!(told(&decision).as_deref(), Some("log.retention.ms unset"));
+    assert_eq!(restarts(&decision).len(), 1);
+}
+
+#[test]
+fn an_operator_that_tells_brokers_restarts_none_that_was_made_before_it() {
+    let mut world = converged(&cluster());
+    let annotations = &mut set(&mut world)["metadata"]["annotations"];
+    let annotations = annotations.as_object_mut().unwrap();
+    annotations.remove("weir.dev/file-config");
+    annotations.remove("weir.dev/live-config");
+    let decision = decide(&cluster(), &world).unwrap();
+    assert_eq!((restarts(&decision), decision.outdated.len()), (vec![], 0));
+    assert_eq!(told(&decision), None);
+    assert_eq!(
+        applied(&decision).len(),
+        1,
+        "what is in the file is remembered"
+    );
+    // And brokers that cannot be told have it in their file, as ever.
+    world.look.as_mut().unwrap().configures = false;
+    let changed = configured(&[("retention.ms", "1000")]);
+    let decision = decide(&changed, &world).unwrap();
+    assert_eq!(told(&decision), None);
+    assert_eq!(restarts(&decision).len(), 1);
 }
 
 #[test]
@@ -392,4 +488,80 @@ fn what_a_process_does_not_notice_is_not_in_its_hash() {
     labelled.pod.labels.insert("team".into(), "red".into());
     assert_ne!(hash(&labelled), before);
     assert_ne!(objects::pod_hash(&cluster(), "other"), before);
+}
+
+/// What the brokers' disruption budget is changed to.
+fn budget(decision: &Decision) -> Option<Value> {
+    decision.plan.steps.iter().find_map(|step| match step {
+        Step::Apply { child, .. } if child.resource.kind == "PodDisruptionBudget" => {
+            Some(child.content.clone())
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn of_two_nodes_that_are_drained_the_second_waits_for_what_the_first_one_missed() {
+    let mut world = converged(&cluster());
+    let at = ("PodDisruptionBudget".to_owned(), "shop-broker".to_owned());
+    assert_eq!(world.objects[&at]["spec"]["maxUnavailable"], json!(1));
+    let process = |world: &mut World, ready, leaving| {
+        let process = world.processes.get_mut(&BrokerId(0)).unwrap();
+        (process.ready, process.leaving) = (ready, leaving);
+    };
+    process(&mut world, true, true);
+    let decision = decide(&cluster(), &world).unwrap();
+    let closed = budget(&decision).unwrap();
+    assert_eq!(closed["spec"]["maxUnavailable"], json!(0));
+    assert!(decision.evictions_held);
+    world.objects.insert(at.clone(), closed);
+
+    // It is back, and is behind.
+    process(&mut world, true, false);
+    let needed = |world: &mut World, partitions| {
+        let look = world.look.as_mut().unwrap();
+        let needed = crate::world::Needed {
+            partitions,
+            named: vec!["orders-0".into()],
+        };
+        look.brokers.get_mut(&BrokerId(1)).unwrap().needed = Some(needed);
+    };
+    needed(&mut world, 7);
+    let behind = budget(&decide(&cluster(), &world).unwrap()).unwrap();
+    assert_eq!(behind["spec"]["maxUnavailable"], json!(0));
+    world.objects.insert(at.clone(), behind);
+    // How far it is is written nowhere.
+    needed(&mut world, 3);
+    assert_eq!(budget(&decide(&cluster(), &world).unwrap()), None);
+    // Nobody answers: it stays.
+    let look = world.look.take();
+    assert_eq!(budget(&decide(&cluster(), &world).unwrap()), None);
+    world.look = look;
+
+    needed(&mut world, 0);
+    let decision = decide(&cluster(), &world).unwrap();
+    let open = budget(&decision).unwrap();
+    assert_eq!(open["spec"]["maxUnavailable"], json!(1));
+    assert!(!decision.evictions_held);
+    world.objects.insert(at, open);
+    assert!(decide(&cluster(), &world).unwrap().plan.is_empty());
+}
+
+#[test]
+fn a_restart_closes_the_budget_before_it_begins() {
+    let newer = Cluster {
+        image: crate::validate::Image::Named("newer".into()),
+        ..cluster()
+    };
+    let decision = decide(&newer, &converged(&cluster())).unwrap();
+    let place = |wanted: fn(&Step) -> bool| decision.plan.steps.iter().position(wanted).unwrap();
+    let closes = place(
+        |step| matches!(step, Step::Apply { child, .. } if child.resource.kind == "PodDisruptionBudget"),
+    );
+    let restarts = place(|step| matches!(step, Step::RestartBroker { .. }));
+    assert!(closes < restarts, "{:?}", decision.plan.steps);
+    assert_eq!(
+        budget(&decision).unwrap()["spec"]["maxUnavailable"],
+        json!(0)
+    );
 }

@@ -534,6 +534,8 @@ impl Brokers {
             moving_partitions: u32::try_from(moving.count()).unwrap(),
             sets_listeners: true,
             tls_listeners: true,
+            configures: true,
+            config: BTreeMap::new(),
             levels: self.controller().map(|_| Levels {
                 newest: self
                     .registered

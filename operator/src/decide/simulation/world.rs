@@ -44,6 +44,8 @@ pub(super) struct World {
     now_s: i64,
     /// What the operator remembers, as long as it lives.
     healthy: Option<Healthy>,
+    /// The operator has seen all as it is, and has written what comes of that.
+    pub(super) is_seen: bool,
 }
 
 impl World {
@@ -69,6 +71,7 @@ impl World {
             made: 0,
             now_s: testing::made_at_s(),
             healthy: None,
+            is_seen: false,
         };
         for (broker, claim) in &world.claims {
             world.brokers.join(*broker, &claim.uid, level_of(0));
@@ -139,7 +142,38 @@ impl World {
             }
             written += 1;
         }
+        let applies = |step: &Step| matches!(step, Step::Apply { .. });
+        let is_done = written == decision.plan.steps.len();
+        self.is_seen =
+            age == 0 && self.reachable && is_done && decision.plan.steps.iter().all(applies);
         written
+    }
+
+    /// Kubernetes' eviction of a pod that is ready, as far as the disruption budget lets it.
+    pub(super) fn evict(&mut self, broker: u32) {
+        let broker = BrokerId(broker);
+        let serves = |pod: &&Process| pod.ready && !pod.leaving;
+        let at = (
+            "PodDisruptionBudget".to_owned(),
+            names::brokers(&self.spec.key.name),
+        );
+        let unavailable = self.objects[&at]["spec"]["maxUnavailable"]
+            .as_u64()
+            .unwrap();
+        let ready = self.pods.values().filter(serves).count() as u64;
+        let is_allowed = ready + unavailable > u64::from(self.size());
+        if !is_allowed || self.pods.get(&broker).filter(serves).is_none() {
+            return;
+        }
+        if self.is_seen {
+            let needing = self.brokers.needing(broker);
+            assert_eq!(
+                needing, 0,
+                "partitions need broker {broker}, and it is evicted"
+            );
+        }
+        self.is_seen = false;
+        self.stop(broker);
     }
 
     fn take(&mut self, step: &Step, is_fresh: bool) -> Result<(), String> {
@@ -184,6 +218,7 @@ impl World {
             Step::GrowVolume { .. }
             | Step::Issue { .. }
             | Step::SetListeners { .. }
+            | Step::Configure { .. }
             | Step::DeleteService { .. } => unreachable!("{step:?}"),
             _ if !self.reachable => return Err("unreachable".into()),
             Step::Drain { brokers } => self.brokers.drain(brokers, true)?,
