@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_groups::Producer;
 use weir_groups::half::{Commit, Halves as Machine, Request, Response};
+use weir_log::mutants::Mutant;
 use weir_proto::halves::v1 as proto;
 use weir_quorum::TopicId;
 use weir_wire::batch::{Attributes, BatchBuilder};
@@ -135,6 +136,7 @@ impl Committing {
         let next = match self.producer {
             None => None,
             Some(producer) => match self.abort(producer).await? {
+                Aborted::Never if Mutant::HalfTwice.is_active() => None,
                 Aborted::Never => return Ok(()),
                 Aborted::Now(next) => next,
             },
