@@ -77,11 +77,21 @@ pub enum Mutant {
     DropAll = 33,
     /// Who is to wait for room is refused.
     RefuseWaiting = 34,
+    /// A delayed message that was cancelled is released all the same.
+    CancelIgnored = 35,
+    /// Of what is due at once the second is released before the first.
+    ReleaseOutOfOrder = 36,
+    /// A share group is handed what its filter passes over.
+    FilterForgotten = 37,
+    /// Who coordinates half messages next commits again what may have been committed.
+    HalfTwice = 38,
+    /// Who coordinates half messages next does not know those that were asked for.
+    HalfForgotten = 39,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 39] = [
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
         Self::NoDirectorySync,
@@ -116,6 +126,11 @@ impl Mutant {
         Self::CopyUndecided,
         Self::DropAll,
         Self::RefuseWaiting,
+        Self::CancelIgnored,
+        Self::ReleaseOutOfOrder,
+        Self::FilterForgotten,
+        Self::HalfTwice,
+        Self::HalfForgotten,
     ];
 
     /// Whether this process has the defect.

@@ -11,6 +11,7 @@ use weir_groups::Producer;
 use weir_groups::half::{
     Aborted, Carrying, Commit, Fate, Halves as Machine, Identity, Request, Response, Step,
 };
+use weir_log::mutants::Mutant;
 use weir_proto::halves::v1 as proto;
 use weir_quorum::TopicId;
 use weir_wire::batch::{Attributes, BatchBuilder};
@@ -85,6 +86,10 @@ async fn carry_on(gateway: Gateway, job: Job) {
                     continue;
                 }
                 Err(error) => match aborted(error.code) {
+                    Some(Aborted::Never) if Mutant::HalfTwice.is_active() => {
+                        carrying.aborted(Aborted::Now(of.producer));
+                        continue;
+                    }
                     Some(aborted) => {
                         carrying.aborted(aborted);
                         continue;

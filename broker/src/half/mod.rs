@@ -282,10 +282,13 @@ impl Halves {
         let is_known = |image: &Arc<Image>| image.topic(HALVES_TOPIC).is_some();
         let metadata = &self.shared.metadata;
         // It may have been made a moment ago, at another broker.
-        let image = metadata.wait_for(LAG_PATIENCE, is_known).await;
-        let image = image.unwrap_or_else(|| metadata.image());
-        let topic = image.topic(HALVES_TOPIC);
-        let Some(partition) = topic.and_then(|topic| topic.partition(at.0)) else {
+        if metadata.wait_for(LAG_PATIENCE, is_known).await.is_none() {
+            // Whether this broker is behind, or nothing was ever prepared, the controller knows: it makes the topic if there is none.
+            self.shared.shards.find("").await?;
+        }
+        let image = metadata.image();
+        let topic = image.topic(HALVES_TOPIC).ok_or(Refused::NotAvailable)?;
+        let Some(partition) = topic.partition(at.0) else {
             // Nothing was ever prepared there.
             return match request {
                 Request::End { id, .. } => Ok(Response::End(Err(HalfError::Unknown(id)))),

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
+use weir_log::mutants::Mutant;
 use weir_proto::admin::v1::admin_server::AdminServer;
 use weir_quorum::configs::{Settings, broker_number};
 use weir_quorum::listeners::OWN;
@@ -338,7 +339,10 @@ pub async fn start_on<N: Network>(
     let halves = Halves::new(
         metadata.clone(),
         Arc::clone(&partitions),
-        weir_groups::half::Config::default(),
+        weir_groups::half::Config {
+            forgets_asked: Mutant::HalfForgotten.is_active(),
+            ..weir_groups::half::Config::default()
+        },
         host.clone(),
     );
     let dialer = host.dialer.clone();

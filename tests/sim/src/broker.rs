@@ -23,6 +23,8 @@ use crate::wishes::Granted;
 pub const KAFKA_PORT: u16 = 9092;
 /// Where brokers connect.
 pub const QUORUM_PORT: u16 = 9094;
+/// Where clients of gRPC connect.
+pub const GRPC_PORT: u16 = 9096;
 const HTTP_PORT: u16 = 9600;
 /// How large disks are: larger than any life fills.
 const DISK_BYTES: u64 = 1 << 40;
@@ -171,7 +173,7 @@ impl Broker {
         let yaml = format!(
             "broker: {{ id: {id} }}\ncluster: {{ brokers: {brokers} }}\ndata_dir: /data\npeers: [{}]\nlisteners:\n  \
              kafka: {{ bind: \"{name}:{KAFKA_PORT}\" }}\n  quorum: {{ bind: \"{name}:{QUORUM_PORT}\" }}\n  \
-             http: {{ bind: \"{name}:{HTTP_PORT}\" }}\nthreads: {{ lanes: 2 }}\n{settings}",
+             http: {{ bind: \"{name}:{HTTP_PORT}\" }}\n  grpc: {{ bind: \"{name}:{GRPC_PORT}\" }}\nthreads: {{ lanes: 2 }}\n{settings}",
             peers.join(", "),
         );
         #[allow(clippy::expect_used, reason = "a text of this file")]

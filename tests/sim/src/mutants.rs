@@ -34,17 +34,24 @@ fn activated(mutant: Mutant) -> Result<(), String> {
 /// The kind of queue without which a defect does not show; that kind is in each of the lives then.
 fn queue_for(mutant: Mutant) -> Option<Kind> {
     match mutant {
-        Mutant::ReleaseTwice | Mutant::ReleaseEarly | Mutant::ForgetDelayed | Mutant::ForgetIds => {
-            Some(Kind::Delays)
-        }
+        Mutant::ReleaseTwice
+        | Mutant::ReleaseEarly
+        | Mutant::ReleaseOutOfOrder
+        | Mutant::ForgetDelayed
+        | Mutant::ForgetIds
+        | Mutant::CancelIgnored => Some(Kind::Delays),
         Mutant::BoundLate | Mutant::BoundForgotten => Some(Kind::Bound),
         Mutant::LeaseTwice => Some(Kind::TopicBound),
-        Mutant::BuryLate | Mutant::ForgetBackoff | Mutant::HandOutExpired => Some(Kind::Jobs),
+        Mutant::BuryLate
+        | Mutant::ForgetBackoff
+        | Mutant::HandOutExpired
+        | Mutant::FilterForgotten => Some(Kind::Jobs),
         Mutant::ForgetKeys => Some(Kind::OrderedJobs),
         Mutant::LookLate | Mutant::ForgetLevels => Some(Kind::Ranks),
         Mutant::CopyTwice | Mutant::CopyUndecided => Some(Kind::Views),
         Mutant::RefuseWaiting => Some(Kind::Throttle),
         Mutant::DropAll => Some(Kind::DropOldest),
+        Mutant::HalfTwice | Mutant::HalfForgotten => Some(Kind::Halves),
         _ => None,
     }
 }

@@ -127,6 +127,11 @@ struct Books {
     rules: Rules,
     is_closed: bool,
     is_over: bool,
+    /// Members are to do nothing, and so many do.
+    rests: bool,
+    resting: usize,
+    /// Where logs begin that do not begin at 0: what was before made room.
+    starts: BTreeMap<Place, i64>,
     era: u64,
     records: BTreeMap<(Place, i64), Record>,
     /// When the answers to fetches were given up.
@@ -268,6 +273,34 @@ impl Shares {
     /// Everything is finished.
     pub fn end(&self) {
         self.lock().is_over = true;
+    }
+
+    /// Members are to do nothing for a while, or are to go on.
+    pub fn rest(&self, rests: bool) {
+        self.lock().rests = rests;
+    }
+
+    /// Whether members are to do nothing.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.lock().rests
+    }
+
+    /// A member does nothing, or goes on.
+    pub fn resting(&self, does: bool) {
+        let resting = &mut self.lock().resting;
+        *resting = if does { *resting + 1 } else { *resting - 1 };
+    }
+
+    /// How many members do nothing.
+    #[must_use]
+    pub fn resting_count(&self) -> usize {
+        self.lock().resting
+    }
+
+    /// A log begins there: nobody is handed what was before.
+    pub fn begins(&self, place: &Place, start: i64) {
+        self.lock().starts.insert(place.clone(), start);
     }
 
     /// Whether everything is finished.
@@ -586,7 +619,8 @@ impl Books {
         let mut wrong = self.ranks.judge();
         let none = Record::default();
         for (place, end) in ends {
-            for offset in 0..*end {
+            let start = self.starts.get(place).copied().unwrap_or(0);
+            for offset in start..*end {
                 let record = self.records.get(&(place.clone(), offset)).unwrap_or(&none);
                 if record.settled_ms.is_some() || record.may_be_settled {
                     continue;

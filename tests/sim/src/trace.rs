@@ -1,6 +1,6 @@
 //! What happened, as one number: two runs of a seed are the same when these are.
 //!
-//! FNV-1a over all events in their order. Sizes of what brokers say to each other are left out, since HTTP/2 carries the
+//! FNV-1a over all events in their order. Sizes of what is said by gRPC, by brokers and clients, are left out, since HTTP/2 carries the
 //! time of day of the real machine in its `date` headers.
 
 /// A hash that grows.

@@ -65,6 +65,8 @@ pub struct Config {
     pub age_max_ms: i64,
     /// How often what is too old is looked for.
     pub look_every_ms: u64,
+    /// A defect, which the simulation must find: a half that was asked for is not known to who is loaded next.
+    pub forgets_asked: bool,
 }
 
 impl Default for Config {
@@ -78,6 +80,7 @@ impl Default for Config {
             kept_ms: DAY_MS,
             age_max_ms: 7 * DAY_MS,
             look_every_ms: 60_000,
+            forgets_asked: false,
         }
     }
 }
@@ -518,6 +521,10 @@ impl Machine for Halves {
         halves.halves.retain(|_, half| {
             half.prepared.is_some() || half.standing.state.over_at_ms().is_some()
         });
+        if config.forgets_asked {
+            let is_asked = |of: Standing| of.asked > 0 && of.state == State::Prepared;
+            halves.halves.retain(|_, half| !is_asked(half.standing));
+        }
         halves.bytes = halves.halves.values().map(Half::bytes).sum();
         let ids: Vec<Uuid> = halves.halves.keys().copied().collect();
         for id in ids {

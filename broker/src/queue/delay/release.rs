@@ -132,7 +132,12 @@ impl Releasing {
                 return Ok(());
             }
             let now = self.now();
-            let chosen = stage.choose(life.number, now, RELEASED_AT_ONCE);
+            let mut chosen = stage.choose(life.number, now, RELEASED_AT_ONCE);
+            if let [first, second, ..] = &mut chosen[..]
+                && Mutant::ReleaseOutOfOrder.is_active()
+            {
+                std::mem::swap(first, second);
+            }
             if !chosen.is_empty() {
                 self.release(partition, life.number, chosen).await?;
                 stage.released(life.number);
@@ -192,7 +197,7 @@ impl Releasing {
                     .iter()
                     .filter(|(name, _)| name == MESSAGE_ID);
                 let mut ids = ids.filter_map(|(_, id)| id.as_deref());
-                !ids.any(|id| {
+                Mutant::CancelIgnored.is_active() || !ids.any(|id| {
                     of.delays()
                         .is_cancelled(life, MessageId::of(id), message.entry.at)
                 })

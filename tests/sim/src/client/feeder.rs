@@ -176,6 +176,8 @@ impl Feeder {
         let mut headers = Vec::new();
         match self.queue.kind {
             Kind::Bound | Kind::TopicBound | Kind::Throttle | Kind::DropOldest => {}
+            // These have producers of their own.
+            Kind::Halves | Kind::Calls => {}
             Kind::Ranks => {
                 let of = random.pick(&["0", "4", "5", "9"]);
                 level = format!("/{of}");

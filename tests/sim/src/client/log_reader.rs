@@ -1,17 +1,22 @@
 //! Reads the logs of a queue, with headers, and ends a life's queue: waits until all has come that is due, until a group is done, until everything is
 //! sold, until views are whole, or until what is too much is gone.
 
+use std::time::Duration;
+
 use super::fetch::{Fetched, Isolation, earliest, fetch_records};
-use super::sharer::end_shares;
-use super::{Client, Feeder};
+use super::sharer::{await_shares, end_shares};
+use super::{Caller, Client, Dealer, Feeder};
 use crate::history::{Place, Shared};
 use crate::life::TRANSACTED;
 use crate::queues::{BOUND, Books, Kind, Queue, delays, drops};
+use crate::shares::Shares;
 
 /// How long after its time a message may come once nothing goes wrong any more, and how long a last message may be hard to sell.
 const LATE_MS: i64 = 15_000;
 /// What comes so soon is waited for.
 const SOON_MS: i64 = 5_000;
+/// How long it is watched that something does not happen.
+const STILL: Duration = Duration::from_secs(2);
 
 /// Somebody who reads everything.
 #[derive(Debug)]
@@ -34,8 +39,8 @@ impl LogReader {
             books: queue.books.clone(),
             positions,
             isolation: match queue.kind {
-                // As views see their sources.
-                Kind::Views => Isolation::Committed,
+                // As views see their sources; and halves are committed in transactions.
+                Kind::Views | Kind::Halves => Isolation::Committed,
                 _ => Isolation::Uncommitted,
             },
             is_cut: queue.kind == Kind::DropOldest,
@@ -106,11 +111,41 @@ pub async fn finish_queue(
         places.extend(transacted);
     }
     let mut reader = LogReader::new(client, &queue, places);
-    let feeder = Feeder::new(other, history.clone(), queue.clone());
+    match queue.kind {
+        Kind::Halves => {
+            let dealer = Dealer::new(other, history.clone(), queue.clone());
+            dealer.settle_all().await;
+        }
+        Kind::Calls => {
+            let caller = Caller::new(other, history.clone(), queue.clone());
+            caller.is_answered().await;
+        }
+        _ => {
+            let feeder = Feeder::new(other, history.clone(), queue.clone());
+            finish_work(&mut reader, feeder, &history, &queue, sharers).await;
+        }
+    }
+    queue.books.end();
+    reader.read_all().await;
+    history.done();
+}
+
+async fn finish_work(
+    reader: &mut LogReader,
+    mut feeder: Feeder,
+    history: &Shared,
+    queue: &Queue,
+    sharers: usize,
+) {
     match (queue.kind, &queue.shares) {
-        (Kind::Views, _) => are_whole(&mut reader, &queue).await,
-        (Kind::DropOldest, _) => drop_oldest(&mut reader, feeder, &queue).await,
-        (_, None) => come(&mut reader, &queue.books).await,
+        (Kind::Views, _) => are_whole(reader, queue).await,
+        (Kind::DropOldest, None) => {
+            drop_oldest(reader, &mut feeder, queue, BOUND + 2).await;
+        }
+        (Kind::DropOldest, Some(shares)) => {
+            drop_unsettled(reader, &mut feeder, queue, (shares, sharers)).await;
+        }
+        (_, None) => come(reader, &queue.books).await,
         (kind, Some(shares)) => {
             let mut ends = reader.read_all().await;
             ends.retain(|(place, _)| *place.0 == *queue.topic());
@@ -124,14 +159,12 @@ pub async fn finish_queue(
                 }
             }
             match kind {
-                Kind::Bound | Kind::TopicBound => sell(feeder, &queue).await,
-                Kind::Throttle => fill(feeder, &queue).await,
+                Kind::Bound | Kind::TopicBound => sell(feeder, queue).await,
+                Kind::Throttle => fill(feeder, queue).await,
                 _ => {}
             }
         }
     }
-    reader.read_all().await;
-    history.done();
 }
 
 /// Waits until views have what their sources have.
@@ -147,30 +180,100 @@ async fn are_whole(reader: &mut LogReader, queue: &Queue) {
     }
 }
 
-/// Writes more than there is room for, and waits until what is too much is gone.
-async fn drop_oldest(reader: &mut LogReader, mut feeder: Feeder, queue: &Queue) {
-    for place in queue.sources() {
-        for _ in 0..BOUND + 2 {
-            feeder.sell(&place).await;
-        }
-    }
+/// Writes so much that there is more than there is room for, and waits until what is too much is gone. Where each partition ends.
+async fn drop_oldest(
+    reader: &mut LogReader,
+    feeder: &mut Feeder,
+    queue: &Queue,
+    count: u64,
+) -> Vec<(Place, i64)> {
+    write(feeder, queue, count).await;
     let until_ms = queue.books.time_ms() + LATE_MS;
-    for (place, end) in reader.read_all().await {
+    let ends = reader.read_all().await;
+    for (place, end) in &ends {
         loop {
-            if let Some(start) = earliest(&mut reader.client, &place).await {
-                queue.books.begins(&place, start);
-            }
-            match drops::judge(&queue.books, &place, end) {
+            begin_of(reader, queue, place).await;
+            match drops::judge(&queue.books, place, *end) {
                 Ok(true) => break,
                 Ok(false) if queue.books.time_ms() < until_ms => reader.client.pause().await,
                 Ok(false) => {
-                    let start = queue.books.start(&place);
+                    let start = queue.books.start(place);
                     let what = format!("{place:?}: from {start} to {end} all stays");
-                    return queue.books.wrong(what);
+                    queue.books.wrong(what);
+                    return ends;
                 }
-                Err(wrong) => return queue.books.wrong(wrong),
+                Err(wrong) => {
+                    queue.books.wrong(wrong);
+                    return ends;
+                }
             }
         }
+    }
+    ends
+}
+
+/// Has a group settle everything. What it has settled takes no room then; and of what it has not, it gets what is left.
+async fn drop_unsettled(
+    reader: &mut LogReader,
+    feeder: &mut Feeder,
+    queue: &Queue,
+    (shares, sharers): (&Shares, usize),
+) {
+    let ends = reader.read_all().await;
+    await_shares(&mut reader.client, shares, &ends).await;
+    shares.rest(true);
+    while shares.resting_count() < sharers {
+        reader.client.pause().await;
+    }
+    let mut starts = Vec::new();
+    for (place, end) in &ends {
+        starts.push(begin_of(reader, queue, place).await);
+        if let Err(wrong) = drops::judge(&queue.books, place, *end) {
+            return queue.books.wrong(wrong);
+        }
+    }
+    write(feeder, queue, BOUND).await;
+    tokio::time::sleep(STILL).await;
+    for ((place, _), before) in ends.iter().zip(starts) {
+        let start = begin_of(reader, queue, place).await;
+        if start != before {
+            let what = format!(
+                "{place:?}: {BOUND} messages behind what is settled have room, and the log begins at {start} instead of {before}"
+            );
+            return queue.books.wrong(what);
+        }
+    }
+    let ends = drop_oldest(reader, feeder, queue, 2).await;
+    for (place, _) in &ends {
+        shares.begins(place, queue.books.start(place));
+    }
+    shares.rest(false);
+    end_shares(&mut reader.client, shares, &ends).await;
+    while shares.gone_count() < sharers {
+        reader.client.pause().await;
+    }
+    for wrong in shares.judge(&ends) {
+        queue.books.wrong(wrong);
+    }
+}
+
+/// Writes so many messages to each partition, one by one.
+async fn write(feeder: &mut Feeder, queue: &Queue, count: u64) {
+    for place in queue.sources() {
+        for _ in 0..count {
+            feeder.sell(&place).await;
+        }
+    }
+}
+
+/// Asks where a log begins until somebody says so. Where it does at the latest that anyone has seen.
+async fn begin_of(reader: &mut LogReader, queue: &Queue, place: &Place) -> i64 {
+    loop {
+        if let Some(start) = earliest(&mut reader.client, place).await {
+            queue.books.begins(place, start);
+            return queue.books.start(place);
+        }
+        reader.client.pause().await;
     }
 }
 

@@ -1,13 +1,16 @@
-//! Clients: Kafka's protocol over the simulated network, as a patient client library speaks it.
+//! Clients: Kafka's protocol over the simulated network, as a patient client library speaks it, and gRPC for what only that has.
 //!
 //! A client knows the brokers' addresses, asks for metadata when something is not where it was, and tries again until its
 //! work is done. What it was told goes into the history that all clients share ([`Shared`](crate::history::Shared)), where it is judged.
 
 mod admin;
+mod caller;
 mod committed;
 mod consumer;
+mod dealer;
 mod feeder;
 mod fetch;
+mod grpc;
 mod log_reader;
 mod member;
 mod mover;
@@ -33,8 +36,10 @@ use weir_wire::messages::{
 use weir_wire::{DecodeError, MessageView, Records, Request};
 
 pub use admin::{Admin, metadata_of};
+pub use caller::{Caller, Replier};
 pub use committed::{CommittedReader, read_all_committed};
 pub use consumer::{Consumer, read_all};
+pub use dealer::{Dealer, Teller};
 pub use feeder::Feeder;
 pub use log_reader::{LogReader, finish_queue};
 pub use member::Member;

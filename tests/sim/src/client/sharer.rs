@@ -93,6 +93,10 @@ impl Sharer {
     /// Takes part until everything is done with.
     pub async fn run(mut self) {
         while !self.shares.is_over() {
+            if self.shares.rests() {
+                self.rest().await;
+                continue;
+            }
             self.joined += 1;
             self.id = format!("{}-{}", self.client.host, self.joined);
             self.epoch = 0;
@@ -103,6 +107,15 @@ impl Sharer {
         }
         self.shares.gone();
         self.history.done();
+    }
+
+    /// Does nothing until it is to go on.
+    async fn rest(&mut self) {
+        self.shares.resting(true);
+        while self.shares.rests() && !self.shares.is_over() {
+            self.client.pause().await;
+        }
+        self.shares.resting(false);
     }
 
     /// From joining until it goes.
@@ -120,7 +133,7 @@ impl Sharer {
                 }
             }
             rounds -= 1;
-            if rounds == 0 || self.shares.is_over() {
+            if rounds == 0 || self.shares.is_over() || self.shares.rests() {
                 if self.client.random.chance(1, 2) {
                     self.leave().await;
                 }
@@ -528,10 +541,15 @@ pub async fn finish_shares(
 
 /// The same, telling nobody.
 pub(super) async fn end_shares(client: &mut Client, shares: &Shares, ends: &[(Place, i64)]) {
+    await_shares(client, shares, ends).await;
+    shares.end();
+}
+
+/// Waits until the group is done with everything below `ends`.
+pub(super) async fn await_shares(client: &mut Client, shares: &Shares, ends: &[(Place, i64)]) {
     while !is_done(client, shares.rules().group, ends).await {
         client.pause().await;
     }
-    shares.end();
 }
 
 async fn is_done(client: &mut Client, group: &str, ends: &[(Place, i64)]) -> bool {

@@ -77,6 +77,7 @@ pub(super) struct Inner {
     pub(super) clock_ms: i64,
     /// The next number of messages that two producers send.
     pub(super) both: u64,
+    is_over: bool,
 }
 
 impl Books {
@@ -106,6 +107,11 @@ impl Books {
         EPOCH_MS + i64::try_from(self.now_ms()).unwrap_or(0)
     }
 
+    /// Something has happened to what has this number.
+    pub fn note(&self, what: &str, number: usize) {
+        self.net.note(what, &[number as u64]);
+    }
+
     /// Something must not be.
     pub fn wrong(&self, what: String) {
         self.history.wrong(what);
@@ -115,6 +121,17 @@ impl Books {
     #[must_use]
     pub fn wrongs(&self) -> Vec<String> {
         self.history.wrongs()
+    }
+
+    /// Everything is finished: whoever only answers is not needed any more.
+    pub fn end(&self) {
+        self.lock().is_over = true;
+    }
+
+    /// Whether everything is finished.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.lock().is_over
     }
 
     /// Brokers' clocks are wrong by so much now, at the least and at the most.
@@ -217,16 +234,31 @@ impl Books {
         }
     }
 
-    /// A log begins there.
+    /// A log begins there. Whoever leads next may not know that yet.
     pub fn begins(&self, place: &Place, start: i64) {
         self.net.note("begins", &[start.unsigned_abs()]);
-        self.lock().starts.insert(place.clone(), start);
+        let mut inner = self.lock();
+        let last = inner.starts.entry(place.clone()).or_default();
+        *last = start.max(*last);
     }
 
-    /// Where a log begins, as far as anyone has seen.
+    /// Where a log begins at the latest that anyone has seen.
     #[must_use]
     pub fn start(&self, place: &Place) -> i64 {
         self.lock().starts.get(place).copied().unwrap_or(0)
+    }
+
+    /// Where each value is that anyone has read.
+    pub(super) fn places(&self) -> BTreeMap<String, Vec<(Place, i64)>> {
+        let inner = self.lock();
+        let mut places: BTreeMap<String, Vec<(Place, i64)>> = BTreeMap::new();
+        for (place, seen) in &inner.seen {
+            for (offset, record) in seen {
+                let at = (place.clone(), *offset);
+                places.entry(record.value.clone()).or_default().push(at);
+            }
+        }
+        places
     }
 
     /// What must not be and is, whatever is asked of the queue: each message is there at most once, what was acknowledged is there, what was refused is not, and a

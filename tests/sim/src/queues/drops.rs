@@ -4,11 +4,11 @@ use super::BOUND;
 use super::books::Books;
 use crate::history::Place;
 
-/// What must not be and is of a partition to which nobody writes any more, and into which more than its bound was written one by one; or whether what is to go is
-/// not gone yet.
+/// What must not be and is of a partition to which nobody writes any more; or, where more than its bound was written one by one that is not settled, whether what is to
+/// go is gone.
 pub fn judge(books: &Books, place: &Place, end: i64) -> Result<bool, String> {
     let start = books.start(place);
-    let wanted = end - i64::try_from(BOUND).unwrap_or(i64::MAX);
+    let wanted = end.saturating_sub_unsigned(BOUND).max(0);
     if start > wanted {
         let count = end - start;
         return Err(format!(

@@ -1,19 +1,23 @@
 //! Queues of a life: what is asked of their topics and groups, who works on them, and what must hold.
 //!
 //! A life has one kind of queue, or none. Its producers ([`Feeder`]) tell [`Books`] what they send and what they hear; what is in the logs in the end
-//! is read once more, and each kind has its judge: [`delays`], [`bounds`], [`drops`], [`jobs`], [`views`], and of priorities the group's own.
+//! is read once more, and each kind has its judge: [`delays`], [`bounds`], [`drops`], [`jobs`], [`views`], [`halves`], [`calls`], and of priorities the group's own.
 
 mod books;
 pub mod bounds;
+pub mod calls;
 pub mod delays;
 pub mod drops;
+pub mod halves;
 pub mod jobs;
 #[cfg(test)]
 mod tests;
 pub mod value;
 pub mod views;
 
-use crate::client::{Admin, Client, Feeder, LogReader, Sharer, finish_queue};
+use crate::client::{
+    Admin, Caller, Client, Dealer, Feeder, LogReader, Replier, Sharer, Teller, finish_queue,
+};
 use crate::history::{Place, Shared};
 use crate::network::Net;
 use crate::node::Node;
@@ -21,6 +25,7 @@ use crate::random::Random;
 use crate::shares::{LOCK_MS, Rules, Shares};
 
 pub use books::{Books, Fate, Seen, Sent};
+pub use halves::{Deal, Deals, Ending};
 
 /// How many messages of a partition may be unsettled, or of a topic.
 pub const BOUND: u64 = 8;
@@ -34,6 +39,8 @@ const WINDOW_MS: u64 = 600_000;
 const DELIVERIES_MAX: i16 = 3;
 /// How long such a message waits after its deliveries.
 const BACKOFFS_MS: [u64; 2] = [400, 1_000];
+/// Where halves have messages too.
+const STOCK: &str = "stock";
 /// Where dead letters go.
 pub const DEAD: &str = "dlq.jobs";
 
@@ -56,13 +63,17 @@ pub enum Kind {
     Views,
     /// A bound for each partition, for which producers wait.
     Throttle,
-    /// A bound for each partition, within which the oldest make room.
+    /// A bound for each partition, within which the oldest make room; and maybe what a group has settled does not count.
     DropOldest,
+    /// Half messages, by gRPC.
+    Halves,
+    /// Calls and their replies, by gRPC.
+    Calls,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Delays,
         Self::Bound,
         Self::TopicBound,
@@ -72,6 +83,8 @@ impl Kind {
         Self::Views,
         Self::Throttle,
         Self::DropOldest,
+        Self::Halves,
+        Self::Calls,
     ];
 
     fn draw(random: &mut Random) -> Option<Self> {
@@ -88,10 +101,12 @@ impl Kind {
             Self::Ranks => "ranked",
             Self::Views => views::VIEWS[0].of,
             Self::DropOldest => "latest",
+            Self::Halves => "sales",
+            Self::Calls => "asks",
         }
     }
 
-    fn topic_configs(self) -> Vec<(&'static str, String)> {
+    fn topic_configs(self, has_group: bool) -> Vec<(&'static str, String)> {
         let bound = |scope: &str, overflow: &str| {
             vec![
                 ("weir.queue.max.messages", BOUND.to_string()),
@@ -108,12 +123,13 @@ impl Kind {
             Self::Bound => bound("partition", "reject"),
             Self::TopicBound => bound("topic", "reject"),
             Self::Throttle => bound("partition", "throttle"),
+            Self::DropOldest if has_group => bound("partition", "drop_oldest"),
             Self::DropOldest => vec![
                 ("weir.queue.max.messages", BOUND.to_string()),
                 ("weir.queue.overflow", "drop_oldest".to_owned()),
             ],
             Self::Ranks => vec![("weir.queue.priority", "strict".to_owned())],
-            Self::Views => Vec::new(),
+            Self::Views | Self::Halves | Self::Calls => Vec::new(),
             Self::Jobs => vec![("weir.queue.message.ttl.ms", TTL_MS.to_string())],
             Self::OrderedJobs => vec![
                 ("weir.queue.message.ttl.ms", TTL_MS.to_string()),
@@ -122,10 +138,15 @@ impl Kind {
         }
     }
 
+    /// Whether a share group works on it, where one may.
+    fn has_group(self, random: &mut Random) -> bool {
+        self != Self::DropOldest || random.chance(1, 2)
+    }
+
     fn rules(self) -> Option<Rules> {
         match self {
-            Self::Delays | Self::Views | Self::DropOldest => None,
-            Self::Bound | Self::TopicBound | Self::Throttle => Some(Rules {
+            Self::Delays | Self::Views | Self::Halves | Self::Calls => None,
+            Self::Bound | Self::TopicBound | Self::Throttle | Self::DropOldest => Some(Rules {
                 group: "buyers",
                 topic: self.topic(),
                 ..Rules::default()
@@ -155,7 +176,10 @@ impl Kind {
 
     /// Whether what is there is looked at while it comes.
     fn is_followed(self) -> bool {
-        matches!(self, Self::Delays | Self::Views | Self::DropOldest)
+        matches!(
+            self,
+            Self::Delays | Self::Views | Self::DropOldest | Self::Halves
+        )
     }
 
     /// To how many partitions messages are sent.
@@ -171,7 +195,17 @@ impl Kind {
     fn feeders(self) -> usize {
         match self {
             Self::Jobs | Self::OrderedJobs | Self::Ranks | Self::Views => 1,
+            Self::Halves | Self::Calls => 0,
             _ => 2,
+        }
+    }
+
+    /// How many ask for something by gRPC, and how many answer.
+    fn callers(self) -> (usize, usize) {
+        match self {
+            Self::Halves => (2, 3),
+            Self::Calls => (2, 1),
+            _ => (0, 0),
         }
     }
 
@@ -221,6 +255,8 @@ pub struct Queue {
     pub books: Books,
     /// Who works on it, if it has a group.
     pub shares: Option<Shares>,
+    /// Half messages, if it has such.
+    pub deals: Deals,
     sharers: usize,
     readers: usize,
     feeders: usize,
@@ -234,7 +270,7 @@ impl Queue {
         let drawn = Kind::draw(&mut random);
         let kind = wanted.or(drawn)?;
         let books = Books::new(net.clone(), history.clone());
-        let rules = kind.rules();
+        let rules = kind.rules().filter(|_| kind.has_group(&mut random));
         let shares = rules.map(|rules| Shares::new(net.clone(), history.clone(), rules));
         let within =
             |random: &mut Random, range| usize::try_from(random.within(range)).unwrap_or(0);
@@ -243,6 +279,7 @@ impl Queue {
             sharers: shares.as_ref().map_or(0, |_| within(&mut random, 1..3)),
             readers: usize::from(kind.is_followed()),
             feeders: kind.feeders(),
+            deals: Deals::new(books.clone()),
             books,
             shares,
         })
@@ -263,6 +300,7 @@ impl Queue {
         let own = places(self.topic(), self.kind.partitions());
         match self.kind {
             Kind::Jobs | Kind::OrderedJobs => own.chain(places(DEAD, 1)).collect(),
+            Kind::Halves => own.chain(places(STOCK, 1)).collect(),
             Kind::Views => {
                 let views = views::VIEWS.iter();
                 let views = views.flat_map(|view| places(view.name, self.kind.partitions()));
@@ -284,8 +322,11 @@ impl Queue {
     pub async fn make(&self, admin: &mut Admin) {
         const GROUP: i8 = 32;
         let partitions = i32::try_from(self.sources().len()).unwrap_or(1);
-        let configs = self.kind.topic_configs();
+        let configs = self.kind.topic_configs(self.shares.is_some());
         admin.create(self.topic(), partitions, &configs).await;
+        if self.kind == Kind::Halves {
+            admin.create(STOCK, 1, &[]).await;
+        }
         if self.kind == Kind::Views {
             for view in views::VIEWS {
                 admin.create(view.name, partitions, &view.configs()).await;
@@ -306,7 +347,8 @@ impl Queue {
     /// How many clients that takes which [`Queue::begin`] begins.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.feeders + self.readers + 2 * self.sharers
+        let (callers, answerers) = self.kind.callers();
+        self.feeders + self.readers + callers + answerers + 2 * self.sharers
     }
 
     /// Begins who works on it: how many are done once the history is closed, and how many once the group has finished.
@@ -328,7 +370,25 @@ impl Queue {
             let sharer = Sharer::new(clients, history.clone(), shares.clone());
             node.spawn(sharer.run());
         }
-        (self.feeders + self.readers, self.sharers)
+        let (callers, answerers) = self.kind.callers();
+        for client in clients.by_ref().take(callers) {
+            let (history, queue) = (history.clone(), self.clone());
+            match self.kind {
+                Kind::Halves => node.spawn(Dealer::new(client, history, queue).run()),
+                _ => node.spawn(Caller::new(client, history, queue).run()),
+            };
+        }
+        for client in clients.take(answerers) {
+            let (history, queue) = (history.clone(), self.clone());
+            match self.kind {
+                Kind::Halves => node.spawn(Teller::new(client, history, queue).run()),
+                _ => node.spawn(Replier::new(client, history, queue).run()),
+            };
+        }
+        (
+            self.feeders + self.readers + callers,
+            self.sharers + answerers,
+        )
     }
 
     /// Begins who waits until everything has come, is done with, or sold; then reads all of it. That is one more who is done.
@@ -343,6 +403,12 @@ impl Queue {
     /// What must not be and is, once everything was read.
     #[must_use]
     pub fn judge(&self) -> Vec<String> {
+        match self.kind {
+            // Neither comes in its producers' order.
+            Kind::Halves => return self.deals.judge(),
+            Kind::Calls => return calls::judge(&self.books),
+            _ => {}
+        }
         let mut wrong = self.books.judge(&self.sources());
         match (self.kind, &self.shares) {
             (Kind::Bound | Kind::TopicBound | Kind::Throttle, Some(shares)) => {

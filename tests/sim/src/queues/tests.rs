@@ -227,3 +227,142 @@ fn of_what_makes_room_as_much_is_left_as_is_allowed() {
     story.books.begins(&place(0), 21 - BOUND.cast_signed());
     assert!(judge().is_err());
 }
+
+#[test]
+fn of_what_fits_nothing_makes_room() {
+    let story = Story::new();
+    let judge = |end| drops::judge(&story.books, &place(0), end);
+    assert_eq!(judge(3), Ok(true));
+    story.books.begins(&place(0), 1);
+    assert!(judge(3).is_err());
+    // Somebody who leads next and does not know that yet takes nothing back.
+    story.books.begins(&place(0), 0);
+    assert!(judge(3).is_err());
+    assert_eq!(judge(1 + BOUND.cast_signed()), Ok(true));
+}
+
+/// A half of two messages, in two partitions, that was decided so.
+fn half(deals: &Deals, name: &str, decision: Option<Ending>) -> usize {
+    let messages = (0..2).map(|partition| (place(partition), format!("q/1/{name}{partition}")));
+    let number = deals.preparing(Deal::new(messages.collect(), 100, 2));
+    deals.prepared(number, name);
+    if let Some(decision) = decision {
+        deals.decide(number, decision);
+    }
+    number
+}
+
+#[test]
+fn a_half_is_there_as_a_whole_and_once_or_not_at_all() {
+    let story = Story::new();
+    let deals = Deals::new(story.books.clone());
+    half(&deals, "a", Some(Ending::Commit));
+    let judge = || deals.judge().len();
+    assert_eq!(judge(), 0, "nobody has heard that it is committed");
+    deals.ended(0, Ending::Commit);
+    assert_eq!(judge(), 1);
+    story.sees(&place(0), 0, "q/1/a0", &[]);
+    assert_eq!(judge(), 1);
+    story.sees(&place(1), 0, "q/1/a1", &[]);
+    assert_eq!(judge(), 0);
+    story.sees(&place(1), 2, "q/1/a1", &[]);
+    assert_eq!(judge(), 1);
+    // Of a half that there is, in a partition that it does not name; and of one that there is not.
+    half(&deals, "b", Some(Ending::Commit));
+    story.sees(&place(1), 3, "q/1/b0", &[]);
+    story.sees(&place(1), 4, "q/1/b1", &[]);
+    assert_eq!(judge(), 2);
+    story.sees(&place(1), 5, "q/1/c0", &[]);
+    assert_eq!(judge(), 3);
+    assert_eq!(story.books.wrongs().len(), 0);
+}
+
+#[test]
+fn a_half_s_messages_are_in_its_order() {
+    let story = Story::new();
+    let deals = Deals::new(story.books.clone());
+    let messages = ["x", "y"].map(|value| (place(0), value.to_owned()));
+    let number = deals.preparing(Deal::new(messages.into(), 100, 2));
+    deals.decide(number, Ending::Commit);
+    story.sees(&place(0), 7, "y", &[]);
+    story.sees(&place(0), 8, "x", &[]);
+    assert_eq!(deals.judge().len(), 1);
+}
+
+#[test]
+fn a_half_that_nobody_has_committed_is_nowhere() {
+    for decision in [None, Some(Ending::Rollback)] {
+        let story = Story::new();
+        let deals = Deals::new(story.books.clone());
+        half(&deals, "a", decision);
+        story.sees(&place(0), 0, "q/1/a0", &[]);
+        story.sees(&place(1), 0, "q/1/a1", &[]);
+        assert_eq!(deals.judge().len(), 1);
+        deals.ended(0, Ending::Rollback);
+        assert_eq!(deals.judge().len(), 1);
+        // And it has one end.
+        deals.ended(0, Ending::Commit);
+        assert_eq!(story.books.wrongs().len(), 1);
+    }
+}
+
+#[test]
+fn a_half_is_given_up_when_it_was_asked_for_often_enough() {
+    // Two times, and after the second as long again.
+    for (at_ms, wrong) in [(290, 1), (300, 0)] {
+        let story = Story::new();
+        let deals = Deals::new(story.books.clone());
+        half(&deals, "a", Some(Ending::Commit));
+        story.at(at_ms);
+        deals.contradicted(0, Ending::Commit);
+        assert_eq!(story.books.wrongs().len(), wrong, "at {at_ms}");
+        assert_eq!(deals.judge().len(), 0);
+    }
+    let story = Story::new();
+    let deals = Deals::new(story.books.clone());
+    half(&deals, "a", Some(Ending::Rollback));
+    story.at(1_000);
+    deals.contradicted(0, Ending::Rollback);
+    assert_eq!(story.books.wrongs().len(), 1, "nobody has committed it");
+}
+
+#[test]
+fn what_is_asked_for_was_prepared_so_and_is_open() {
+    let story = Story::new();
+    let deals = Deals::new(story.books.clone());
+    half(&deals, "a", None);
+    let messages = deals.get(0).map_or_else(Vec::new, |deal| deal.messages);
+    let wrongs = || story.books.wrongs().len();
+    assert_eq!(deals.asked(("a", 2), &messages, 0), Some(0));
+    assert_eq!(wrongs(), 0);
+    assert_eq!(deals.asked(("a", 3), &messages, 0), Some(0));
+    assert_eq!(wrongs(), 1, "more often than it may");
+    assert_eq!(deals.asked(("a", 1), &messages[..1], 0), None);
+    assert_eq!(wrongs(), 2);
+    assert_eq!(deals.asked(("b", 1), &messages, 0), Some(0));
+    assert_eq!(wrongs(), 3, "it is another's name");
+    story.at(10);
+    deals.decide(0, Ending::Rollback);
+    deals.ended(0, Ending::Rollback);
+    // Over a stream from before that it may still be on its way.
+    assert_eq!(deals.asked(("a", 1), &messages, 10), Some(0));
+    assert_eq!(wrongs(), 3);
+    assert_eq!(deals.asked(("a", 1), &messages, 11), Some(0));
+    assert_eq!(wrongs(), 4);
+}
+
+#[test]
+fn a_call_is_there_once_at_most_and_where_it_was_answered() {
+    let story = Story::new();
+    let judge = || calls::judge(&story.books).len();
+    let number = story.send(0, "q/1/0/-/good", None);
+    assert_eq!(judge(), 0);
+    story.books.acked(number, -1);
+    assert_eq!(judge(), 1);
+    story.sees(&place(0), 3, "q/1/0/-/good", &[]);
+    assert_eq!(judge(), 0);
+    story.sees(&place(0), 4, "q/1/0/-/good", &[]);
+    assert_eq!(judge(), 1);
+    story.sees(&place(0), 5, "q/1/1/-/good", &[]);
+    assert_eq!(judge(), 2);
+}
