@@ -197,10 +197,11 @@ impl Releasing {
                     .iter()
                     .filter(|(name, _)| name == MESSAGE_ID);
                 let mut ids = ids.filter_map(|(_, id)| id.as_deref());
-                Mutant::CancelIgnored.is_active() || !ids.any(|id| {
-                    of.delays()
-                        .is_cancelled(life, MessageId::of(id), message.entry.at)
-                })
+                Mutant::CancelIgnored.is_active()
+                    || !ids.any(|id| {
+                        of.delays()
+                            .is_cancelled(life, MessageId::of(id), message.entry.at)
+                    })
             });
             Ok(build(&messages, bytes_max.min(BATCH_BYTES))?)
         };

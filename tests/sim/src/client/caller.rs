@@ -206,7 +206,9 @@ impl Replier {
             Ok(_) => self.queues = Some(queues),
             // The broker has not heard of the topic yet.
             Err(Some(status)) if status.code() == Code::NotFound => {}
-            Err(Some(status)) => self.history.wrong(format!("a reply is refused: {status:?}")),
+            Err(Some(status)) => self
+                .history
+                .wrong(format!("a reply is refused: {status:?}")),
             Err(None) => {}
         }
     }

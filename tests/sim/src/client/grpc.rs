@@ -36,7 +36,10 @@ impl Client {
         let broker = HostId::try_from(broker).unwrap_or(0);
         let address = format!("{}:{GRPC_PORT}", host_name(broker));
         let channel = channel(&self.place.dialer(), None, &address);
-        #[allow(clippy::expect_used, reason = "hosts have names of which URIs are made")]
+        #[allow(
+            clippy::expect_used,
+            reason = "hosts have names of which URIs are made"
+        )]
         let channel = channel.expect("an address");
         QueueClient::new(channel)
     }

@@ -363,15 +363,11 @@ impl State {
         let to = 1 - from;
         let (port, target) = (conn.port, conn.ends[to].host);
         // What HTTP/2 says has the date in it, as this machine's clock shows it.
-        let is_dated = port == GRPC_PORT
-            || target < FIRST_CLIENT && conn.ends[from].host < FIRST_CLIENT;
+        let is_dated =
+            port == GRPC_PORT || target < FIRST_CLIENT && conn.ends[from].host < FIRST_CLIENT;
         if let Piece::Data(bytes) = &piece {
             conn.ends[from].sent_bytes -= bytes.len();
-            let len = if is_dated {
-                0
-            } else {
-                bytes.len() as u64
-            };
+            let len = if is_dated { 0 } else { bytes.len() as u64 };
             self.trace.add("data", &[self.now_ms, id, from as u64, len]);
         } else {
             let kind = match piece {

@@ -18,6 +18,8 @@ pub fn judge(books: &Books) -> Vec<String> {
         }
     }
     let others = there.into_iter();
-    wrong.extend(others.map(|(value, places)| format!("{value} is at {places:?}, and was not sent")));
+    wrong.extend(
+        others.map(|(value, places)| format!("{value} is at {places:?}, and was not sent")),
+    );
     wrong
 }

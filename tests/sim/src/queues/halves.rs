@@ -153,7 +153,10 @@ impl Deals {
             return self.wrong(number, "is committed, which nobody has asked for");
         }
         if now_ms + ROUNDING_MS < deal.open_until_ms() {
-            self.wrong(number, "is rolled back before it was asked for often enough");
+            self.wrong(
+                number,
+                "is rolled back before it was asked for often enough",
+            );
         }
         self.ended(number, Ending::Rollback);
     }
@@ -231,7 +234,10 @@ fn judge(deal: &Deal, there: &mut BTreeMap<String, Vec<(Place, i64)>>) -> Vec<St
         if found.len() > 1 || at != place {
             wrong.push(format!("{value} is at {found:?}"));
         }
-        if last.insert(place, *offset).is_some_and(|last| last > *offset) {
+        if last
+            .insert(place, *offset)
+            .is_some_and(|last| last > *offset)
+        {
             wrong.push(format!("{value} at {offset} comes too early"));
         }
     }
