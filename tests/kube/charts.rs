@@ -33,7 +33,16 @@ fn rendered(more: &[&str]) -> Vec<String> {
 }
 
 fn helm(words: &[&str]) -> String {
-    let place = ["template", "weir", CHART, "--namespace", "weir-system"];
+    // With no cluster to ask, helm takes itself for an old Kubernetes.
+    let place = [
+        "template",
+        "weir",
+        CHART,
+        "--namespace",
+        "weir-system",
+        "--kube-version",
+        "1.34.4",
+    ];
     run("helm", &[&place, words].concat())
 }
 
