@@ -151,7 +151,8 @@ pub(super) fn letters_go_back_by_a_condition(stage: &Stage) {
                 let member = stage.member(client, GROUP, TOPIC, None);
                 while !*lock(is_over) {
                     let records = member.poll();
-                    member.settle(records.iter().map(|record| (record, Kind::Reject)));
+                    // What is not certain to be stored comes again, and is rejected again.
+                    let _ = member.settle(records.iter().map(|record| (record, Kind::Reject)));
                 }
             });
         }
