@@ -164,7 +164,7 @@ pub const FINALIZE_AFTER_S: i32 = 600;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tracing {
-    /// URL of a collector of OpenTelemetry that takes OTLP over HTTP, without TLS, such as http://collector.monitoring:4318. `/v1/traces` is added to it. Changing it restarts the brokers, one
+    /// URL of a collector of OpenTelemetry that takes OTLP over HTTP, without TLS, such as `http://collector.monitoring:4318`. `/v1/traces` is added to it. Changing it restarts the brokers, one
     /// after the other.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new(r"self.matches('^http://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?$')").message("tracing.otlpEndpoint must be http://HOST[:PORT][/PATH], without TLS, for example http://collector:4318"))]
