@@ -1,5 +1,8 @@
 //! Configurations of topics, brokers, groups and client metrics: described, altered, listed.
 
+use weir_proto::admin::v1 as proto;
+use weir_proto::admin::v1::admin_client::AdminClient;
+use weir_tls::Role;
 use weir_wire::MessageView;
 use weir_wire::messages::describe_configs_request::DescribeConfigsResource;
 use weir_wire::messages::describe_configs_response::DescribeConfigsResult;
@@ -279,4 +282,58 @@ async fn a_request_that_names_one_resource_many_times_is_answered_once() {
         result.error_code == ErrorCode::InvalidRequest.code() && result.configs.is_empty()
     });
     assert_eq!(refused.count(), 1_000);
+}
+
+#[tokio::test]
+async fn the_operator_configures_all_brokers_while_they_run_and_takes_it_back() {
+    /// Of Kafka's sources of a configuration.
+    const DYNAMIC_FOR_ALL: i8 = 3;
+    let broker = TestBroker::start().await;
+    let mut admin = AdminClient::new(broker.channel(Role::Operator));
+    let mut client = broker.connect().await;
+    let request = |set: &[(&str, &str)], unset: &[&str]| proto::ConfigureBrokersRequest {
+        set: set
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        unset: unset.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    let set = [("log.retention.ms", "1000"), ("num.partitions", "6")];
+    let answer = admin.configure_brokers(request(&set, &[])).await.unwrap();
+    assert_eq!(answer.into_inner().error, None);
+    let describe_cluster = || proto::DescribeClusterRequest {};
+    let described = admin
+        .describe_cluster(describe_cluster())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(described.configures_brokers);
+    let told = |config: std::collections::HashMap<String, String>| {
+        let mut told: Vec<(String, String)> = config.into_iter().collect();
+        told.sort();
+        told
+    };
+    let expected = set.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(told(described.config), expected);
+    let is = found(&describe(&mut client, BROKER, "0").await, "num.partitions");
+    assert_eq!(is, ("6".to_owned(), DYNAMIC_FOR_ALL, false));
+
+    // All or nothing: one that there is not, and one that only the file says.
+    for wrong in ["no.such.config", "fetch.max.bytes"] {
+        let wrong = request(&[("num.partitions", "7"), (wrong, "2048")], &[]);
+        let answer = admin.configure_brokers(wrong).await.unwrap();
+        assert!(answer.into_inner().error.is_some());
+    }
+    let unset = request(&[], &["num.partitions", "log.retention.ms"]);
+    let is = found(&describe(&mut client, BROKER, "0").await, "num.partitions");
+    assert_eq!(is.0, "6");
+    let answer = admin.configure_brokers(unset).await.unwrap();
+    assert_eq!(answer.into_inner().error, None);
+    let described = admin
+        .describe_cluster(describe_cluster())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(told(described.config), []);
+    broker.stop().await;
 }
