@@ -412,6 +412,15 @@ pub(super) async fn any_ended(clusters: &mut BTreeMap<String, LocalCluster>) {
     brokers::any_ended(clusters.values_mut().map(|cluster| &mut cluster.brokers)).await;
 }
 
+/// Whether it is declared as a share group, which an ordinary consumer cannot be a member of.
+fn is_shared(group: &weir_crds::ConsumerGroup) -> bool {
+    let spec = &group.spec;
+    spec.begin.as_ref().is_some_and(|begin| begin.share_group)
+        || spec.lease.is_some()
+        || spec.isolation.is_some()
+        || !spec.sharing_config().is_empty()
+}
+
 /// Says where the clusters are and what to try, once for each.
 pub(super) fn introduce<W: Write>(
     clusters: &mut BTreeMap<String, LocalCluster>,
@@ -433,7 +442,7 @@ pub(super) fn introduce<W: Write>(
         let group = manifests
             .groups
             .iter()
-            .find(|group| group.spec.cluster_ref.name == cluster.name)
+            .find(|group| group.spec.cluster_ref.name == cluster.name && !is_shared(group))
             .map_or("readers", weir_crds::ConsumerGroup::group_id);
         let file = options
             .files
