@@ -14,6 +14,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use weir_groups::half::Event;
+
 use crate::api::APIS;
 use crate::grpc::OUTCOMES;
 
@@ -220,8 +222,8 @@ impl Metrics {
             calls.with_label_values(&[outcome]);
         }
         // An increase from nothing is none to Prometheus.
-        for event in ["prepared", "asked", "committed", "rolled_back", "in_doubt"] {
-            halves.with_label_values(&[event]);
+        for event in Event::ALL {
+            halves.with_label_values(&[event.name()]);
         }
         Ok(Self {
             connections: gauge(r, "weir_connections", "Open client connections.")?,

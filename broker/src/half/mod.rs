@@ -19,8 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use weir_groups::half::{
-    Action, Ask, Config, Event, HALVES_TOPIC, HalfError, Halves as Machine, Measured, Request,
-    Response,
+    Action, Ask, Config, HALVES_TOPIC, HalfError, Halves as Machine, Measured, Request, Response,
 };
 use weir_groups::{Outcome, partition_for};
 use weir_quorum::image::Image;
@@ -29,7 +28,6 @@ use weir_wire::PartitionIndex;
 use crate::Broker;
 use crate::gateway::Gateway;
 use crate::host::Host;
-use crate::metrics::Metrics;
 use crate::partitions::Partitions;
 use crate::quorum::Metadata;
 use crate::quorum::net::Channels;
@@ -113,7 +111,10 @@ impl Halves {
                 // When the broker stops, whoever leads next goes on.
                 let _ = wanted.send(job);
             }
-            Action::Count(event) => count(counted.metrics(), event),
+            Action::Count(event) => {
+                let halves = &counted.metrics().half_messages;
+                halves.with_label_values(&[event.name()]).inc();
+            }
         };
         let channels = Channels::new(host.dialer.clone());
         let act = Arc::new(act);
@@ -311,17 +312,6 @@ impl Halves {
     ) -> Result<Response, NotDone> {
         Ok(self.shared.shards.ask_shard(at, request).await?)
     }
-}
-
-fn count(metrics: &Metrics, event: Event) {
-    let event = match event {
-        Event::Prepared => "prepared",
-        Event::Asked => "asked",
-        Event::Decided(Outcome::Commit) => "committed",
-        Event::Decided(Outcome::Abort) => "rolled_back",
-        Event::InDoubt => "in_doubt",
-    };
-    metrics.half_messages.with_label_values(&[event]).inc();
 }
 
 /// A coordinator answers each request with the response of its kind.

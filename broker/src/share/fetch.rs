@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_groups::MemberId;
-use weir_groups::share::{Acquire, AcquireMode, Acquired, Fetched, Place};
+use weir_groups::share::{Acquire, AcquireMode, Acquired, Content, Fetched, Place};
 use weir_log::mutants::Mutant;
 use weir_log::{AbortedTransaction, ReadError};
 use weir_wire::batch::{ControlRecord, batches};
@@ -242,8 +242,10 @@ fn look(bytes: &Bytes) -> Result<(Vec<Fetched>, Vec<usize>), ApiError> {
             base: header.base_offset,
             last: header.last_offset(),
             // What has no records takes the place of others.
-            is_for_consumers: !header.attributes.is_control() && header.record_count > 0,
-            is_expired: false,
+            content: match header.attributes.is_control() || header.record_count <= 0 {
+                true => Content::Nothing,
+                false => Content::Records,
+            },
             key: None,
         });
     }
@@ -281,7 +283,7 @@ fn leave_out(found: &mut [Fetched], bytes: &Bytes, aborted: Vec<AbortedTransacti
                 open.remove(&header.producer_id);
             }
         } else if header.attributes.is_transactional() && open.contains(&header.producer_id) {
-            fetched.is_for_consumers = false;
+            fetched.content = Content::Nothing;
         }
     }
 }
@@ -371,7 +373,9 @@ mod tests {
             first_offset: Offset(2),
         };
         leave_out(&mut found, &bytes, vec![aborted]);
-        let given = found.iter().filter(|fetched| fetched.is_for_consumers);
+        let given = found
+            .iter()
+            .filter(|fetched| fetched.content == Content::Records);
         let given: Vec<_> = given.map(|fetched| fetched.base.0).collect();
         assert_eq!(given, [0, 4, 6, 9]);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_groups::GroupId;
-use weir_groups::share::Fetched;
+use weir_groups::share::{Content, Fetched};
 use weir_log::mutants::Mutant;
 use weir_queues::order::KeyHash;
 use weir_wire::Offset;
@@ -94,17 +94,17 @@ impl Selection {
         parts: &mut Parts,
     ) -> Result<(), ApiError> {
         let (base, last) = (fetched.base.0, fetched.last.0);
-        if !fetched.is_for_consumers {
-            parts.put(base, last, Kind::Nothing);
+        if fetched.content != Content::Records {
+            parts.put(base, last, Content::Nothing);
             return Ok(());
         }
         // What goes one at a time is looked into.
         if let Some(takes) = self.takes_all(batch.header()) {
-            let kind = match takes {
-                true => Kind::Given,
+            let content = match takes {
+                true => Content::Records,
                 false => self.expired(base, last),
             };
-            parts.put(base, last, kind);
+            parts.put(base, last, content);
             return Ok(());
         }
         let inflated = batch.inflated().map_err(damaged)?;
@@ -116,21 +116,21 @@ impl Selection {
             if at < next || at > last {
                 continue;
             }
-            parts.put(next, at - 1, Kind::Nothing);
-            let kind = self.kind_of(&record);
+            parts.put(next, at - 1, Content::Nothing);
+            let content = self.content_of(&record);
             match record.key.filter(|_| self.is_ordered) {
-                Some(key) if kind == Kind::Given => {
+                Some(key) if content == Content::Records => {
                     let key = match self.forgets_keys {
                         true => KeyHash(u64::try_from(at).unwrap_or(0)),
                         false => KeyHash::of(key),
                     };
                     parts.put_one(at, key);
                 }
-                _ => parts.put(at, at, kind),
+                _ => parts.put(at, at, content),
             }
             next = at + 1;
         }
-        parts.put(next, last, Kind::Nothing);
+        parts.put(next, last, Content::Nothing);
         Ok(())
     }
 
@@ -147,14 +147,14 @@ impl Selection {
         }
     }
 
-    fn expired(&self, first: i64, last: i64) -> Kind {
+    fn expired(&self, first: i64, last: i64) -> Content {
         if let Some((trace, group)) = &self.trace {
             trace.expired(group, Offset(first)..=Offset(last));
         }
-        Kind::Expired
+        Content::TooOld
     }
 
-    fn kind_of(&self, record: &RecordView<'_>) -> Kind {
+    fn content_of(&self, record: &RecordView<'_>) -> Content {
         let is_old = self
             .since_ms
             .is_some_and(|since| is_older(record.timestamp_ms, since));
@@ -163,20 +163,10 @@ impl Selection {
         }
         let filter = self.sharing.as_ref().and_then(|it| it.filter.as_ref());
         match filter.is_none_or(|filter| filter.matches_record(record, HEADERS_MAX)) {
-            true => Kind::Given,
-            false => Kind::Nothing,
+            true => Content::Records,
+            false => Content::Nothing,
         }
     }
-}
-
-/// What there is for a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Given,
-    /// Not, since it is too old.
-    Expired,
-    /// Not, for another reason.
-    Nothing,
 }
 
 /// -1 is "no timestamp".
@@ -189,23 +179,18 @@ fn is_older(timestamp_ms: i64, since_ms: i64) -> bool {
 struct Parts(Vec<Fetched>);
 
 impl Parts {
-    fn put(&mut self, first: i64, last: i64, kind: Kind) {
+    fn put(&mut self, first: i64, last: i64, content: Content) {
         if first > last {
             return;
         }
         let part = Fetched {
             base: Offset(first),
             last: Offset(last),
-            is_for_consumers: kind == Kind::Given,
-            is_expired: kind == Kind::Expired,
+            content,
             key: None,
         };
         match self.0.last_mut() {
-            Some(before)
-                if before.key.is_none()
-                    && before.is_for_consumers == part.is_for_consumers
-                    && before.is_expired == part.is_expired =>
-            {
+            Some(before) if before.key.is_none() && before.content == content => {
                 before.last = part.last;
             }
             _ => self.0.push(part),
@@ -216,8 +201,7 @@ impl Parts {
         self.0.push(Fetched {
             base: Offset(at),
             last: Offset(at),
-            is_for_consumers: true,
-            is_expired: false,
+            content: Content::Records,
             key: Some(key),
         });
     }
@@ -263,8 +247,7 @@ mod tests {
                 Fetched {
                     base: batch.header().base_offset,
                     last: batch.header().last_offset(),
-                    is_for_consumers: true,
-                    is_expired: false,
+                    content: Content::Records,
                     key: None,
                 }
             })
@@ -284,7 +267,10 @@ mod tests {
     }
 
     fn selected(log: &[Bytes], filter: &str, since_ms: Option<i64>) -> Vec<(i64, i64, bool)> {
-        let plain = |part: Fetched| (part.base.0, part.last.0, part.is_for_consumers);
+        let plain = |part: Fetched| {
+            let is_given = part.content == Content::Records;
+            (part.base.0, part.last.0, is_given)
+        };
         let parts = parts_of(log, filter, since_ms);
         parts.into_iter().map(plain).collect()
     }
@@ -327,7 +313,7 @@ mod tests {
         let parts = parts_of(&log, "headers.region == 'eu'", Some(20));
         let why = parts
             .iter()
-            .map(|part| (part.base.0, part.last.0, part.is_expired));
+            .map(|part| (part.base.0, part.last.0, part.content == Content::TooOld));
         assert_eq!(
             why.collect::<Vec<_>>(),
             [(0, 0, true), (1, 1, false), (2, 3, true)]

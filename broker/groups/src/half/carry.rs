@@ -53,8 +53,8 @@ pub struct Carrying {
     is_own: bool,
     /// Somebody may have asked for the transaction to be committed.
     may_be_committed: bool,
-    /// In which id the next one is to be begun.
-    own: Option<Own>,
+    /// As whom the next one may be begun, in an id that the machine gave.
+    own: Option<Identity>,
     /// The messages cannot be published.
     refusal: Option<(ErrorCode, String)>,
 }
@@ -108,15 +108,15 @@ impl Carrying {
 
     /// There is something to be written.
     pub fn looked(&mut self) {
-        self.step = match self.own.take() {
-            None => Step::Take,
-            Some(own) => begin(own),
-        };
+        self.step = self.own.take().map_or(Step::Take, Step::Begin);
     }
 
     /// The machine has given an id.
     pub fn took(&mut self, own: Own) {
-        self.step = begin(own);
+        self.step = match own {
+            Own::New(number) => Step::Init(number),
+            Own::Used(identity) => Step::Begin(identity),
+        };
     }
 
     /// This one writes in the id that was asked for.
@@ -179,21 +179,10 @@ impl Carrying {
 
     fn go_on(&mut self, number: u64, producer: Producer) {
         let next = Identity { number, producer };
-        self.own = next.may_go_on().then_some(Own::Used(next));
+        self.own = next.may_go_on().then_some(next);
     }
 
     fn tell(&mut self, fate: Fate) {
-        let next = match self.own.take() {
-            Some(Own::Used(next)) => Some(next),
-            _ => None,
-        };
-        self.step = Step::Tell(fate, next);
-    }
-}
-
-const fn begin(own: Own) -> Step {
-    match own {
-        Own::New(number) => Step::Init(number),
-        Own::Used(identity) => Step::Begin(identity),
+        self.step = Step::Tell(fate, self.own.take());
     }
 }

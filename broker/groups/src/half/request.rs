@@ -198,6 +198,29 @@ pub enum Event {
     InDoubt,
 }
 
+impl Event {
+    /// All that may happen.
+    pub const ALL: [Self; 5] = [
+        Self::Prepared,
+        Self::Asked,
+        Self::Decided(Outcome::Commit),
+        Self::Decided(Outcome::Abort),
+        Self::InDoubt,
+    ];
+
+    /// Its name among metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Asked => "asked",
+            Self::Decided(Outcome::Commit) => "committed",
+            Self::Decided(Outcome::Abort) => "rolled_back",
+            Self::InDoubt => "in_doubt",
+        }
+    }
+}
+
 /// Messages to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {

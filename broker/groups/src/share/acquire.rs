@@ -17,6 +17,17 @@ pub enum AcquireMode {
     RecordLimit,
 }
 
+/// What consumers are given of a part of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Its records.
+    Records,
+    /// Nothing, since its records are too old for their topic.
+    TooOld,
+    /// Nothing for another reason: it is a control batch, it was filtered out, or of an aborted transaction, and the group reads committed records only.
+    Nothing,
+}
+
 /// A batch of the log, as far as handing out goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fetched {
@@ -24,11 +35,8 @@ pub struct Fetched {
     pub base: Offset,
     /// Its last offset.
     pub last: Offset,
-    /// Whether consumers are given its records: not those of control batches, nor of aborted transactions to who reads
-    /// committed records only.
-    pub is_for_consumers: bool,
-    /// Whether that is so because its records are too old for their topic.
-    pub is_expired: bool,
+    /// What consumers are given of it.
+    pub content: Content,
     /// The key of the one record that this is, where records of one key go one at a time.
     pub key: Option<KeyHash>,
 }
@@ -84,14 +92,12 @@ impl SharePartition {
                 self.pass(expected, batch.base.0 - 1);
             }
             let (first, last) = (batch.base.0.max(expected), batch.last.0);
-            if batch.is_for_consumers {
-                if !self.take(&mut taking, batch, first, last) {
-                    break;
-                }
-            } else {
-                let passed = self.pass(first, last);
-                if batch.is_expired {
-                    self.expired += passed;
+            match batch.content {
+                Content::Records if !self.take(&mut taking, batch, first, last) => break,
+                Content::Records => {}
+                Content::TooOld => self.expired += self.pass(first, last),
+                Content::Nothing => {
+                    self.pass(first, last);
                 }
             }
             expected = last + 1;

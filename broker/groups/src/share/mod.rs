@@ -26,7 +26,7 @@ mod write;
 mod tests;
 
 pub use acknowledge::{AckBatch, AckError, AckType};
-pub use acquire::{Acquire, AcquireMode, Acquired, Fetched};
+pub use acquire::{Acquire, AcquireMode, Acquired, Content, Fetched};
 pub use overlay::{DeliveryState, Overlay, StateBatch};
 pub use partition::{Departure, ShareConfig, SharePartition};
 pub use retrying::{Dead, RetryConfig};

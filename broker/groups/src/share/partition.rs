@@ -258,7 +258,7 @@ impl SharePartition {
         self.earliest_expiry.into_iter().chain(due).min()
     }
 
-    /// How many records were passed over since the last time because they are too old ([`Fetched::is_expired`](super::Fetched)); each once.
+    /// How many records were passed over since the last time because they are too old ([`Content::TooOld`](super::Content)); each once.
     pub fn take_expired(&mut self) -> u64 {
         std::mem::take(&mut self.expired)
     }

@@ -17,8 +17,7 @@ fn a_record_is_with_one_member_and_the_next_gets_the_next() {
 #[test]
 fn what_is_too_old_is_counted_once_also_when_it_was_out_before() {
     let expired = |base, last| Fetched {
-        is_for_consumers: false,
-        is_expired: true,
+        content: Content::TooOld,
         ..batch(base, last)
     };
     let mut partition = fresh();

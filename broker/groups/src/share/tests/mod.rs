@@ -9,7 +9,7 @@ mod windows;
 
 use weir_wire::Offset;
 
-use super::acquire::{Acquire, AcquireMode, Acquired, Fetched};
+use super::acquire::{Acquire, AcquireMode, Acquired, Content, Fetched};
 use super::partition::{ShareConfig, SharePartition};
 use super::write::{Restored, Written};
 use super::{AckBatch, AckType, RetryConfig};
@@ -25,15 +25,14 @@ fn batch(base: i64, last: i64) -> Fetched {
     Fetched {
         base: Offset(base),
         last: Offset(last),
-        is_for_consumers: true,
-        is_expired: false,
+        content: Content::Records,
         key: None,
     }
 }
 
 fn control(at: i64) -> Fetched {
     Fetched {
-        is_for_consumers: false,
+        content: Content::Nothing,
         ..batch(at, at)
     }
 }

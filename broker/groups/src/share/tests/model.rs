@@ -101,7 +101,7 @@ impl Model {
             if i64::try_from(got.len()).unwrap() >= records_max {
                 break;
             }
-            let is_record = batch.base.0 <= offset && batch.is_for_consumers;
+            let is_record = batch.base.0 <= offset && batch.content == Content::Records;
             let whole = if is_record { batch.last.0 } else { offset };
             for at in offset..=whole {
                 let left = records_max - i64::try_from(got.len()).unwrap();

@@ -75,11 +75,14 @@ fn logs() -> impl Strategy<Value = Vec<Fetched>> {
     );
     proptest::collection::vec(one, 1..60).prop_map(|parts| {
         let mut next = 0;
-        let batches = parts.into_iter().map(|(len, gap, is_for_consumers)| {
+        let batches = parts.into_iter().map(|(len, gap, has_records)| {
             let base = next + gap;
             next = base + len;
             Fetched {
-                is_for_consumers,
+                content: match has_records {
+                    true => Content::Records,
+                    false => Content::Nothing,
+                },
                 ..batch(base, next - 1)
             }
         });
@@ -92,7 +95,7 @@ fn logs_of_keys() -> impl Strategy<Value = Vec<Fetched>> {
     let keys = proptest::collection::vec(proptest::option::of(0u64..4), 60);
     (logs(), keys).prop_map(|(log, keys)| {
         let records = log.into_iter().flat_map(|found| {
-            let is_one = found.is_for_consumers;
+            let is_one = found.content == Content::Records;
             let offsets = found.base.0..=found.last.0;
             let whole = (!is_one).then_some(found);
             let each = is_one.then_some(offsets).into_iter().flatten();
@@ -100,7 +103,9 @@ fn logs_of_keys() -> impl Strategy<Value = Vec<Fetched>> {
         });
         let keyed = records.zip(keys.into_iter().cycle());
         let keyed = keyed.map(|(found, key)| Fetched {
-            key: key.filter(|_| found.is_for_consumers).map(KeyHash),
+            key: key
+                .filter(|_| found.content == Content::Records)
+                .map(KeyHash),
             ..found
         });
         keyed.collect()

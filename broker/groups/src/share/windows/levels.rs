@@ -8,7 +8,7 @@ use weir_queues::retry::Breaker;
 use weir_wire::Offset;
 
 use super::{Place, Windows};
-use crate::share::acquire::{Acquired, Fetched};
+use crate::share::acquire::{Acquired, Content, Fetched};
 use crate::share::partition::SharePartition;
 
 /// See the module.
@@ -120,23 +120,20 @@ impl ByLevel {
         let mut parts: Vec<Fetched> = Vec::with_capacity(batches.len());
         for batch in batches {
             for (first, last, level) in self.log.runs(batch.base, batch.last) {
-                let is_here = level == level_of(window);
-                let is_own = batch.is_for_consumers && is_here;
-                // Of one level each, so that each counts once.
-                let is_expired = batch.is_expired && is_here;
+                // Of one level each, so that what is too old counts once.
+                let content = match level == level_of(window) {
+                    true => batch.content,
+                    false => Content::Nothing,
+                };
+                let is_own = content == Content::Records;
                 match parts.last_mut() {
-                    Some(before)
-                        if !is_own
-                            && !before.is_for_consumers
-                            && before.is_expired == is_expired =>
-                    {
+                    Some(before) if !is_own && before.content == content => {
                         before.last = Offset(last)
                     }
                     _ => parts.push(Fetched {
                         base: Offset(first),
                         last: Offset(last),
-                        is_for_consumers: is_own,
-                        is_expired,
+                        content,
                         key: batch.key.filter(|_| is_own),
                     }),
                 }
