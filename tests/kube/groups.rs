@@ -6,7 +6,7 @@ use crate::shell::run;
 use crate::stage::{Stage, restarts};
 use crate::watching::{LIMIT, condition, until};
 use k8s_openapi::api::apps::v1::Deployment;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 use weir_crds::{BEGIN_CONFIG, Cluster, ClusterStatus, ConsumerGroup, ConsumerGroupStatus};
@@ -204,15 +204,8 @@ async fn a_share_group_begins(stage: &Stage, clients: &Clients) {
         name: "sharers".to_owned(),
         topic: "flights-classic".to_owned(),
     };
-    let begins = || {
-        let mut script = clients.script("configs.py");
-        script.args([&*stage.bootstrap("shop"), "group:sharers", BEGIN_CONFIG]);
-        let done = script.stdin(Stdio::null()).output();
-        let done = done.expect("it runs");
-        let complaints = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "{complaints}");
-        String::from_utf8_lossy(&done.stdout).trim().to_owned()
-    };
+    let bootstrap = stage.bootstrap("shop");
+    let begins = || clients.config(&bootstrap, "group:sharers", BEGIN_CONFIG);
     let default = begins();
     group.apply(stage, "  begin:\n    to: Earliest\n    shareGroup: true\n");
     group

@@ -2,7 +2,6 @@
 //! changes is changed back or told, as its resource says; of two resources for one topic the older counts, then the other; and one is deleted with its data.
 //! What brokers have for all topics changes while they run.
 
-use std::process::Stdio;
 use std::time::Instant;
 
 use weir_crds::{Topic, TopicStatus};
@@ -256,24 +255,14 @@ impl Life {
 
     /// What a Kafka client is told of a topic's configuration.
     fn config(&self, topic: &str, name: &str) -> String {
-        self.configs(topic, name).trim().to_owned()
+        self.clients.config(&self.bootstrap, topic, name)
     }
 
     /// A Kafka client configures a topic.
     fn set(&self, topic: &str, name: &str, value: &str) {
-        self.configs(topic, &format!("{name}={value}"));
-    }
-
-    fn configs(&self, topic: &str, word: &str) -> String {
-        let mut script = self.clients.script("configs.py");
-        script.args([&self.bootstrap, topic, word]);
-        let done = script.stdin(Stdio::null()).output().expect("it runs");
-        let complaints = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(
-            done.status.success(),
-            "configs.py {topic} {word}: {complaints}"
-        );
-        String::from_utf8_lossy(&done.stdout).into_owned()
+        let word = format!("{name}={value}");
+        let said = self.clients.config(&self.bootstrap, topic, &word);
+        assert_eq!(said, "");
     }
 }
 

@@ -87,6 +87,23 @@ impl Clients {
         }
     }
 
+    /// Has a Kafka client configure a topic, or `group:GROUP`, as `NAME=VALUE` says; or what it is told of `NAME`.
+    ///
+    /// # Panics
+    /// When it is refused, or nobody answers.
+    #[must_use]
+    pub fn config(&self, bootstrap: &str, of: &str, word: &str) -> String {
+        let mut script = self.script("configs.py");
+        script.args([bootstrap, of, word]).stdin(Stdio::null());
+        let done = script.output().expect("it runs");
+        let complaints = String::from_utf8_lossy(&done.stderr);
+        assert!(
+            done.status.success(),
+            "configs.py {of} {word}: {complaints}"
+        );
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    }
+
     /// The file of flights as this place sees it.
     #[must_use]
     pub fn flights(&self) -> String {

@@ -18,6 +18,7 @@ pub mod kafka;
 pub mod leaves;
 pub mod load;
 pub mod local;
+pub mod lock;
 pub mod log;
 pub mod members;
 pub mod memory;

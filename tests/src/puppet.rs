@@ -18,12 +18,13 @@ use std::io::Write;
 use std::process::{Child, ChildStdin, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::lock::lock;
 use crate::members::lines_of;
 
 /// How long an order may take: far above what any takes while a broker is killed.
@@ -438,8 +439,4 @@ impl Drop for Member<'_> {
                 .ask(json!({"do": "share-close", "as": self.client}));
         }
     }
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::process::Child;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use crate::clients::Clients;
 use crate::history::{Event, History};
+use crate::lock::lock;
 use crate::members::lines_of;
 
 /// How often members commit: often enough that a fault finds commits on their way.
@@ -152,10 +153,6 @@ impl Readers {
         let told = writeln!(input, "{word}").and_then(|()| input.flush());
         assert!(told.is_ok(), "{}: the members do not listen", self.name);
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {

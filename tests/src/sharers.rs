@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
+use crate::lock::lock;
 use crate::members::lines_of;
 
 /// A record, by partition and offset.
@@ -135,10 +136,6 @@ impl Sharers {
         }
         state
     }
-}
-
-fn lock(state: &Mutex<Confirmed>) -> MutexGuard<'_, Confirmed> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Sharers {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use weir_tests::lock::lock;
 use weir_tests::puppet::{New, Puppet, Reader};
 use weir_tests::wait;
 
@@ -371,8 +372,4 @@ fn each_is_there_once(stage: &Stage, books: &Books) {
             assert_eq!(there, wanted, "{topic}, read by {}", client.name());
         }
     }
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

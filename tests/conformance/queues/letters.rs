@@ -1,9 +1,10 @@
 //! A flood of failures, which the breaker keeps out of the dead letters, and dead letters that go back by a condition.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
+use weir_tests::lock::lock;
 use weir_tests::puppet::{Kind, New, Record};
 use weir_tests::wait;
 
@@ -214,8 +215,4 @@ fn region(number: usize) -> &'static str {
 
 fn value(record: &Record) -> String {
     record.value.clone()
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

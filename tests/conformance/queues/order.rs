@@ -1,9 +1,10 @@
 //! Of the messages of one key one is out at a time, the oldest first.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
+use weir_tests::lock::lock;
 use weir_tests::puppet::{Kind, New, Record};
 use weir_tests::wait;
 
@@ -127,8 +128,4 @@ fn take(stage: &Stage, keys: &mut Keys, record: &Record) {
 
 fn key(record: &Record) -> String {
     record.key.clone().expect("all have keys")
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,10 @@
 //! Backoffs, and dead letters (KIP-1191).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
+use weir_tests::lock::lock;
 use weir_tests::puppet::{Kind, Record};
 use weir_tests::wait;
 
@@ -167,8 +168,4 @@ fn holds(letter: &Record) {
     assert!((1..=DELIVERIES).contains(&deliveries), "{letter:?}");
     assert!(!says("message").is_empty(), "{letter:?}");
     assert!(says("offset").parse::<i64>().is_ok(), "{letter:?}");
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,11 @@
 //! Point to point, broadcast, and credit.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
 use serde_json::Value;
+use weir_tests::lock::lock;
 use weir_tests::puppet::{Kind, Reader, Record};
 use weir_tests::wait;
 
@@ -343,8 +344,4 @@ fn holds_what_was_sent(there: &[Record], ledger: &Ledger) {
         );
     }
     assert!(times.is_empty(), "nobody sent {times:?}");
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,11 +5,12 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::network::{Network, Node};
+use crate::lock::lock;
 
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -85,10 +86,6 @@ impl Drop for Delay {
             let _ = rustix::net::shutdown(&listening, rustix::net::Shutdown::Both);
         }
     }
-}
-
-fn lock(connections: &Mutex<Connections>) -> std::sync::MutexGuard<'_, Connections> {
-    connections.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes connections until the listener is shut down.

@@ -46,17 +46,13 @@ impl Caller {
     /// Calls until the history says that it is enough.
     pub async fn run(mut self) {
         while self.history.is_open() {
-            let mut queues = match self.queues.take() {
-                Some(queues) => queues,
-                None => self.client.queues(),
-            };
+            let mut queues = self.client.queues_or(&mut self.queues);
             let ms = *self.client.random.pick(&[100, 500, 2_000, 2_000]);
             let is_answered = self.call(&mut queues, Duration::from_millis(ms)).await;
             if is_answered && self.client.random.chance(9, 10) {
                 self.queues = Some(queues);
             }
-            let ms = self.client.random.within(10..250);
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            self.client.rest(10..250).await;
         }
         self.history.done();
     }
@@ -162,8 +158,7 @@ impl Replier {
                     }
                 }
             }
-            let ms = self.client.random.within(5..100);
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            self.client.rest(5..100).await;
         }
         self.history.done();
     }
@@ -193,10 +188,7 @@ impl Replier {
 
     /// Replies once; whether that comes nobody needs to know.
     async fn reply(&mut self, reply_to: &str, correlation_id: &str, reply: &str) {
-        let mut queues = match self.queues.take() {
-            Some(queues) => queues,
-            None => self.client.queues(),
-        };
+        let mut queues = self.client.queues_or(&mut self.queues);
         let request = proto::ReplyRequest {
             reply_to: reply_to.to_owned(),
             correlation_id: correlation_id.to_owned(),

@@ -57,7 +57,7 @@ impl Dealer {
             if self.client.random.chance(1, 6) {
                 self.queues = None;
             }
-            self.wait(10..250).await;
+            self.client.rest(10..250).await;
         }
         self.history.done();
     }
@@ -81,11 +81,6 @@ impl Dealer {
                 self.client.pause().await;
             }
         }
-    }
-
-    async fn wait(&mut self, ms: std::ops::Range<u64>) {
-        let ms = self.client.random.within(ms);
-        tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 
     fn messages(&mut self) -> Vec<(Place, String)> {
@@ -119,8 +114,8 @@ impl Dealer {
         }
         // Some of it takes so long that it is asked for meanwhile.
         match self.client.random.within(0..8) {
-            0 => self.wait(100..2_500).await,
-            _ => self.wait(0..60).await,
+            0 => self.client.rest(100..2_500).await,
+            _ => self.client.rest(0..60).await,
         }
         let decision = match self.client.random.chance(2, 3) {
             true => Ending::Commit,
@@ -158,14 +153,6 @@ impl Dealer {
         self.history.is_open() && deal.is_some_and(|deal| deal.ended.is_none())
     }
 
-    /// The service of some broker.
-    fn queues(&mut self) -> Queues {
-        match self.queues.take() {
-            Some(queues) => queues,
-            None => self.client.queues(),
-        }
-    }
-
     /// Whether it is prepared, as far as its producer has heard. One that has not heard does nothing, and says so when it is asked.
     async fn prepare(&mut self, number: usize) -> bool {
         let Some(deal) = self.deals.get(number) else {
@@ -178,7 +165,7 @@ impl Dealer {
             check_after_ms: i64::try_from(deal.check_after_ms).unwrap_or(0),
             asks_max: deal.asks_max,
         };
-        let mut queues = self.queues();
+        let mut queues = self.client.queues_or(&mut self.queues);
         match answer(queues.prepare(request)).await {
             Ok(prepared) => {
                 self.queues = Some(queues);
@@ -206,7 +193,7 @@ impl Dealer {
     async fn say(&mut self, number: usize, ending: Ending) -> Result<(), Option<Status>> {
         let id = self.deals.get(number).and_then(|deal| deal.id);
         let transaction_id = id.ok_or(None)?;
-        let mut queues = self.queues();
+        let mut queues = self.client.queues_or(&mut self.queues);
         let ended = match ending {
             Ending::Commit => {
                 let request = proto::CommitRequest { transaction_id };

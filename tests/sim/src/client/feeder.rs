@@ -110,8 +110,7 @@ impl Feeder {
             let burst = *self.client.random.pick(&[1, 1, 2, 3]);
             let batches = (0..burst).map(|_| self.batch(&place)).collect();
             self.deliver(&place, batches).await;
-            let ms = self.client.random.within(few_ms..many_ms);
-            tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            self.client.rest(few_ms..many_ms).await;
         }
         self.history.done();
     }

@@ -31,6 +31,11 @@ impl Client {
         self.queues_of(broker)
     }
 
+    /// The service that was kept; that of any broker if none was.
+    pub(super) fn queues_or(&mut self, kept: &mut Option<Queues>) -> Queues {
+        kept.take().unwrap_or_else(|| self.queues())
+    }
+
     /// The service of a broker.
     pub(super) fn queues_of(&self, broker: i32) -> Queues {
         let broker = HostId::try_from(broker).unwrap_or(0);

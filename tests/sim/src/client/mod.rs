@@ -21,6 +21,7 @@ mod transactor;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -105,7 +106,12 @@ impl Client {
 
     /// Waits a little before something is tried again.
     pub async fn pause(&mut self) {
-        let ms = self.random.within(20..300);
+        self.rest(20..300).await;
+    }
+
+    /// Does nothing for some of these milliseconds.
+    pub async fn rest(&mut self, ms: Range<u64>) {
+        let ms = self.random.within(ms);
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 

@@ -43,8 +43,7 @@ impl Producer {
             let place = self.client.random.pick(&self.places).clone();
             let values = self.values(&place);
             self.append(place, values).await;
-            let ms = self.client.random.within(0..60);
-            tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            self.client.rest(0..60).await;
         }
         self.history.done();
     }

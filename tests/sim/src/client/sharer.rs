@@ -141,10 +141,10 @@ impl Sharer {
             }
             // Now and then for longer than its locks last.
             let ms = match self.client.random.within(0..40) {
-                0 => self.client.random.within(500..4_000),
-                _ => self.client.random.within(10..200),
+                0 => 500..4_000,
+                _ => 10..200,
             };
-            tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            self.client.rest(ms).await;
         }
     }
 
