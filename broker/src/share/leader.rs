@@ -143,8 +143,9 @@ impl Leader {
         self.hurry.cancel();
     }
 
-    /// Nobody takes part any more: what is out is handed back, and it ends as soon as that is stored, however long it takes, and nothing of it waits for its
-    /// time or to become a dead letter: it alone knows until when. Who comes meanwhile goes on with it.
+    /// No session asks for it any more. It ends as soon as everything is stored, however long that takes, no member has anything of it, which those who are
+    /// assigned other partitions may until their locks end, and nothing waits for its time or to become a dead letter: it alone knows until when. Who comes
+    /// meanwhile goes on with it.
     pub(super) fn leave_unused(&self) {
         self.lock().is_unused = true;
         self.work.notify_one();
@@ -158,28 +159,24 @@ impl Leader {
         !is_over
     }
 
-    /// What to store next. When nobody takes part, what is out is handed back before.
+    /// What to store next.
     fn next_write(&self) -> Option<Write> {
         let mut inner = self.lock();
-        let is_unused = inner.is_unused;
         let Phase::Ready(engine) = &mut inner.phase else {
             return None;
         };
-        if is_unused {
-            engine.release_all(self.now());
-        }
         let write = engine.take_write();
         self.wake_who_waits(&mut inner);
         write
     }
 
-    /// Ends it when nobody takes part and nothing waits. Everything must be stored.
+    /// Ends it when no session asks for it and it is not needed. Everything must be stored.
     fn ends_unused(&self) -> bool {
         let inner = self.lock();
         let Phase::Ready(engine) = &inner.phase else {
             return false;
         };
-        let ends = inner.is_unused && !engine.waits();
+        let ends = inner.is_unused && !engine.is_needed();
         if ends {
             // Within the lock: who takes part from now on finds it over.
             self.end.cancel();

@@ -31,6 +31,8 @@ pub(super) type ConnectionId = u64;
 struct Session {
     epoch: i32,
     partitions: BTreeSet<TopicPartition>,
+    /// Partitions that it does not fetch from any more; the member may still have something of them.
+    left: BTreeSet<TopicPartition>,
     connection: ConnectionId,
 }
 
@@ -178,6 +180,7 @@ impl Sessions {
             return;
         };
         for partition in change.add {
+            session.left.remove(partition);
             if session.partitions.insert(*partition) {
                 *self
                     .uses
@@ -188,16 +191,21 @@ impl Sessions {
         for partition in change.forget {
             if session.partitions.remove(partition) {
                 release(&mut self.uses, &key.group, *partition);
+                // Of those beyond it locks have to end.
+                if session.left.len() < PARTITIONS_MAX {
+                    session.left.insert(*partition);
+                }
             }
         }
     }
 
+    /// Ends a session. Partitions of which its member may have something.
     fn remove(&mut self, key: &SessionKey) -> Option<Vec<TopicPartition>> {
         let session = self.sessions.remove(key)?;
         for partition in &session.partitions {
             release(&mut self.uses, &key.group, *partition);
         }
-        Some(session.partitions.into_iter().collect())
+        Some(session.partitions.into_iter().chain(session.left).collect())
     }
 
     fn open(&mut self, key: &SessionKey, change: &Change<'_>) -> Result<Step, SessionError> {
@@ -214,6 +222,7 @@ impl Sessions {
         let session = Session {
             epoch: next(OPENS),
             partitions: BTreeSet::new(),
+            left: BTreeSet::new(),
             connection: change.connection,
         };
         self.sessions.insert(key.clone(), session);
@@ -326,7 +335,8 @@ mod tests {
         );
         assert_eq!(
             sessions.acknowledge(&a, -1),
-            Ok(Step::Closed(vec![partition(0)]))
+            Ok(Step::Closed(vec![partition(0), partition(1)])),
+            "it may have something of what it has left"
         );
         assert_eq!(
             sessions.fetch(&a, &change(-1, &[])),

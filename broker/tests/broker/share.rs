@@ -8,7 +8,9 @@ use bytes::Bytes;
 use uuid::Uuid;
 use weir_wire::MessageView;
 use weir_wire::messages::share_acknowledge_request as acknowledging;
-use weir_wire::messages::share_fetch_request::{AcknowledgementBatch, FetchPartition, FetchTopic};
+use weir_wire::messages::share_fetch_request::{
+    AcknowledgementBatch, FetchPartition, FetchTopic, ForgottenTopic,
+};
 use weir_wire::messages::share_fetch_response::PartitionData;
 use weir_wire::messages::{
     ErrorCode, FindCoordinatorRequest, FindCoordinatorResponseView,
@@ -414,6 +416,33 @@ async fn sessions_are_kept_as_kip_932_says() {
     drop(b);
     let mut c = Member::new(&broker, "c", topic).await;
     assert_eq!(c.take().await, [(0, 0, 2)]);
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_member_has_of_a_partition_that_it_leaves_stays_with_it_until_it_goes() {
+    let (broker, mut client, topic) = house().await;
+    client.produce("t", 0, batch(&["0", "1"])).await;
+    let mut a = Member::new(&broker, "a", topic).await;
+    assert_eq!(a.take().await, [(0, 1, 1)]);
+    // As when it is assigned others: nobody fetches from this one for a moment.
+    let leaves = ShareFetchRequest {
+        topics: Vec::new(),
+        forgotten_topics_data: vec![ForgottenTopic {
+            topic_id: topic,
+            partitions: vec![0],
+        }],
+        ..a.request(0, &[])
+    };
+    let number = a.send(&leaves).await;
+    assert_eq!(a.answer(number).await.error_code, 0);
+    client.produce("t", 0, batch(&["2"])).await;
+    let mut b = Member::new(&broker, "b", topic).await;
+    assert_eq!(b.take().await, [(2, 2, 1)], "the others are with somebody");
+    assert_eq!(a.acked(&[(0, 0, ACCEPT)]).await, 0);
+    assert_eq!(b.look(0).await, []);
+    assert_eq!(a.close().await, 0);
+    assert_eq!(b.take().await, [(1, 1, 1)]);
     broker.running.stop().await;
 }
 

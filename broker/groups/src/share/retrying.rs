@@ -337,11 +337,15 @@ impl SharePartition {
         }
     }
 
-    /// Whether records wait for their time, or to become dead letters.
+    /// Whether members have records, or records wait for their time, or to become dead letters: what is known here alone.
     #[must_use]
-    pub fn waits(&self) -> bool {
-        let is_dead = |(_, _, state): (i64, i64, &State)| matches!(state, State::Dead { .. });
-        self.parked() > 0 || self.retrying.is_some() && self.runs.states().any(is_dead)
+    pub fn is_needed(&self) -> bool {
+        let is_out = |(_, _, state): (i64, i64, &State)| match state {
+            State::Acquired { .. } => true,
+            State::Dead { .. } => self.retrying.is_some(),
+            _ => false,
+        };
+        self.parked() > 0 || self.runs.states().any(is_out)
     }
 
     /// How many records wait for their time.

@@ -251,10 +251,10 @@ impl Windows {
             .collect()
     }
 
-    /// Whether messages wait for their time, or to become dead letters.
+    /// See [`SharePartition::is_needed`].
     #[must_use]
-    pub fn waits(&self) -> bool {
-        self.windows.iter().any(SharePartition::waits)
+    pub fn is_needed(&self) -> bool {
+        self.windows.iter().any(SharePartition::is_needed)
     }
 
     /// How many messages wait for their time.
