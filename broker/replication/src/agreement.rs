@@ -26,16 +26,20 @@ impl History<'_> {
 
 /// Up to where the follower's log is the leader's. `leader_start` is the leader's first offset: what lies below it can no
 /// longer be compared, and `None` says that the follower has nothing at or above it that agrees, and begins anew there.
+///
+/// A follower may have epochs only that the leader never saw: what it was sent in them was not committed when the next leader,
+/// which may have no record at all, was elected. The logs agree up to where the first of these begins, if the leader's log
+/// reaches from below there to there.
 #[must_use]
 pub fn agreed_end(
     leader: History<'_>,
     leader_start: Offset,
     follower: History<'_>,
 ) -> Option<Offset> {
-    if follower.starts.is_empty() {
+    let Some((_, first)) = follower.starts.first() else {
         // It has no batch, so nothing that could contradict.
         return (follower.end == leader_start).then_some(follower.end);
-    }
+    };
     for at in (0..follower.starts.len()).rev() {
         let (epoch, _) = follower.starts[at];
         let Ok(same) = leader
@@ -47,7 +51,7 @@ pub fn agreed_end(
         let end = follower.end_at(at).min(leader.end_at(same));
         return (end >= leader_start).then_some(end);
     }
-    None
+    (leader_start..=leader.end).contains(first).then_some(*first)
 }
 
 #[cfg(test)]
