@@ -21,6 +21,7 @@ mod kafka;
 mod lifecycle;
 mod load;
 mod moving;
+mod others;
 mod peers;
 mod queues;
 mod report;

@@ -51,7 +51,9 @@ pub fn agreed_end(
         let end = follower.end_at(at).min(leader.end_at(same));
         return (end >= leader_start).then_some(end);
     }
-    (leader_start..=leader.end).contains(first).then_some(*first)
+    (leader_start..=leader.end)
+        .contains(first)
+        .then_some(*first)
 }
 
 #[cfg(test)]

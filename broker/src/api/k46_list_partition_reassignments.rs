@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use weir_quorum::BrokerId;
-use weir_quorum::command::{Command, Reassign};
 use weir_quorum::image::{Image, Partition, Topic};
 use weir_wire::messages::list_partition_reassignments_response::{
     OngoingPartitionReassignment, OngoingTopicReassignment,
@@ -21,30 +20,23 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
     request.decode::<ListPartitionReassignmentsRequestView<'_>>()?;
     let broker = Arc::clone(broker);
     Ok(Answer::later(async move {
-        let response = match up_to_date(&broker).await {
+        // As in Kafka: who has asked another broker for a move must not hear from this one, which is a moment behind, that nothing is moved.
+        let response = match broker.metadata.up_to_date().await {
             Ok(image) => list(&request, &image),
-            Err(error) => Ok(ListPartitionReassignmentsResponse {
-                error_code: error.code.code(),
-                error_message: error.message(),
-                ..ListPartitionReassignmentsResponse::default()
-            }),
+            Err(error) => {
+                let error = ApiError::from(error);
+                Ok(ListPartitionReassignmentsResponse {
+                    error_code: error.code.code(),
+                    error_message: error.message(),
+                    ..ListPartitionReassignmentsResponse::default()
+                })
+            }
         };
         match response {
             Ok(response) => request.responder().reply(&response),
             Err(refused) => Reply::Close(refused),
         }
     }))
-}
-
-/// What the controller knows, as in Kafka: who has asked another broker for a move must not hear from this one, which is a moment
-/// behind, that nothing is moved. A command that asks for nothing is answered when this broker is where the controller is.
-async fn up_to_date(broker: &Broker) -> Result<Arc<Image>, ApiError> {
-    let nothing = Command::Reassign(Reassign {
-        partitions: Vec::new(),
-        allow_replication_factor_change: true,
-    });
-    broker.metadata.control(nothing).await?;
-    Ok(broker.metadata.image())
 }
 
 fn list(request: &Request, image: &Image) -> Result<ListPartitionReassignmentsResponse, Refused> {

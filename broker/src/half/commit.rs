@@ -14,6 +14,7 @@ use weir_groups::half::{
 use weir_log::mutants::Mutant;
 use weir_proto::halves::v1 as proto;
 use weir_quorum::TopicId;
+use weir_quorum::image::Image;
 use weir_wire::batch::{Attributes, BatchBuilder};
 use weir_wire::messages::{
     EndTxnRequest, EndTxnResponseView, InitProducerIdRequest, InitProducerIdResponseView,
@@ -54,9 +55,14 @@ pub(super) struct Job {
     pub(super) ended: CancellationToken,
 }
 
-/// Why there is nothing to be written.
+/// Why it is not known what is to be written.
 #[derive(Debug)]
-struct Unpublishable(ApiError);
+enum Unreadable {
+    /// It cannot be published, now or ever.
+    ForGood(ApiError),
+    /// Nobody could be asked.
+    ForNow(ApiError),
+}
 
 /// Batches for one partition, in order.
 struct Batches {
@@ -97,16 +103,18 @@ async fn carry_on(gateway: Gateway, job: Job) {
                     None => error,
                 },
             },
-            Step::Look => {
-                match commits.batches(&job).await {
-                    Ok(all) => {
-                        batches = all;
-                        carrying.looked();
-                    }
-                    Err(Unpublishable(error)) => carrying.refused(error.code, error.message),
+            Step::Look => match commits.batches(&job).await {
+                Ok(all) => {
+                    batches = all;
+                    carrying.looked();
+                    continue;
                 }
-                continue;
-            }
+                Err(Unreadable::ForGood(error)) => {
+                    carrying.refused(error.code, error.message);
+                    continue;
+                }
+                Err(Unreadable::ForNow(error)) => error,
+            },
             Step::Take => match tell(&job.inbox, Request::Take { id }).await {
                 Some(Response::Take(Some(own))) => {
                     carrying.took(own);
@@ -220,13 +228,20 @@ impl Commits {
     }
 
     /// What is to be published, and where.
-    async fn batches(&self, job: &Job) -> Result<Vec<Batches>, Unpublishable> {
-        let wrong = |why: String| Unpublishable(ApiError::new(ErrorCode::InvalidRecord, why));
+    async fn batches(&self, job: &Job) -> Result<Vec<Batches>, Unreadable> {
+        let wrong = |why| Unreadable::ForGood(ApiError::new(ErrorCode::InvalidRecord, why));
         let messages = proto::Messages::decode(job.commit.messages.clone());
         let messages = messages.map_err(|error| wrong(error.to_string()))?.messages;
-        let topics = messages.iter().map(|placed| placed.topic.as_str());
-        self.gateway.look_for(topics).await;
-        let image = self.gateway.image();
+        let mut image = self.gateway.image();
+        let is_known = |image: &Image, placed: &proto::Placed| {
+            let id = uuid::Uuid::from_slice(&placed.topic_id);
+            id.is_ok_and(|id| image.topic_by_id(TopicId(id)).is_some())
+        };
+        if !messages.iter().all(|placed| is_known(&image, placed)) {
+            // The topic may have been made just before the half, and this broker not have heard of it: what is said below is final.
+            let newest = self.gateway.broker().metadata.up_to_date().await;
+            image = newest.map_err(|error| Unreadable::ForNow(error.into()))?;
+        }
         let mut all: Vec<Batches> = Vec::new();
         let mut bytes = Vec::new();
         for placed in messages {
@@ -235,7 +250,7 @@ impl Commits {
             if image.topic_by_id(id).is_none() {
                 let why = format!("topic {} is deleted", placed.topic);
                 let gone = ApiError::new(ErrorCode::UnknownTopicOrPartition, why);
-                return Err(Unpublishable(gone));
+                return Err(Unreadable::ForGood(gone));
             }
             // Its time was set when it was prepared.
             let draft = Draft::of(placed.message, 0).map_err(|refused| wrong(refused.message))?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use weir_quorum::command::Reassign;
 use weir_quorum::configs::Settings;
 use weir_quorum::image::Broker;
 use weir_quorum::{
@@ -119,6 +120,19 @@ impl Metadata {
     /// carried out all the same.
     pub async fn control(&self, command: Command) -> Result<Reply, ControlError> {
         self.controller.control(command).await
+    }
+
+    /// What the controller knows: for answers that must not be a moment behind. A command that asks for nothing is answered when this broker is where the
+    /// controller is.
+    ///
+    /// Fails as [`control`](Self::control) does.
+    pub async fn up_to_date(&self) -> Result<Arc<Image>, ControlError> {
+        let nothing = Command::Reassign(Reassign {
+            partitions: Vec::new(),
+            allow_replication_factor_change: true,
+        });
+        self.control(nothing).await?;
+        Ok(self.image())
     }
 
     /// A broker's port has refused a connection, so its process may be gone: the controller looks, and fences it at once if

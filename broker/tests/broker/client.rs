@@ -17,6 +17,7 @@ use weir_tls::{Role, Tls, directory};
 use weir_wire::batch::{BatchBuilder, NewRecord};
 use weir_wire::frame::encode_request;
 use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use weir_wire::messages::delete_topics_request::DeleteTopicState;
 use weir_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use weir_wire::messages::fetch_response::PartitionData;
 use weir_wire::messages::incremental_alter_configs_request::{
@@ -25,9 +26,10 @@ use weir_wire::messages::incremental_alter_configs_request::{
 use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use weir_wire::messages::produce_response::PartitionProduceResponse;
 use weir_wire::messages::{
-    CreateTopicsRequest, CreateTopicsResponseView, FetchRequest, FetchResponse, FetchResponseView,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponseView, MetadataRequest,
-    MetadataResponse, MetadataResponseView, ProduceRequest, ProduceResponse, ProduceResponseView,
+    CreateTopicsRequest, CreateTopicsResponseView, DeleteTopicsRequest, DeleteTopicsResponseView,
+    FetchRequest, FetchResponse, FetchResponseView, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponseView, MetadataRequest, MetadataResponse, MetadataResponseView,
+    ProduceRequest, ProduceResponse, ProduceResponseView,
 };
 use weir_wire::{MessageView, Records, Request};
 
@@ -224,6 +226,24 @@ impl Client {
         MetadataResponseView::decode(&body, version)
             .unwrap()
             .to_owned()
+    }
+
+    /// Deletes a topic.
+    pub(crate) async fn delete_topic(&mut self, name: &str) {
+        let request = DeleteTopicsRequest {
+            topics: vec![DeleteTopicState {
+                name: Some(name.to_owned()),
+                ..DeleteTopicState::default()
+            }],
+            timeout_ms: 30_000,
+            ..DeleteTopicsRequest::default()
+        };
+        let body = self.call(6, &request).await;
+        let response = DeleteTopicsResponseView::decode(&body, 6)
+            .unwrap()
+            .to_owned();
+        let answer = &response.responses[0];
+        assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
     }
 
     /// Creates a topic and returns its id.

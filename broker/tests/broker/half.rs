@@ -294,6 +294,25 @@ async fn what_a_queue_has_no_room_for_stays_prepared() {
 }
 
 #[tokio::test]
+async fn what_was_prepared_for_a_topic_that_is_deleted_meanwhile_is_refused_and_nothing_of_it_appears()
+ {
+    let (broker, mut kafka, mut queue) = grpc::start().await;
+    for topic in ["t", "gone"] {
+        kafka.create_topic(topic, 1, &[]).await;
+    }
+    let id = prepare(&mut queue, preparing(vec![to("t", "x"), to("gone", "y")])).await;
+    kafka.delete_topic("gone").await;
+    // One of the same name is another.
+    kafka.create_topic("gone", 1, &[]).await;
+    let refused = commit(&mut queue, &id).await.unwrap_err();
+    assert_eq!(refused.message(), "topic gone is deleted");
+    for topic in ["t", "gone"] {
+        assert_eq!(ends(&broker, topic), [Offset(0)]);
+    }
+    broker.running.stop().await;
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_with_the_field_s_name_and_what_is_unknown_is_not_found() {
     let (broker, mut kafka, mut queue) = grpc::start().await;
     kafka.create_topic("t", 1, &[]).await;

@@ -8,9 +8,8 @@ use weir_wire::ProducerEpoch;
 use weir_wire::batch::BatchBuilder;
 use weir_wire::frame::encode_request;
 use weir_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use weir_wire::messages::delete_topics_request::DeleteTopicState;
 use weir_wire::messages::produce_response::PartitionProduceResponse;
-use weir_wire::messages::{DeleteRecordsRequest, DeleteTopicsRequest, ErrorCode, ProduceRequest};
+use weir_wire::messages::{DeleteRecordsRequest, ErrorCode, ProduceRequest};
 
 use crate::client::{Client, PATIENCE, TestBroker, build, eventually, produce, produced};
 use crate::cluster::cluster;
@@ -329,15 +328,7 @@ async fn the_end_of_the_topic_ends_the_wait() {
     assert_eq!(put(&mut client, of(2)).await.error_code, 0);
     let number = send(&mut client, of(1)).await;
     until_waiting(&broker.running, 1).await;
-    let delete = DeleteTopicsRequest {
-        topics: vec![DeleteTopicState {
-            name: Some("t".to_owned()),
-            ..DeleteTopicState::default()
-        }],
-        timeout_ms: 30_000,
-        ..DeleteTopicsRequest::default()
-    };
-    broker.connect().await.call(6, &delete).await;
+    broker.connect().await.delete_topic("t").await;
     let answer = told(&mut client, number).await;
     let code = ErrorCode::from_code(answer.error_code).unwrap();
     assert!(

@@ -692,16 +692,7 @@ async fn a_topic_that_is_deleted_holds_up_no_transaction() {
     let who = client.init().await;
     client.add(who, "orders", &[0]).await;
     client.add(who, "gone", &[0]).await;
-    let delete = weir_wire::messages::DeleteTopicsRequest {
-        topics: vec![
-            weir_wire::messages::delete_topics_request::DeleteTopicState {
-                name: Some("gone".to_owned()),
-                ..Default::default()
-            },
-        ],
-        ..Default::default()
-    };
-    client.call(6, &delete).await;
+    client.delete_topic("gone").await;
     client.end(5, who, true).await;
     client.transaction_is("CompleteCommit").await;
     assert_eq!(client.markers("orders", 0).await.len(), 1);

@@ -18,8 +18,8 @@ use weir_wire::messages::incremental_alter_configs_request::{
 };
 use weir_wire::messages::{
     CreatePartitionsRequest, CreatePartitionsResponseView, CreateTopicsRequest,
-    CreateTopicsResponseView, DeleteTopicsRequest, ErrorCode, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponseView, delete_topics_request,
+    CreateTopicsResponseView, ErrorCode, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponseView,
 };
 use weir_wire::{ProducerEpoch, ProducerId, RecordsPart};
 
@@ -179,18 +179,6 @@ async fn grown(client: &mut Client, topic: &str, count: i32) -> (ErrorCode, Stri
     let answer = &response.results[0];
     let code = ErrorCode::from_code(answer.error_code).unwrap();
     (code, answer.error_message.clone().unwrap_or_default())
-}
-
-async fn deleted(client: &mut Client, topic: &str) {
-    let request = DeleteTopicsRequest {
-        topics: vec![delete_topics_request::DeleteTopicState {
-            name: Some(topic.to_owned()),
-            ..Default::default()
-        }],
-        timeout_ms: 10_000,
-        ..DeleteTopicsRequest::default()
-    };
-    client.call(6, &request).await;
 }
 
 #[tokio::test]
@@ -528,7 +516,7 @@ async fn a_source_may_come_go_and_come_again() {
     client.create_topic("t", 1, &[KEPT]).await;
     send(&mut client, 0, plain(0..12)).await;
     assert_eq!(up_to(&mut client, "v", 0, 11).await, [10, 11]);
-    deleted(&mut client, "t").await;
+    client.delete_topic("t").await;
     assert_eq!(
         all_of(&mut client, "v", 0).await,
         [10, 11],

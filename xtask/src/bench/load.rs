@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// What one run of the client measured.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Answer(Map<String, Value>);
 
 impl Answer {

@@ -22,9 +22,9 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn sections(&self, options: &Options) -> [Section; 14] {
+    fn sections(&self, options: &Options) -> [Section; 15] {
         use rows::Kind::{
-            CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Produce, SmallBatches,
+            CatchUp, Consume, EndToEnd, FanOut, HalfOfMaximum, Others, Produce, SmallBatches,
         };
         let single = |wanted: fn(&Row) -> bool| names(|row| row.brokers == 1 && wanted(row));
         let three = |wanted: fn(&Row) -> bool| names(|row| row.brokers == 3 && wanted(row));
@@ -46,6 +46,16 @@ impl Tables<'_> {
                 title: "Throughput",
                 about: "Medians of the rounds (least to greatest). A GB is 10⁹ bytes of records before compression.".into(),
                 body: self.table(&throughput, &columns::THROUGHPUT) + &self.bare_loop() + &busy,
+            },
+            Section {
+                name: "other-clients",
+                title: "Other clients",
+                about: "A million records of 1 KiB by clients with their defaults: Java's, in Kafka's `kafka-producer-perf-test` and `kafka-consumer-perf-test`, \
+                        and librdkafka, in kcat.".into(),
+                body: self.table(
+                    &single(|row| matches!(row.load, Others(..))),
+                    &columns::THROUGHPUT,
+                ),
             },
             Section {
                 name: "small-batches",

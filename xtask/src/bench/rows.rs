@@ -1,6 +1,7 @@
 //! What is measured under load: the rows of the tables, and which load each one is.
 
 use super::broker::Kind as Brokers;
+use super::others::{Client, Way};
 use super::{Options, Part};
 
 /// One row of the tables.
@@ -18,6 +19,8 @@ pub(super) struct Row {
 pub(super) enum Kind {
     Produce(Size, &'static str),
     Consume(Size),
+    /// By a client that nobody here wrote, with its defaults.
+    Others(Client, Way),
     /// Many producers of small batches in many partitions: where syncing decides.
     SmallBatches,
     /// Consumer groups at the end of a topic that is written.
@@ -45,15 +48,20 @@ pub(super) struct Size {
 
 impl Size {
     pub(super) fn arguments(self, quick: bool) -> String {
-        let records = if quick {
+        format!(
+            "-size {} -count {} -window {}",
+            self.bytes,
+            self.records(quick),
+            self.window
+        )
+    }
+
+    pub(super) fn records(self, quick: bool) -> u32 {
+        if quick {
             self.records / 4
         } else {
             self.records
-        };
-        format!(
-            "-size {} -count {records} -window {}",
-            self.bytes, self.window
-        )
+        }
     }
 }
 
@@ -112,8 +120,12 @@ pub(super) fn all() -> impl Iterator<Item = Row> {
     let consume = SIZES
         .into_iter()
         .flat_map(|size| [1, 12].map(|partitions| one(Kind::Consume(size), partitions)));
+    let others = Client::ALL
+        .into_iter()
+        .flat_map(|client| [Way::In, Way::Out].map(|way| one(Kind::Others(client, way), 12)));
     produce
         .chain(consume)
+        .chain(others)
         .chain([
             one(Kind::SmallBatches, 64),
             one(Kind::FanOut(ONE_KIB), 12),
@@ -157,6 +169,8 @@ fn name(load: Kind, partitions: u32) -> String {
             format!("produce-{}-all-p{partitions}-{compression}", size.name)
         }
         Kind::Consume(size) => format!("consume-{}-p{partitions}", size.name),
+        Kind::Others(client, Way::In) => format!("{}-produce-1K-p{partitions}", client.name()),
+        Kind::Others(client, Way::Out) => format!("{}-consume-1K-p{partitions}", client.name()),
         Kind::SmallBatches => format!("produce-1K-16-producers-p{partitions}-4K-batches"),
         Kind::FanOut(size) => format!("fan-out-{}-p{partitions}-10-groups", size.name),
         Kind::EndToEnd { rate } => format!("e2e-1K-{rate}-p{partitions}"),

@@ -2,6 +2,7 @@
 
 use super::broker::{Installed, Running, settle};
 use super::load::{Answer, Load};
+use super::others::Way;
 use super::results::Results;
 use super::rows::{Kind, ONE_KIB, Row, SIZES};
 use crate::Outcome;
@@ -90,6 +91,18 @@ impl Work<'_> {
                 self.unmeasured(&format!("-mode produce {topic} {size}"))?;
                 settle();
                 self.measured(&format!("-mode consume {topic} {size}"))
+            }
+            Kind::Others(client, way) => {
+                let (name, records) = (&self.row.name, ONE_KIB.records(quick));
+                match way {
+                    Way::In => self.load.first(self.brokers, name, self.row.partitions)?,
+                    Way::Out => {
+                        let size = ONE_KIB.arguments(quick);
+                        self.unmeasured(&format!("-mode produce {topic} {size}"))?;
+                    }
+                }
+                settle();
+                client.run(way, self.brokers, self.running, name, records)
             }
             Kind::SmallBatches => {
                 let records = if quick { 50_000 } else { 400_000 };
