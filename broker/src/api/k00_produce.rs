@@ -23,7 +23,7 @@ use weir_wire::messages::{ProduceRequestView, ProduceResponse};
 use weir_wire::{Offset, ProducerId};
 
 use super::leaders::{self, Led, NotLed};
-use super::pipelined::Sequenced;
+use super::pipelined::{PATIENCE, Sequenced};
 use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
@@ -34,7 +34,6 @@ use crate::queue::delay::Wish;
 use crate::queue::throttle::Patience;
 use crate::queue::trace::Producing;
 use crate::queue::{delay, view};
-use crate::quorum::Metadata;
 use crate::quotas::{Limited, throttle_time_ms};
 use crate::transactions::{ADDS_FROM, Verification};
 
@@ -203,7 +202,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let gathered = outcomes.all(patience).await;
         for (place, outcome) in places.into_iter().zip(gathered) {
             let outcome =
-                outcome.map(|outcome| outcome.map_err(|unfit| refusal(&broker.metadata, unfit)));
+                outcome.map(|outcome| outcome.map_err(|unfit| refusal(&broker, place.key, unfit)));
             let answer = answer_at(&mut response, &place);
             fill(answer, outcome);
             if let (Some(batch), Some(code)) =
@@ -516,8 +515,15 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
 }
 
 /// What this leader would refuse, another may have been waiting for.
-fn refusal(metadata: &Metadata, mut unfit: Unfit) -> Unfit {
-    unfit.error.code = metadata.deny(unfit.error.code);
+fn refusal(broker: &Broker, key: PartitionKey, mut unfit: Unfit) -> Unfit {
+    let code = &mut unfit.error.code;
+    *code = broker.metadata.deny(*code);
+    if *code == ErrorCode::OutOfOrderSequenceNumber
+        && let Ok(partition) = broker.partitions.get(key)
+        && partition.replica().has_just_taken_over(PATIENCE)
+    {
+        *code = ErrorCode::NotLeaderOrFollower;
+    }
     unfit
 }
 

@@ -10,6 +10,9 @@
 //! be in the log for good, and the first, when it comes again, out of order for ever: Java sends it until its time is over. So
 //! nothing behind a refused batch is handed on before that has come again.
 //!
+//! The second may also reach the next leader, over another connection, before the producer has heard that the one before it has refused the first: a leader
+//! that has only just taken over does not call it out of order, but refuses it as one that does not lead, and the producer finds it again.
+//!
 //! Only for [`PATIENCE`], and only until the first has been accepted: a batch that never comes again is a real gap, of which the
 //! producer must hear. One for each connection; batches sent over a new connection begin with the oldest that is not acknowledged.
 
@@ -27,7 +30,7 @@ use crate::error::ErrorCode;
 
 /// How long a producer may take to send a refused batch again. Clients wait at most some seconds between attempts (Java: 1 s,
 /// librdkafka: 1 s, franz-go: 2.5 s) and may have to find the leader in between.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// More producers and partitions than that are not remembered for one connection; it bounds what a client can make the broker keep
 /// (64 bytes each).

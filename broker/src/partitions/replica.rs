@@ -347,6 +347,7 @@ impl Replica {
             epoch,
             leadership,
             own: Arc::new(Watermark::at(self.reader().durable_end(), Offset::ZERO)),
+            since: now,
             began_at: ends.received,
             outlets: Vec::new(),
             is_unsure: false,

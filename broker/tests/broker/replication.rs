@@ -218,6 +218,42 @@ async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
     assert!(logs.all(|other| other == log));
 }
 
+// A producer may send the next batch to the next leader before it hears that the last one was refused the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_just_taken_over_waits_for_what_its_predecessor_may_have_refused() {
+    let (mut brokers, _, _dir) = cluster_with("").await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
+    create_with(&mut client, "t", 3, "1").await;
+    let idempotent = |sequence: i32, value: &str| {
+        let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
+        build(builder, &[value])
+    };
+    let all: Vec<&Running> = brokers.iter().collect();
+    assert_eq!(produce(&all, "t", idempotent(0, "a")).await, 0);
+    let first = leader(&brokers[0], "t").unwrap();
+    brokers.remove(first).stop().await;
+    let running: Vec<&Running> = brokers.iter().collect();
+    assert_eq!(
+        produce(&running, "t", batch(&["x"])).await,
+        1,
+        "somebody else leads"
+    );
+    let next = leader(running[0], "t").unwrap();
+    let next = running
+        .iter()
+        .find(|broker| broker.broker().metadata.broker_id().0 == i32::try_from(next).unwrap());
+    let mut client = Client::connect(next.unwrap().addresses().kafka).await;
+    let mut told = async |sequence, value| {
+        client
+            .produce("t", 0, idempotent(sequence, value))
+            .await
+            .error_code
+    };
+    assert_eq!(told(2, "c").await, ErrorCode::NotLeaderOrFollower.code());
+    assert_eq!(told(1, "b").await, 0);
+    assert_eq!(told(2, "c").await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_has_lost_the_quorum_serves_on_and_denies_nothing() {
     let (brokers, _, _dir) = cluster_with("").await;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use weir_log::mutants::Mutant;
 use weir_log::{Append, AppendError, Appended, Origin, Verified};
-use weir_replication::{Answer, Ends, Leadership, Want};
+use weir_replication::{Answer, Ends, Leadership, Millis, Want};
 use weir_wire::{BrokerId, LeaderEpoch, Offset};
 
 use super::{Replica, State, Wake};
@@ -29,6 +30,8 @@ pub(super) struct Leading {
     pub(super) leadership: Leadership,
     /// Passes what this broker's own log has.
     pub(super) own: Arc<Watermark>,
+    /// When it was ready to lead in it.
+    pub(super) since: Millis,
     /// Everything below was there when the epoch began.
     pub(super) began_at: Offset,
     /// By follower.
@@ -83,6 +86,18 @@ impl Replica {
     pub(crate) fn is_established(&self) -> bool {
         match &*self.lock() {
             State::Leading(leading) => leading.leadership.high_watermark() >= leading.began_at,
+            _ => false,
+        }
+    }
+
+    /// Whether it has led for less than this, and somebody did before.
+    pub(crate) fn has_just_taken_over(&self, patience: Duration) -> bool {
+        let now = self.now().0;
+        match &*self.lock() {
+            State::Leading(leading) => {
+                let led_for = Duration::from_millis(now.saturating_sub(leading.since.0));
+                leading.epoch > LeaderEpoch(0) && led_for < patience
+            }
             _ => false,
         }
     }
