@@ -66,9 +66,8 @@ async fn three_brokers_become_five_and_three_again_under_load_and_nothing_is_los
     goes_and_comes_back(&stage, &flow, &volumes[1]).await;
     wait::until("it has its share again, and all of it", LIMIT, || {
         let all = clients.describe(&bootstrap, "flights");
-        let is_whole = all.iter().all(|one| one.in_sync == 3);
-        let has_some = all.iter().any(|one| one.preferred == Some(4));
-        (all.len() == PARTITIONS && is_whole && has_some).then_some(())
+        let is_whole = all.len() == PARTITIONS && all.iter().all(|one| one.in_sync == 3);
+        (is_whole && leads(&clients, &bootstrap).contains(&4)).then_some(())
     });
     say("a broker went and came back to its disk", began);
     flow.go_on("there are five brokers again");
@@ -250,10 +249,11 @@ async fn emptied(stage: &Stage, clients: &Clients, bootstrap: &str) {
     assert!(!leads(clients, bootstrap).contains(&1), "it leads nothing");
 }
 
-/// Who is to lead partitions of the topic.
+/// Who is to lead partitions of the topic, or of the brokers' own: they are spread together.
 fn leads(clients: &Clients, bootstrap: &str) -> Vec<usize> {
-    let all = clients.describe(bootstrap, "flights");
-    all.iter().filter_map(|one| one.preferred).collect()
+    let topics = ["flights", "__consumer_offsets"].into_iter();
+    let all = topics.flat_map(|topic| clients.describe(bootstrap, topic));
+    all.filter_map(|one| one.preferred).collect()
 }
 
 /// Waits until the brokers say so of themselves.
