@@ -60,14 +60,7 @@ async fn a_cluster_is_made_anew_from_its_volumes_and_goes_on_from_one_disk_of_th
     let began = Instant::now();
     lose_most_disks(&stage).await;
     restore(&stage).await;
-    stage.kubectl(&[
-        "patch",
-        "clusters.weir.dev",
-        "shop",
-        "--type=merge",
-        "--patch",
-        r#"{"spec":{"paused":false}}"#,
-    ]);
+    stage.patch("clusters.weir.dev/shop", r#"{"spec":{"paused":false}}"#);
     let cluster = stage.cluster_ready("shop").await;
     assert_eq!(cluster.status.and_then(|status| status.cluster_id), id);
     drill.goes_on();
@@ -183,14 +176,7 @@ async fn delete_all(stage: &Stage) {
 
 /// Two of three brokers die at once, and their disks with them; they come back with empty ones, and wait.
 async fn lose_most_disks(stage: &Stage) {
-    stage.kubectl(&[
-        "patch",
-        "clusters.weir.dev",
-        "shop",
-        "--type=merge",
-        "--patch",
-        r#"{"spec":{"paused":true}}"#,
-    ]);
+    stage.patch("clusters.weir.dev/shop", r#"{"spec":{"paused":true}}"#);
     let claims = ["data-shop-broker-0", "data-shop-broker-1"];
     let pods = ["shop-broker-0", "shop-broker-1"];
     let (mut old, lost) = (Vec::new(), volumes().await);

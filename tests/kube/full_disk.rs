@@ -1,8 +1,10 @@
-//! A broker's volume has no room left: others lead what it led, clients go on within seconds, its figures say so, and when there is room it follows and
-//! leads again. Nothing that was acknowledged is lost or doubled.
-//!
-//! The volumes that the tests' cluster makes on demand are directories, which nothing bounds. This story brings volumes of its own: a file system in a
-//! file on each node, mounted where the node's kubelet sees it.
+//! One broker's disk fills up while a producer writes and a group reads. While there is no room for records others lead what it led, and clients go on; when
+//! there is no room at all the broker goes, and the Cluster says so. Larger volumes are asked for: their class does not allow it, which is a condition and
+//! changes nothing; once it does they grow although a broker is not ready, the broker comes back, follows and leads again. Then the volume grows by itself,
+//! as far as it may. Nothing that was acknowledged is lost or doubled, and nobody is restarted for a volume.
+
+mod growth;
+mod volumes;
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +14,17 @@ use weir_crds::Cluster;
 use weir_tests::wait;
 
 use crate::flow::{Flow, PARTITIONS};
-use crate::nodes::{Nodes, number};
-use crate::shell::{attempt, run};
+use crate::nodes::Nodes;
+use crate::shell::attempt;
 use crate::stage::{Stage, topic};
 use crate::watching::{LIMIT, until};
-
-/// Nodes, each with one volume for one broker.
-const NODES: [&str; 3] = ["node1", "node2", "node3"];
+use growth::Growth;
+use volumes::{CLASS, Volumes};
 
 /// Size of a volume: many times what the story writes, and filled in an instant.
 const VOLUME_MIB: u64 = 512;
 
-/// What a broker keeps free for what is not records; below it, it has no room.
+/// What a broker keeps free for what is not records; below it, it has no room, and it has some again at twice as much.
 const RESERVE_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 
 /// What is left at first: a part of the reserve, so that there is no room for records, and some for the quorum's log.
@@ -39,7 +40,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
         return;
     };
     let stage = Stage::open("full-disk").await;
-    let volumes = Volumes::make(&nodes);
+    let volumes = Volumes::make(&nodes, VOLUME_MIB);
     stage.apply(&format!(
         "apiVersion: weir.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: shop\nspec:\n  replicas: 3\n  storage:\n    \
          size: {VOLUME_MIB}Mi\n    storageClassName: {CLASS}\n  config:\n    leader.imbalance.check.interval.seconds: 5\n"
@@ -76,6 +77,8 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
         flow.load.longest_silence().as_secs_f64(),
         began.elapsed().as_secs_f64()
     );
+    let growth = Growth::begin(&stage, &volumes, broker).await;
+    growth.is_refused().await;
 
     // To the last byte, as a neighbour might: it cannot keep the quorum's log either, and ends rather than vote for what it does not have.
     volumes.fill(&node, 0);
@@ -95,7 +98,7 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
     flow.go_on("a disk is full to the last byte");
 
     let began = Instant::now();
-    volumes.make_room(&node);
+    growth.is_allowed().await;
     stage.pod_ready(&format!("shop-broker-{broker}"), "").await;
     wait::until("the figures say that there is room", LIMIT, || {
         available(&stage, broker).filter(|room| *room > 2.0 * RESERVE_BYTES)
@@ -114,9 +117,11 @@ async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
     stage.topic_ready("meanwhile").await;
     flow.go_on("there is room again");
     println!(
-        "  there was room again: all was well after {:.1} s",
+        "  volumes were allowed to grow: all was well after {:.1} s",
         began.elapsed().as_secs_f64()
     );
+    growth.by_itself(&node).await;
+    flow.go_on("a volume has grown by itself");
 
     flow.end(&clients, &bootstrap);
     stage.cluster_ready("shop").await;
@@ -149,6 +154,11 @@ async fn victim(stage: &Stage) -> (usize, String) {
 
 /// The room that a broker's figures tell of; none while it does not answer.
 fn available(stage: &Stage, broker: usize) -> Option<f64> {
+    figure(stage, broker, "weir_disk_available_bytes")
+}
+
+/// One of a broker's figures.
+fn figure(stage: &Stage, broker: usize, name: &str) -> Option<f64> {
     let path = format!(
         "/api/v1/namespaces/{}/pods/shop-broker-{broker}:9600/proxy/metrics",
         stage.namespace
@@ -156,7 +166,7 @@ fn available(stage: &Stage, broker: usize) -> Option<f64> {
     let read = attempt("kubectl", &["get", "--raw", &path], "");
     let text = String::from_utf8_lossy(&read.stdout);
     let mut lines = text.lines();
-    let line = lines.find(|line| line.starts_with("weir_disk_available_bytes"))?;
+    let line = lines.find(|line| line.split([' ', '{']).next() == Some(name))?;
     line.rsplit(' ').next()?.parse().ok()
 }
 
@@ -174,89 +184,5 @@ async fn gone(stage: &Stage) {
         }
         assert!(began.elapsed() < LIMIT, "volumes are still in use");
         tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// The StorageClass of the story's volumes, which are made by nobody but the story.
-const CLASS: &str = "weir-bounded";
-
-/// A volume on each node.
-struct Volumes<'n> {
-    nodes: &'n Nodes,
-}
-
-impl<'n> Volumes<'n> {
-    fn make(nodes: &'n Nodes) -> Self {
-        let volumes = Self { nodes };
-        // What a story that failed has left.
-        volumes.end();
-        let mut manifests = format!(
-            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata:\n  name: {CLASS}\nprovisioner: kubernetes.io/no-provisioner\n\
-             volumeBindingMode: WaitForFirstConsumer\n"
-        );
-        for node in NODES {
-            volumes.on(
-                node,
-                &format!(
-                    "truncate -s {VOLUME_MIB}M /mnt/pv/bounded.img && mkfs.ext4 -q -F -m 0 /mnt/pv/bounded.img && mkdir -p /mnt/pv/bounded && \
-                     mount -o loop /mnt/pv/bounded.img /mnt/pv/bounded && rmdir /mnt/pv/bounded/lost+found && chmod 777 /mnt/pv/bounded"
-                ),
-            );
-            manifests.push_str(&format!(
-                "---\napiVersion: v1\nkind: PersistentVolume\nmetadata:\n  name: {CLASS}-{node}\nspec:\n  storageClassName: {CLASS}\n  \
-                 capacity:\n    storage: {VOLUME_MIB}Mi\n  accessModes: [ReadWriteOnce]\n  persistentVolumeReclaimPolicy: Retain\n  \
-                 local:\n    path: /mnt/pv/bounded\n  nodeAffinity:\n    required:\n      nodeSelectorTerms:\n        - matchExpressions:\n            \
-                 - {{key: kubernetes.io/hostname, operator: In, values: [{node}]}}\n"
-            ));
-        }
-        let applied = attempt("kubectl", &["apply", "--filename", "-"], &manifests);
-        let wrong = String::from_utf8_lossy(&applied.stderr);
-        assert!(applied.status.success(), "kubectl apply: {wrong}");
-        volumes
-    }
-
-    /// Takes all room there is but so many bytes.
-    fn fill(&self, node: &str, left: u64) {
-        let words = match left {
-            0 => "! head -c 1G /dev/zero >/mnt/pv/bounded/rest 2>/dev/null".to_owned(),
-            left => format!(
-                "cd /mnt/pv/bounded && fallocate -l $(($(stat -f -c '%a*%S' .) - {left})) ballast"
-            ),
-        };
-        self.on(node, &words);
-    }
-
-    fn make_room(&self, node: &str) {
-        self.on(node, "rm /mnt/pv/bounded/ballast /mnt/pv/bounded/rest");
-    }
-
-    /// Nothing is left of them, wherever they were.
-    fn end(&self) {
-        for node in NODES {
-            let name = format!("{CLASS}-{node}");
-            run(
-                "kubectl",
-                &[
-                    "delete",
-                    "persistentvolume",
-                    &name,
-                    "--ignore-not-found",
-                    "--wait=false",
-                ],
-            );
-            self.on(
-                node,
-                "if mountpoint -q /mnt/pv/bounded; then umount -l /mnt/pv/bounded; fi; rm -rf /mnt/pv/bounded /mnt/pv/bounded.img",
-            );
-        }
-        run(
-            "kubectl",
-            &["delete", "storageclass", CLASS, "--ignore-not-found"],
-        );
-    }
-
-    /// Runs a shell's words on a node.
-    fn on(&self, node: &str, words: &str) {
-        self.nodes.tell(&["exec", number(node), "sh", "-c", words]);
     }
 }

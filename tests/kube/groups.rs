@@ -275,8 +275,7 @@ async fn a_person_restarts_brokers(stage: &Stage) {
     let before = restarts(&stage.brokers("shop").await);
     let pause = |paused: bool| {
         let patch = format!(r#"{{"spec":{{"paused":{paused}}}}}"#);
-        let target = "clusters.weir.dev/shop";
-        stage.kubectl(&["patch", target, "--type=merge", "--patch", &patch]);
+        stage.patch("clusters.weir.dev/shop", &patch);
     };
     pause(true);
     let told = stage.weir(&["restart", "shop"], "");

@@ -6,8 +6,9 @@ use crate::watching::until;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 use std::fs;
 
 /// Where it runs.
@@ -106,6 +107,21 @@ pub(crate) async fn kill_leader(client: &Client) -> String {
     pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
         .await
         .expect("the pod goes");
+    leader
+}
+
+/// The same, and its lease is given up, as by one that ends well: whoever waits need not wait until it has run out. Only where the process is certainly
+/// gone by then.
+pub(crate) async fn kill_leader_and_its_lease(client: &Client) -> String {
+    let leader = kill_leader(client).await;
+    if cluster_of_the_tests().is_some() {
+        let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+        let nobody = json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}});
+        leases
+            .patch(DEPLOYMENT, &PatchParams::default(), &Patch::Merge(nobody))
+            .await
+            .expect("the lease is there");
+    }
     leader
 }
 

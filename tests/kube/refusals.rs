@@ -1,8 +1,9 @@
-//! Bad manifests: the API server refuses them, or a condition names the field and the remedy. No pod restarts.
+//! Bad manifests: the API server refuses them, or a condition names the field and the remedy. No pod restarts; of what only running it shows, one.
 
 use crate::shell::attempt;
 use crate::stage::{Stage, restarts, topic};
 use crate::watching::{condition, until};
+use k8s_openapi::api::core::v1::Pod;
 use std::fs;
 use std::path::{Path, PathBuf};
 use weir_crds::{Cluster, Topic};
@@ -61,7 +62,7 @@ async fn the_api_server_refuses_changes_that_would_lose_or_move_data() {
 }
 
 #[tokio::test]
-async fn conditions_name_the_field_and_the_remedy_and_no_pod_restarts() {
+async fn what_cannot_be_done_is_a_condition_with_the_remedy_and_brokers_go_on() {
     let stage = Stage::open("conditions").await;
     stage.cluster("shop", 3).await;
     let before = restarts(&stage.brokers("shop").await);
@@ -92,24 +93,31 @@ async fn conditions_name_the_field_and_the_remedy_and_no_pod_restarts() {
     ));
     stage.topic_ready("wide").await;
     stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=2"]);
-    let cluster = until(
-        &stage.api::<Cluster>(),
-        "shop",
-        "ScaleDownBlocked is True",
-        |cluster| {
-            let conditions = cluster
-                .status
-                .as_ref()
-                .map(|status| status.conditions.as_slice());
-            conditions
-                .and_then(|conditions| condition(conditions, "ScaleDownBlocked"))
-                .is_some_and(|blocked| {
-                    blocked.status == "True" && blocked.message.contains("wide (3)")
-                })
-        },
-    )
+    let clusters = stage.api::<Cluster>();
+    let cluster = until(&clusters, "shop", "the scale-down is blocked", |cluster| {
+        let status = cluster.status.as_ref();
+        let conditions = status.map(|status| status.conditions.as_slice());
+        conditions
+            .and_then(|conditions| condition(conditions, "ScaleDownBlocked"))
+            .is_some_and(|blocked| blocked.status == "True")
+    })
     .await;
     assert_eq!(cluster.spec.replicas, 2, "the spec is the person's");
+    let status = cluster.status.unwrap_or_default();
+    let blocked = condition(&status.conditions, "ScaleDownBlocked").expect("just seen");
+    println!("  two brokers: {}", blocked.message);
+    for part in [
+        "spec.replicas is 2",
+        "wide (3)",
+        "set spec.replicas to 3 or more",
+    ] {
+        assert!(blocked.message.contains(part), "{}", blocked.message);
+    }
+    assert_eq!(blocked.reason, "ScaleDownReplicationFactor");
+    let stalled = condition(&status.conditions, "Stalled").expect("it is always there");
+    assert_eq!(stalled.status, "True", "a person is needed");
+    let brokers = status.brokers.expect("they were asked");
+    assert_eq!((brokers.registered, brokers.draining), (3, vec![]));
     stage.kubectl(&["scale", "clusters.weir.dev/shop", "--replicas=3"]);
     stage.cluster_ready("shop").await;
 
@@ -118,7 +126,48 @@ async fn conditions_name_the_field_and_the_remedy_and_no_pod_restarts() {
         before,
         "no pod was restarted"
     );
+    runs_nowhere(&stage).await;
     stage.close().await;
+}
+
+/// A change that no node can carry out is tried with one broker; the others wait for it, and go on. Taking it back is all that has to be done, though the
+/// cluster is not healthy.
+async fn runs_nowhere(stage: &Stage) {
+    let before = restarts(&stage.brokers("shop").await);
+    stage.patch(
+        "clusters.weir.dev/shop",
+        r#"{"spec":{"pod":{"nodeSelector":{"disk":"none"}}}}"#,
+    );
+    let clusters = stage.api::<Cluster>();
+    let why = |cluster: &Cluster| {
+        let status = cluster.status.as_ref()?;
+        let reconciling = condition(&status.conditions, "Reconciling")?;
+        (reconciling.reason == "BrokersNotReady").then(|| reconciling.message.clone())
+    };
+    let waits = |cluster: &Cluster| why(cluster).is_some_and(|why| why.contains("not ready: "));
+    let cluster = until(&clusters, "shop", "the roll waits", waits).await;
+    let why = why(&cluster).unwrap_or_default();
+    println!("  on no node: {why}");
+    let (_, broker) = why.split_once("not ready: broker ").expect("it says who");
+    let (broker, _) = broker.split_once('.').expect("it is one");
+    let name = format!("shop-broker-{broker}");
+    until(&stage.api::<Pod>(), &name, "no node takes it", |pod| {
+        let conditions = pod.status.iter().flat_map(|status| &status.conditions);
+        let mut conditions = conditions.flatten();
+        conditions.any(|one| one.reason.as_deref() == Some("Unschedulable"))
+    })
+    .await;
+    stage.patch(
+        "clusters.weir.dev/shop",
+        r#"{"spec":{"pod":{"nodeSelector":null}}}"#,
+    );
+    stage.cluster_settled("shop").await;
+    let mut after = restarts(&stage.brokers("shop").await);
+    after.retain(|(pod, ..)| *pod != name);
+    assert!(
+        after.len() == 2 && after.iter().all(|pod| before.contains(pod)),
+        "nobody else was restarted: {after:?}"
+    );
 }
 
 async fn stuck(stage: &Stage, name: &str, reason: &str, words: &[&str]) {

@@ -112,6 +112,11 @@ impl Stage {
         )
     }
 
+    /// Changes an object as a person does: `kubectl patch`, with these fields of it as JSON.
+    pub(crate) fn patch(&self, object: &str, fields: &str) {
+        self.kubectl(&["patch", object, "--type=merge", "--patch", fields]);
+    }
+
     /// `kubectl weir ...` with this on its standard input.
     pub(crate) fn weir(&self, arguments: &[&str], input: &str) -> String {
         let output = self.try_weir(arguments, input);

@@ -1,11 +1,13 @@
 //! A Cluster of an older version is upgraded, goes back, is upgraded again and stays, while a producer writes: an older version is accepted until the
-//! upgrade has held for a while, and refused with the levels from then on; nothing that was acknowledged is missing.
+//! upgrade has held for a while, and refused with the levels from then on; nothing that was acknowledged is missing. The first time a broker is behind: the
+//! roll waits for it, says so, restarts whoever can be spared meanwhile, and ends by itself.
 //!
 //! The older version is this build told to know the first feature level alone (image `weir-broker:<version>-before`).
 
 use crate::load::Load;
-use crate::stage::{Stage, restarts};
+use crate::stage::{Stage, restarts, topic};
 use crate::watching::{condition, until};
+use std::time::Instant;
 use weir_crds::{Cluster, ClusterStatus};
 use weir_tests::acknowledged::Producer;
 use weir_tests::log;
@@ -29,7 +31,7 @@ async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_
     let bootstrap = stage.bootstrap("shop");
     let load = Load::begin(Producer::start(&clients, &bootstrap, "flights"));
 
-    apply(&stage, NEW, LONG_S);
+    held_up(&stage).await;
     let status = seen(&stage, "the new version waits to be finished", |status| {
         is_reason(status, "FinalizationPending", "FinalizeWaits")
     })
@@ -88,11 +90,56 @@ async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_
     stage.close().await;
 }
 
+/// The new version is asked for while a broker is behind in every partition. Whoever these need for their minimum of replicas in sync waits, and the one that
+/// is behind itself does not; nor does anybody when it has what it missed.
+async fn held_up(stage: &Stage) {
+    let cluster = stage.cluster_ready("shop").await;
+    let brokers = cluster.status.and_then(|status| status.brokers);
+    let controller = brokers.and_then(|brokers| brokers.controller);
+    let controller = controller.expect("somebody leads the quorum");
+    // It comes last, and of the others the one of the highest number first.
+    let others: Vec<i32> = (0..3).filter(|broker| *broker != controller).collect();
+    let (behind, first) = (others[0] as usize, others[1]);
+
+    let never = topic("shop", "flights", 12)
+        + "  config:\n    follower.replication.throttled.replicas: '*'\n";
+    stage.apply(&never);
+    stage.topic_ready("flights").await;
+    let before = restarts(&stage.brokers("shop").await);
+    let (name, uid, _) = &before[behind];
+    stage.kubectl(&["delete", "pod", name]);
+    stage.pod_ready(name, uid).await;
+    let mut before = restarts(&stage.brokers("shop").await);
+
+    let began = Instant::now();
+    apply(stage, NEW, LONG_S);
+    let status = seen(stage, "the roll is held up", |status| {
+        is_reason(status, "Reconciling", "PartitionWouldFallBelowMinimum")
+    })
+    .await;
+    let why = condition(&status.conditions, "Reconciling");
+    let why = why.map_or("", |why| why.message.as_str());
+    for part in [format!("broker {first} waits"), "flights-".to_owned()] {
+        assert!(why.contains(&part), "{why}");
+    }
+    let now = restarts(&stage.brokers("shop").await);
+    let old = std::mem::replace(&mut before[behind], now[behind].clone());
+    assert_ne!(old, now[behind], "who could be spared was restarted");
+    assert_eq!(now, before, "and nobody else was");
+    println!(
+        "  a roll was held up within {:.1} s: {why}",
+        began.elapsed().as_secs_f64()
+    );
+    stage.topic("shop", "flights", 12).await;
+}
+
+/// Replicas of topics that name them as throttled take in nothing while they are behind.
 fn apply(stage: &Stage, version: &str, finalize_after_s: u32) {
     stage.apply(&format!(
         "apiVersion: weir.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: shop\n\
          spec:\n  replicas: 3\n  version: {version}\n  storage:\n    size: 1Gi\n\
-         \x20 upgrade:\n    finalizeAfterSeconds: {finalize_after_s}\n"
+         \x20 upgrade:\n    finalizeAfterSeconds: {finalize_after_s}\n\
+         \x20 config:\n    follower.replication.throttled.rate: 0\n"
     ));
 }
 

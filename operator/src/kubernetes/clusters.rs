@@ -16,14 +16,14 @@ use super::context::Context;
 use super::observe::{self, Observed};
 use super::queue::Next;
 use crate::act;
-use crate::decide::cluster::{Decision, Step, decide};
+use crate::decide::cluster::{Decision, Step, World, decide};
 use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::names;
 use crate::objects;
 use crate::plan;
 use crate::status::{self, cluster::Outcome};
 use crate::validate::Cluster;
-use crate::world::{BrokerId, Key};
+use crate::world::{BrokerId, Key, Look};
 
 /// Clusters worked on at the same time: each waits mostly for the API server.
 const CONCURRENCY: usize = 8;
@@ -137,11 +137,13 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     Ok(match failed {
         Some(_) => Next::Failed,
         None if cluster.paused => Next::After(AT_REST),
-        None if is_at_rest(&observed, &decision) => Next::After(if waits_for_others(&decision) {
-            FOR_OTHERS
-        } else {
-            AT_REST
-        }),
+        None if is_at_rest(&observed, &decision) => {
+            Next::After(if waits_for_others(&observed.world, &decision) {
+                FOR_OTHERS
+            } else {
+                AT_REST
+            })
+        }
         None => Next::After(UNDER_WAY),
     })
 }
@@ -195,10 +197,13 @@ fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
         && alive >= size
 }
 
-fn waits_for_others(decision: &Decision) -> bool {
+fn waits_for_others(world: &World, decision: &Decision) -> bool {
     let mut blocked = decision.plan.blocked.iter();
+    // Status counts partitions that move, also when those that were begun last are all that is left of a spread.
+    let is_moving = |look: &Look| look.moving_partitions > 0;
     // Whoever drains a node waits until partitions can spare its broker.
     decision.evictions_held
+        || world.look.as_ref().is_some_and(is_moving)
         || blocked.any(|blocked| {
             blocked.gate == volumes::RESIZING
                 || blocked.gate == listeners::ADDRESS_MISSING
@@ -566,4 +571,24 @@ async fn report(
 /// Every gate that may hold something of a cluster.
 fn gate_names() -> Vec<&'static str> {
     gates::of_a_cluster().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{decide, waits_for_others};
+    use crate::testing::{cluster, converged};
+
+    #[test]
+    fn partitions_that_move_are_looked_at_again_before_everything_else_is() {
+        let mut world = converged(&cluster());
+        let waits = |world: &_| {
+            let decision = decide(&cluster(), world);
+            decision.is_ok_and(|decision| waits_for_others(world, &decision))
+        };
+        assert!(!waits(&world), "nothing is on its way");
+        if let Some(look) = &mut world.look {
+            look.moving_partitions = 1;
+        }
+        assert!(waits(&world));
+    }
 }

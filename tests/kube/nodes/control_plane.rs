@@ -35,13 +35,7 @@ impl Play {
         let written = written(&self.stage, &before);
         assert_eq!(written, Vec::<String>::new(), "written without need");
         // And what is asked for is done.
-        self.stage.kubectl(&[
-            "patch",
-            "topic.weir.dev/island",
-            "--type=merge",
-            "--patch",
-            RETENTION,
-        ]);
+        self.stage.patch("topic.weir.dev/island", RETENTION);
         self.stage.topic_ready("island").await;
         self.flow.go_on("the API server is back");
         say("Kubernetes' control plane was away", silence, began);
