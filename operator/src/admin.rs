@@ -13,6 +13,7 @@ use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Pems, Tls};
 
+use crate::decide::evictions::Availability;
 use crate::world::{
     BrokerId, BrokerSeen, Consumption, Disk, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
     PartitionLag, Refusal, TopicSeen,
@@ -150,6 +151,33 @@ impl Admin {
             feature_level: cluster.feature_level,
             rebalancing: cluster.rebalancing,
             moving_partitions: cluster.moving_partitions,
+        })
+    }
+
+    /// Waits until brokers have gone or come back, or cannot be spared any more or can again; a while at most, and says what it is then.
+    ///
+    /// # Errors
+    /// When no broker answers, or all are too old to know.
+    pub async fn availability(
+        &mut self,
+        known: &Availability,
+    ) -> Result<Availability, Unreachable> {
+        let alive: Vec<BrokerId> = known.alive.iter().copied().collect();
+        let request = proto::AwaitAvailabilityRequest {
+            known: Some(proto::Availability {
+                alive: numbers(&alive),
+                brokers_needed: known.brokers_needed,
+            }),
+        };
+        let answer = self
+            .call(request, |mut client, request| async move {
+                client.await_availability(request).await
+            })
+            .await?;
+        let now = answer.now.unwrap_or_default();
+        Ok(Availability {
+            alive: now.alive.into_iter().filter_map(broker_id).collect(),
+            brokers_needed: now.brokers_needed,
         })
     }
 

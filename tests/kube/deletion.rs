@@ -1,5 +1,7 @@
-//! Deleting a pod loses nothing, and the broker in the new pod is found by its name.
+//! Deleting a pod loses nothing, and the broker in the new pod is found by its name. And a broker whose pod does not change at all, though nobody hears it,
+//! keeps others from being evicted.
 
+use crate::evictions;
 use crate::stage::Stage;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -66,6 +68,7 @@ async fn deleting_each_pod_loses_nothing_and_names_lead_to_the_new_one() {
         id,
         "it is the same cluster"
     );
+    evictions::follow_what_brokers_say(&stage).await;
     stage.close().await;
 }
 

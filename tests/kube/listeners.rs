@@ -1,10 +1,16 @@
 //! A client outside the pod network writes and reads through node ports, while the listener comes, a pod moves, and the listener goes: nobody is
-//! restarted for it, each answer has addresses of nodes, and what was acknowledged is there.
+//! restarted for it, each answer has addresses of nodes, and what was acknowledged is there. Then through load balancers, which come when nobody waits for
+//! them any more ([`balanced`]).
 //!
 //! Outside is a network namespace of this machine that has the nodes' network and no way to pods or Services; with somebody else's Kubernetes it is
 //! this machine itself.
 
+mod balanced;
+
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -16,24 +22,22 @@ use weir_tests::log;
 
 use crate::load::Load;
 use crate::nodes::cluster_of_the_tests;
+use crate::shell::run;
 use crate::stage::{Stage, restarts};
 use crate::watching::{condition, until, until_replaced};
 
-/// The network namespace of the clients.
-const OUTSIDE: &str = "weir-outside";
+/// By a port of each broker's node.
+const NODES: &str = "  listeners:\n    - name: nodes\n      port: 9100\n      type: nodePort\n      nodeAddressType: InternalIP\n";
 
 #[tokio::test]
-async fn clients_outside_the_pod_network_write_and_read_through_node_ports() {
+async fn clients_outside_the_pod_network_write_and_read_through_node_ports_and_load_balancers() {
     let stage = Stage::open("listeners").await;
     stage.cluster("shop", 3).await;
     stage.topic("shop", "flights", 12).await;
     let before = restarts(&stage.brokers("shop").await);
     let outside = Outside::open();
 
-    stage.apply(&manifest(
-        3,
-        "  listeners:\n    - name: nodes\n      port: 9100\n      type: nodePort\n      nodeAddressType: InternalIP\n",
-    ));
+    stage.apply(&manifest(3, NODES));
     let listener = addressed(&stage, 3).await;
     let bootstrap = listener.bootstrap.clone().expect("somewhere to begin");
     println!("  reached at {bootstrap}");
@@ -58,6 +62,7 @@ async fn clients_outside_the_pod_network_write_and_read_through_node_ports() {
         log::holds_acknowledged(&log, acknowledged);
     });
     println!("  {sent} messages acknowledged outside, and all of them are there");
+    balanced::come_later(&stage, &outside).await;
 
     stage.apply(&manifest(3, ""));
     until(
@@ -74,7 +79,7 @@ async fn clients_outside_the_pod_network_write_and_read_through_node_ports() {
     )
     .await;
     let services = stage.api::<Service>();
-    let labelled = ListParams::default().labels("weir.dev/listener=nodes");
+    let labelled = ListParams::default().labels("weir.dev/listener");
     for service in services.list(&labelled).await.expect("Services are listed") {
         until_replaced(
             &services,
@@ -147,11 +152,14 @@ fn brokers_told(clients: &Clients, bootstrap: &str) -> Vec<String> {
     told.into_iter().map(|(_, name)| name).collect()
 }
 
-/// A place outside the pod network, and what was made for it.
+/// A place outside the pod network, and what was made for it. Each story has one of its own.
 pub(crate) struct Outside {
     pub(crate) clients: Clients,
     made: bool,
 }
+
+/// How many were made.
+static OUTSIDE: AtomicU8 = AtomicU8::new(0);
 
 impl Outside {
     pub(crate) fn open() -> Self {
@@ -161,35 +169,65 @@ impl Outside {
                 made: false,
             };
         };
+        let number = OUTSIDE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{cluster}-outside{number}");
         // What an interrupted run has left.
-        let _ = Command::new("ip").args(["netns", "del", OUTSIDE]).output();
+        forget(&name);
         let script = format!(
             "set -e\n\
              lan=$(nsenter --net=/run/netns/{cluster} ip -4 -o addr show lan0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2 | sed 's/\\.1$//')\n\
-             ip netns add {OUTSIDE}\n\
-             ip link add eth0 netns {OUTSIDE} type veth peer name outside netns {cluster}\n\
-             nsenter --net=/run/netns/{cluster} ip link set outside master lan0 up\n\
-             nsenter --net=/run/netns/{OUTSIDE} ip link set lo up\n\
-             nsenter --net=/run/netns/{OUTSIDE} ip addr add $lan.200/24 dev eth0\n\
-             nsenter --net=/run/netns/{OUTSIDE} ip link set eth0 up\n"
+             ip netns add {name}\n\
+             ip link add eth0 netns {name} type veth peer name outside{number} netns {cluster}\n\
+             nsenter --net=/run/netns/{cluster} ip link set outside{number} master lan0 up\n\
+             nsenter --net=/run/netns/{name} ip link set lo up\n\
+             nsenter --net=/run/netns/{name} ip addr add $lan.{address}/24 dev eth0\n\
+             nsenter --net=/run/netns/{name} ip link set eth0 up\n",
+            address = 200 + number
         );
         let done = Command::new("bash").args(["-c", &script]).status();
         assert!(
             done.is_ok_and(|status| status.success()),
             "a network outside the pods' is made"
         );
-        let namespace = OUTSIDE.to_owned();
         Self {
-            clients: Clients::Network { namespace },
+            clients: Clients::Network { namespace: name },
             made: true,
         }
+    }
+
+    /// Has these addresses reached by a node, and a name resolved.
+    fn reaches(&self, network: &str, node: &str, (name, address): (&str, &str)) {
+        let Clients::Network { namespace } = &self.clients else {
+            return;
+        };
+        // Where `ip netns exec` looks for what is to be in /etc.
+        let folder = names(namespace);
+        fs::create_dir_all(&folder).expect("a folder");
+        let hosts = format!("127.0.0.1 localhost\n{address} {name}\n");
+        fs::write(folder.join("hosts"), hosts).expect("written");
+        let route = ["route", "add", network, "via", node];
+        run("ip", &[&["-netns", namespace][..], &route].concat());
     }
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        if self.made {
-            let _ = Command::new("ip").args(["netns", "del", OUTSIDE]).output();
+        if let Clients::Network { namespace } = &self.clients
+            && self.made
+        {
+            forget(namespace);
         }
     }
+}
+
+/// Where names are that only a network namespace knows.
+fn names(namespace: &str) -> PathBuf {
+    Path::new("/etc/netns").join(namespace)
+}
+
+fn forget(namespace: &str) {
+    let _ = Command::new("ip")
+        .args(["netns", "del", namespace])
+        .output();
+    let _ = fs::remove_dir_all(names(namespace));
 }

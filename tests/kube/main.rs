@@ -4,23 +4,21 @@
 //! Security profile; it waits by watching, and leaves its namespace standing when it fails, so that one can look.
 #![allow(clippy::print_stdout, reason = "stories say how far they are")]
 
-mod alerts;
+mod alone;
 mod charts;
 mod deletion;
 mod disaster;
+mod evictions;
 mod flights;
 mod flow;
 mod full_disk;
 mod groups;
 mod install;
-mod leader;
 mod leaves;
 mod listeners;
 mod load;
-mod nodes;
 mod operator;
 mod refusals;
-mod rest;
 mod scaling;
 mod shell;
 mod stage;
@@ -28,3 +26,5 @@ mod tls;
 mod topics;
 mod upgrade;
 mod watching;
+
+use alone::{nodes, rest};

@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::fs;
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// Where it runs.
 pub(crate) const NAMESPACE: &str = "weir-system";
@@ -57,6 +58,14 @@ pub(crate) async fn installed(client: &Client) {
     .await;
 }
 
+/// Written by whoever kills an operator.
+static KILLS: RwLock<()> = RwLock::const_new(());
+
+/// As long as this is held, no other story kills an operator.
+pub(crate) async fn stays() -> RwLockReadGuard<'static, ()> {
+    KILLS.read().await
+}
+
 /// Who holds the lease.
 pub(crate) async fn leader(client: &Client) -> String {
     let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
@@ -87,6 +96,7 @@ fn holder(lease: &Lease) -> Option<String> {
 /// Kills the operator that leads, in the middle of whatever it does, and says who it was. Its pod goes as well, so that the next one does not wait for
 /// Kubernetes to try again.
 pub(crate) async fn kill_leader(client: &Client) -> String {
+    let _kills = KILLS.write().await;
     let leader = leader(client).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let all = pods.list(&Default::default()).await;

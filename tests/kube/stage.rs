@@ -9,6 +9,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use std::fmt::Debug;
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use weir_crds::{Cluster, ConsumerGroup, Topic};
 use weir_tests::clients::Clients;
@@ -33,6 +34,8 @@ enum Place {
 pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    /// When its turn had come.
+    began: Instant,
     _place: Place,
 }
 
@@ -62,6 +65,7 @@ impl Stage {
         let stage = Self {
             client,
             namespace: format!("weir-{story}"),
+            began: Instant::now(),
             _place: place,
         };
         // Who is playing already may have installed it with values of its own.
@@ -93,6 +97,8 @@ impl Stage {
             .delete(&self.namespace, &Default::default())
             .await
             .expect("the namespace goes");
+        let (story, seconds) = (&self.namespace, self.began.elapsed().as_secs());
+        println!("  {story}: {seconds} s");
     }
 
     /// Objects of one kind in the namespace.

@@ -87,7 +87,7 @@ async fn clients_outside_speak_tls_and_the_certificate_changes_under_them() {
 }
 
 /// An address at which clients reach some node.
-async fn node(stage: &Stage) -> String {
+pub(crate) async fn node(stage: &Stage) -> String {
     let nodes: Api<Node> = Api::all(stage.client.clone());
     let nodes = nodes.list(&Default::default()).await;
     let addresses = nodes

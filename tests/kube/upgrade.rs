@@ -1,16 +1,15 @@
-//! A Cluster of an older version is upgraded, goes back, is upgraded again and stays, while a producer writes: an older version is accepted until the
-//! upgrade has held for a while, and refused with the levels from then on; nothing that was acknowledged is missing. The first time a broker is behind: the
-//! roll waits for it, says so, restarts whoever can be spared meanwhile, and ends by itself.
+//! A Cluster of an older version is upgraded, goes back, is upgraded again and stays, while a producer writes and a group reads: an older version is accepted
+//! until the upgrade has held for a while, and refused with the levels from then on; nothing that was acknowledged is missing, doubled or out of order. The
+//! first time a broker is behind: the roll waits for it, says so, restarts whoever can be spared meanwhile, and ends by itself.
 //!
 //! The older version is this build told to know the first feature level alone (image `weir-broker:<version>-before`).
 
-use crate::load::Load;
+use crate::flow::{Flow, PARTITIONS};
+use crate::operator;
 use crate::stage::{Stage, restarts, topic};
 use crate::watching::{condition, until};
 use std::time::Instant;
 use weir_crds::{Cluster, ClusterStatus};
-use weir_tests::acknowledged::Producer;
-use weir_tests::log;
 
 /// The version of everything here.
 const NEW: &str = env!("CARGO_PKG_VERSION");
@@ -23,13 +22,14 @@ const SHORT_S: u32 = 10;
 #[tokio::test]
 async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_then() {
     let old = format!("{NEW}-before");
-    let stage = Stage::open_alone("upgrade").await;
+    let stage = Stage::open("upgrade").await;
     apply(&stage, &old, LONG_S);
     stage.cluster_ready("shop").await;
-    stage.topic("shop", "flights", 12).await;
+    stage.topic("shop", "flights", PARTITIONS as u32).await;
     let clients = stage.clients().await;
     let bootstrap = stage.bootstrap("shop");
-    let load = Load::begin(Producer::start(&clients, &bootstrap, "flights"));
+    let flow = Flow::begin(&clients, &bootstrap, &["session.timeout.ms=45000"]);
+    flow.go_on("all run the old version");
 
     held_up(&stage).await;
     let status = seen(&stage, "the new version waits to be finished", |status| {
@@ -39,6 +39,7 @@ async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_
     let level = status.feature_level.expect("levels are told");
     assert_eq!((level.finalized, level.known_to_all), (1, Some(2)));
     assert!(level.finalizes_at.is_some(), "and when that will be");
+    flow.go_on("all run the new version, with the old level");
 
     apply(&stage, &old, LONG_S);
     seen(&stage, "all brokers are what they were", |status| {
@@ -49,13 +50,19 @@ async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_
         known == Some(1) && is_reason(status, "FinalizationPending", "AsWanted") && rests(status)
     })
     .await;
+    flow.go_on("all run the old version again");
 
-    apply(&stage, NEW, SHORT_S);
-    seen(&stage, "the upgrade has held", |status| {
-        let level = status.feature_level.as_ref().map(|level| level.finalized);
-        level == Some(2) && rests(status)
-    })
-    .await;
+    {
+        // How long it has held the operator has in its memory.
+        let _stays = operator::stays().await;
+        apply(&stage, NEW, SHORT_S);
+        seen(&stage, "the upgrade has held", |status| {
+            let level = status.feature_level.as_ref().map(|level| level.finalized);
+            level == Some(2) && rests(status)
+        })
+        .await;
+    }
+    flow.go_on("the new level is used");
     let before = restarts(&stage.brokers("shop").await);
     apply(&stage, &old, SHORT_S);
     let status = seen(&stage, "there is no way back any more", |status| {
@@ -82,11 +89,7 @@ async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_
     let after = restarts(&stage.brokers("shop").await);
     assert_eq!(after[..2], before[..2], "nobody else was restarted");
 
-    let sent = load.end().finish_with(|acknowledged| {
-        let log = clients.read_log(&bootstrap, "flights");
-        log::holds_acknowledged(&log, acknowledged);
-    });
-    println!("  {sent} messages acknowledged meanwhile, and all of them are there");
+    flow.end(&clients, &bootstrap);
     stage.close().await;
 }
 
@@ -101,7 +104,7 @@ async fn held_up(stage: &Stage) {
     let others: Vec<i32> = (0..3).filter(|broker| *broker != controller).collect();
     let (behind, first) = (others[0] as usize, others[1]);
 
-    let never = topic("shop", "flights", 12)
+    let never = topic("shop", "flights", PARTITIONS as u32)
         + "  config:\n    follower.replication.throttled.replicas: '*'\n";
     stage.apply(&never);
     stage.topic_ready("flights").await;
@@ -130,7 +133,7 @@ async fn held_up(stage: &Stage) {
         "  a roll was held up within {:.1} s: {why}",
         began.elapsed().as_secs_f64()
     );
-    stage.topic("shop", "flights", 12).await;
+    stage.topic("shop", "flights", PARTITIONS as u32).await;
 }
 
 /// Replicas of topics that name them as throttled take in nothing while they are behind.

@@ -292,7 +292,7 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     outcome
 }
 
-/// Stories on Kubernetes mostly wait; those that cannot have company wait for the others to end.
+/// Stories on Kubernetes mostly wait; those that cannot have company come first, one after the other.
 const STORIES_AT_ONCE: usize = 2;
 
 /// Tests that need more than cargo gives them, speaking as they go.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_server::Admin;
@@ -19,7 +20,7 @@ use weir_quorum::listeners::Listener;
 use weir_quorum::record::HostPort;
 use weir_quorum::{BrokerId, Reply};
 
-use super::{describe, trace};
+use super::{availability, describe, trace};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::health::Health;
@@ -34,13 +35,14 @@ const GROUPS_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct AdminService {
     health: Arc<Health>,
+    stop: CancellationToken,
 }
 
 impl AdminService {
-    /// Answers as soon as the broker is assembled.
+    /// Answers as soon as the broker is assembled. Whoever waits here for something waits until `stop` at the latest.
     #[must_use]
-    pub fn new(health: Arc<Health>) -> Self {
-        Self { health }
+    pub fn new(health: Arc<Health>, stop: CancellationToken) -> Self {
+        Self { health, stop }
     }
 
     fn broker(&self) -> Result<&Arc<Broker>, Status> {
@@ -55,6 +57,19 @@ impl Admin for AdminService {
         _request: Request<proto::DescribeClusterRequest>,
     ) -> Result<Response<proto::DescribeClusterResponse>, Status> {
         Ok(Response::new(describe::cluster(self.broker()?).await))
+    }
+
+    async fn await_availability(
+        &self,
+        request: Request<proto::AwaitAvailabilityRequest>,
+    ) -> Result<Response<proto::AwaitAvailabilityResponse>, Status> {
+        let known = request.into_inner().known;
+        let waited = availability::wait(self.broker()?, known.as_ref());
+        let now = self.stop.run_until_cancelled(waited).await.flatten();
+        let now = now.ok_or_else(|| Status::unavailable("the broker is stopping"))?;
+        Ok(Response::new(proto::AwaitAvailabilityResponse {
+            now: Some(now),
+        }))
     }
 
     async fn export_metadata(

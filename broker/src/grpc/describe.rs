@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use weir_proto::admin::v1 as proto;
 use weir_quorum::BrokerId;
 use weir_quorum::configs::in_sync_min;
-use weir_quorum::image::{Image, Topic};
+use weir_quorum::image::{Image, Partition, Topic};
 use weir_quorum::listeners::Listener;
 
 use crate::Broker;
@@ -107,22 +107,43 @@ fn listener(listener: Listener) -> proto::Listener {
 }
 
 /// For each broker, how many partitions would fall below their minimum without it while others of their replicas catch up, and the first of
-/// them. A partition that is whole and has no replica to spare is not among them: waiting would help nobody.
+/// them.
 fn needed(broker: &Broker, image: &Image) -> Partitions {
     let mut needed = Partitions::new();
-    for topic in image.topics() {
-        let minimum = in_sync_min(image, broker.metadata.settings(), topic);
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            let is_whole = partition.isr.len() >= partition.replicas.len();
-            if is_whole || partition.isr.len() > minimum {
-                continue;
-            }
-            for id in &partition.isr {
-                note(&mut needed, *id, topic, index);
-            }
+    for (topic, index, partition) in unspared(broker, image) {
+        for id in &partition.isr {
+            note(&mut needed, *id, topic, index);
         }
     }
     needed
+}
+
+/// Who is alive, and whether any broker is needed.
+pub(super) fn availability(broker: &Broker, image: &Image) -> proto::Availability {
+    let alive = image.brokers().filter(|known| !known.fenced);
+    let is_needed = |partition: &Partition| !partition.isr.is_empty();
+    proto::Availability {
+        alive: alive.map(|known| known.id.0).collect(),
+        brokers_needed: unspared(broker, image).any(|(_, _, partition)| is_needed(partition)),
+    }
+}
+
+/// Partitions that cannot spare any of those who are in sync, while others of their replicas catch up. One that is whole and has no replica to spare is
+/// not among them: waiting would help nobody.
+fn unspared<'a>(
+    broker: &'a Broker,
+    image: &'a Image,
+) -> impl Iterator<Item = (&'a Topic, usize, &'a Partition)> {
+    image.topics().flat_map(move |topic| {
+        let topic: &Topic = topic;
+        let minimum = in_sync_min(image, broker.metadata.settings(), topic);
+        let partitions = topic.partitions.iter().enumerate();
+        let partitions = partitions.map(move |(index, partition)| (topic, index, &**partition));
+        partitions.filter(move |(_, _, partition)| {
+            let is_whole = partition.isr.len() >= partition.replicas.len();
+            !is_whole && partition.isr.len() <= minimum
+        })
+    })
 }
 
 /// For each broker, how many partitions nobody else has everything of that was acknowledged, and the first of them. Who is in sync has, and who

@@ -4,6 +4,7 @@
 //! The former answer from the moment that the port is open; administration says `UNAVAILABLE`, and why, until the broker is assembled.
 
 mod admin;
+mod availability;
 mod describe;
 mod queue;
 mod services;

@@ -221,7 +221,7 @@ pub async fn start_on<N: Network>(
     )
     .await?;
     let services = Services {
-        first: AdminServer::new(AdminService::new(Arc::clone(&health))),
+        first: AdminServer::new(AdminService::new(Arc::clone(&health), stop_clients.clone())),
         second: Services {
             first: PeersService::server(Arc::clone(&health)),
             second: Services {

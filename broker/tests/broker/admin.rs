@@ -261,7 +261,29 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
     };
     let only = ["one-0".to_owned()];
     assert_eq!(last(&mut admin).await, only, "one broker has the last copy");
+    let available = async |admin: &mut AdminClient<Channel>, known| {
+        let request = proto::AwaitAvailabilityRequest { known };
+        let answer = admin.await_availability(request).await.unwrap();
+        answer.into_inner().now.unwrap()
+    };
+    let well = available(&mut admin, None).await;
+    let expected = proto::Availability {
+        alive: vec![0, 1, 2],
+        brokers_needed: false,
+    };
+    assert_eq!(well, expected);
+    let waits = {
+        let (mut admin, known) = (admin.clone(), well.clone());
+        tokio::spawn(async move { available(&mut admin, Some(known)).await })
+    };
     brokers.pop().unwrap().stop().await;
+    let now = waits.await.unwrap();
+    assert_ne!(now, well, "told as soon as it is another");
+    eventually("both are needed, and that is told", async || {
+        let now = available(&mut admin, Some(well.clone())).await;
+        (now.alive == [0, 1] && now.brokers_needed).then_some(())
+    })
+    .await;
     // Two of three replicas are the minimum: neither of them can be spared before the third is back.
     let by_both = (Some(1), vec!["three-0".to_owned()]);
     let expected = [by_both.clone(), by_both, (Some(0), vec![])];
@@ -273,6 +295,29 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
     for broker in brokers {
         broker.stop().await;
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_news_of_brokers_does_not_hold_up_the_end_of_one() {
+    let broker = TestBroker::start().await;
+    let mut admin = admin(&broker).await;
+    let ask = |known| proto::AwaitAvailabilityRequest { known };
+    let known = admin.await_availability(ask(None)).await.unwrap();
+    let known = known.into_inner().now;
+    let waits = {
+        let (mut admin, request) = (admin.clone(), ask(known.clone()));
+        tokio::spawn(async move { admin.await_availability(request).await })
+    };
+    // By the same connection, behind it.
+    let described = admin.describe_cluster(proto::DescribeClusterRequest {});
+    described.await.unwrap();
+    broker.running.stop().await;
+    let answer = waits.await.unwrap();
+    let answer = answer.map(|answer| answer.into_inner().now);
+    assert!(
+        !answer.as_ref().is_ok_and(|now| *now == known),
+        "it waited for its time: {answer:?}"
+    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
@@ -12,9 +13,18 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint, Error};
 use weir_tls::{Tls, client::TlsStream};
 
+/// While a call is under way it is asked this often whether anybody is there still. A machine that is cut off and a process that stands still close no
+/// connection, and a call would wait for its whole deadline.
+const ARE_YOU_THERE_EVERY: Duration = Duration::from_secs(1);
+
+/// Who does not answer that for so long is passed over.
+const SILENCE: Duration = Duration::from_secs(3);
+
 pub(super) async fn connect(tls: &Arc<Tls>, address: &str) -> Result<Channel, Error> {
     // What the channel writes and reads is HTTP/2 from its first byte; certificates are below it.
     Endpoint::from_shared(format!("http://{address}"))?
+        .http2_keep_alive_interval(ARE_YOU_THERE_EVERY)
+        .keep_alive_timeout(SILENCE)
         .connect_with_connector(Connector(Arc::clone(tls)))
         .await
 }

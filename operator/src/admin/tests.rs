@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
@@ -21,6 +22,7 @@ use super::{Admin, Way, proto};
 use crate::act::{self, Acted};
 use crate::decide::certificates::members;
 use crate::decide::cluster::Step as ClusterStep;
+use crate::decide::evictions::Availability;
 use crate::decide::topic::Step;
 use crate::testing::certificates;
 use crate::validate::{BeginAt, Reset, ResetTo};
@@ -272,6 +274,18 @@ impl Service for Broker {
         )
     }
 
+    async fn await_availability(
+        &self,
+        request: Request<proto::AwaitAvailabilityRequest>,
+    ) -> Result<Response<proto::AwaitAvailabilityResponse>, Status> {
+        let mut now = request.into_inner().known.unwrap_or_default();
+        // One has gone since.
+        now.alive.pop();
+        now.brokers_needed = true;
+        let answer = proto::AwaitAvailabilityResponse { now: Some(now) };
+        self.called("availability".into(), answer)
+    }
+
     async fn export_metadata(
         &self,
         _: Request<proto::ExportMetadataRequest>,
@@ -404,6 +418,48 @@ async fn brokers_that_do_not_answer_are_passed_over() {
         ["cluster", "topics []"],
         "one call for all topics"
     );
+}
+
+#[tokio::test]
+async fn who_is_alive_is_asked_with_what_is_known() {
+    let mut admin = Admin::new(way(vec![start(Broker::default()).await]));
+    let known = Availability {
+        alive: [0, 1, 2].map(BrokerId).into(),
+        brokers_needed: false,
+    };
+    let now = admin.availability(&known).await.unwrap();
+    assert_eq!(now.alive, [0, 1].map(BrokerId).into());
+    assert!(now.brokers_needed);
+}
+
+/// An address behind which a broker is until it is told to stand still: what is open stays open, and nobody reads or writes any more.
+async fn stopping(broker: Broker) -> (String, Arc<Notify>) {
+    let to = start(broker).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stand_still = Arc::new(Notify::new());
+    let told = Arc::clone(&stand_still);
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        // Whoever comes later is refused.
+        drop(listener);
+        let mut far = TcpStream::connect(to).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            () = told.notified() => std::future::pending().await,
+        }
+    });
+    (address, stand_still)
+}
+
+#[tokio::test]
+async fn a_broker_that_stands_still_is_given_up_before_the_deadline_of_the_call() {
+    let (address, stand_still) = stopping(Broker::default()).await;
+    let mut admin = Admin::new(way(vec![address]));
+    admin.look().await.unwrap();
+    stand_still.notify_one();
+    let error = admin.look().await.unwrap_err().to_string();
+    assert!(!error.contains("no answer within"), "{error}");
 }
 
 #[tokio::test]

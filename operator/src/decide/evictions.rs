@@ -7,7 +7,7 @@
 //!
 //! A pod that is not ready may always be evicted (`unhealthyPodEvictionPolicy`), so a broken one holds up no node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{BrokerId, BrokerSeen, Look, Process};
 
@@ -24,6 +24,34 @@ pub struct Case<'a> {
     pub restarts: bool,
     /// Why none may be evicted as it is.
     pub was: Option<String>,
+}
+
+/// What brokers say without being asked again and again, of what evictions depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Availability {
+    /// Brokers whose heartbeats arrive.
+    pub alive: BTreeSet<BrokerId>,
+    /// Whether partitions need any broker.
+    pub brokers_needed: bool,
+}
+
+impl Availability {
+    /// What a look says of it.
+    #[must_use]
+    pub fn of(look: &Look) -> Self {
+        let alive = look.brokers.iter().filter(|(_, seen)| seen.alive);
+        Self {
+            alive: alive.map(|(broker, _)| *broker).collect(),
+            brokers_needed: some_are_needed(look),
+        }
+    }
+
+    /// Whether the budget may have to be closed that was open with what was `before`. That it may be opened is no news: it is looked for while it is
+    /// closed, and a broker that falls behind again and again would have it written as often.
+    #[must_use]
+    pub fn is_worse_than(&self, before: &Self) -> bool {
+        !before.alive.is_subset(&self.alive) || (self.brokers_needed && !before.brokers_needed)
+    }
 }
 
 const AWAY: &str = "a broker is away, or stopping or starting";
@@ -47,13 +75,16 @@ pub fn held(case: &Case<'_>) -> Option<String> {
     if !(0..case.size).map(BrokerId).all(is_alive) {
         return Some(AWAY.to_owned());
     }
+    some_are_needed(look).then(|| BEHIND.to_owned())
+}
+
+fn some_are_needed(look: &Look) -> bool {
     let needed = |seen: &BrokerSeen| {
         let needed = seen.needed.as_ref();
         // Brokers of an older version do not say: all have to be whole.
         needed.map_or_else(|| some_are_short(look), |needed| needed.partitions > 0)
     };
-    let is_behind = look.brokers.values().any(needed);
-    is_behind.then(|| BEHIND.to_owned())
+    look.brokers.values().any(needed)
 }
 
 fn some_are_short(look: &Look) -> bool {
@@ -65,7 +96,7 @@ fn some_are_short(look: &Look) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use super::{AWAY, BEHIND, Case, held};
+    use super::{AWAY, Availability, BEHIND, Case, held};
     use crate::decide::cluster::World;
     use crate::testing::{cluster, converged};
     use crate::world::{BrokerId, Needed, TopicSeen};
@@ -128,6 +159,35 @@ mod tests {
                 look.topics.insert("orders".into(), topic);
             });
             assert_eq!(told.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn what_closes_the_budget_is_worse_and_what_opens_it_is_not() {
+        let seen = |alive: &[u32], brokers_needed| Availability {
+            alive: alive.iter().copied().map(BrokerId).collect(),
+            brokers_needed,
+        };
+        let world = converged(&cluster());
+        let well = Availability::of(world.look.as_ref().unwrap());
+        assert_eq!(well, seen(&[0, 1, 2], false));
+        let (gone, behind) = (seen(&[0, 2], false), seen(&[0, 1, 2], true));
+        let both = seen(&[0, 2], true);
+        for (before, now, expected) in [
+            (&well, &gone, true),
+            (&well, &behind, true),
+            (&gone, &both, true),
+            (&behind, &both, true),
+            // One has gone and another has come.
+            (&gone, &seen(&[0, 1], false), true),
+            (&gone, &well, false),
+            (&behind, &well, false),
+            (&both, &behind, false),
+            (&both, &gone, false),
+            (&well, &seen(&[0, 1, 2, 3], false), false),
+            (&both, &both, false),
+        ] {
+            assert_eq!(now.is_worse_than(before), expected, "{before:?} {now:?}");
         }
     }
 

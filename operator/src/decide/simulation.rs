@@ -346,6 +346,31 @@ fn what_was_lowered_is_not_forgotten_for_an_old_look() {
 }
 
 #[test]
+fn a_new_broker_that_is_restarted_while_replicas_are_spread_gets_its_share() {
+    let pass = || Event::Pass {
+        age: 0,
+        killed_after: None,
+    };
+    let life = Life {
+        begin: 5,
+        deletes: false,
+        topics: Vec::new(),
+        events: vec![
+            Event::Topic(1, 2),
+            Event::Scale(4),
+            pass(),
+            pass(),
+            Event::Scale(5),
+            Event::Brokers(6),
+            Event::Image(1),
+            pass(),
+            Event::Kubelet,
+        ],
+    };
+    life.is_led().unwrap();
+}
+
+#[test]
 fn an_upgrade_is_finished_after_its_time_and_there_is_a_way_back_until_then() {
     let mut world = World::of(3);
     world.brokers.create(6, 3);

@@ -157,6 +157,7 @@ async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<S
     let answer = door.lock().await.1.look().await;
     match answer {
         Ok(look) => {
+            context.listen(key, &observed.way, &look);
             observed.world.look = Some(look);
             None
         }

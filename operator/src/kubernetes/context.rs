@@ -10,15 +10,17 @@ use tokio::sync::Mutex;
 
 use super::Options;
 use super::lease::Lease;
+use super::listening::Listening;
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::scaling::Histories;
 use super::watch::Watched;
 use crate::admin::{Admin, Way};
+use crate::decide::evictions::Availability;
 use crate::decide::upgrade::Healthy;
 use crate::names;
 use crate::validate::Defaults;
-use crate::world::Key;
+use crate::world::{Key, Look};
 
 /// A cluster's door: the way there, and the connection behind it. Whoever asks its brokers holds the lock until they have answered, or not.
 type Door = Arc<Mutex<(Way, Admin)>>;
@@ -56,13 +58,14 @@ pub(super) struct Context {
     pub(super) lease: Arc<Lease>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) watched: Watched,
-    pub(super) clusters: Queue<Key>,
+    pub(super) clusters: Arc<Queue<Key>>,
     pub(super) topics: Queue<Key>,
     pub(super) groups: Queue<Key>,
     /// What was recommended for the consumers of groups.
     pub(super) histories: Histories,
     recorder: Recorder,
     doors: Doors,
+    listening: Listening,
     /// Since when clusters have been healthy whose feature level is to be raised. Lost with the process, which only makes it later.
     healthy: std::sync::Mutex<BTreeMap<Key, Healthy>>,
 }
@@ -86,11 +89,12 @@ impl Context {
             lease,
             metrics,
             watched: Watched::default(),
-            clusters: Queue::default(),
+            clusters: Arc::default(),
             topics: Queue::default(),
             groups: Queue::default(),
             histories: Histories::default(),
             doors: Doors::default(),
+            listening: Listening::default(),
             healthy: std::sync::Mutex::default(),
         }
     }
@@ -118,9 +122,18 @@ impl Context {
         self.doors.door(cluster, way).await
     }
 
-    /// Forgets the door of a cluster that is gone.
+    /// Has a cluster looked at as soon as its brokers have become fewer than when this was seen, or are needed.
+    pub(super) fn listen(&self, cluster: &Key, way: &Way, look: &Look) {
+        let (queue, key) = (Arc::clone(&self.clusters), cluster.clone());
+        let worse = move || queue.add(key.clone());
+        let known = Availability::of(look);
+        self.listening.listen(cluster, way, known, worse);
+    }
+
+    /// Forgets the door of a cluster that is gone, and listens to it no longer.
     pub(super) fn close(&self, cluster: &Key) {
         self.remember(cluster, None);
+        self.listening.stop(cluster);
         self.doors.close(cluster);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Work is queued by cluster, in three queues: the cluster's own objects, its topics, its groups. All Topics of a cluster are one piece of
 //! work, so thousands of them cost one call to the brokers. A piece of work reads, decides, acts and writes status; it starts when something
-//! that was asked for changes, and once a minute to find drift. Status is not something that was asked for: writing it starts nothing.
+//! that was asked for changes, as soon as brokers say that they have become fewer or are needed ([`listening`]), and once a minute to find
+//! drift. Status is not something that was asked for: writing it starts nothing.
 //!
 //! Only the holder of the lease works. Losing the lease ends the process.
 
@@ -13,6 +14,7 @@ mod groups;
 mod homes;
 mod http;
 mod lease;
+mod listening;
 pub(crate) mod metrics;
 pub mod observe;
 mod queue;

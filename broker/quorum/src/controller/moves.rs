@@ -224,13 +224,19 @@ pub fn moves(view: &View<'_>, sizes: &Sizes) -> Vec<Record> {
     // First what has to be: what is to leave, or to be added, is not to be moved twice.
     if image.is_rebalancing() && begun.is_idle() {
         let moves = planner::spread(&brokers, &partitions, BEGUN_AT_ONCE);
-        if moves.is_empty() {
+        // Who is away for a moment, such as a broker that is new and is restarted, is to have its share too.
+        if moves.is_empty() && !image.brokers().any(|broker| is_missed(broker)) {
             records.push(Record::Rebalancing(Rebalancing { active: false }));
         }
         begun.take(moves);
     }
     records.extend(begun.changes.into_records());
     records
+}
+
+/// Whether a broker is away that would take replicas.
+fn is_missed(broker: &Broker) -> bool {
+    !broker.can_lead() && !broker.cordoned && !broker.draining
 }
 
 fn planned(broker: &Broker) -> planner::Broker {

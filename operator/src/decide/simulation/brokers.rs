@@ -413,10 +413,12 @@ impl Brokers {
         }
         if let Some((at, from, to)) = self.uneven() {
             self.start(at, from, to);
-        } else {
-            self.rebalancing = false;
+            return true;
         }
-        true
+        // As brokers do: who is away for a moment is to have its share too.
+        let mut all = self.registered.values();
+        self.rebalancing = all.any(|broker| !broker.alive && !broker.draining);
+        !self.rebalancing
     }
 
     /// A replica that should move from a broker that holds more to one that holds at least two less.

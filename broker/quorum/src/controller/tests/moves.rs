@@ -187,6 +187,30 @@ fn a_new_broker_takes_its_share_when_that_is_asked_for() {
 }
 
 #[test]
+fn a_new_broker_that_is_away_for_a_moment_takes_its_share_when_it_is_back() {
+    let mut world = World::of(3);
+    world.create(vec![topic("t", 12, 3)]);
+    let epoch = world.register(3, 1).unwrap();
+    world.heartbeat(3, epoch).unwrap();
+    world.ask(Command::Rebalance { active: true }).unwrap();
+    world.goodbye(3);
+    world.move_all();
+    assert!(world.image.is_rebalancing(), "it is waited for");
+    let epoch = world.register(3, 1).unwrap();
+    world.heartbeat(3, epoch).unwrap();
+    world.move_all();
+    assert!(!world.image.is_rebalancing(), "it is done");
+    assert_eq!(world.held_by(3), 9);
+
+    // One that is to have nothing is not waited for.
+    world.goodbye(3);
+    world.cordon(3, true);
+    world.ask(Command::Rebalance { active: true }).unwrap();
+    world.begin_moves();
+    assert!(!world.image.is_rebalancing());
+}
+
+#[test]
 fn a_topic_gets_more_replicas_and_fewer_and_nobody_is_asked_for_more_than_there_are() {
     let mut world = World::of(3);
     world.create(vec![topic("t", 10, 1)]);

@@ -1,18 +1,19 @@
 //! Nodes are drained, killed, cut off, and lost for ever with their disks, and Kubernetes' control plane is away for a while, while a producer writes and a
 //! group reads: clients go on within seconds, nothing that was acknowledged is lost or doubled, and nobody has to do anything but to say that a node is gone
-//! for good.
+//! for good, or a disk.
 //!
 //! It is one story on one cluster, since each part begins where the one before has to have ended: with everything in sync.
 
 mod control_plane;
 mod drained;
+mod lost;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, ResourceExt};
 use weir_crds::Cluster;
 use weir_tests::clients::Clients;
@@ -20,7 +21,7 @@ use weir_tests::{given, wait};
 
 use crate::flow::{Flow, MORE, PARTITIONS, is_whole, producer};
 use crate::stage::{Stage, pod_is_ready};
-use crate::watching::{LIMIT, condition, until, until_replaced};
+use crate::watching::{LIMIT, until};
 
 /// How long a node is cut off at least: several times the lease of a leader, and the session after which the others do without it.
 const CUT_OFF: Duration = Duration::from_secs(6);
@@ -48,7 +49,8 @@ async fn nodes_are_drained_killed_cut_off_and_lost_for_ever_under_load_and_nothi
     play.killed(&places.controller).await;
     play.cut_off(&places.third, &islander).await;
     play.drained(&places.controller, &places.third).await;
-    play.lost_for_ever(&places.third).await;
+    play.lost_for_ever(&places.third, &places.controller).await;
+    play.given_up(&places.controller).await;
     play.end().await;
 }
 
@@ -174,46 +176,7 @@ impl Play {
         say(&format!("{node} cut off"), silence, began);
     }
 
-    /// A node goes and takes its disk along. While it might come back nothing is thrown away; when its Node object is gone the broker begins
-    /// with an empty disk elsewhere.
-    async fn lost_for_ever(&self, (pod, node): &Place) {
-        let claims = self.stage.api::<PersistentVolumeClaim>();
-        let name = format!("data-{pod}");
-        let claim = claims.get(&name).await.expect("the broker has a volume");
-        let uid = claim.uid().unwrap_or_default();
-        let before = self.stage.api::<Pod>().get(pod).await.expect("a pod");
-
-        let began = self.before();
-        self.nodes.tell(&["kill", number(node)]);
-        self.flow.go_on("a node was lost");
-        let silence = self.flow.load.longest_silence();
-        let lacks_proof = self.lost("LostProofMissing").await;
-        assert!(
-            lacks_proof.contains(node.as_str()) && lacks_proof.contains("weir.dev/lost-disk="),
-            "{lacks_proof}"
-        );
-        let claim = claims.get(&name).await.expect("the claim is there still");
-        assert_eq!(
-            (claim.uid(), claim.metadata.deletion_timestamp),
-            (Some(uid.clone()), None),
-            "a node that does not answer is no proof"
-        );
-
-        self.nodes.tell(&["wipe", number(node)]);
-        let gone = Instant::now();
-        self.stage.kubectl(&["delete", "node", node]);
-        until_replaced(&claims, &name, &uid).await;
-        self.stage
-            .pod_ready(pod, &before.uid().unwrap_or_default())
-            .await;
-        self.all_is_well(pod).await;
-        println!(
-            "  {:4.1} s from the end of its Node object until everything is on another disk",
-            gone.elapsed().as_secs_f64()
-        );
-        self.lost("AsWanted").await;
-        say(&format!("{node} lost with its disk"), silence, began);
-        self.nodes.tell(&["up", number(node)]);
+    async fn node_ready(&self, node: &str) {
         let nodes: Api<Node> = Api::all(self.stage.client.clone());
         until(&nodes, node, "the node is there anew", |node| {
             let conditions = node.status.iter().flat_map(|status| &status.conditions);
@@ -240,20 +203,6 @@ impl Play {
     async fn pod_not_ready(&self, pod: &str) {
         let pods = self.stage.api::<Pod>();
         until(&pods, pod, "Kubernetes notices", |pod| !pod_is_ready(pod)).await;
-    }
-
-    /// Waits for a reason of the Cluster's condition `BrokerLost`; returns its message.
-    async fn lost(&self, reason: &str) -> String {
-        let of = |cluster: &Cluster| {
-            let conditions = &cluster.status.as_ref()?.conditions;
-            condition(conditions, "BrokerLost").cloned()
-        };
-        let clusters = self.stage.api::<Cluster>();
-        let cluster = until(&clusters, "shop", reason, |cluster| {
-            of(cluster).is_some_and(|lost| lost.reason == reason)
-        })
-        .await;
-        of(&cluster).map(|lost| lost.message).unwrap_or_default()
     }
 
     /// Waits until the broker's pod is ready, all three are alive, and every replica is in sync; clients go on.

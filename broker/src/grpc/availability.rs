@@ -1,0 +1,36 @@
+//! Tells whoever waits for it that brokers have gone, or cannot be spared any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_proto::admin::v1 as proto;
+
+use super::describe;
+use crate::Broker;
+
+/// How long a call waits that has nothing to say: not longer than callers wait for any other.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// All partitions are looked through for an answer: however often the metadata changes, not more often than this for each caller.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Waits until it is another than what is known. `None` when there will be no newer metadata: the broker stops.
+pub(super) async fn wait(
+    broker: &Broker,
+    known: Option<&proto::Availability>,
+) -> Option<proto::Availability> {
+    let mut images = broker.metadata.watch();
+    let ends = tokio::time::Instant::now() + HOLD;
+    loop {
+        let image = Arc::clone(&images.borrow_and_update());
+        let now = describe::availability(broker, &image);
+        if known != Some(&now) {
+            return Some(now);
+        }
+        match tokio::time::timeout_at(ends, images.changed()).await {
+            Ok(Ok(())) => tokio::time::sleep(LOOK_EVERY).await,
+            Ok(Err(_)) => return None,
+            Err(_) => return Some(now),
+        }
+    }
+}
