@@ -158,6 +158,7 @@ async fn a_message_comes_at_its_time_never_before_and_in_the_order_of_its_time()
         send(&mut client, &batch).await;
         due.insert(value, at);
     }
+    let stored = now_ms();
     let mut consumer = Consumer::default();
     let mut lateness = Vec::new();
     eventually("all has come", async || {
@@ -176,10 +177,14 @@ async fn a_message_comes_at_its_time_never_before_and_in_the_order_of_its_time()
     .await;
     lateness.sort_unstable();
     assert!(lateness[39] < LATE_MAX_MS, "{lateness:?}");
-    let mut expected: Vec<_> = due.iter().map(|(value, at)| (*at, value.clone())).collect();
+    // On a slow machine the first are due before the last are there.
+    let waited = due.iter().filter(|(_, at)| **at > stored);
+    let mut expected: Vec<_> = waited.map(|(value, at)| (*at, value.clone())).collect();
     expected.sort();
     let expected: Vec<_> = expected.into_iter().map(|(_, value)| value).collect();
-    assert_eq!(consumer.values(), expected);
+    let mut came = consumer.values();
+    came.retain(|value| due[value] > stored);
+    assert_eq!(came, expected);
     let (_, metrics) = broker.http("/metrics").await;
     assert!(
         metrics.contains("weir_delayed_messages{topic=\"t\"} 0"),
@@ -455,6 +460,7 @@ async fn a_broker_that_dies_while_it_releases_loses_and_doubles_nothing() {
         let batch = records(&[(&value, &[("weir-deliver-at", &at)])]);
         send(&mut client, &batch).await;
     }
+    let stored = now_ms();
     let mut consumer = Consumer::default();
     consumer.until(&mut client, 100).await;
     let left = tempfile::tempdir().unwrap();
@@ -476,9 +482,14 @@ async fn a_broker_that_dies_while_it_releases_loses_and_doubles_nothing() {
     let mut after = Consumer::default();
     after.until(&mut client, 301).await;
     let expected: Vec<_> = (0..300).map(|number| format!("{number:03}")).collect();
-    let all = after.values();
-    assert_eq!(all[..300], expected);
-    assert_eq!(all[300], "end");
+    let mut all = after.values();
+    assert_eq!(all.pop().as_deref(), Some("end"));
+    // On a slow machine the first are due before the last are there.
+    let waited = |value: &&String| begin + value.parse::<i64>().unwrap() * 3 > stored;
+    let came: Vec<_> = all.iter().filter(waited).collect();
+    assert_eq!(came, expected.iter().filter(waited).collect::<Vec<_>>());
+    all.sort();
+    assert_eq!(all, expected);
     assert_eq!(
         consumer.seen[..100],
         after.seen[..100],
@@ -541,6 +552,7 @@ async fn failover_neither_loses_nor_doubles_nor_reorders_what_is_due() {
         send(&brokers, value.clone(), at).await;
         due.insert(value, at);
     }
+    let stored = now_ms();
     let led = leader(brokers[0].as_ref().unwrap(), "t").unwrap();
     let mut at_leader = Client::connect(brokers[led].as_ref().unwrap().addresses().kafka).await;
     let mut before = Consumer::default();
@@ -581,12 +593,10 @@ async fn failover_neither_loses_nor_doubles_nor_reorders_what_is_due() {
         "twice"
     );
     assert_eq!(all.len(), due.len());
-    // What came in time is in the order of its time.
-    let first: Vec<_> = all.iter().filter(|value| value.as_str() < "200").collect();
-    let mut expected: Vec<_> = due
-        .iter()
-        .filter(|(value, _)| value.as_str() < "200")
-        .collect();
+    // What was there in time is in the order of its time; on a slow machine the first are due before the last are there.
+    let in_time = |value: &str| value < "200" && due[value] > stored;
+    let first: Vec<_> = all.iter().filter(|value| in_time(value)).collect();
+    let mut expected: Vec<_> = due.iter().filter(|(value, _)| in_time(value)).collect();
     expected.sort_by_key(|(_, at)| **at);
     assert_eq!(
         first,
