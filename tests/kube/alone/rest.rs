@@ -78,14 +78,15 @@ async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_
         .expect("the operators go");
     operator::installed(&stage.client).await;
     looked_again(&stage, &Passes::default()).await;
-    measure();
+    // Of more of them what it takes to look for the first time is not what is judged.
+    measure(asked.is_none());
     if asked.is_some() {
         let began = Instant::now();
         wait::until("it rested for long enough", AT_REST * 2, || {
             (began.elapsed() >= AT_REST).then_some(())
         });
         println!("  {} s later:", began.elapsed().as_secs());
-        measure();
+        measure(true);
     }
 
     let written = written(&stage, &before);
@@ -252,8 +253,8 @@ pub(crate) async fn looked_again(stage: &Stage, since: &Passes) {
     }
 }
 
-/// Prints what each operator has and has used; on this machine's own cluster they are processes of this machine.
-fn measure() {
+/// Prints what each operator has and has used, and judges the memory if told so; on this machine's own cluster they are processes of this machine.
+fn measure(is_judged: bool) {
     let listed = run("ps", &["-eo", "rss=,cputime=,args="]);
     let operators: Vec<&str> = listed
         .lines()
@@ -276,7 +277,7 @@ fn measure() {
             kib >> 10
         );
         assert!(
-            kib >> 10 < MEMORY_MAX_MIB,
+            !is_judged || kib >> 10 < MEMORY_MAX_MIB,
             "an operator has {} MiB",
             kib >> 10
         );
