@@ -14,7 +14,6 @@ use weir_groups::half::{
 use weir_log::mutants::Mutant;
 use weir_proto::halves::v1 as proto;
 use weir_quorum::TopicId;
-use weir_quorum::image::Image;
 use weir_wire::batch::{Attributes, BatchBuilder};
 use weir_wire::messages::{
     EndTxnRequest, EndTxnResponseView, InitProducerIdRequest, InitProducerIdResponseView,
@@ -233,20 +232,16 @@ impl Commits {
         let messages = proto::Messages::decode(job.commit.messages.clone());
         let messages = messages.map_err(|error| wrong(error.to_string()))?.messages;
         let mut image = self.gateway.image();
-        let is_known = |image: &Image, placed: &proto::Placed| {
-            let id = uuid::Uuid::from_slice(&placed.topic_id);
-            id.is_ok_and(|id| image.topic_by_id(TopicId(id)).is_some())
-        };
-        if !messages.iter().all(|placed| is_known(&image, placed)) {
-            // The topic may have been made just before the half, and this broker not have heard of it: what is said below is final.
-            let newest = self.gateway.broker().metadata.up_to_date().await;
-            image = newest.map_err(|error| Unreadable::ForNow(error.into()))?;
-        }
         let mut all: Vec<Batches> = Vec::new();
         let mut bytes = Vec::new();
         for placed in messages {
             let id = uuid::Uuid::from_slice(&placed.topic_id);
             let id = TopicId(id.map_err(|error| wrong(error.to_string()))?);
+            if image.topic_by_id(id).is_none() {
+                // It may have been made just before the half, and this broker not have heard of it: what is said next is final.
+                let newest = self.gateway.broker().metadata.up_to_date().await;
+                image = newest.map_err(|error| Unreadable::ForNow(error.into()))?;
+            }
             if image.topic_by_id(id).is_none() {
                 let why = format!("topic {} is deleted", placed.topic);
                 let gone = ApiError::new(ErrorCode::UnknownTopicOrPartition, why);

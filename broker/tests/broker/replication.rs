@@ -218,16 +218,18 @@ async fn another_replica_leads_when_the_leader_stops_and_knows_its_producers() {
     assert!(logs.all(|other| other == log));
 }
 
+/// A batch of one message of a producer that numbers them.
+fn idempotent(sequence: i32, value: &str) -> Bytes {
+    let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
+    build(builder, &[value])
+}
+
 // A producer may send the next batch to the next leader before it hears that the last one was refused the one before.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_just_taken_over_waits_for_what_its_predecessor_may_have_refused() {
     let (mut brokers, _, _dir) = cluster_with("").await;
     let mut client = Client::connect(brokers[0].addresses().kafka).await;
     create_with(&mut client, "t", 3, "1").await;
-    let idempotent = |sequence: i32, value: &str| {
-        let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
-        build(builder, &[value])
-    };
     let all: Vec<&Running> = brokers.iter().collect();
     assert_eq!(produce(&all, "t", idempotent(0, "a")).await, 0);
     let first = leader(&brokers[0], "t").unwrap();
@@ -264,10 +266,6 @@ async fn a_leader_that_has_lost_the_quorum_serves_on_and_denies_nothing() {
     .await;
     let mut client = Client::connect(brokers[0].addresses().kafka).await;
     create_with(&mut client, "t", 1, "1").await;
-    let idempotent = |sequence: i32, value: &str| {
-        let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
-        build(builder, &[value])
-    };
     let all: Vec<&Running> = brokers.iter().collect();
     assert_eq!(produce(&all, "t", idempotent(0, "a")).await, 0);
     let leads = leader(&brokers[0], "t").unwrap();

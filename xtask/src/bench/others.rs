@@ -24,7 +24,7 @@ pub(super) enum Way {
 }
 
 /// Bytes of a record.
-pub(super) const BYTES: u32 = 1024;
+const BYTES: u32 = 1024;
 
 impl Client {
     pub(super) const ALL: [Self; 2] = [Self::Java, Self::Librdkafka];
@@ -46,23 +46,11 @@ impl Client {
         records: u32,
     ) -> Outcome<Answer> {
         let mut command = match self {
-            Self::Java => java(way)?,
-            Self::Librdkafka => kcat(way, records)?,
-        };
-        let count = records.to_string();
-        match self {
-            Self::Java => command
-                .args(["--bootstrap-server", &brokers.address])
-                .args(["--num-records", &count]),
-            Self::Librdkafka => command.args(["-b", &brokers.address]),
-        };
-        // Both have it with two dashes or one.
-        let name = match self {
-            Self::Java => "--topic",
-            Self::Librdkafka => "-t",
+            Self::Java => java(way, &brokers.address, topic, records)?,
+            Self::Librdkafka => kcat(way, &brokers.address, topic, records)?,
         };
         let (before, begun) = (running.cpu_seconds()?, Instant::now());
-        let said = process::output(command.args([name, topic]))?;
+        let said = process::output(&mut command)?;
         let lasted = begun.elapsed().as_secs_f64();
         let burned = running.cpu_seconds()? - before;
         let seconds = match (self, way) {
@@ -83,7 +71,7 @@ impl Client {
     }
 }
 
-fn java(way: Way) -> Outcome<Command> {
+fn java(way: Way, address: &str, topic: &str, records: u32) -> Outcome<Command> {
     let jars = clients::kafka_tools()?;
     let mut command = mortal("java");
     command.args(["-Xmx512M", "-cp", &format!("{}/*", jars.display())]);
@@ -95,11 +83,15 @@ fn java(way: Way) -> Outcome<Command> {
             .arg("org.apache.kafka.tools.ConsumerPerformance")
             .arg("--hide-header"),
     };
+    command
+        .args(["--bootstrap-server", address, "--topic", topic])
+        .args(["--num-records", &records.to_string()]);
     Ok(command)
 }
 
-fn kcat(way: Way, records: u32) -> Outcome<Command> {
+fn kcat(way: Way, address: &str, topic: &str, records: u32) -> Outcome<Command> {
     let mut command = mortal("kcat");
+    command.args(["-b", address, "-t", topic]);
     match way {
         Way::In => command.arg("-P").arg("-l").arg(lines(records)?),
         // A byte for each record, to count.
