@@ -7,7 +7,7 @@ use weir_wire::LeaderEpoch;
 
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
-use crate::partitions::{Partition, PartitionError, key_of};
+use crate::partitions::{Partition, PartitionError, Standing, key_of};
 
 /// A partition that this broker leads.
 #[derive(Clone, Debug)]
@@ -103,12 +103,11 @@ fn led_as(
         return Err(elsewhere(metadata));
     }
     let partition = here(broker, topic, index)?;
-    if !partition.leads(epoch) {
+    match partition.replica().standing(epoch) {
+        Standing::Leads => {}
         // Either way clients ask again.
-        return Err(match partition.replica().may_lead_soon(epoch) {
-            true => ApiError::from(PartitionError::NotYet).into(),
-            false => ErrorCode::NotLeaderOrFollower.into(),
-        });
+        Standing::Soon => return Err(ApiError::from(PartitionError::NotYet).into()),
+        Standing::Other => return Err(ErrorCode::NotLeaderOrFollower.into()),
     }
     Ok(Led {
         partition,

@@ -16,6 +16,7 @@ mod watermark;
 
 pub use partition::{Counters, Partition};
 pub use registry::{PartitionError, Partitions};
+pub(crate) use replica::Standing;
 pub use replica::{NotFed, Progress, Replica, Until, Wake};
 pub use stored::Watermarks;
 pub use transactions::{Marker, OfTransaction};

@@ -47,6 +47,17 @@ pub(crate) enum Assignment {
     Follow(LeaderEpoch, Option<BrokerId>),
 }
 
+/// What comes of an append in an epoch in which the metadata has this broker lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is taken.
+    Leads,
+    /// Not yet; perhaps some microseconds later.
+    Soon,
+    /// Not any more, or this broker has not heard of it.
+    Other,
+}
+
 /// One partition's role. See the module.
 pub struct Replica {
     me: BrokerId,
@@ -404,15 +415,18 @@ impl Replica {
 
     /// Whether this broker leads in this epoch, and takes appends.
     pub(crate) fn leads(&self, epoch: LeaderEpoch) -> bool {
-        self.lock().leading(epoch).is_some()
+        self.standing(epoch) == Standing::Leads
     }
 
-    /// Whether it does not lead in this epoch, but may some microseconds later.
-    pub(crate) fn may_lead_soon(&self, epoch: LeaderEpoch) -> bool {
-        match &*self.lock() {
-            State::Leading(_) => false,
-            State::Promoting(promoting, _) => *promoting <= epoch,
-            state => state.epoch() < epoch,
+    /// How this broker stands to an epoch in which the metadata has it lead.
+    pub(crate) fn standing(&self, epoch: LeaderEpoch) -> Standing {
+        let state = self.lock();
+        match &*state {
+            State::Leading(leading) if leading.epoch == epoch => Standing::Leads,
+            State::Leading(_) => Standing::Other,
+            State::Promoting(promoting, _) if *promoting <= epoch => Standing::Soon,
+            _ if state.epoch() < epoch => Standing::Soon,
+            _ => Standing::Other,
         }
     }
 }

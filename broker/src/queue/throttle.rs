@@ -126,13 +126,22 @@ struct State {
     /// By number, which is the order of their coming.
     waiting: BTreeMap<u64, Waiting>,
     bytes: usize,
-    /// Some of those that waited are being handed over: who comes waits behind them.
+    /// Some of those that waited are about to be handed over: who comes waits behind them.
     is_handing: bool,
+    /// The first of those that were handed over and may not be decided yet.
+    handed: Option<u64>,
     /// There is a task for it.
     is_served: bool,
 }
 
 impl State {
+    /// Whether one that came before this one waits, or is being tried again.
+    fn is_behind(&self, number: u64) -> bool {
+        let before = |first: &u64| *first < number;
+        let waiting = self.waiting.first_key_value().map(|(first, _)| first);
+        waiting.is_some_and(before) || self.handed.as_ref().is_some_and(before)
+    }
+
     fn take(&mut self, number: u64) -> Option<Waiting> {
         let waiting = self.waiting.remove(&number)?;
         self.bytes -= waiting.offer.bytes();
@@ -272,9 +281,8 @@ impl Throttle {
     /// The lane has said no, or this broker leads no more.
     fn refused(&self, replica: &Arc<Replica>, number: u64, offer: Offer, error: AppendError) {
         let mut state = self.lock();
-        let is_behind = state.waiting.range(..number).next().is_some();
         let waits = match self.is_on.load(Ordering::Relaxed) {
-            true => waits(error, is_behind),
+            true => waits(error, state.is_behind(number)),
             false => Err(error),
         };
         let back = match waits {
@@ -308,43 +316,56 @@ impl Throttle {
         }
     }
 
-    /// Nobody is served any more.
+    /// The broker stops: another one is looked for.
     fn give_up(&self) {
         let waiting = std::mem::take(&mut *self.lock()).waiting;
-        self.tell_all(waiting.into_values().collect());
+        for waiting in waiting.into_values() {
+            self.tell(waiting.offer, AppendError::Closed);
+        }
     }
 
     /// Hands over those that wait, more and more as long as all are taken.
     async fn hand_all(self: &Arc<Self>, replica: &Arc<Replica>) {
         let mut together = 1;
         loop {
+            self.lock().is_handing = true;
             // Whoever was in the lane's queue is in, or back.
             replica.fence().await;
             let expired = self.lock().expired(Instant::now());
             self.tell_all(expired);
             self.is_closed.store(false, Ordering::Relaxed);
-            self.lock().is_handing = true;
             let mut handed = 0;
-            while handed < together {
-                // Let go of before the lane's queue is touched, which may call back at once.
-                let first = {
-                    let mut state = self.lock();
-                    let first = state.waiting.first_key_value().map(|(number, _)| *number);
-                    first.and_then(|number| Some((number, state.take(number)?)))
-                };
-                let Some((number, waiting)) = first else {
-                    break;
-                };
+            while handed < together
+                && let Some((number, waiting)) = self.first()
+            {
                 handed += 1;
                 self.hand(replica, number, waiting.offer);
             }
             self.lock().is_handing = false;
+            if handed == 0 {
+                return;
+            }
             replica.fence().await;
-            if handed == 0 || self.is_closed.load(Ordering::Relaxed) {
+            self.lock().handed = None;
+            if self.is_closed.load(Ordering::Relaxed) {
                 return;
             }
             together = (together * 2).min(TOGETHER_MAX);
         }
+    }
+
+    /// Takes out the first that waits, to be handed over once the state is let go of: the lane's queue may call back at once. When there is none, who comes
+    /// need not wait.
+    fn first(&self) -> Option<(u64, Waiting)> {
+        let mut state = self.lock();
+        let first = state.waiting.first_key_value().map(|(number, _)| *number);
+        let Some(number) = first else {
+            state.is_handing = false;
+            return None;
+        };
+        state.handed.get_or_insert(number);
+        let waiting = state.take(number)?;
+        Some((number, waiting))
     }
 
     /// Serves those that wait until nobody does.
@@ -359,6 +380,10 @@ impl Throttle {
                     .map(|waiting| waiting.patience.until)
                     .min();
                 if due.is_none() {
+                    if self.is_closed.load(Ordering::Relaxed) {
+                        // Somebody was refused who does not wait.
+                        continue;
+                    }
                     state.is_served = false;
                 }
                 due
@@ -447,6 +472,14 @@ pub(super) type Waits = mpsc::UnboundedSender<Arc<Replica>>;
 mod tests {
     use super::*;
     use weir_wire::ProducerId;
+
+    #[test]
+    fn who_comes_after_one_that_is_being_tried_again_is_behind_it() {
+        let mut state = State::default();
+        assert!(!state.is_behind(7));
+        state.handed = Some(5);
+        assert!(state.is_behind(6) && !state.is_behind(5) && !state.is_behind(4));
+    }
 
     #[test]
     fn who_waits_behind_another_is_never_told_that_he_is_out_of_order() {

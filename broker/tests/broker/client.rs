@@ -1,6 +1,7 @@
 //! A broker to be tested, and a client that says exactly what it is told to.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +24,15 @@ use weir_wire::messages::fetch_response::PartitionData;
 use weir_wire::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
+use weir_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use weir_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use weir_wire::messages::produce_response::PartitionProduceResponse;
 use weir_wire::messages::{
     CreateTopicsRequest, CreateTopicsResponseView, DeleteTopicsRequest, DeleteTopicsResponseView,
-    FetchRequest, FetchResponse, FetchResponseView, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponseView, MetadataRequest, MetadataResponse, MetadataResponseView,
-    ProduceRequest, ProduceResponse, ProduceResponseView,
+    ErrorCode, FetchRequest, FetchResponse, FetchResponseView, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponseView, ListOffsetsRequest, ListOffsetsResponseView,
+    MetadataRequest, MetadataResponse, MetadataResponseView, ProduceRequest, ProduceResponse,
+    ProduceResponseView,
 };
 use weir_wire::{MessageView, Records, Request};
 
@@ -277,7 +280,37 @@ impl Client {
             "{:?}",
             response.topics[0].error_message
         );
+        self.until_open(name, 0..partitions).await;
         response.topics[0].topic_id
+    }
+
+    /// Partitions that have only just been made are being opened for some milliseconds; who asks too soon is told to come again.
+    pub(crate) async fn until_open(&mut self, topic: &str, indexes: Range<i32>) {
+        let partitions = indexes.map(|index| ListOffsetsPartition {
+            partition_index: index,
+            timestamp: -1,
+            ..ListOffsetsPartition::default()
+        });
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: topic.to_owned(),
+                partitions: partitions.collect(),
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        eventually("they are open", async || {
+            let body = self.call(5, &request).await;
+            let response = ListOffsetsResponseView::decode(&body, 5)
+                .unwrap()
+                .to_owned();
+            let mut partitions = response.topics[0].partitions.iter();
+            let opening = ErrorCode::LeaderNotAvailable.code();
+            partitions
+                .all(|partition| partition.error_code != opening)
+                .then_some(())
+        })
+        .await;
     }
 
     /// Sets configurations of a resource: of a topic (kind 2) or of brokers (4).

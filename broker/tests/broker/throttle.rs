@@ -1,5 +1,7 @@
 //! Bounded queues whose producers wait for room.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use uuid::Uuid;
 use weir_broker::partitions::Partition;
@@ -232,6 +234,60 @@ async fn what_comes_close_behind_does_not_pass_either() {
 #[tokio::test]
 async fn what_is_out_of_order_for_now_waits_as_well() {
     close_behind(Two::OfAnIdempotentProducer).await;
+}
+
+/// As many single messages as an idempotent producer may have on their way, all the time, while room comes and goes. Each is taken at last, in order.
+async fn sells(mut client: Client, count: i32) {
+    const ON_THEIR_WAY: usize = 5;
+    let id = producer_id(&mut client).await;
+    let mut numbers = VecDeque::new();
+    let mut last = -1;
+    for sequence in 0..count {
+        if numbers.len() == ON_THEIR_WAY {
+            last = sold(&mut client, numbers.pop_front(), last).await;
+        }
+        let builder = BatchBuilder::new().producer(id, ProducerEpoch(0), sequence);
+        numbers.push_back(send(&mut client, build(builder, &["ticket"])).await);
+    }
+    while !numbers.is_empty() {
+        last = sold(&mut client, numbers.pop_front(), last).await;
+    }
+}
+
+async fn sold(client: &mut Client, number: Option<i32>, last: i64) -> i64 {
+    let answer = told(client, number.unwrap()).await;
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+    assert!(
+        answer.base_offset > last,
+        "{} after {last}",
+        answer.base_offset
+    );
+    answer.base_offset
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_out_of_order_while_room_comes_and_goes() {
+    const EACH: i32 = 400;
+    let config = [
+        ("weir.queue.max.messages", "6"),
+        ("durability", "os"),
+        THROTTLE,
+    ];
+    let (broker, client, topic) = queues::house(&config).await;
+    let others = [broker.connect().await, broker.connect().await];
+    let mut member = Member::new(&broker, "a", topic).await;
+    let settling = async {
+        let mut settled = 0;
+        while settled < 3 * i64::from(EACH) {
+            for (first, last, _) in member.take().await {
+                assert_eq!(member.acked(&[(first, last, ACCEPT)]).await, 0);
+                settled += last - first + 1;
+            }
+        }
+    };
+    let [second, third] = others.map(|other| sells(other, EACH));
+    tokio::join!(sells(client, EACH), second, third, settling);
+    broker.running.stop().await;
 }
 
 #[tokio::test]

@@ -137,6 +137,9 @@ async fn made(
         .to_owned();
     let answer = &response.topics[0];
     let code = ErrorCode::from_code(answer.error_code).unwrap();
+    if code == ErrorCode::None {
+        client.until_open(name, 0..partitions).await;
+    }
     (code, answer.error_message.clone().unwrap_or_default())
 }
 
@@ -178,6 +181,9 @@ async fn grown(client: &mut Client, topic: &str, count: i32) -> (ErrorCode, Stri
         .to_owned();
     let answer = &response.results[0];
     let code = ErrorCode::from_code(answer.error_code).unwrap();
+    if code == ErrorCode::None {
+        client.until_open(topic, 0..count).await;
+    }
     (code, answer.error_message.clone().unwrap_or_default())
 }
 
