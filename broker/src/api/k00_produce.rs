@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use weir_groups::{Producer, TransactionalId};
 use weir_log::{AppendError, Appended, PartitionKey};
-use weir_quorum::configs::{TimestampType, TopicConfig};
+use weir_quorum::configs::{Overflow, TimestampType, TopicConfig};
 use weir_quorum::image::Image;
 use weir_wire::batch::{BatchHeader, BatchView, Compression, only_batch};
 use weir_wire::messages::produce_response::{
@@ -514,13 +514,17 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
     }
 }
 
-/// What this leader would refuse, another may have been waiting for.
+/// What a batch is refused with. A gap that a leader finds that has only just taken over may be of its predecessor's making: see [`super::pipelined`]. Not
+/// where a bound refuses for good: there producers leave such batches out and begin anew with the next leader.
 fn refusal(broker: &Broker, key: PartitionKey, mut unfit: Unfit) -> Unfit {
     let code = &mut unfit.error.code;
     *code = broker.metadata.deny(*code);
     if *code == ErrorCode::OutOfOrderSequenceNumber
         && let Ok(partition) = broker.partitions.get(key)
         && partition.replica().has_just_taken_over(PATIENCE)
+        && partition
+            .bound()
+            .is_none_or(|bound| bound.config().overflow == Overflow::Throttle)
     {
         *code = ErrorCode::NotLeaderOrFollower;
     }

@@ -181,6 +181,11 @@ impl appends_server::Appends for AppendsService {
             Ok(Place::Here(led)) => append_here(&broker, led, request.batch.into()).await,
             // Whoever asked knows less than this broker, or more: it looks again. Nobody is asked in turn.
             Ok(Place::At(_)) => Err(ErrorCode::NotLeaderOrFollower.into()),
+            // That it is led here somebody else has heard before.
+            Err(error) if error.code == ErrorCode::UnknownTopicOrPartition => {
+                let why = format!("{}-{} is not known here yet", request.topic, partition.0);
+                Err(ApiError::new(ErrorCode::NotLeaderOrFollower, why))
+            }
             Err(error) => Err(error),
         };
         Ok(Response::new(match outcome {

@@ -293,8 +293,12 @@ where
 {
     let (store, writer) = reflector::store();
     keep(stores, store);
+    let objects = kube::runtime::watcher(api, watcher::Config::default());
     changes(
-        kube::runtime::watcher(api, watcher::Config::default()).reflect(writer),
+        objects
+            // Who set which field is most of an object's memory (14 of a Topic's 19 KiB), and nobody here asks.
+            .modify(|object| object.managed_fields_mut().clear())
+            .reflect(writer),
         intent,
         move |object| Some(cluster(object)),
         changed,
