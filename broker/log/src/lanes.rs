@@ -64,6 +64,9 @@ pub struct Append {
     pub origin: Origin,
     /// A coordinator's word for the first batch of a transaction.
     pub verified: Option<Verified>,
+    /// A producer that is not known here has to begin with sequence 0, also where the settings do not ask for it: a leader that has only just taken over
+    /// may be sent the second batch of a new producer before the first, which the leader before it has refused.
+    pub begins_at_zero: bool,
     /// Called once, by whoever has the lane's turn, when the batch is written (or refused): before it is durable. Must not block.
     pub done: Box<dyn FnOnce(Result<Appended, AppendError>) + Send>,
 }

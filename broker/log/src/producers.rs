@@ -1,4 +1,4 @@
-//! What a partition remembers of its idempotent and transactional producers (KIP-98, KIP-890): epochs, the last five batches of
+//! What a partition remembers of its idempotent and transactional producers (KIP-98, KIP-890): epochs, the last ten batches of
 //! each, and where the transaction began that a producer has open.
 //!
 //! Pure: (state, batch) → verdict, and nothing else. A batch that was seen before is a duplicate and gets its first offsets

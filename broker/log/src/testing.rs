@@ -322,6 +322,7 @@ pub(crate) fn send(
         leader_epoch,
         origin: Origin::Client,
         verified: None,
+        begins_at_zero: false,
         done,
     });
     outcome

@@ -100,6 +100,7 @@ fn append(opened: &Opened, batch: Bytes) -> Receiver<Result<Appended, AppendErro
         leader_epoch: LeaderEpoch(0),
         origin: Origin::Client,
         verified: None,
+        begins_at_zero: false,
         done: done_fn,
     });
     done

@@ -20,10 +20,10 @@ use weir_wire::messages::produce_response::{
     TopicProduceResponse,
 };
 use weir_wire::messages::{ProduceRequestView, ProduceResponse};
-use weir_wire::{Offset, ProducerId};
+use weir_wire::{LeaderEpoch, Offset, ProducerId};
 
 use super::leaders::{self, Led, NotLed};
-use super::pipelined::{PATIENCE, Sequenced};
+use super::pipelined::Sequenced;
 use super::{Answer, Refused, Reply, Request};
 use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
@@ -71,6 +71,7 @@ struct Place {
     topic: usize,
     partition: usize,
     key: PartitionKey,
+    epoch: LeaderEpoch,
     sequenced: Option<Sequenced>,
 }
 
@@ -98,7 +99,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                     let admitted = check(&led, data.records, rules)?;
                     if let Some(batch) = admitted.sequenced {
                         let pipelined = &request.peer.pipelined;
-                        pipelined.admit(led.partition.key(), batch, Instant::now)?;
+                        pipelined.admit((led.partition.key(), led.epoch), batch, Instant::now)?;
                     }
                     Ok((led, admitted))
                 }),
@@ -109,6 +110,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                         topic: response.responses.len(),
                         partition: partitions.len(),
                         key: led.partition.key(),
+                        epoch: led.epoch,
                         sequenced: admitted.sequenced,
                     };
                     let records = data.records.unwrap_or_default();
@@ -121,9 +123,12 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 Err(not_led) => {
                     let batch = Sequenced::of(data.records.unwrap_or_default());
                     if let (Ok(topic), Some(batch)) = (&found, batch) {
-                        let key = key_of(topic, data.index);
+                        let epoch = topic.partition(data.index);
+                        let epoch = epoch
+                            .map_or(LeaderEpoch::NONE, |known| LeaderEpoch(known.leader_epoch.0));
+                        let place = (key_of(topic, data.index), epoch);
                         let pipelined = &request.peer.pipelined;
-                        pipelined.settle(key, batch, not_led.error.code, Instant::now);
+                        pipelined.settle(place, batch, not_led.error.code, Instant::now);
                     }
                     refused(data.index, not_led)
                 }
@@ -202,13 +207,14 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
         let gathered = outcomes.all(patience).await;
         for (place, outcome) in places.into_iter().zip(gathered) {
             let outcome =
-                outcome.map(|outcome| outcome.map_err(|unfit| refusal(&broker, place.key, unfit)));
+                outcome.map(|outcome| outcome.map_err(|unfit| refusal(&broker, &place, unfit)));
             let answer = answer_at(&mut response, &place);
             fill(answer, outcome);
             if let (Some(batch), Some(code)) =
                 (place.sequenced, ErrorCode::from_code(answer.error_code))
             {
-                let told = peer.pipelined.settle(place.key, batch, code, Instant::now);
+                let at = (place.key, place.epoch);
+                let told = peer.pipelined.settle(at, batch, code, Instant::now);
                 answer.error_code = told.code();
             }
         }
@@ -516,16 +522,18 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
 
 /// What a batch is refused with. A gap that a leader finds that has only just taken over may be of its predecessor's making: see [`super::pipelined`]. Not
 /// where a bound refuses for good: there producers leave such batches out and begin anew with the next leader.
-fn refusal(broker: &Broker, key: PartitionKey, mut unfit: Unfit) -> Unfit {
+fn refusal(broker: &Broker, place: &Place, mut unfit: Unfit) -> Unfit {
     let code = &mut unfit.error.code;
     *code = broker.metadata.deny(*code);
-    if *code == ErrorCode::OutOfOrderSequenceNumber
-        && let Ok(partition) = broker.partitions.get(key)
-        && partition.replica().has_just_taken_over(PATIENCE)
-        && partition
-            .bound()
-            .is_none_or(|bound| bound.config().overflow == Overflow::Throttle)
-    {
+    let may_come = || {
+        let partition = broker.partitions.get(place.key);
+        partition.map_or(true, |partition| {
+            let bound = partition.bound();
+            let waits = bound.is_none_or(|bound| bound.config().overflow == Overflow::Throttle);
+            waits && partition.replica().may_lack(place.epoch)
+        })
+    };
+    if *code == ErrorCode::OutOfOrderSequenceNumber && may_come() {
         *code = ErrorCode::NotLeaderOrFollower;
     }
     unfit

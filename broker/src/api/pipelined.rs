@@ -11,10 +11,12 @@
 //! nothing behind a refused batch is handed on before that has come again.
 //!
 //! The second may also reach the next leader, over another connection, before the producer has heard that the one before it has refused the first: a leader
-//! that has only just taken over does not call it out of order, but refuses it as one that does not lead, and the producer finds it again.
+//! that has only just taken over does not call it out of order, but refuses it as one that does not lead, and the producer finds it again. Nor does it
+//! take the second batch of a producer that it does not know.
 //!
-//! Only for [`PATIENCE`], and only until the first has been accepted: a batch that never comes again is a real gap, of which the
-//! producer must hear. One for each connection; batches sent over a new connection begin with the oldest that is not acknowledged.
+//! Only for [`PATIENCE`], only until the first has been accepted, and only as long as the same broker leads: a batch that never comes again is a real gap, of
+//! which the producer must hear, and another leader may have taken the first. One for each connection; batches sent over a new connection begin with the
+//! oldest that is not acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -23,14 +25,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_groups::Producer;
 use weir_log::PartitionKey;
-use weir_wire::ProducerId;
 use weir_wire::batch::BatchHeader;
+use weir_wire::{LeaderEpoch, ProducerId};
 
 use crate::error::ErrorCode;
 
 /// How long a producer may take to send a refused batch again. Clients wait at most some seconds between attempts (Java: 1 s,
 /// librdkafka: 1 s, franz-go: 2.5 s) and may have to find the leader in between.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// More producers and partitions than that are not remembered for one connection; it bounds what a client can make the broker keep
 /// (64 bytes each).
@@ -74,6 +76,8 @@ impl Sequenced {
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     first: Sequenced,
+    /// Of the partition's leader at that time; none where this broker had not heard of the partition.
+    epoch: LeaderEpoch,
     code: ErrorCode,
     at: Instant,
     /// It has come once more, and what becomes of it is not known yet.
@@ -82,8 +86,9 @@ struct Refusal {
 
 impl Refusal {
     /// Whether the producer of a batch is still waited for.
-    fn is_of(&self, batch: Sequenced, now: Instant) -> bool {
-        self.first.producer == batch.producer && now < self.at + PATIENCE
+    fn is_of(&self, batch: Sequenced, epoch: LeaderEpoch, now: Instant) -> bool {
+        let has_led = [epoch, LeaderEpoch::NONE].contains(&self.epoch);
+        self.first.producer == batch.producer && has_led && now < self.at + PATIENCE
     }
 }
 
@@ -97,11 +102,11 @@ pub(super) struct Pipelined {
 }
 
 impl Pipelined {
-    /// Whether a batch may be handed on: not while one before it that was refused has not come again; the error is that one's. To be called for
-    /// each batch in the order of the connection.
+    /// Whether a batch may be handed on to a leader of this epoch: not while one before it that was refused has not come again; the error is that one's. To be
+    /// called for each batch in the order of the connection.
     pub(super) fn admit(
         &self,
-        key: PartitionKey,
+        (key, epoch): (PartitionKey, LeaderEpoch),
         batch: Sequenced,
         now: impl FnOnce() -> Instant,
     ) -> Result<(), ErrorCode> {
@@ -112,7 +117,7 @@ impl Pipelined {
         let Some(known) = refusals.get_mut(&(key, batch.producer.id)) else {
             return Ok(());
         };
-        if !known.is_of(batch, now()) || known.came_again {
+        if !known.is_of(batch, epoch, now()) || known.came_again {
             return Ok(());
         }
         if batch.is_behind(known.first) {
@@ -122,10 +127,10 @@ impl Pipelined {
         Ok(())
     }
 
-    /// What the producer of this batch is told, given what became of it. To be called for each batch in the order of the connection.
+    /// What the producer of this batch is told, given what became of it in a leader's epoch. To be called for each batch in the order of the connection.
     pub(super) fn settle(
         &self,
-        key: PartitionKey,
+        (key, epoch): (PartitionKey, LeaderEpoch),
         batch: Sequenced,
         code: ErrorCode,
         now: impl FnOnce() -> Instant,
@@ -142,7 +147,7 @@ impl Pipelined {
         let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (key, batch.producer.id);
         let known = refusals.get(&place).copied();
-        let known = known.filter(|known| known.is_of(batch, now));
+        let known = known.filter(|known| known.is_of(batch, epoch, now));
         match (code, known) {
             (ErrorCode::None, Some(known)) if !known.first.is_behind(batch) => {
                 refusals.remove(&place);
@@ -157,6 +162,7 @@ impl Pipelined {
                 if refusals.len() < REMEMBERED_MAX || refusals.contains_key(&place) {
                     let refusal = Refusal {
                         first: batch,
+                        epoch,
                         code,
                         at: now,
                         came_again: false,

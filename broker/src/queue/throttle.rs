@@ -130,6 +130,8 @@ struct State {
     is_handing: bool,
     /// The first of those that were handed over and may not be decided yet.
     handed: Option<u64>,
+    /// Somebody was refused who does not wait: that says nothing of whether there is room for the first that does.
+    is_closed_in_passing: bool,
     /// There is a task for it.
     is_served: bool,
 }
@@ -292,11 +294,14 @@ impl Throttle {
         let Some((offer, error)) = back else {
             return;
         };
-        if self.is_closed.load(Ordering::Relaxed) && !state.is_served {
-            // It opens behind a fence: what the lane refused for the moment in the same turn is on its way back.
-            state.is_served = self.work.waits.send(Arc::clone(replica)).is_ok();
+        if self.is_closed.load(Ordering::Relaxed) {
+            state.is_closed_in_passing = true;
             if !state.is_served {
-                self.is_closed.store(false, Ordering::Relaxed);
+                // It opens behind a fence: what the lane refused for the moment in the same turn is on its way back.
+                state.is_served = self.work.waits.send(Arc::clone(replica)).is_ok();
+                if !state.is_served {
+                    self.is_closed.store(false, Ordering::Relaxed);
+                }
             }
         }
         drop(state);
@@ -318,7 +323,12 @@ impl Throttle {
 
     /// The broker stops: another one is looked for.
     fn give_up(&self) {
-        let waiting = std::mem::take(&mut *self.lock()).waiting;
+        let waiting = {
+            let mut state = self.lock();
+            // What is in the lane's queue still keeps its number.
+            (state.bytes, state.is_served) = (0, false);
+            std::mem::take(&mut state.waiting)
+        };
         for waiting in waiting.into_values() {
             self.tell(waiting.offer, AppendError::Closed);
         }
@@ -371,19 +381,19 @@ impl Throttle {
     /// Serves those that wait until nobody does.
     async fn serve(self: Arc<Self>, replica: Arc<Replica>, stop: CancellationToken) {
         loop {
+            self.lock().is_closed_in_passing = false;
             self.hand_all(&replica).await;
             let due = {
                 let mut state = self.lock();
+                if state.is_closed_in_passing {
+                    continue;
+                }
                 let due = state
                     .waiting
                     .values()
                     .map(|waiting| waiting.patience.until)
                     .min();
                 if due.is_none() {
-                    if self.is_closed.load(Ordering::Relaxed) {
-                        // Somebody was refused who does not wait.
-                        continue;
-                    }
                     state.is_served = false;
                 }
                 due

@@ -245,15 +245,19 @@ async fn who_has_just_taken_over_waits_for_what_its_predecessor_may_have_refused
         .iter()
         .find(|broker| broker.broker().metadata.broker_id().0 == i32::try_from(next).unwrap());
     let mut client = Client::connect(next.unwrap().addresses().kafka).await;
-    let mut told = async |sequence, value| {
-        client
-            .produce("t", 0, idempotent(sequence, value))
-            .await
-            .error_code
+    let mut told = async |batch| client.produce("t", 0, batch).await.error_code;
+    let not_yet = ErrorCode::NotLeaderOrFollower.code();
+    assert_eq!(told(idempotent(2, "c")).await, not_yet);
+    assert_eq!(told(idempotent(1, "b")).await, 0);
+    assert_eq!(told(idempotent(2, "c")).await, 0);
+    // Nor is the second batch taken of one that it does not know.
+    let of_another = |sequence| {
+        let builder = BatchBuilder::new().producer(ProducerId(4712), ProducerEpoch(0), sequence);
+        build(builder, &["x"])
     };
-    assert_eq!(told(2, "c").await, ErrorCode::NotLeaderOrFollower.code());
-    assert_eq!(told(1, "b").await, 0);
-    assert_eq!(told(2, "c").await, 0);
+    assert_eq!(told(of_another(1)).await, not_yet);
+    assert_eq!(told(of_another(0)).await, 0);
+    assert_eq!(told(of_another(1)).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -440,6 +440,7 @@ mod transactional {
                 since: handle.reader().log_end(),
                 begins_at_zero: false,
             }),
+            begins_at_zero: false,
             done: Box::new(move |result| *left.lock().unwrap() = Some(result)),
         });
         rig.settle();

@@ -63,8 +63,7 @@ impl PartitionLog {
         &mut self,
         batch: Bytes,
         epoch: LeaderEpoch,
-        origin: Origin,
-        verified: Option<Verified>,
+        (origin, verified, begins_at_zero): (Origin, Option<Verified>, bool),
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         if let Some(damage) = self.shared.damage() {
@@ -89,7 +88,7 @@ impl PartitionLog {
         }
         let log_start_offset = self.shared.log_start();
         let arriving = Arriving { header, marker };
-        let verdict = self.judge(&arriving, origin, verified)?;
+        let verdict = self.judge(&arriving, (origin, verified, begins_at_zero))?;
         if let Verdict::Duplicate {
             base_offset,
             last_offset,
@@ -160,11 +159,11 @@ impl PartitionLog {
     fn judge(
         &self,
         arriving: &Arriving,
-        origin: Origin,
-        verified: Option<Verified>,
+        (origin, verified, begins_at_zero): (Origin, Option<Verified>, bool),
     ) -> Result<Verdict, AppendError> {
+        let begins_at_zero = begins_at_zero || self.config.begins_at_zero;
         let check = |arriving: &Arriving| {
-            let bounds = (self.config.producers_max, self.config.begins_at_zero);
+            let bounds = (self.config.producers_max, begins_at_zero);
             self.producers.check(arriving, origin, verified, bounds)
         };
         let header = &arriving.header;

@@ -3,9 +3,9 @@
 use weir_wire::batch::BatchHeader;
 use weir_wire::{Offset, ProducerEpoch};
 
-/// How many batches of a producer are remembered: as many as a client may have in flight
-/// (`max.in.flight.requests.per.connection` of at most 5).
-pub(super) const BATCHES_KEPT: usize = 5;
+/// How many batches of a producer are remembered: twice as many as a client may have in flight on one connection
+/// (`max.in.flight.requests.per.connection` of at most 5), since those to a leader that does not answer may be unanswered still while others went to the next.
+pub(super) const BATCHES_KEPT: usize = 10;
 
 /// The coordinator epoch of a producer that no marker has come for.
 pub(super) const NO_COORDINATOR_EPOCH: i32 = -1;

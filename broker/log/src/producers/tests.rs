@@ -76,9 +76,9 @@ fn a_retry_gets_its_first_offsets() {
 }
 
 #[test]
-fn only_the_last_five_batches_are_remembered() {
+fn only_the_last_ten_batches_are_remembered() {
     let producers = table(
-        &(0..6)
+        &(0..11)
             .map(|sequence| (1, 0, sequence, 1))
             .collect::<Vec<_>>(),
     );
@@ -91,7 +91,7 @@ fn only_the_last_five_batches_are_remembered() {
         forgotten,
         Err(SequenceError::OutOfOrder {
             producer: ProducerId(1),
-            expected: 6,
+            expected: 11,
             got: 0
         }
         .into())
@@ -244,7 +244,7 @@ impl Naive {
             };
         }
         let current: Vec<_> = all.iter().filter(|(of, ..)| *of == epoch).collect();
-        for (_, sequence, records, offset) in current.iter().rev().take(5) {
+        for (_, sequence, records, offset) in current.iter().rev().take(10) {
             if *sequence == header.base_sequence && *records == header.record_count {
                 let last_offset = Offset(offset + i64::from(*records) - 1);
                 return Ok(Verdict::Duplicate {

@@ -80,6 +80,7 @@ pub(crate) fn send_as(
         leader_epoch,
         origin,
         verified,
+        begins_at_zero: false,
         done: Box::new(move |result| *left.lock().unwrap() = Some(result)),
     });
     outcome

@@ -11,6 +11,7 @@ const GAP: ErrorCode = ErrorCode::OutOfOrderSequenceNumber;
 struct Story {
     pipelined: Pipelined,
     now: Instant,
+    epoch: LeaderEpoch,
 }
 
 impl Story {
@@ -18,6 +19,7 @@ impl Story {
         Self {
             pipelined: Pipelined::default(),
             now: Instant::now(),
+            epoch: LeaderEpoch(3),
         }
     }
 
@@ -27,12 +29,14 @@ impl Story {
 
     fn of(&self, whose: (i32, i64, i16), sequence: i32, code: ErrorCode) -> ErrorCode {
         let (key, batch) = batch(whose, sequence);
-        self.pipelined.settle(key, batch, code, || self.now)
+        let place = (key, self.epoch);
+        self.pipelined.settle(place, batch, code, || self.now)
     }
 
     fn admits(&self, sequence: i32) -> Result<(), ErrorCode> {
         let (key, batch) = batch((0, 7, 0), sequence);
-        self.pipelined.admit(key, batch, || self.now)
+        let place = (key, self.epoch);
+        self.pipelined.admit(place, batch, || self.now)
     }
 
     fn tell(&self, sequence: i32, code: ErrorCode) -> ErrorCode {
@@ -71,6 +75,18 @@ fn nothing_behind_a_refused_batch_is_handed_on_before_that_has_come_again() {
     assert_eq!(story.admits(15), Err(PASSING));
     story.wait(PATIENCE);
     assert_eq!(story.admits(15), Ok(()), "it never came again");
+}
+
+#[test]
+fn what_was_refused_while_another_led_may_have_been_taken_there() {
+    let mut story = Story::new();
+    story.tell(10, ErrorCode::NotLeaderOrFollower);
+    assert_eq!(story.admits(15), Err(ErrorCode::NotLeaderOrFollower));
+    story.epoch = LeaderEpoch(5);
+    assert_eq!(story.admits(15), Ok(()), "this leader judges itself");
+    assert_eq!(story.tell(15, GAP), GAP);
+    story.tell(20, PASSING);
+    assert_eq!(story.admits(25), Err(PASSING));
 }
 
 #[test]

@@ -55,7 +55,21 @@ pub struct Progress {
     pub high_watermark: Offset,
 }
 
+/// How long a producer may take to hear that the leader before has refused what it had sent there: as long as clients wait for an answer of a broker that
+/// gives none (librdkafka: 60 s; Java, franz-go: 30 s and less), and then some.
+const HEARSAY: Duration = Duration::from_secs(90);
+
+fn has_just_taken_over(epoch: LeaderEpoch, since: Millis, now: Millis) -> bool {
+    let led_for = Duration::from_millis(now.0.saturating_sub(since.0));
+    epoch > LeaderEpoch(0) && led_for < HEARSAY
+}
+
 impl Leading {
+    /// Whether it has led for a while only, and somebody did before.
+    fn has_just_taken_over(&self, now: Millis) -> bool {
+        has_just_taken_over(self.epoch, self.since, now)
+    }
+
     /// There may be something to tell followers.
     pub(super) fn wake_all(&self) {
         self.outlets.iter().for_each(|(_, outlet)| outlet.wake());
@@ -90,15 +104,12 @@ impl Replica {
         }
     }
 
-    /// Whether it has led for less than this, and somebody did before.
-    pub(crate) fn has_just_taken_over(&self, patience: Duration) -> bool {
-        let now = self.now().0;
-        match &*self.lock() {
-            State::Leading(leading) => {
-                let led_for = Duration::from_millis(now.saturating_sub(leading.since.0));
-                leading.epoch > LeaderEpoch(0) && led_for < patience
-            }
-            _ => false,
+    /// Whether what a batch of this epoch lacks may be on its way still: by the word of the leader before, or since another one leads by now.
+    pub(crate) fn may_lack(&self, epoch: LeaderEpoch) -> bool {
+        let now = self.now();
+        match self.lock().leading(epoch) {
+            Some(leading) => leading.has_just_taken_over(now),
+            None => true,
         }
     }
 
@@ -110,8 +121,9 @@ impl Replica {
         until: Until,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
     ) {
+        let now = self.now();
         let state = self.lock();
-        if state.leading(leader_epoch).is_none() {
+        let Some(leading) = state.leading(leader_epoch) else {
             let latest = state.epoch();
             drop(state);
             done(Err(AppendError::StaleEpoch {
@@ -119,7 +131,8 @@ impl Replica {
                 latest,
             }));
             return;
-        }
+        };
+        let begins_at_zero = leading.has_just_taken_over(now);
         let this = Arc::clone(self);
         let written = move |result: Result<Appended, AppendError>| match result {
             Err(error) => done(Err(error)),
@@ -131,6 +144,7 @@ impl Replica {
             leader_epoch,
             origin,
             verified,
+            begins_at_zero,
             done: Box::new(written),
         });
     }
@@ -279,5 +293,26 @@ impl Replica {
         if let Some(end) = moved {
             self.advance(end);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEARSAY, has_just_taken_over};
+    use weir_replication::Millis;
+    use weir_wire::LeaderEpoch;
+
+    #[test]
+    fn what_the_leader_before_has_said_is_waited_for_and_not_for_ever() {
+        let since = Millis(5_000);
+        let all = Millis(5_000 + HEARSAY.as_millis() as u64);
+        let almost = Millis(all.0 - 1);
+        assert!(has_just_taken_over(LeaderEpoch(1), since, since));
+        assert!(has_just_taken_over(LeaderEpoch(1), since, almost));
+        assert!(!has_just_taken_over(LeaderEpoch(1), since, all));
+        assert!(
+            !has_just_taken_over(LeaderEpoch(0), since, since),
+            "nobody led before"
+        );
     }
 }

@@ -116,11 +116,11 @@ impl Partition {
             leader_epoch,
             origin,
             verified,
+            begins_at_zero,
             done,
         } = append;
-        let decided = self
-            .log
-            .stage(batch, leader_epoch, origin, verified, now_ms);
+        let asked = (origin, verified, begins_at_zero);
+        let decided = self.log.stage(batch, leader_epoch, asked, now_ms);
         self.waiting
             .push(Waiting::Append(done, self.or_for_want_of_room(decided)));
     }

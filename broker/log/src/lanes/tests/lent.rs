@@ -72,6 +72,7 @@ fn send(handle: &PartitionHandle, batch: &Bytes) -> Receiver<Said> {
         leader_epoch: EPOCH,
         origin: Origin::Client,
         verified: None,
+        begins_at_zero: false,
         done: Box::new(move |result| sender.send((result, thread::current().id())).unwrap()),
     });
     said
@@ -205,6 +206,7 @@ fn a_panic_in_a_lent_turn_stops_the_lane_and_says_so() {
                 leader_epoch: EPOCH,
                 origin: Origin::Client,
                 verified: None,
+                begins_at_zero: false,
                 done: Box::new(|_| panic!("a defect")),
             });
         });
