@@ -103,6 +103,7 @@ impl From<AppendError> for ApiError {
             AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
                 ErrorCode::OutOfOrderSequenceNumber
             }
+            AppendError::Sequence(SequenceError::Unknown { .. }) => ErrorCode::UnknownProducerId,
             AppendError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
             AppendError::Transaction(
                 TransactionError::NotOngoing { .. } | TransactionError::NotTransactional { .. },

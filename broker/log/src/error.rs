@@ -96,6 +96,14 @@ pub enum SequenceError {
         /// The batch's first sequence.
         got: i32,
     },
+    /// `UNKNOWN_PRODUCER_ID` 59: nothing is known of this producer here, or not any more, and a batch may be missing before this one.
+    #[error("producer {producer} is not known here: expected sequence 0, got {got}")]
+    Unknown {
+        /// Whose batch.
+        producer: ProducerId,
+        /// The batch's first sequence.
+        got: i32,
+    },
     /// `INVALID_PRODUCER_EPOCH` 47: a newer incarnation of this producer has written.
     #[error("producer {producer}: epoch {got} is fenced by {current}")]
     Fenced {
@@ -106,6 +114,18 @@ pub enum SequenceError {
         /// The greatest epoch seen.
         current: ProducerEpoch,
     },
+}
+
+impl AppendError {
+    /// The sequence that would have been next, where this says that a batch is missing.
+    #[must_use]
+    pub fn gap(&self) -> Option<i32> {
+        match self {
+            Self::Sequence(SequenceError::OutOfOrder { expected, .. }) => Some(*expected),
+            Self::Sequence(SequenceError::Unknown { .. }) => Some(0),
+            _ => None,
+        }
+    }
 }
 
 /// Why a batch or a marker does not fit its producer's transaction.

@@ -216,6 +216,12 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                 let at = (place.key, place.epoch);
                 let told = peer.pipelined.settle(at, batch, code, Instant::now);
                 answer.error_code = told.code();
+                if told == ErrorCode::UnknownProducerId
+                    && let Ok(partition) = broker.partitions.get(place.key)
+                {
+                    // Until it hears of it Java's producer sends the batch again as it is.
+                    answer.log_start_offset = partition.reader().log_start().0;
+                }
             }
         }
         if acks == 0 {
@@ -533,7 +539,11 @@ fn refusal(broker: &Broker, place: &Place, mut unfit: Unfit) -> Unfit {
             waits && partition.replica().may_lack(place.epoch)
         })
     };
-    if *code == ErrorCode::OutOfOrderSequenceNumber && may_come() {
+    let is_gap = matches!(
+        *code,
+        ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
+    );
+    if is_gap && may_come() {
         *code = ErrorCode::NotLeaderOrFollower;
     }
     unfit

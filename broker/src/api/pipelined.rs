@@ -152,7 +152,9 @@ impl Pipelined {
             (ErrorCode::None, Some(known)) if !known.first.is_behind(batch) => {
                 refusals.remove(&place);
             }
-            (ErrorCode::OutOfOrderSequenceNumber, Some(known)) if batch.is_behind(known.first) => {
+            (ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId, Some(known))
+                if batch.is_behind(known.first) =>
+            {
                 return known.code;
             }
             // It was refused for another that is remembered.

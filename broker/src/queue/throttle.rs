@@ -22,9 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_log::{
-    Admission, AppendError, Appended, NotAdmitted, Offered, Origin, SequenceError, Verified,
-};
+use weir_log::{Admission, AppendError, Appended, NotAdmitted, Offered, Origin, Verified};
 use weir_quorum::configs::Scope;
 use weir_wire::LeaderEpoch;
 
@@ -419,7 +417,7 @@ fn waits(error: AppendError, is_behind: bool) -> Result<AppendError, AppendError
     match error {
         AppendError::FullForNow(_) => Ok(error),
         // It follows one that waits. By the time that its own is up that one may be in, and it is not out of order any more.
-        AppendError::Sequence(SequenceError::OutOfOrder { .. }) if is_behind => {
+        error if is_behind && error.gap().is_some() => {
             Ok(AppendError::FullForNow("others wait for room".into()))
         }
         error => Err(error),
@@ -481,6 +479,7 @@ pub(super) type Waits = mpsc::UnboundedSender<Arc<Replica>>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_log::SequenceError;
     use weir_wire::ProducerId;
 
     #[test]

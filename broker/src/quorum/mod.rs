@@ -239,6 +239,7 @@ impl Metadata {
             code,
             ErrorCode::OffsetOutOfRange
                 | ErrorCode::OutOfOrderSequenceNumber
+                | ErrorCode::UnknownProducerId
                 | ErrorCode::InvalidProducerEpoch
                 | ErrorCode::InvalidTxnState
         );

@@ -472,3 +472,20 @@ async fn the_bound_of_a_whole_topic_is_sold_to_the_last_message_and_never_passed
         broker.stop().await;
     }
 }
+
+// Out of order would be fatal to librdkafka, whose producer may only have been silent for a day.
+#[tokio::test]
+async fn a_producer_of_which_nothing_is_known_any_more_is_told_to_begin_anew() {
+    let (broker, mut client, _) = house(&[("weir.queue.max.messages", "10")]).await;
+    let numbered = |epoch, sequence| {
+        let builder = BatchBuilder::new().producer(ProducerId(77), ProducerEpoch(epoch), sequence);
+        build(builder, &["x"])
+    };
+    let told = client.produce("t", 0, numbered(0, 5)).await;
+    assert_eq!(told.error_code, ErrorCode::UnknownProducerId.code());
+    assert_eq!(told.log_start_offset, 0, "Java's producer waits for it");
+    assert_eq!(send(&mut client, &numbered(1, 0)).await.error_code, 0);
+    let told = client.produce("t", 0, numbered(1, 2)).await;
+    assert_eq!(told.error_code, ErrorCode::OutOfOrderSequenceNumber.code());
+    broker.running.stop().await;
+}

@@ -10,7 +10,7 @@ use weir_wire::batch::{
 use weir_wire::{LeaderEpoch, ProducerId};
 
 use super::PartitionLog;
-use crate::error::{AppendError, SequenceError};
+use crate::error::AppendError;
 use crate::lanes::{Appended, NotAdmitted, Offered};
 use crate::producers::{Arriving, Origin, Remembered, Verdict, Verified};
 use crate::segment::NO_TIMESTAMP;
@@ -167,22 +167,19 @@ impl PartitionLog {
             self.producers.check(arriving, origin, verified, bounds)
         };
         let header = &arriving.header;
-        match check(arriving) {
-            Err(AppendError::Sequence(SequenceError::OutOfOrder { expected, .. }))
-                if self.refusals.leads(header, expected) =>
-            {
+        let verdict = check(arriving);
+        match verdict.as_ref().err().and_then(AppendError::gap) {
+            Some(expected) if self.refusals.leads(header, expected) => {
                 let mut in_order = *arriving;
                 in_order.header.base_sequence = expected;
                 check(&in_order)
             }
-            Err(AppendError::Sequence(SequenceError::OutOfOrder { .. }))
-                if self.refusals.has(header) =>
-            {
+            Some(_) if self.refusals.has(header) => {
                 let why =
                     "the queue was full when this batch came first, and later ones have been taken";
                 Err(AppendError::Full(why.into()))
             }
-            verdict => verdict,
+            _ => verdict,
         }
     }
 

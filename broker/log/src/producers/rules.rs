@@ -163,7 +163,14 @@ fn check_sequence(
             in_order(producer, known.next_sequence(), got)
         }
         Some(_) => in_order(producer, 0, got),
-        None if begins_at_zero => in_order(producer, 0, got),
+        None if begins_at_zero && got != 0 => Err(match header.attributes.is_transactional() {
+            true => SequenceError::OutOfOrder {
+                producer,
+                expected: 0,
+                got,
+            },
+            false => SequenceError::Unknown { producer, got },
+        }),
         // Of an unknown producer any sequence may come: its state may have expired, or gone with old segments.
         None => Ok(()),
     }

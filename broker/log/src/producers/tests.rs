@@ -207,9 +207,8 @@ fn where_it_is_asked_a_producer_that_is_not_known_begins_at_zero() {
     let nobody = Producers::default();
     assert_eq!(
         judge(&nobody, header(7, 0, 5, 1, 0)),
-        Err(AppendError::Sequence(SequenceError::OutOfOrder {
+        Err(AppendError::Sequence(SequenceError::Unknown {
             producer: ProducerId(7),
-            expected: 0,
             got: 5,
         }))
     );

@@ -10,7 +10,7 @@ use super::super::{Admission, Append, Appended, Ends, Observer, Replicate};
 use crate::clean::{CleanJob, Cleaner};
 use crate::config::{Durability, LogConfig};
 use crate::dir::{DataDir, PartitionKey};
-use crate::error::{AppendError, Fatal, SequenceError};
+use crate::error::{AppendError, Fatal};
 use crate::log::{
     PartitionLog, RetentionJob, SnapshotJob, SyncWork, TruncationFailed, WriteFailed,
 };
@@ -133,9 +133,7 @@ impl Partition {
         decided: Result<Appended, AppendError>,
     ) -> Result<Appended, AppendError> {
         match (&decided, &self.refused) {
-            (Err(AppendError::Sequence(SequenceError::OutOfOrder { .. })), Some(refused)) => {
-                Err(refused.clone())
-            }
+            (Err(error), Some(refused)) if error.gap().is_some() => Err(refused.clone()),
             _ => decided,
         }
     }
