@@ -19,6 +19,8 @@ pub struct Liveness {
     since: Now,
     // At most one entry for each registered broker.
     heard: BTreeMap<BrokerId, (BrokerEpoch, Now)>,
+    // When those were heard from last that are gone.
+    gone: BTreeMap<BrokerId, Now>,
     // How much less than a whole session a broker gets that has not been heard from yet. As many as led before.
     doubted: BTreeMap<BrokerId, Duration>,
     // The newest feature level that each knows, in its registration.
@@ -37,6 +39,7 @@ impl Liveness {
             session,
             since: now,
             heard: BTreeMap::new(),
+            gone: BTreeMap::new(),
             doubted: BTreeMap::new(),
             levels: BTreeMap::new(),
             full: BTreeMap::new(),
@@ -98,7 +101,8 @@ impl Liveness {
     /// The leader itself could not listen for so long: nobody's silence counts in that time.
     pub fn forgive(&mut self, deaf: Duration) {
         self.since.0 += deaf;
-        for (_, at) in self.heard.values_mut() {
+        let heard = self.heard.values_mut().map(|(_, at)| at);
+        for at in heard.chain(self.gone.values_mut()) {
             at.0 += deaf;
         }
     }
@@ -111,7 +115,16 @@ impl Liveness {
 
     /// Forgets a broker: it said goodbye, or was fenced.
     pub fn forget(&mut self, id: BrokerId) {
-        self.heard.remove(&id);
+        if let Some((_, at)) = self.heard.remove(&id) {
+            self.gone.insert(id, at);
+        }
+    }
+
+    /// For how long nothing was heard from a broker, in any registration. Of one that this leader has never heard from, since it leads.
+    pub fn silence(&self, id: BrokerId, now: Now) -> Duration {
+        let heard = self.heard.get(&id).map(|(_, at)| at);
+        let last = heard.or(self.gone.get(&id)).unwrap_or(&self.since);
+        now.0.saturating_sub(last.0)
     }
 
     /// Whether a registration has been heard from within its session, or may have been by the leader before.
@@ -175,6 +188,24 @@ mod tests {
         assert!(liveness.is_alive(BrokerId(1), BrokerEpoch(5), at(13_999)));
         assert!(liveness.is_alive(BrokerId(2), BrokerEpoch(6), at(12_999)));
         assert!(!liveness.is_alive(BrokerId(2), BrokerEpoch(6), at(13_000)));
+    }
+
+    #[test]
+    fn the_silence_of_who_is_gone_goes_on() {
+        let mut liveness = Liveness::new(SESSION, at(100));
+        let id = BrokerId(1);
+        let silence = |liveness: &Liveness, ms| liveness.silence(id, at(ms)).as_millis();
+        assert_eq!(silence(&liveness, 1000), 900, "never heard from");
+        liveness.heard(id, BrokerEpoch(5), at(1000));
+        assert_eq!(silence(&liveness, 1500), 500);
+        liveness.forget(id);
+        assert!(!liveness.is_alive(id, BrokerEpoch(5), at(3100)));
+        assert_eq!(silence(&liveness, 9000), 8000);
+        liveness.forgive(Duration::from_millis(1000));
+        liveness.forget(id);
+        assert_eq!(silence(&liveness, 9000), 7000);
+        liveness.heard(id, BrokerEpoch(6), at(9500));
+        assert_eq!(silence(&liveness, 10_000), 500);
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub(super) async fn wait(
         if known != Some(&now) {
             return Some(now);
         }
+        // Not left to the wait below: where the metadata change all the time, there is news at each look.
+        if tokio::time::Instant::now() >= ends {
+            return Some(now);
+        }
         match tokio::time::timeout_at(ends, images.changed()).await {
             Ok(Ok(())) => tokio::time::sleep(LOOK_EVERY).await,
             Ok(Err(_)) => return None,

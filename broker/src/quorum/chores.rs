@@ -23,6 +23,10 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How soon the next moves are begun after some have ended; in between, more of them end.
 const MOVES_EVERY: Duration = Duration::from_millis(100);
 
+/// How soon moves are looked at again without a change of the image, while one may be due by the time alone: a broker that is missed is waited for
+/// for some minutes.
+const MOVES_AGAIN: Duration = Duration::from_secs(60);
+
 /// Whether partitions go back to their preferred leaders by themselves.
 const AUTOMATIC: &str = "auto.leader.rebalance.enable";
 /// How often they do.
@@ -97,7 +101,12 @@ impl Chores {
         let now = Instant::now();
         if self.moves_at <= now {
             // A change of the image brings it up again.
-            self.moves_at = now + Duration::from_secs(3600);
+            let pause = if reign.ask(|view| view.image.is_rebalancing()) {
+                MOVES_AGAIN
+            } else {
+                Duration::from_secs(3600)
+            };
+            self.moves_at = now + pause;
             reign.act(|view| recover(view, &reign.ends)).await?;
             reign.act(|view| moves(view, &reign.sizes)).await?;
         }

@@ -146,7 +146,7 @@ impl Share {
             let lock_ms = i32::try_from(settings.engine.lock_ms).unwrap_or(i32::MAX);
             let acked = outcomes(acking).await;
             let (partitions, is_full) = match step {
-                Step::Opened(partitions) => (partitions, true),
+                Step::Opened { partitions, .. } => (partitions, true),
                 Step::Continued(partitions) => (partitions, false),
                 Step::Closed(_) => (Vec::new(), false),
             };
@@ -236,9 +236,13 @@ impl Share {
         let step = stepped.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
         let acking = self.begin_acks(broker, &call.group, &call.member, &call.named);
         match &step {
-            Step::Opened(_) | Step::Continued(_) => {
+            // What the member had of those that it leaves may still be acknowledged, until its locks end.
+            Step::Opened { left, .. } => {
                 self.watch(peer);
-                // What the member had of these may still be acknowledged, until its locks end.
+                self.leave_unused(&call.group, left);
+            }
+            Step::Continued(_) => {
+                self.watch(peer);
                 self.leave_unused(&call.group, &call.forgotten);
             }
             Step::Closed(partitions) => self.part(&key, partitions, Departure::Orderly),

@@ -39,8 +39,11 @@ struct Session {
 /// What a request means to its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It was opened: everything is to be told.
-    Opened(Vec<TopicPartition>),
+    /// It was opened: everything is to be told of these partitions. The member left others, if it had a session before.
+    Opened {
+        partitions: Vec<TopicPartition>,
+        left: Vec<TopicPartition>,
+    },
     /// It goes on: what is new is to be told.
     Continued(Vec<TopicPartition>),
     /// It is over: what the member had of these may go to others.
@@ -215,20 +218,23 @@ impl Sessions {
         if change.add.len() > PARTITIONS_MAX {
             return Err(SessionError::Partitions);
         }
-        self.remove(key);
+        let before = self.remove(key).unwrap_or_default();
         if self.sessions.len() >= self.sessions_max {
             return Err(SessionError::Limit);
         }
         let session = Session {
             epoch: next(OPENS),
             partitions: BTreeSet::new(),
-            left: BTreeSet::new(),
+            left: before.into_iter().take(PARTITIONS_MAX).collect(),
             connection: change.connection,
         };
         self.sessions.insert(key.clone(), session);
         self.change(key, change);
         let session = self.sessions.get(key);
-        Ok(Step::Opened(session.map_or_else(Vec::new, Session::turn)))
+        Ok(Step::Opened {
+            partitions: session.map_or_else(Vec::new, Session::turn),
+            left: session.map_or_else(Vec::new, |session| session.left.iter().copied().collect()),
+        })
     }
 
     fn close(&mut self, key: &SessionKey) -> Result<Step, SessionError> {
@@ -311,7 +317,11 @@ mod tests {
             Err(SessionError::NotFound)
         );
         let opened = sessions.fetch(&a, &change(0, &[partition(0)]));
-        assert_eq!(opened, Ok(Step::Opened(vec![partition(0)])));
+        let expected = Step::Opened {
+            partitions: vec![partition(0)],
+            left: Vec::new(),
+        };
+        assert_eq!(opened, Ok(expected));
         let more = sessions.fetch(&a, &change(1, &[partition(1)]));
         assert_eq!(more, Ok(Step::Continued(vec![partition(0), partition(1)])));
         assert_eq!(
@@ -359,6 +369,28 @@ mod tests {
         assert_eq!(
             sessions.fetch(&key("a"), &early),
             Err(SessionError::EarlyAcknowledgement)
+        );
+    }
+
+    #[test]
+    fn a_session_that_is_opened_anew_leaves_what_it_does_not_name() {
+        let mut sessions = Sessions::new(1);
+        let a = key("a");
+        let first = [partition(0), partition(1)];
+        sessions.fetch(&a, &change(0, &first)).unwrap();
+        let again = sessions.fetch(&a, &change(0, &[partition(1), partition(2)]));
+        let expected = Step::Opened {
+            partitions: vec![partition(2), partition(1)],
+            left: vec![partition(0)],
+        };
+        assert_eq!(again, Ok(expected));
+        let used = |index| sessions.uses(&a.group, partition(index));
+        assert_eq!([0, 1, 2].map(used), [false, true, true]);
+        let all = vec![partition(1), partition(2), partition(0)];
+        assert_eq!(
+            sessions.lost(1),
+            [(a, all)],
+            "it may still have something of what it has left"
         );
     }
 

@@ -447,6 +447,36 @@ async fn what_a_member_has_of_a_partition_that_it_leaves_stays_with_it_until_it_
 }
 
 #[tokio::test]
+async fn a_partition_that_a_session_opened_anew_does_not_name_is_not_looked_after_any_more() {
+    let (broker, mut client, topic) = house().await;
+    let other = client.create_topic("u", 1, &[]).await;
+    initialize(&mut client, other, 0).await;
+    let is_measured = async |topic: &str| {
+        let (_, metrics) = broker.http("/metrics").await;
+        metrics.contains(&format!(
+            "weir_share_parked_messages{{group=\"{GROUP}\",topic=\"{topic}\"}}"
+        ))
+    };
+    let mut a = Member::new(&broker, "a", topic).await;
+    eventually("it is looked after", async || {
+        a.look(0).await;
+        is_measured("t").await.then_some(())
+    })
+    .await;
+    (a.epoch, a.topic) = (0, other);
+    eventually("the other is", async || {
+        a.look(0).await;
+        is_measured("u").await.then_some(())
+    })
+    .await;
+    eventually("the first is not any more", async || {
+        (!is_measured("t").await).then_some(())
+    })
+    .await;
+    broker.running.stop().await;
+}
+
+#[tokio::test]
 async fn after_a_restart_what_was_acknowledged_stays_so_and_the_rest_is_delivered_again() {
     let (broker, mut client, topic) = house().await;
     client.produce("t", 0, batch(&["0", "1", "2", "3"])).await;

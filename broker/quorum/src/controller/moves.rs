@@ -7,6 +7,7 @@
 //! a crash of anyone, and what is wanted no more ends by saying so.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::elections::{self, Changes, Minimum};
 use super::{Decision, MOVES_LEVEL, View};
@@ -24,6 +25,10 @@ pub type Sizes = BTreeMap<(TopicId, i32), u64>;
 /// Partitions that come to one broker, or leave one leader, at the same time: enough to keep a disk and a link busy, few
 /// enough for each to be done soon, so that what is served while it moves is served well.
 const IN_FLIGHT_PER_BROKER: usize = 5;
+
+/// A broker that has been silent for so long is not waited for to take its share: it may never come back, and nobody is to be given replicas for
+/// what was asked for weeks ago. More than a restart takes, on another node too.
+const MISSED_FOR: Duration = Duration::from_secs(600);
 
 /// Moves begun in one go.
 const BEGUN_AT_ONCE: usize = 100;
@@ -225,7 +230,7 @@ pub fn moves(view: &View<'_>, sizes: &Sizes) -> Vec<Record> {
     if image.is_rebalancing() && begun.is_idle() {
         let moves = planner::spread(&brokers, &partitions, BEGUN_AT_ONCE);
         // Who is away for a moment, such as a broker that is new and is restarted, is to have its share too.
-        if moves.is_empty() && !image.brokers().any(|broker| is_missed(broker)) {
+        if moves.is_empty() && !image.brokers().any(|broker| is_missed(view, broker)) {
             records.push(Record::Rebalancing(Rebalancing { active: false }));
         }
         begun.take(moves);
@@ -234,9 +239,10 @@ pub fn moves(view: &View<'_>, sizes: &Sizes) -> Vec<Record> {
     records
 }
 
-/// Whether a broker is away that would take replicas.
-fn is_missed(broker: &Broker) -> bool {
-    !broker.can_lead() && !broker.cordoned && !broker.draining
+/// Whether a broker is away for a moment that would take replicas.
+fn is_missed(view: &View<'_>, broker: &Broker) -> bool {
+    let would_take = !broker.can_lead() && !broker.cordoned && !broker.draining;
+    would_take && view.liveness.silence(broker.id, view.now) < MISSED_FOR
 }
 
 fn planned(broker: &Broker) -> planner::Broker {

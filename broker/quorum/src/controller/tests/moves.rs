@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::world::World;
 use crate::command::{AlterInSync, ChangeReplicas, Command, InSyncChange, NewTopic, Reply};
 use crate::controller::{Sizes, moves};
@@ -208,6 +210,37 @@ fn a_new_broker_that_is_away_for_a_moment_takes_its_share_when_it_is_back() {
     world.ask(Command::Rebalance { active: true }).unwrap();
     world.begin_moves();
     assert!(!world.image.is_rebalancing());
+}
+
+#[test]
+fn a_broker_that_does_not_come_back_is_waited_for_for_ten_minutes() {
+    let mut world = World::of(3);
+    world.create(vec![topic("t", 12, 3)]);
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    world.now.0 += minutes(60);
+    for id in 0..3 {
+        world.heartbeat(id, world.epoch(id)).unwrap();
+    }
+    // It is there and reads what it has, and is not ready yet.
+    let epoch = world.register(3, 1).unwrap();
+    world.ask(Command::Rebalance { active: true }).unwrap();
+    world.now.0 += minutes(20);
+    world.liveness.heard(BrokerId(3), epoch, world.now);
+    world.move_all();
+    assert!(world.image.is_rebalancing(), "it is there");
+
+    world.goodbye(3);
+    world.now.0 += minutes(10) - Duration::from_secs(1);
+    assert!(!world.begin_moves());
+    assert!(world.image.is_rebalancing(), "it is waited for");
+    world.now.0 += Duration::from_secs(1);
+    assert!(world.begin_moves());
+    assert!(!world.image.is_rebalancing(), "not any more");
+
+    let epoch = world.register(3, 1).unwrap();
+    world.heartbeat(3, epoch).unwrap();
+    assert!(!world.begin_moves(), "not unasked");
+    assert_eq!(world.held_by(3), 0);
 }
 
 #[test]
