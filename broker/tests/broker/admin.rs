@@ -1,7 +1,6 @@
 //! What the operator asks, over gRPC.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use tonic::transport::Channel;
 use weir_proto::admin::v1 as proto;
@@ -328,34 +327,6 @@ async fn who_waits_for_news_of_brokers_does_not_hold_up_the_end_of_one() {
         (!waited).then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn who_waits_for_news_of_brokers_is_answered_while_the_metadata_change_all_the_time() {
-    let broker = TestBroker::start().await;
-    let mut client = broker.connect().await;
-    client.create_topic("t", 1, &[]).await;
-    let mut admin = admin(&broker).await;
-    let ask = |known| proto::AwaitAvailabilityRequest { known };
-    let known = admin.await_availability(ask(None)).await.unwrap();
-    let known = known.into_inner().now;
-    let waits = {
-        let request = ask(known.clone());
-        tokio::spawn(async move { admin.await_availability(request).await })
-    };
-    let mut retention = 1_000_000;
-    eventually("it is answered", async || {
-        retention += 1;
-        let change = [("retention.ms", &*retention.to_string())];
-        client.set_configs(2, "t", &change).await;
-        // Often enough for each look to find a change.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        waits.is_finished().then_some(())
-    })
-    .await;
-    let answer = waits.await.unwrap().unwrap();
-    assert_eq!(answer.into_inner().now, known);
-    broker.running.stop().await;
 }
 
 #[tokio::test]
