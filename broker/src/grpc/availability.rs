@@ -27,7 +27,7 @@ pub(super) async fn wait(
         if known != Some(&now) {
             return Some(now);
         }
-        // Not left to the wait below: where the metadata change all the time, there is news at each look.
+        // Not left to the wait below, which goes on where the metadata have changed while they were looked through.
         if tokio::time::Instant::now() >= ends {
             return Some(now);
         }

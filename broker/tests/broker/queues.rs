@@ -12,8 +12,8 @@ use weir_wire::batch::BatchBuilder;
 use weir_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use weir_wire::messages::produce_response::PartitionProduceResponse;
 use weir_wire::messages::{
-    CreateTopicsRequest, ErrorCode, InitProducerIdRequest, InitProducerIdResponseView,
-    ProduceRequest,
+    CreateTopicsRequest, CreateTopicsResponseView, ErrorCode, InitProducerIdRequest,
+    InitProducerIdResponseView, ProduceRequest,
 };
 use weir_wire::{MessageView, ProducerEpoch, ProducerId};
 
@@ -121,7 +121,8 @@ async fn what_is_behind_a_new_producers_refused_batch_is_not_taken_before_it() {
     let id = producer_id(&mut client).await;
     assert_eq!(send(&mut client, &of(2)).await.error_code, 0);
     let mut impatient = produce("t", 0, numbered(id, 0, 1));
-    impatient.timeout_ms = 100;
+    // A quarter of it is left for the answer: enough for any machine.
+    impatient.timeout_ms = 4_000;
     let later = produced(&client.call(9, &impatient).await, 9);
     assert_eq!(later.error_code, ErrorCode::NotEnoughReplicas.code());
     let mut member = Member::new(&broker, "a", topic).await;
@@ -129,7 +130,7 @@ async fn what_is_behind_a_new_producers_refused_batch_is_not_taken_before_it() {
     assert_eq!(member.acked(&[(0, 1, ACCEPT)]).await, 0);
     // There is room by now, and the batch was on its way.
     let mut behind = produce("t", 0, numbered(id, 1, 1));
-    behind.timeout_ms = 100;
+    behind.timeout_ms = 4_000;
     let behind = produced(&client.call(9, &behind).await, 9);
     assert_eq!(behind.error_code, ErrorCode::NotEnoughReplicas.code());
     assert_eq!(send(&mut client, &numbered(id, 0, 1)).await.base_offset, 2);
@@ -380,7 +381,12 @@ pub(crate) async fn create_replicated(
         timeout_ms: 10_000,
         ..CreateTopicsRequest::default()
     };
-    client.call(7, &request).await;
+    let body = client.call(7, &request).await;
+    let response = CreateTopicsResponseView::decode(&body, 7)
+        .unwrap()
+        .to_owned();
+    let answer = &response.topics[0];
+    assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
 }
 
 #[tokio::test]

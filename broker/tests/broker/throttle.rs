@@ -84,7 +84,8 @@ async fn who_has_waited_in_vain_is_told_to_come_again_and_nothing_is_appended_la
     let (broker, mut client, topic) = house("2").await;
     assert_eq!(put(&mut client, of(2)).await.error_code, 0);
     let mut impatient = produce("t", 0, of(1));
-    impatient.timeout_ms = 100;
+    // A quarter of it is left for the answer: enough for any machine.
+    impatient.timeout_ms = 4_000;
     for acks in [-1, 1] {
         impatient.acks = acks;
         let answer = produced(&client.call(9, &impatient).await, 9);
