@@ -274,15 +274,16 @@ pub struct ConsumerGroupStatus {
     pub scale: Option<ScaleStatus>,
 }
 
-/// How far behind a group is.
+/// How far behind a group is. Its age changes by itself, so here is a time; the metric `weir_operator_group_lag_seconds` has the age.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lag {
     /// Records not yet consumed.
     pub records: i64,
-    /// Seconds that the oldest record not yet consumed has waited; unknown when the brokers do not say.
+    /// Since when the oldest record not yet consumed has waited, to within some seconds; unset when none waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<i64>,
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub oldest_time: Option<String>,
 }
 
 /// How far behind a group is in one topic.
@@ -294,7 +295,8 @@ pub struct TopicLag {
     pub topic: String,
     /// Records not yet consumed.
     pub records: i64,
-    /// Seconds that the oldest record not yet consumed has waited; unknown when the brokers do not say.
+    /// Since when the oldest record not yet consumed has waited, to within some seconds; unset when none waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<i64>,
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub oldest_time: Option<String>,
 }

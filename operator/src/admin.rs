@@ -15,12 +15,14 @@ use weir_tls::{Pems, Tls};
 
 use crate::decide::evictions::Availability;
 use crate::world::{
-    BrokerId, BrokerSeen, Consumption, Disk, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
+    BrokerId, BrokerSeen, Consumption, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
     PartitionLag, Refusal, TopicSeen,
 };
 
 mod connector;
+mod disks;
 mod groups;
+pub use disks::disks;
 pub use groups::is_passing;
 
 /// A broker with which no connection comes about for this long is passed over.
@@ -79,6 +81,8 @@ pub type BrokerOutcomes = BTreeMap<BrokerId, Result<(), Refusal>>;
 pub struct Way {
     /// Where (`host:port`), in the order in which they are tried.
     pub addresses: Vec<String>,
+    /// The same, by whose they are.
+    pub brokers: Vec<Vec<String>>,
     /// The certificate that they are called with, once there is one.
     pub credentials: Option<Pems>,
 }
@@ -90,6 +94,22 @@ pub struct Admin {
     /// Or why there is none.
     credentials: Option<Result<Arc<Tls>, String>>,
     answered: Option<(String, AdminClient<Channel>)>,
+}
+
+impl Way {
+    /// To brokers at these addresses, of each in the order in which they are tried. The first ones of all come before the others of any.
+    #[must_use]
+    pub fn new(brokers: Vec<Vec<String>>, credentials: Option<Pems>) -> Self {
+        let first = brokers.iter().filter_map(|addresses| addresses.first());
+        let others = brokers
+            .iter()
+            .flat_map(|addresses| addresses.iter().skip(1));
+        Self {
+            addresses: first.chain(others).cloned().collect(),
+            brokers,
+            credentials,
+        }
+    }
 }
 
 impl Admin {
@@ -185,29 +205,6 @@ impl Admin {
     #[must_use]
     pub fn answering(&self) -> Option<&str> {
         self.answered.as_ref().map(|(address, _)| address.as_str())
-    }
-
-    /// Asks every broker for the disk that its data lies on, which only it knows. Those that do not answer are left out.
-    pub async fn disks(&self) -> BTreeMap<BrokerId, Disk> {
-        let Some(Ok(tls)) = &self.credentials else {
-            return BTreeMap::new();
-        };
-        let describe = async |mut client: AdminClient<Channel>, request| {
-            client.describe_cluster(request).await
-        };
-        let asked = self.addresses.iter().map(|address| async {
-            let request = proto::DescribeClusterRequest {};
-            let (_, answer) = ask(tls, address, request, &describe).await.ok()?;
-            let own = answer.answering_broker?;
-            let broker = answer.brokers.iter().find(|broker| broker.id == own)?;
-            let disk = Disk {
-                total_bytes: broker.disk_total_bytes,
-                available_bytes: broker.disk_available_bytes,
-            };
-            Some((broker_id(own)?, disk))
-        });
-        let disks = futures::future::join_all(asked).await;
-        disks.into_iter().flatten().collect()
     }
 
     /// Has brokers emptied. The answer also says that the controller has agreed on it now: what is read from the same broker after it is no older.

@@ -11,7 +11,7 @@ use kube::core::object::{HasSpec, HasStatus};
 use kube::{Api, Client, Resource, ResourceExt};
 use weir_crds::BEGIN_CONFIG;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, disks};
 use crate::decide::cluster::{self, Step, World};
 use crate::decide::topic::{self, ClusterView, TopicsPlan};
 use crate::kubernetes::observe;
@@ -212,11 +212,10 @@ async fn observe_all(
         observe::hosts(client, &cluster, &mut observed).await;
         observe::brought(client, &cluster, &mut observed).await?;
     }
-    let mut admin = Admin::new(observed.way);
-    observed.world.look = admin.look().await.ok();
     if wanted.spec.storage.auto_grow.is_some() {
-        observed.world.disks = admin.disks().await;
+        observed.world.disks = disks(&observed.way).await;
     }
+    observed.world.look = Admin::new(observed.way).look().await.ok();
     Ok((wanted, observed.world))
 }
 

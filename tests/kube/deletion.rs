@@ -3,10 +3,13 @@
 
 use crate::evictions;
 use crate::stage::Stage;
+use crate::watching::LIMIT;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use weir_tests::flights;
-use weir_tests::log;
+use weir_tests::clients::Partition;
+use weir_tests::{flights, log, wait};
+
+const PARTITIONS: usize = 12;
 
 #[tokio::test]
 async fn deleting_each_pod_loses_nothing_and_names_lead_to_the_new_one() {
@@ -14,7 +17,7 @@ async fn deleting_each_pod_loses_nothing_and_names_lead_to_the_new_one() {
     let cluster = stage.cluster("shop", 3).await;
     let id = cluster.status.and_then(|status| status.cluster_id);
     assert!(id.is_some(), "the cluster has an id");
-    stage.topic("shop", "flights", 12).await;
+    stage.topic("shop", "flights", PARTITIONS as u32).await;
     let clients = stage.clients().await;
     let bootstrap = stage.bootstrap("shop");
     let some = &flights::all()[..8_000];
@@ -38,26 +41,12 @@ async fn deleting_each_pod_loses_nothing_and_names_lead_to_the_new_one() {
         );
 
         // The peers, statically linked, look the new address up: the cluster is whole again.
-        let whole = |cluster: &weir_crds::Cluster| {
-            let brokers = cluster
-                .status
-                .as_ref()
-                .and_then(|status| status.brokers.as_ref());
-            brokers.is_some_and(|brokers| {
-                (
-                    brokers.registered,
-                    brokers.alive,
-                    brokers.offline_partitions,
-                ) == (3, 3, Some(0))
-            })
-        };
-        crate::watching::until(
-            &stage.api(),
-            "shop",
-            "three brokers are alive and no partition is offline",
-            whole,
-        )
-        .await;
+        // The brokers say so themselves: what the Cluster's status says may be from before.
+        wait::until("every replica is in sync", LIMIT, || {
+            let all = clients.describe(&bootstrap, "flights");
+            let is_whole = |one: &Partition| one.leader.is_some() && one.in_sync == 3;
+            (all.len() == PARTITIONS && all.iter().all(is_whole)).then_some(())
+        });
         let log = clients.read_log(&bootstrap, "flights");
         log::holds_exactly(&log, &some[..sent])
             .unwrap_or_else(|wrong| panic!("after {name} was deleted: {wrong}"));

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use crate::nodes::cluster_of_the_tests;
-use crate::operator::processes_of;
+use crate::operator::{self, processes_of};
 use crate::shell::run;
 use crate::stage::{Stage, pod_is_ready, restarts};
 use crate::watching::until;
@@ -26,6 +26,8 @@ pub(crate) async fn follow_what_brokers_say(stage: &Stage) {
         println!("  left out: from here the network of pods is not reached");
         return;
     }
+    // Another operator would look at everything as soon as it leads.
+    let _stays = operator::stays().await;
     lets_go(stage, 1, "all brokers are well").await;
     let before = restarts(&stage.brokers("shop").await);
     // Since it is looked at now, it is not looked at again for a minute unless something is told.

@@ -3,7 +3,7 @@
 
 use crate::operator;
 use crate::shell::run;
-use crate::stage::{Stage, restarts};
+use crate::stage::{Stage, nobody_goes, restarts};
 use crate::watching::{LIMIT, condition, until};
 use k8s_openapi::api::apps::v1::Deployment;
 use std::process::Child;
@@ -280,20 +280,24 @@ async fn a_person_restarts_brokers(stage: &Stage) {
     pause(true);
     let told = stage.weir(&["restart", "shop"], "");
     assert!(told.contains("one at a time"), "{told}");
-    seen(stage, "it says what it would do", |status| {
+    let is_planned = |status: &ClusterStatus| {
         let plan = status.plan.as_ref();
         plan.is_some_and(|plan| {
             let mut steps = plan.steps.iter();
             steps.any(|step| step.action == "RestartBroker")
                 && plan.blocked.iter().any(|held| held.gate == "Paused")
         })
-    })
-    .await;
+    };
+    seen(stage, "it says what it would do", is_planned).await;
     let told = stage.weir(&["plan", "shop"], "");
     for part in ["RestartBroker broker", "held by Paused"] {
         assert!(told.contains(part), "{part} in {told}");
     }
-    assert_eq!(restarts(&stage.brokers("shop").await), before);
+    // And does not, however often it looks.
+    let again = r#"{"spec":{"pod":{"annotations":{"looked":"again"}}}}"#;
+    stage.patch("clusters.weir.dev/shop", again);
+    seen(stage, "it has looked again", is_planned).await;
+    nobody_goes(&stage.brokers("shop").await, &before, "it is paused");
 
     pause(false);
     stage.cluster_settled("shop").await;

@@ -312,6 +312,15 @@ pub(crate) fn restarts(pods: &[Pod]) -> Vec<(String, String, i32)> {
         .collect()
 }
 
+/// Fails when others run than then, or one of them is on its way out.
+pub(crate) fn nobody_goes(pods: &[Pod], before: &[(String, String, i32)], when: &str) {
+    assert_eq!(restarts(pods), before, "{when}");
+    for pod in pods {
+        let deleted = &pod.metadata.deletion_timestamp;
+        assert_eq!(deleted, &None, "{when}: {}", pod.name_any());
+    }
+}
+
 /// The manifest of a Topic.
 pub(crate) fn topic(cluster: &str, name: &str, partitions: u32) -> String {
     format!(

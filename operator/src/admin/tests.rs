@@ -26,13 +26,14 @@ use crate::decide::evictions::Availability;
 use crate::decide::topic::Step;
 use crate::testing::certificates;
 use crate::validate::{BeginAt, Reset, ResetTo};
-use crate::world::{BrokerId, Key, Refusal, ResetSeen};
+use crate::world::{BrokerId, Disk, Key, Refusal, ResetSeen};
 
 /// A broker that has what it is given and refuses topics whose name begins with `bad`.
 #[derive(Debug, Clone, Default)]
 struct Broker {
     calls: Arc<Mutex<Vec<String>>>,
     away: bool,
+    id: i32,
 }
 
 impl Broker {
@@ -72,12 +73,15 @@ impl Service for Broker {
             id,
             alive: true,
             version: "0.1.0".into(),
+            disk_total_bytes: 100 + u64::try_from(id).unwrap_or(0),
+            disk_available_bytes: 50,
             ..proto::Broker::default()
         };
         let answer = proto::DescribeClusterResponse {
             cluster_id: "id".into(),
             brokers: vec![broker(0), broker(1)],
             voters: vec![0],
+            answering_broker: Some(self.id),
             ..Default::default()
         };
         self.called("cluster".into(), answer)
@@ -378,10 +382,8 @@ impl AsyncWrite for Accepted {
 
 /// The way to these addresses, for who is known there.
 fn way(addresses: Vec<String>) -> Way {
-    Way {
-        addresses,
-        credentials: certificates().pems(Role::Operator),
-    }
+    let brokers = addresses.into_iter().map(|address| vec![address]);
+    Way::new(brokers.collect(), certificates().pems(Role::Operator))
 }
 
 fn create(topic: &str) -> Step {
@@ -418,6 +420,44 @@ async fn brokers_that_do_not_answer_are_passed_over() {
         ["cluster", "topics []"],
         "one call for all topics"
     );
+}
+
+#[tokio::test]
+async fn each_broker_is_asked_for_its_disk_once_and_at_its_next_address_only_if_it_does_not_answer()
+{
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let all = [0, 1].map(|id| Broker {
+        id,
+        ..Broker::default()
+    });
+    let mut addresses = Vec::new();
+    for broker in &all {
+        addresses.push([start(broker.clone()).await, start(broker.clone()).await]);
+    }
+    let [[first, again], [_, other]] = <[_; 2]>::try_from(addresses).unwrap();
+    let brokers = vec![
+        vec![first.clone(), again.clone()],
+        vec![closed.clone(), other.clone()],
+        vec![closed.clone()],
+    ];
+    let way = Way::new(brokers, certificates().pems(Role::Operator));
+    assert_eq!(
+        way.addresses,
+        [&first, &closed, &closed, &again, &other].map(String::as_str),
+        "names before addresses"
+    );
+    let disk = |id: u64| Disk {
+        total_bytes: 100 + id,
+        available_bytes: 50,
+    };
+    let expected = BTreeMap::from([(BrokerId(0), disk(0)), (BrokerId(1), disk(1))]);
+    assert_eq!(super::disks(&way).await, expected);
+    for broker in &all {
+        assert_eq!(*broker.calls.lock().unwrap(), ["cluster"]);
+    }
 }
 
 #[tokio::test]
@@ -609,10 +649,7 @@ async fn whoever_is_no_broker_of_the_cluster_is_asked_nothing() {
 
 #[tokio::test]
 async fn nobody_is_asked_before_there_is_a_certificate() {
-    let mut admin = Admin::new(Way {
-        addresses: vec!["127.0.0.1:1".into()],
-        credentials: None,
-    });
+    let mut admin = Admin::new(Way::new(vec![vec!["127.0.0.1:1".into()]], None));
     let error = admin.look().await.unwrap_err().to_string();
     assert!(error.contains("no certificate"), "{error}");
 }

@@ -36,7 +36,7 @@ pub struct Report {
     pub lag: Lag,
     /// For each topic that counts, those with the most lag first.
     pub topics: Vec<(String, Lag)>,
-    /// When there is an objective: whether it is met, and the numbers.
+    /// When there is an objective: whether it is met, and in words. Without what is counted, which changes all the time.
     pub objective: Option<(bool, String)>,
     /// Whether the members read.
     pub consumption: Option<Consumption>,
@@ -114,19 +114,14 @@ pub(super) fn not_begun(group: &Group, seen: &GroupSeen) -> BTreeSet<String> {
 fn judge(objective: Objective, lag: Lag) -> (bool, String) {
     let parts: Vec<(bool, String)> = [
         objective.records.map(|most| {
-            (
-                lag.records <= most,
-                format!("{} records wait, {most} may", lag.records),
-            )
+            let met = lag.records <= most;
+            let how = if met { "at most" } else { "more than" };
+            (met, format!("{how} {most} records wait"))
         }),
         objective.seconds.map(|most| {
-            (
-                lag.seconds <= most,
-                format!(
-                    "the oldest waits for {} s, {most} s are allowed",
-                    lag.seconds
-                ),
-            )
+            let met = lag.seconds <= most;
+            let how = if met { "at most" } else { "more than" };
+            (met, format!("the oldest has waited for {how} {most} s"))
         }),
     ]
     .into_iter()

@@ -72,10 +72,8 @@ pub(super) async fn door_of(
     credentials: Pems,
 ) -> Result<(Admin, Tunnel), KubectlError> {
     let tunnel = Tunnel::open(place.api(), pod).await?;
-    let admin = Admin::new(Way {
-        addresses: vec![tunnel.address.clone()],
-        credentials: Some(credentials),
-    });
+    let addresses = vec![vec![tunnel.address.clone()]];
+    let admin = Admin::new(Way::new(addresses, Some(credentials)));
     Ok((admin, tunnel))
 }
 

@@ -219,7 +219,7 @@ pub async fn run(asked: Kubectl, out: &mut (impl Write + Send)) -> Result<(), Ku
         } => ask::lag(&place, &cluster, out).await,
         Command::Lag { group, .. } => {
             let groups = place.found::<ConsumerGroup>(group.as_deref()).await?;
-            out.write_all(show::lag(&groups).as_bytes())?;
+            out.write_all(show::lag(&groups, jiff::Timestamp::now()).as_bytes())?;
             Ok(())
         }
         Command::ResetOffsets(reset) => edit::reset(&place, &reset, out).await,

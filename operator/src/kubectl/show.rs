@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use weir_crds::{Cluster, ConsumerGroup, LastReset, Topic};
@@ -147,7 +148,7 @@ pub(super) fn plan(cluster: &Cluster) -> String {
 }
 
 /// A line for each group and topic.
-pub(super) fn lag(groups: &[ConsumerGroup]) -> String {
+pub(super) fn lag(groups: &[ConsumerGroup], now: Timestamp) -> String {
     let mut rows = vec![row([
         "GROUP", "STATE", "MEMBERS", "TOPIC", "LAG", "SECONDS",
     ])];
@@ -161,7 +162,10 @@ pub(super) fn lag(groups: &[ConsumerGroup]) -> String {
         let members = status
             .members
             .map_or("?".to_owned(), |count| count.to_string());
-        let seconds = |seconds: Option<i64>| seconds.map_or("?".to_owned(), |it| it.to_string());
+        let seconds = |since: Option<&str>| {
+            let since = since?.parse::<Timestamp>().ok()?;
+            Some(now.duration_since(since).as_secs().max(0).to_string())
+        };
         if status.topics.is_empty() {
             let name = group.name_any();
             rows.push(row([&name, &state, &members, "-", "-", "-"]));
@@ -173,7 +177,7 @@ pub(super) fn lag(groups: &[ConsumerGroup]) -> String {
                 &members,
                 &topic.topic,
                 &topic.records.to_string(),
-                &seconds(topic.seconds),
+                &seconds(topic.oldest_time.as_deref()).unwrap_or_else(|| "0".to_owned()),
             ]));
         }
     }

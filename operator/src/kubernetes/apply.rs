@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -20,6 +22,24 @@ pub(super) fn plain(error: &kube::Error) -> String {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         other => other.to_string(),
     }
+}
+
+/// Writes at a time, so that a thousand objects do not wait for each other and the server is not flooded.
+const AT_A_TIME: usize = 16;
+
+/// Makes all of these writes, some at a time, also when some fail.
+///
+/// # Errors
+/// The first that a write met.
+pub(super) async fn all(
+    writes: Vec<BoxFuture<'_, Result<(), kube::Error>>>,
+) -> Result<(), kube::Error> {
+    let mut writes = futures::stream::iter(writes).buffer_unordered(AT_A_TIME);
+    let mut result = Ok(());
+    while let Some(written) = writes.next().await {
+        result = result.and(written);
+    }
+    result
 }
 
 /// Ours wins over what others wrote into the same fields; the rest of the object stays theirs.
@@ -175,5 +195,38 @@ where
     {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use futures::FutureExt;
+
+    use super::{AT_A_TIME, all};
+
+    #[tokio::test(start_paused = true)]
+    async fn many_writes_are_made_some_at_a_time_and_one_that_fails_keeps_no_other_back() {
+        let (now, most, made) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let writes = (0..100).map(|at| {
+            let (now, most, made) = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&made));
+            async move {
+                most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                now.fetch_sub(1, Ordering::Relaxed);
+                made.fetch_add(1, Ordering::Relaxed);
+                match at {
+                    3 => Err(kube::Error::LinesCodecMaxLineLengthExceeded),
+                    _ => Ok(()),
+                }
+            }
+            .boxed()
+        });
+        assert!(all(writes.collect()).await.is_err());
+        assert_eq!(made.load(Ordering::Relaxed), 100);
+        assert_eq!(most.load(Ordering::Relaxed), AT_A_TIME);
     }
 }

@@ -13,9 +13,12 @@ use weir_tls::Due;
 
 use super::apply;
 use super::context::Context;
+use super::disks::Asked;
 use super::observe::{self, Observed};
+use super::patience::Patience;
 use super::queue::Next;
 use crate::act;
+use crate::admin;
 use crate::decide::cluster::{Decision, Step, World, decide};
 use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::names;
@@ -29,9 +32,6 @@ use crate::world::{BrokerId, Key, Look};
 const CONCURRENCY: usize = 8;
 /// Drift that no watch reports is found this soon.
 const AT_REST: Duration = Duration::from_secs(60);
-/// While brokers start, what they say is asked again this soon; pods report themselves.
-const UNDER_WAY: Duration = Duration::from_secs(2);
-
 /// While something goes on that takes minutes and is not watched: volumes that grow, an upgrade that has to stay healthy for a while, replicas that catch up.
 const FOR_OTHERS: Duration = Duration::from_secs(10);
 
@@ -137,15 +137,28 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     Ok(match failed {
         Some(_) => Next::Failed,
         None if cluster.paused => Next::After(AT_REST),
-        None if is_at_rest(&observed, &decision) => {
-            Next::After(if waits_for_others(&observed.world, &decision) {
-                FOR_OTHERS
-            } else {
-                AT_REST
-            })
-        }
-        None => Next::After(UNDER_WAY),
+        None => Next::After(again(&context.patience, key, world, &decision)),
     })
+}
+
+/// How soon a cluster is looked at again. Pods report themselves; what brokers say is asked.
+fn again(patience: &Patience, key: &Key, world: &World, decision: &Decision) -> Duration {
+    if !is_at_rest(world, decision) {
+        let blocked = decision.plan.blocked.iter().map(|blocked| blocked.gate);
+        let gates: Vec<&str> = blocked.collect();
+        let seen = (
+            &world.look,
+            (&world.processes, &world.homes, &world.claims),
+            (gates, decision.brokers, &decision.outdated),
+        );
+        return patience.after(key, &seen, !decision.plan.steps.is_empty());
+    }
+    patience.forget(key);
+    if waits_for_others(world, decision) {
+        FOR_OTHERS
+    } else {
+        AT_REST
+    }
 }
 
 /// Asks the brokers; returns why none answered.
@@ -165,18 +178,22 @@ async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<S
     }
 }
 
-/// Asks each broker for its disk, if what is done depends on it.
+/// Finds out what each broker says of its disk, if what is done depends on it.
 async fn look_at_disks(context: &Context, key: &Key, cluster: &Cluster, observed: &mut Observed) {
-    if cluster.storage.auto_grow.is_none() || observed.world.look.is_none() {
+    let Some(policy) = &cluster.storage.auto_grow else {
+        context.disks.forget(key);
+        return;
+    };
+    if observed.world.look.is_none() {
         return;
     }
-    let door = context.door(key, observed.way.clone()).await;
-    let disks = door.lock().await.1.disks().await;
-    observed.world.disks = disks;
+    // Not by the door: whoever else asks this cluster does not wait for a broker that is away.
+    let asked = Asked::of(policy, &observed.world.claims);
+    let ask = admin::disks(&observed.way);
+    observed.world.disks = context.disks.of(key, asked, ask).await;
 }
 
-fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
-    let world = &observed.world;
+fn is_at_rest(world: &World, decision: &Decision) -> bool {
     let ready = world
         .processes
         .values()
@@ -576,8 +593,53 @@ fn gate_names() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{decide, waits_for_others};
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::{AT_REST, Patience, Step, World, again, decide, waits_for_others};
     use crate::testing::{cluster, converged};
+    use crate::world::BrokerId;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_stays_away_is_not_asked_about_all_the_time() {
+        let patience = Patience::default();
+        let wait = |world: &World| {
+            let decision = decide(&cluster(), world).unwrap();
+            again(&patience, &cluster().key, world, &decision)
+        };
+        let mut world = converged(&cluster());
+        assert_eq!(wait(&world), AT_REST);
+        let alive = |world: &mut World, is: bool| {
+            let look = world.look.as_mut().unwrap();
+            look.brokers.get_mut(&BrokerId(2)).unwrap().alive = is;
+            // Whoever drains a node is told, and that is all there is to do.
+            for step in decide(&cluster(), world).unwrap().plan.steps {
+                let Step::Apply { child, .. } = step else {
+                    panic!("{step:?}");
+                };
+                let at = (child.resource.kind, child.name);
+                world.objects.insert(at, child.content);
+            }
+        };
+        alive(&mut world, false);
+        let mut waits = Vec::new();
+        for pass in 0..8 {
+            if pass == 6 {
+                // Something goes on.
+                let look = world.look.as_mut().unwrap();
+                look.brokers.get_mut(&BrokerId(1)).unwrap().out_of_sync = 3;
+            }
+            // Time alone is no change.
+            world.now_s += 5;
+            let wait = wait(&world);
+            waits.push(wait.as_secs());
+            tokio::time::sleep(wait).await;
+        }
+        assert_eq!(waits, [2, 2, 4, 8, 16, 30, 2, 2]);
+        alive(&mut world, true);
+        assert_eq!(wait(&world), AT_REST);
+        alive(&mut world, false);
+        assert_eq!(wait(&world).as_secs(), 2, "it is another time");
+    }
 
     #[test]
     fn partitions_that_move_are_looked_at_again_before_everything_else_is() {

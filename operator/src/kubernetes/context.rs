@@ -9,9 +9,11 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::Mutex;
 
 use super::Options;
+use super::disks::Disks;
 use super::lease::Lease;
 use super::listening::Listening;
 use super::metrics::Metrics;
+use super::patience::Patience;
 use super::queue::Queue;
 use super::scaling::Histories;
 use super::watch::Watched;
@@ -63,6 +65,10 @@ pub(super) struct Context {
     pub(super) groups: Queue<Key>,
     /// What was recommended for the consumers of groups.
     pub(super) histories: Histories,
+    /// How soon clusters are looked at again that are not at rest.
+    pub(super) patience: Patience,
+    /// What brokers said of their disks.
+    pub(super) disks: Disks,
     recorder: Recorder,
     doors: Doors,
     listening: Listening,
@@ -93,6 +99,8 @@ impl Context {
             topics: Queue::default(),
             groups: Queue::default(),
             histories: Histories::default(),
+            patience: Patience::default(),
+            disks: Disks::default(),
             doors: Doors::default(),
             listening: Listening::default(),
             healthy: std::sync::Mutex::default(),
@@ -134,6 +142,8 @@ impl Context {
     pub(super) fn close(&self, cluster: &Key) {
         self.remember(cluster, None);
         self.listening.stop(cluster);
+        self.patience.forget(cluster);
+        self.disks.forget(cluster);
         self.doors.close(cluster);
     }
 

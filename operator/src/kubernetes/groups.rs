@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
@@ -131,6 +132,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         false => Ok(Autoscalers::new()),
     };
     let mut reports = Vec::new();
+    let mut changes = Vec::new();
     let mut is_settled = true;
     let found = resource.is_some();
     for (resource, verdict) in &judged {
@@ -162,12 +164,15 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
                 None => Outcome::Unreachable(group, "the brokers did not answer for this group"),
             },
         };
-        write(context, resource, &outcome).await?;
+        changes.extend(change(resource, &outcome));
     }
+    let writes = changes.iter().map(|change| write(context, change).boxed());
+    let written = apply::all(writes.collect()).await;
     // Of groups that could not be asked for, what was last seen stays.
     if answers.is_ok() {
         context.metrics.groups(cluster, &reports);
     }
+    written?;
     let all_seen = answers.is_ok_and(|answers| answers.values().all(Result::is_ok));
     Ok(Next::After(match (found, all_seen) {
         (true, true) if is_settled => LOOK,
@@ -328,11 +333,15 @@ fn key_of(resource: &weir_crds::ConsumerGroup) -> Key {
     )
 }
 
-async fn write(
-    context: &Context,
-    resource: &weir_crds::ConsumerGroup,
-    outcome: &Outcome<'_>,
-) -> Result<(), kube::Error> {
+/// What is to be written of a group, and told.
+struct Change<'a> {
+    resource: &'a weir_crds::ConsumerGroup,
+    status: ConsumerGroupStatus,
+    events: Vec<(EventType, &'static str, String)>,
+}
+
+/// `None` when the status says it already.
+fn change<'a>(resource: &'a weir_crds::ConsumerGroup, outcome: &Outcome<'_>) -> Option<Change<'a>> {
     let previous = resource.status.clone().unwrap_or_default();
     let status = status::group::status(
         &previous,
@@ -341,13 +350,21 @@ async fn write(
         Timestamp::now(),
     );
     if status == previous {
-        return Ok(());
+        return None;
     }
-    apply::status::<weir_crds::ConsumerGroup, _>(&context.client, &key_of(resource), &status)
-        .await?;
-    for (kind, reason, note) in events(&previous, &status, outcome) {
+    Some(Change {
+        resource,
+        events: events(&previous, &status, outcome),
+        status,
+    })
+}
+
+async fn write(context: &Context, change: &Change<'_>) -> Result<(), kube::Error> {
+    let (key, about) = (key_of(change.resource), change.resource.object_ref(&()));
+    apply::status::<weir_crds::ConsumerGroup, _>(&context.client, &key, &change.status).await?;
+    for (kind, reason, note) in &change.events {
         context
-            .tell(&resource.object_ref(&()), kind, "Observe", reason, note)
+            .tell(&about, *kind, "Observe", reason, note.clone())
             .await;
     }
     Ok(())

@@ -10,6 +10,7 @@
 mod apply;
 mod clusters;
 mod context;
+mod disks;
 mod groups;
 mod homes;
 mod http;
@@ -17,6 +18,7 @@ mod lease;
 mod listening;
 pub(crate) mod metrics;
 pub mod observe;
+mod patience;
 mod queue;
 mod scaling;
 mod topics;

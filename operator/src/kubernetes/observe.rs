@@ -105,10 +105,8 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         process.is_none_or(|process| !process.ready)
     });
     observed.world.homes = homes::of(client, volumes).await;
-    observed.way = Way {
-        addresses: addresses(key, &observed.pods),
-        credentials: observed.world.certificates(&key.name).pems(Role::Operator),
-    };
+    let credentials = observed.world.certificates(&key.name).pems(Role::Operator);
+    observed.way = Way::new(addresses(key, &observed.pods), credentials);
     observed.world.now_s = Timestamp::now().as_second();
     Ok(observed)
 }
@@ -220,10 +218,8 @@ pub async fn way_to(client: &Client, key: &Key) -> Result<Way, kube::Error> {
         .collect();
     let name = names::operator_secret(&key.name);
     let own = secret(client, key, &name).await?;
-    Ok(Way {
-        addresses: addresses(key, &pods),
-        credentials: own.and_then(|secret| objects::credentials(&secret)),
-    })
+    let credentials = own.and_then(|secret| objects::credentials(&secret));
+    Ok(Way::new(addresses(key, &pods), credentials))
 }
 
 /// The broker that a pod of the StatefulSet is, by the pod's name.
@@ -283,24 +279,22 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     })
 }
 
-/// Names first, since certificates carry names; then the pods' own addresses, for when DNS does not answer here.
-fn addresses(key: &Key, pods: &BTreeMap<BrokerId, Pod>) -> Vec<String> {
+/// Each broker's name, since certificates carry names; then its pod's own address, for when DNS does not answer here.
+fn addresses(key: &Key, pods: &BTreeMap<BrokerId, Pod>) -> Vec<Vec<String>> {
     let mut ordered: Vec<(&BrokerId, &Pod)> = pods
         .iter()
         .filter(|(_, pod)| pod.metadata.deletion_timestamp.is_none())
         .collect();
     ordered.sort_by_key(|(_, pod)| !is_ready(pod));
     let port = names::INTERNAL_PORT;
-    let by_name = ordered.iter().map(|(broker, _)| {
-        format!(
-            "{}:{port}",
-            names::broker_host(&key.name, &key.namespace, **broker)
-        )
-    });
-    let by_address = ordered
-        .iter()
-        .filter_map(|(_, pod)| Some(format!("{}:{port}", pod.status.as_ref()?.pod_ip.as_ref()?)));
-    by_name.chain(by_address).collect()
+    let of_one = |(broker, pod): (&BrokerId, &Pod)| {
+        let name = names::broker_host(&key.name, &key.namespace, *broker);
+        let status = pod.status.as_ref();
+        let address = status.and_then(|status| status.pod_ip.clone());
+        let hosts = std::iter::once(name).chain(address);
+        hosts.map(|host| format!("{host}:{port}")).collect()
+    };
+    ordered.into_iter().map(of_one).collect()
 }
 
 #[cfg(test)]

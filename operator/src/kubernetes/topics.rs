@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
@@ -31,9 +31,6 @@ const DRIFT: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Brokers that did not answer are asked again this soon; and how far replicas are that come and go.
 const UNSEEN: Duration = Duration::from_secs(5);
-/// Writes to the API server at a time, so that a thousand topics do not wait for each other and the server is not flooded.
-const WRITES: usize = 16;
-
 /// Works on the queue until dropped.
 pub(super) async fn work(context: &Arc<Context>) {
     context
@@ -285,11 +282,7 @@ async fn report(
                 .boxed(),
         );
     }
-    let mut results = futures::stream::iter(writes).buffer_unordered(WRITES);
-    while let Some(result) = results.next().await {
-        result?;
-    }
-    Ok(())
+    apply::all(writes).await
 }
 
 /// Whether a look after the change shows it done: a plan for this one topic alone would be empty.

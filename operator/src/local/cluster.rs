@@ -310,24 +310,17 @@ impl LocalCluster {
     async fn find_out(&mut self) -> Result<(), LocalError> {
         let size = self.brokers.directory().size().0.unwrap_or(0);
         if self.admin.0 != size {
-            let addresses: Result<Vec<String>, LocalError> = (0..size)
+            let addresses: Result<Vec<Vec<String>>, LocalError> = (0..size)
                 .map(|id| {
-                    Ok(format!(
-                        "127.0.0.1:{}",
-                        self.brokers.ports(BrokerId(id))?.internal
-                    ))
+                    let port = self.brokers.ports(BrokerId(id))?.internal;
+                    Ok(vec![format!("127.0.0.1:{port}")])
                 })
                 .collect();
             let certificates = self.brokers.directory().certificates();
             let own = weir_tls::directory::files(&certificates, Role::Operator);
-            self.admin = (
-                size,
-                Admin::new(Way {
-                    addresses: addresses?,
-                    // Not before they are made.
-                    credentials: own.read().ok(),
-                }),
-            );
+            // Not before they are made.
+            let credentials = own.read().ok();
+            self.admin = (size, Admin::new(Way::new(addresses?, credentials)));
         }
         self.look = None;
         if self.brokers.any_is_ready() {

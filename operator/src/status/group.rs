@@ -2,7 +2,7 @@
 
 mod actions;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use weir_crds::{ConsumerGroupStatus, Lag, MAX_TOPICS_IN_STATUS, TopicLag};
 
 pub use actions::{
@@ -14,6 +14,9 @@ use super::{Is, Wanted, conditions};
 use crate::decide::group::{self, Report};
 use crate::validate::{Group, Invalid};
 use crate::world::Refusal;
+
+/// Times of two looks that are no further apart are the same: ages are whole seconds, and as old as the answer that they came with.
+const SAME: SignedDuration = SignedDuration::from_secs(10);
 
 /// How a look at a group came out.
 #[derive(Debug, Clone)]
@@ -49,7 +52,17 @@ pub fn status(
             status.group_id = Some(group.id.clone());
             status.state = Some(report.state.clone());
             status.members = i32::try_from(report.members).ok();
-            status.lag = Some(lag(report.lag));
+            let before = previous.lag.as_ref();
+            let before = before.and_then(|lag| lag.oldest_time.as_deref());
+            status.lag = Some(Lag {
+                records: report.lag.records,
+                oldest_time: oldest_time(report.lag, before, now),
+            });
+            let before = |topic: &str| {
+                let mut topics = previous.topics.iter();
+                let before = topics.find(|before| before.topic == topic)?;
+                before.oldest_time.as_deref()
+            };
             status.topics = report
                 .topics
                 .iter()
@@ -57,7 +70,7 @@ pub fn status(
                 .map(|(topic, lag)| TopicLag {
                     topic: topic.clone(),
                     records: lag.records,
-                    seconds: Some(lag.seconds),
+                    oldest_time: oldest_time(*lag, before(topic), now),
                 })
                 .collect();
             actions::fields(&mut status, previous, generation, group, report, done);
@@ -68,11 +81,23 @@ pub fn status(
     status
 }
 
-fn lag(lag: group::Lag) -> Lag {
-    Lag {
-        records: lag.records,
-        seconds: Some(lag.seconds),
+/// Since when the oldest record waits. Not its age, which changes though nothing happens.
+fn oldest_time(lag: group::Lag, before: Option<&str>, now: Timestamp) -> Option<String> {
+    if lag.seconds == 0 {
+        return None;
     }
+    let at = now
+        .checked_sub(SignedDuration::from_secs(lag.seconds))
+        .ok()?;
+    let is_same = |before: &&str| {
+        let before = before.parse::<Timestamp>();
+        before.is_ok_and(|before| at.duration_since(before).abs() <= SAME)
+    };
+    Some(
+        before
+            .filter(is_same)
+            .map_or_else(|| actions::time(at), str::to_owned),
+    )
 }
 
 fn wanted(outcome: &Outcome<'_>, status: &ConsumerGroupStatus) -> Vec<Wanted> {
@@ -105,7 +130,7 @@ fn wanted(outcome: &Outcome<'_>, status: &ConsumerGroupStatus) -> Vec<Wanted> {
                 "Observed",
                 "state and lag are the brokers' own",
             )];
-            if let Some((met, numbers)) = &report.objective {
+            if let Some((met, verdict)) = &report.objective {
                 wanted.push(Wanted::new(
                     "LagObjectiveMet",
                     *met,
@@ -114,7 +139,7 @@ fn wanted(outcome: &Outcome<'_>, status: &ConsumerGroupStatus) -> Vec<Wanted> {
                     } else {
                         "AboveObjective"
                     },
-                    numbers.clone(),
+                    verdict.clone(),
                 ));
             }
             wanted.extend(actions::conditions(status, group, report, done));
@@ -135,4 +160,99 @@ fn not_seen(group: &Group, is: Is, reason: &str, message: String) -> Vec<Wanted>
         ));
     }
     wanted
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use jiff::{SignedDuration, Timestamp};
+    use weir_crds::ConsumerGroupStatus;
+
+    use super::{Actions, Outcome, status};
+    use crate::decide::group::report;
+    use crate::status::holds;
+    use crate::validate::{Group, Objective};
+    use crate::world::{GroupSeen, Key, PartitionLag};
+
+    fn group(most: Objective) -> Group {
+        Group {
+            key: Key::new("shop", "billing"),
+            cluster: Key::new("shop", "main"),
+            id: "billing".into(),
+            topics: Default::default(),
+            objective: Some(most),
+            paused: None,
+            begin: None,
+            reset: None,
+            scale: None,
+            sharing: Default::default(),
+            config: Default::default(),
+        }
+    }
+
+    /// The status after a look that finds ten records, the oldest of which has waited for so long.
+    fn after(previous: &ConsumerGroupStatus, most: Objective, seconds: i64) -> ConsumerGroupStatus {
+        let group = group(most);
+        let lag = PartitionLag {
+            committed_offset: 5,
+            topic: "orders".into(),
+            partition: 0,
+            records: 10,
+            age_ms: seconds * 1_000,
+            topic_partitions: 1,
+        };
+        let seen = GroupSeen {
+            state: "Empty".into(),
+            lag: vec![lag],
+            ..GroupSeen::default()
+        };
+        let (report, done) = (report(&group, &seen), Actions::default());
+        // An answer takes its time.
+        let now =
+            Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000 + seconds + seconds % 4);
+        let outcome = Outcome::Seen(&group, &report, &done);
+        status(previous, Some(1), &outcome, now)
+    }
+
+    #[test]
+    fn records_that_wait_ever_longer_change_a_status_only_when_that_becomes_too_long() {
+        let objective = Objective {
+            records: Some(100),
+            seconds: Some(60),
+        };
+        let first = after(&ConsumerGroupStatus::default(), objective, 15);
+        assert_eq!(holds(&first.conditions, "LagObjectiveMet"), Some(true));
+        for seconds in [30, 45, 60] {
+            assert_eq!(
+                after(&first, objective, seconds),
+                first,
+                "after {seconds} s"
+            );
+        }
+        let since = first.topics[0].oldest_time.as_deref();
+        assert_eq!(since, Some("1970-01-12T13:46:43Z"));
+        let missed = after(&first, objective, 61);
+        assert_eq!(holds(&missed.conditions, "LagObjectiveMet"), Some(false));
+        for seconds in [75, 3_600, 900_000] {
+            assert_eq!(
+                after(&missed, objective, seconds),
+                missed,
+                "after {seconds} s"
+            );
+        }
+    }
+
+    #[test]
+    fn the_oldest_record_is_another_one_when_some_were_read() {
+        let objective = Objective::default();
+        let first = after(&ConsumerGroupStatus::default(), objective, 3_600);
+        let time = |status: &ConsumerGroupStatus| status.lag.clone().unwrap().oldest_time;
+        assert_eq!(time(&first).as_deref(), Some("1970-01-12T13:46:40Z"));
+        let mut report_of_none = first.clone();
+        report_of_none.lag.as_mut().unwrap().oldest_time = Some("1970-01-12T13:00:00Z".into());
+        let now = after(&report_of_none, objective, 3_600);
+        assert_eq!(time(&now), time(&first));
+        assert_eq!(time(&after(&first, objective, 0)), None, "none waits");
+    }
 }

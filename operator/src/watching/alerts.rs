@@ -87,13 +87,14 @@ pub const CLUSTER: &[Alert] = &[
         "Partitions of {{ $labels.cluster }} lack replicas",
         "{{ $value }} partitions of cluster {{ $labels.namespace }}/{{ $labels.cluster }} have had fewer in-sync replicas than replicas for 15 minutes: the next failure may stop writes.",
     ),
+    // As the controller sees it: a broker that hears nothing goes on saying that all are alive, and if it was the controller itself, that it is.
     alert(
         "WeirBrokerDown",
         Critical,
         "3m",
-        "max by (namespace, cluster) (weir_operator_brokers_wanted) - on (namespace, cluster) max by (namespace, cluster) (weir_live_brokers) > 0 or max by (namespace, cluster) (weir_operator_brokers_wanted) unless on (namespace, cluster) weir_live_brokers",
+        "max by (namespace, cluster) (weir_operator_brokers_wanted) - on (namespace, cluster) (min by (namespace, cluster) (weir_live_brokers and on (namespace, cluster, pod) weir_controller == 1) or max by (namespace, cluster) (weir_live_brokers)) > 0 or max by (namespace, cluster) (weir_operator_brokers_wanted) unless on (namespace, cluster) weir_live_brokers",
         "{{ $value }} brokers of {{ $labels.cluster }} are down",
-        "{{ $value }} brokers of cluster {{ $labels.namespace }}/{{ $labels.cluster }} that should run are not alive as the others see it.",
+        "{{ $value }} brokers of cluster {{ $labels.namespace }}/{{ $labels.cluster }} that should run are not alive as the controller sees it.",
     ),
     alert(
         "WeirNoController",

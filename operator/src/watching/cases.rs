@@ -139,6 +139,108 @@ pub const CASES: &[Case] = &[
         value: "1",
     },
     Case {
+        // A broker that hears nothing says that all are alive. And one that is behind for a moment is not asked.
+        alert: "WeirBrokerDown",
+        wrong: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "0x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "2x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "1x9",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "2x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "0x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "1x9",
+            ),
+        ],
+        at: "5m",
+        labels: OF_CLUSTER,
+        value: "1",
+    },
+    Case {
+        // It was the controller, and has not heard of the next one.
+        alert: "WeirBrokerDown",
+        wrong: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "1x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "2x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "1x9",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "1x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_controller{namespace="market",cluster="shop",pod="shop-broker-1"}"#,
+                "1x9",
+            ),
+        ],
+        at: "5m",
+        labels: OF_CLUSTER,
+        value: "1",
+    },
+    Case {
         // Nobody is left to tell of the others.
         alert: "WeirBrokerDown",
         wrong: &[(

@@ -53,7 +53,7 @@ pub const ALL: &[Dashboard] = &[
                 &[
                     (
                         "alive",
-                        r#"max(weir_live_brokers{namespace="$namespace",cluster="$cluster"})"#,
+                        r#"min(weir_live_brokers{namespace="$namespace",cluster="$cluster"} and on (pod) weir_controller{namespace="$namespace",cluster="$cluster"} == 1) or max(weir_live_brokers{namespace="$namespace",cluster="$cluster"})"#,
                     ),
                     (
                         "wanted",

@@ -1,26 +1,30 @@
-//! A thousand topics at rest: however often everything is looked at again, not one object is written, and the operator stays small.
+//! A thousand topics at rest, and a group that is behind: however often everything is looked at again, not one object is written, and the operator stays small.
 //! `WEIR_TOPICS` makes more of them, and has the operator's work at rest measured for a minute.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use weir_crds::{Cluster, Topic};
-use weir_tests::wait;
+use weir_crds::{Cluster, ConsumerGroup, Topic};
+use weir_tests::{flights, wait};
 
 use crate::operator;
 use crate::shell::{attempt, run};
 use crate::stage::Stage;
-use crate::watching::{LIMIT, ready};
+use crate::watching::{LIMIT, condition, ready, until};
 
 const TOPICS: usize = 1_000;
+const CLUSTER: &str = "clusters.weir.dev/shop";
 /// How long the operator's work at rest is measured.
 const AT_REST: Duration = Duration::from_secs(60);
 /// How often everything is to be looked at again.
 const ROUNDS: u64 = 10;
+/// What waits to be read by a group that nobody is in.
+const UNREAD: usize = 10;
 /// What an operator may have, though it knows of a thousand topics.
 const MEMORY_MAX_MIB: u64 = 100;
 
@@ -57,11 +61,13 @@ async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_
         "  {topics} Topics are Ready {:.1} s after kubectl apply began",
         began.elapsed().as_secs_f64()
     );
+    a_group_is_behind(&stage).await;
     // Whoever still had something to write has.
     let mut before = at_rest(&stage);
 
     let began = Instant::now();
     for round in 0..ROUNDS {
+        assert_eq!(cluster_written(&stage, &before).await, None);
         let topic = format!("t-{round}");
         look_again(&stage, &round.to_string(), &topic, &mut before).await;
     }
@@ -78,6 +84,8 @@ async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_
         .expect("the operators go");
     operator::installed(&stage.client).await;
     looked_again(&stage, &Passes::default()).await;
+    // What waits has become older in between.
+    groups_looked_at(&stage, 2).await;
     // Of more of them what it takes to look for the first time is not what is judged.
     measure(asked.is_none());
     if asked.is_some() {
@@ -93,6 +101,29 @@ async fn a_thousand_topics_at_rest_are_looked_at_again_and_again_and_nothing_is_
     assert_eq!(written, Vec::<String>::new(), "written without need");
     assert_eq!(before.len(), versions(&stage).len(), "nothing is new");
     stage.close().await;
+}
+
+/// Something waits to be read, and does so for longer and longer. Nobody reads, and the objective is missed.
+async fn a_group_is_behind(stage: &Stage) {
+    let clients = stage.clients().await;
+    clients.produce(&stage.bootstrap("shop"), "t-0", &flights::all()[..UNREAD]);
+    stage.apply(
+        "apiVersion: weir.dev/v1alpha1\nkind: ConsumerGroup\nmetadata:\n  name: readers\n\
+         spec:\n  clusterRef:\n    name: shop\n  topics: [t-0]\n  begin:\n    to: Earliest\n\
+         \x20 lagObjective:\n    records: 5\n    seconds: 1\n",
+    );
+    let groups = stage.api::<ConsumerGroup>();
+    until(&groups, "readers", "a group is behind", |group| {
+        let Some(status) = &group.status else {
+            return false;
+        };
+        let records = status.lag.as_ref().map(|lag| lag.records);
+        let missed = condition(&status.conditions, "LagObjectiveMet");
+        let part = "the oldest has waited for more than 1 s";
+        records == i64::try_from(UNREAD).ok()
+            && missed.is_some_and(|missed| missed.message.contains(part))
+    })
+    .await;
 }
 
 fn make(stage: &Stage, topics: usize) {
@@ -154,7 +185,7 @@ pub(crate) fn written(stage: &Stage, before: &BTreeMap<String, String>) -> Vec<S
     written.map(|(object, _)| object.clone()).collect()
 }
 
-/// Has the Cluster and a Topic looked at once more; what is written for that counts among what was there before.
+/// Has the Cluster and a Topic looked at once more; what is written for that counts among what was there before. Nothing else is written of the Cluster.
 pub(crate) async fn look_again(
     stage: &Stage,
     round: &str,
@@ -172,8 +203,10 @@ pub(crate) async fn look_again(
         )
         .await
         .expect("the Cluster is annotated");
-    let at = "clusters.weir.dev/shop".to_owned();
-    before.insert(at, patched.resource_version().unwrap_or_default());
+    before.insert(
+        CLUSTER.to_owned(),
+        patched.resource_version().unwrap_or_default(),
+    );
     let topics = stage.api::<Topic>();
     let patched = topics
         .patch(topic, &PatchParams::default(), &Patch::Merge(touch))
@@ -182,6 +215,32 @@ pub(crate) async fn look_again(
     let at = format!("topics.weir.dev/{topic}");
     before.insert(at, patched.resource_version().unwrap_or_default());
     looked_again(stage, &seen).await;
+    assert_eq!(cluster_written(stage, before).await, None);
+}
+
+/// The version that the Cluster had, and another one that it has now.
+async fn cluster_written(
+    stage: &Stage,
+    before: &BTreeMap<String, String>,
+) -> Option<(String, String)> {
+    let was = before.get(CLUSTER).cloned().unwrap_or_default();
+    let cluster = stage.api::<Cluster>().get("shop").await;
+    let is = cluster.expect("the Cluster is there").resource_version();
+    let is = is.unwrap_or_default();
+    (was != is).then_some((was, is))
+}
+
+/// Has the Cluster looked at once more, whatever is written then: twice, since one that had begun already may be the first.
+pub(crate) async fn cluster_looked_at_again(stage: &Stage, when: &str) {
+    for round in 0..2 {
+        let seen = passes(stage).await;
+        let touch = format!("touched={}-{round}", when.replace(' ', "-"));
+        stage.kubectl(&["annotate", CLUSTER, "--overwrite", &touch]);
+        passed(stage, "nobody looked again", |now| {
+            now.clusters > seen.clusters
+        })
+        .await;
+    }
 }
 
 /// The version of every object in the namespace that the operator may write.
@@ -201,11 +260,12 @@ fn versions(stage: &Stage) -> BTreeMap<String, String> {
     listed.items.into_iter().map(version).collect()
 }
 
-/// How many passes succeeded, over clusters and over topics, by any operator.
+/// How many passes succeeded, over clusters, topics and groups, by any operator.
 #[derive(Default)]
 pub(crate) struct Passes {
     clusters: u64,
     topics: u64,
+    groups: u64,
 }
 
 async fn passes(stage: &Stage) -> Passes {
@@ -221,8 +281,9 @@ async fn passes(stage: &Stage) -> Passes {
             operator::NAMESPACE,
             pod.name_any()
         );
-        // One that is about to start, or has just gone, has made none.
-        let read = attempt("kubectl", &["get", "--raw", &path], "");
+        // One that is about to start, or has just gone, or is on a node that has, has made none.
+        let raw = ["get", "--raw", &path, "--request-timeout=5s"];
+        let read = attempt("kubectl", &raw, "");
         let text = String::from_utf8_lossy(&read.stdout).into_owned();
         let count = |kind: &str| -> u64 {
             let series =
@@ -232,21 +293,30 @@ async fn passes(stage: &Stage) -> Passes {
         };
         passes.clusters += count("cluster");
         passes.topics += count("topics");
+        passes.groups += count("groups");
     }
     passes
 }
 
 /// Waits until the cluster and its topics were looked at since.
 pub(crate) async fn looked_again(stage: &Stage, since: &Passes) {
+    passed(stage, "nobody looked again", |now| {
+        now.clusters > since.clusters && now.topics > since.topics
+    })
+    .await;
+}
+
+/// Waits until operators that have just begun have looked at groups so often.
+async fn groups_looked_at(stage: &Stage, times: u64) {
+    passed(stage, "nobody looked at groups", |now| now.groups >= times).await;
+}
+
+async fn passed(stage: &Stage, otherwise: &str, wanted: impl Fn(&Passes) -> bool) {
     let began = Instant::now();
-    loop {
-        let now = passes(stage).await;
-        if now.clusters > since.clusters && now.topics > since.topics {
-            return;
-        }
+    while !wanted(&passes(stage).await) {
         assert!(
             began.elapsed() < LIMIT,
-            "nobody looked again within {} s",
+            "{otherwise} within {} s",
             LIMIT.as_secs()
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -255,7 +325,7 @@ pub(crate) async fn looked_again(stage: &Stage, since: &Passes) {
 
 /// Prints what each operator has and has used, and judges the memory if told so; on this machine's own cluster they are processes of this machine.
 fn measure(is_judged: bool) {
-    let listed = run("ps", &["-eo", "rss=,cputime=,args="]);
+    let listed = run("ps", &["-eo", "rss=,pid=,args="]);
     let operators: Vec<&str> = listed
         .lines()
         .filter(|line| line.trim_end().ends_with("/weir-operator run"))
@@ -271,9 +341,9 @@ fn measure(is_judged: bool) {
             .next()
             .and_then(|kib| kib.parse().ok())
             .unwrap_or(u64::MAX);
-        let cpu = fields.next().unwrap_or_default();
+        let seconds = cpu_seconds(fields.next().unwrap_or_default());
         println!(
-            "  an operator has {} MiB and has used {cpu} of a core",
+            "  an operator has {} MiB and has used {seconds:.2} s of a core",
             kib >> 10
         );
         assert!(
@@ -282,4 +352,21 @@ fn measure(is_judged: bool) {
             kib >> 10
         );
     }
+}
+
+/// What a process has used of a core.
+fn cpu_seconds(process: &str) -> f64 {
+    /// Of the kernel, for whoever reads it.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // Fields 14 and 15 (utime and stime); the second, the name in parentheses, may have spaces.
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    let ticks = |at: usize| -> u32 {
+        fields
+            .get(at)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    };
+    f64::from(ticks(11) + ticks(12)) / TICKS_A_SECOND
 }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use jiff::Timestamp;
 use serde_json::json;
 use weir_crds::{Cluster, ConsumerGroup, LastReset, PartitionReset, Topic};
 
@@ -79,10 +80,10 @@ fn a_plan_has_its_steps_and_what_holds_them() {
 fn lag_is_a_line_for_each_topic() {
     let read = group(json!({
         "state": "Stable", "members": 2, "consumption": "Running",
-        "topics": [{"topic": "orders", "records": 1200, "seconds": 4}],
+        "topics": [{"topic": "orders", "records": 1200, "oldestTime": "1970-01-01T00:16:36Z"}],
     }));
     let paused = group(json!({"state": "Stable", "members": 2, "consumption": "Paused"}));
-    let text = lag(&[read, paused]);
+    let text = lag(&[read, paused], Timestamp::from_second(1_000).unwrap());
     let lines: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split_whitespace().collect())

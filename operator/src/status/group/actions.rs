@@ -223,7 +223,7 @@ fn told(last: LastReset, seen: &ResetSeen) -> LastReset {
 }
 
 /// The API keeps whole seconds, and so do we.
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second())
         .unwrap_or(at)
         .to_string()

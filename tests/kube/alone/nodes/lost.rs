@@ -10,6 +10,7 @@ use weir_tests::wait;
 
 use super::{Place, Play, number, say};
 use crate::operator::processes_of;
+use crate::rest::cluster_looked_at_again;
 use crate::watching::{LIMIT, condition, until, until_replaced};
 
 impl Play {
@@ -118,8 +119,9 @@ impl Play {
         (name, claim.uid().unwrap_or_default())
     }
 
-    /// It is the same claim still, and stays.
+    /// It is the same claim still, and stays, also when everything was looked at once more.
     async fn is_kept(&self, name: &str, uid: &str, why: &str) {
+        cluster_looked_at_again(&self.stage, why).await;
         let claims = self.stage.api::<PersistentVolumeClaim>();
         let claim = claims.get(name).await.expect("the claim is there still");
         let is = (claim.uid(), claim.metadata.deletion_timestamp);
