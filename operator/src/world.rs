@@ -113,7 +113,7 @@ impl fmt::Display for Home {
 pub struct Look {
     /// The cluster id on the brokers' disks; empty until the cluster has formed.
     pub cluster_id: String,
-    /// The controller, while one is elected.
+    /// The controller, while one is elected and the broker that answered hears from it.
     pub controller: Option<BrokerId>,
     /// All registered brokers.
     pub brokers: BTreeMap<BrokerId, BrokerSeen>,
@@ -155,6 +155,13 @@ pub const MOVES_LEVEL: u32 = 2;
 pub const VOTERS: usize = 3;
 
 impl Look {
+    /// Whether it is the newest. A broker that hears from no controller may be cut off from the others: who is alive, and what partitions need,
+    /// may have changed since it last heard.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.controller.is_some()
+    }
+
     /// How many more brokers should vote, in a cluster of this size: three of three and more, one of fewer.
     #[must_use]
     pub fn missing_voters(&self, brokers: u32) -> usize {

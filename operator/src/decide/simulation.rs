@@ -31,6 +31,8 @@ enum Event {
         age: usize,
         killed_after: Option<usize>,
     },
+    /// The same on what a broker says that is cut off from the others.
+    CutOff(usize),
     /// The StatefulSet controller catches up.
     Controller,
     /// One pod becomes ready, and those that are leaving are gone.
@@ -71,6 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
         .prop_map(|(age, killed_after)| Event::Pass { age, killed_after });
     prop_oneof![
         12 => pass,
+        2 => (0_usize..3).prop_map(Event::CutOff),
         6 => Just(Event::Controller),
         8 => Just(Event::Kubelet),
         8 => (1_usize..8).prop_map(Event::Brokers),
@@ -100,6 +103,7 @@ fn happens(world: &mut World, event: &Event) {
         Event::Pass { age, killed_after } => {
             world.pass(*age, *killed_after);
         }
+        Event::CutOff(age) => world.cut_off_pass(*age),
         Event::Controller => world.controller(),
         Event::Kubelet => world.kubelet(),
         Event::Brokers(moves) => {

@@ -35,6 +35,9 @@ const UNDER_WAY: Duration = Duration::from_secs(2);
 /// While something goes on that takes minutes and is not watched: volumes that grow, an upgrade that has to stay healthy for a while, replicas that catch up.
 const FOR_OTHERS: Duration = Duration::from_secs(10);
 
+/// How often it is looked again, a second apart, while no controller is known: an election takes as long, and is no news for anybody.
+const ELECTION_LOOKS: u32 = 2;
+
 /// Works on the queue until dropped.
 pub(super) async fn work(context: &Arc<Context>) {
     context
@@ -154,7 +157,15 @@ async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<S
         return Some("there are no broker pods yet".to_owned());
     }
     let door = context.door(key, observed.way.clone()).await;
-    let answer = door.lock().await.1.look().await;
+    let mut answer = door.lock().await.1.look().await;
+    for _ in 0..ELECTION_LOOKS {
+        let look = answer.as_ref().ok();
+        if !look.is_some_and(|look| may_be_electing(&observed.world, look)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        answer = door.lock().await.1.look().await;
+    }
     match answer {
         Ok(look) => {
             context.listen(key, &observed.way, &look);
@@ -163,6 +174,13 @@ async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<S
         }
         Err(error) => Some(error.to_string()),
     }
+}
+
+/// Whether it is only for a moment that no controller is known. Where a broker is away nobody takes the cluster for well, and what comes of that does
+/// not wait.
+fn may_be_electing(world: &World, look: &Look) -> bool {
+    let mut pods = world.processes.values();
+    !look.is_confirmed() && pods.all(|pod| pod.ready && !pod.leaving)
 }
 
 /// Asks each broker for its disk, if what is done depends on it.
@@ -194,6 +212,7 @@ fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
     decision.plan.steps.is_empty()
         && decision.outdated.is_empty()
         && !is_moving
+        && world.look.as_ref().is_some_and(Look::is_confirmed)
         && ready >= size
         && alive >= size
 }
@@ -576,8 +595,45 @@ fn gate_names() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{decide, waits_for_others};
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::{Observed, Step, decide, is_at_rest, may_be_electing, waits_for_others};
     use crate::testing::{cluster, converged};
+    use crate::world::BrokerId;
+
+    #[test]
+    fn an_election_is_waited_for_where_all_seems_well_and_nowhere_else() {
+        let mut world = converged(&cluster());
+        let mut look = world.look.clone().unwrap();
+        assert!(!may_be_electing(&world, &look));
+        look.controller = None;
+        assert!(may_be_electing(&world, &look));
+        world.processes.get_mut(&BrokerId(1)).unwrap().ready = false;
+        assert!(!may_be_electing(&world, &look));
+    }
+
+    #[test]
+    fn a_cluster_without_a_controller_is_looked_at_again_soon() {
+        let mut observed = Observed {
+            world: converged(&cluster()),
+            ..Observed::default()
+        };
+        let rests = |observed: &Observed| {
+            is_at_rest(observed, &decide(&cluster(), &observed.world).unwrap())
+        };
+        assert!(rests(&observed));
+        observed.world.look.as_mut().unwrap().controller = None;
+        // As it is once the budget is closed for it.
+        let decision = decide(&cluster(), &observed.world).unwrap();
+        for step in decision.plan.steps {
+            if let Step::Apply { child, .. } = step {
+                let at = (child.resource.kind, child.name);
+                observed.world.objects.insert(at, child.content);
+            }
+        }
+        assert!(decide(&cluster(), &observed.world).unwrap().plan.is_empty());
+        assert!(!rests(&observed));
+    }
 
     #[test]
     fn partitions_that_move_are_looked_at_again_before_everything_else_is() {

@@ -248,6 +248,10 @@ fn ready(world: &World, decision: &Decision, unseen: Option<&str>) -> Wanted {
             unseen.unwrap_or("no broker has answered yet"),
         );
     };
+    if !look.is_confirmed() {
+        let why = "no broker that answers hears from a controller, so what they say of one another may be old";
+        return Wanted::new("Ready", Is::Unknown, "NoController", why);
+    }
     let alive = alive_count(look);
     let offline: u64 = look
         .topics

@@ -98,6 +98,18 @@ fn pods_that_are_ready_while_no_broker_answers_are_not_known_to_be_a_cluster() {
 }
 
 #[test]
+fn what_brokers_say_that_hear_from_no_controller_does_not_make_a_cluster_ready() {
+    let mut world = converged(&cluster());
+    world.look.as_mut().unwrap().controller = None;
+    let status = of(&ClusterStatus::default(), &cluster(), &world, at(1));
+    let ready = find(&status, "Ready");
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("Unknown", "NoController")
+    );
+}
+
+#[test]
 fn what_was_known_before_a_failed_look_stays_in_the_status() {
     let before = of(
         &ClusterStatus::default(),
