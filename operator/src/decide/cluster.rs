@@ -205,6 +205,26 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Whether nothing else is to wait for it: what clients outside come by, and what brokers are told while they run.
+    #[must_use]
+    pub fn holds_up_nothing(&self) -> bool {
+        match self {
+            Self::SetListeners { .. } | Self::Configure { .. } | Self::DeleteService { .. } => true,
+            Self::Apply { child, .. } => {
+                child.resource.kind == "Service" && is_of_listener(&child.content)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a Service is one of a listener.
+fn is_of_listener(service: &Value) -> bool {
+    let labels = service.pointer("/metadata/labels");
+    labels.is_some_and(|labels| labels.get(names::LISTENER_LABEL).is_some())
+}
+
 /// The decision, and what status needs of how it was come to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
@@ -374,7 +394,9 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         );
         plan.steps.push(Step::RestartBroker { broker, why });
     }
-    // Last, so that a node port that is taken, or a controller that is too old and about to be restarted, holds up nothing else.
+    // Last, so that a node port that is taken, or a controller that is too old and about to be restarted, holds up nothing else. Services that are
+    // not wanted go first, since a listener that has another name may have their node ports.
+    plan.steps.extend(unwanted);
     plan.steps.extend(
         services
             .into_iter()
@@ -382,7 +404,6 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     );
     plan.steps.extend(doors.step);
     plan.steps.extend(configure);
-    plan.steps.extend(unwanted);
     plan.blocked.extend(doors.blocked);
     plan.blocked.extend(roll.blocked);
     plan.blocked.extend(finalize.blocked);
@@ -413,12 +434,11 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
 /// Services of listeners that are there and not wanted.
 fn unwanted_services(world: &World, wanted: &[Child]) -> Vec<Step> {
     let is_wanted = |name: &str| wanted.iter().any(|child| child.name == name);
-    let of_listeners = world.objects.iter().filter(|((kind, _), object)| {
-        let label = object
-            .pointer("/metadata/labels")
-            .and_then(|labels| labels.get(names::LISTENER_LABEL));
-        kind == "Service" && label.is_some()
-    });
+    let services = world
+        .objects
+        .iter()
+        .filter(|((kind, _), _)| kind == "Service");
+    let of_listeners = services.filter(|(_, object)| is_of_listener(object));
     let unwanted = of_listeners.filter(|((_, name), _)| !is_wanted(name));
     unwanted
         .map(|((_, name), _)| Step::DeleteService { name: name.clone() })

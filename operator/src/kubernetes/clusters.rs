@@ -283,7 +283,7 @@ async fn grow_volumes(
     failed
 }
 
-/// Takes the steps in order and stops at the first that fails, with a sentence that says which and why.
+/// Takes the steps in order and stops at the first that fails, with a sentence that says which and why. After one that holds up nothing it goes on.
 async fn act(
     context: &Context,
     resource: &weir_crds::Cluster,
@@ -291,141 +291,177 @@ async fn act(
     observed: &Observed,
     decision: &Decision,
 ) -> Result<(), String> {
+    let mut failed = Failed::default();
+    for step in &decision.plan.steps {
+        let outcome = take(context, resource, cluster, observed, step).await;
+        if failed.holds_up(step, outcome) {
+            break;
+        }
+    }
+    failed.outcome()
+}
+
+/// Why steps failed.
+#[derive(Debug, Default)]
+struct Failed(Vec<String>);
+
+impl Failed {
+    /// Notes what came of a step. Whether the others are to wait for it.
+    fn holds_up(&mut self, step: &Step, outcome: Result<(), String>) -> bool {
+        let Err(why) = outcome else { return false };
+        self.0.push(why);
+        !step.holds_up_nothing()
+    }
+
+    fn outcome(self) -> Result<(), String> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(self.0.join("; "))
+        }
+    }
+}
+
+/// Takes one step.
+async fn take(
+    context: &Context,
+    resource: &weir_crds::Cluster,
+    cluster: &Cluster,
+    observed: &Observed,
+    step: &Step,
+) -> Result<(), String> {
     let key = &cluster.key;
     let about = resource.object_ref(&());
-    for step in &decision.plan.steps {
-        match step {
-            // Taken before, since what is refused there stops nothing here.
-            Step::GrowVolume { .. } => {}
-            Step::CancelDrain { .. }
-            | Step::Drain { .. }
-            | Step::Rebalance { .. }
-            | Step::Replicate { .. }
-            | Step::ProveEmpty { .. }
-            | Step::ProveLost { .. }
-            | Step::RaiseFeatureLevel { .. }
-            | Step::SetListeners { .. }
-            | Step::Configure { .. }
-            | Step::Unregister { .. } => {
-                let sentence = plan::cluster_sentence(step);
-                ask_brokers(context, key, observed, step).await?;
-                tracing::info!(cluster = %key, step = sentence, "asked of the brokers");
-                let action = match step {
-                    Step::ProveLost { .. } => "Heal",
-                    Step::RaiseFeatureLevel { .. } => "Upgrade",
-                    Step::SetListeners { .. } => "Listen",
-                    Step::Configure { .. } => "Configure",
-                    _ => "Scale",
-                };
-                context
-                    .tell(&about, EventType::Normal, action, asked(step), sentence)
-                    .await;
+    match step {
+        // Taken before, since what is refused there stops nothing here.
+        Step::GrowVolume { .. } => {}
+        Step::CancelDrain { .. }
+        | Step::Drain { .. }
+        | Step::Rebalance { .. }
+        | Step::Replicate { .. }
+        | Step::ProveEmpty { .. }
+        | Step::ProveLost { .. }
+        | Step::RaiseFeatureLevel { .. }
+        | Step::SetListeners { .. }
+        | Step::Configure { .. }
+        | Step::Unregister { .. } => {
+            let sentence = plan::cluster_sentence(step);
+            ask_brokers(context, key, observed, step).await?;
+            tracing::info!(cluster = %key, step = sentence, "asked of the brokers");
+            let action = match step {
+                Step::ProveLost { .. } => "Heal",
+                Step::RaiseFeatureLevel { .. } => "Upgrade",
+                Step::SetListeners { .. } => "Listen",
+                Step::Configure { .. } => "Configure",
+                _ => "Scale",
+            };
+            context
+                .tell(&about, EventType::Normal, action, asked(step), sentence)
+                .await;
+        }
+        Step::MarkVolume { claim, .. } | Step::KeepVolume { claim, .. } => {
+            let is_released = matches!(step, Step::MarkVolume { .. });
+            apply::claim_mark(&context.client, &key.namespace, claim, is_released)
+                .await
+                .map_err(|error| {
+                    format!(
+                        "PersistentVolumeClaim {claim} could not be marked: {}",
+                        apply::plain(&error)
+                    )
+                })?;
+        }
+        Step::DeleteService { name } => {
+            apply::delete_service(&context.client, &key.namespace, name)
+                .await
+                .map_err(|error| {
+                    format!(
+                        "Service {name} could not be deleted: {}",
+                        apply::plain(&error)
+                    )
+                })?;
+            tracing::info!(cluster = %key, name, "deleted the Service of a listener");
+        }
+        Step::DeleteVolume { broker, claim } => {
+            delete_volume(context, key, observed, *broker, claim).await?;
+            tracing::info!(cluster = %key, claim, "deleted the volume of a broker that is gone");
+            let note = format!("PersistentVolumeClaim {claim}: spec.storage.onScaleDown is Delete");
+            context
+                .tell(&about, EventType::Normal, "Scale", "DeletedVolume", note)
+                .await;
+        }
+        Step::DeleteLostVolume { broker, claim, why } => {
+            delete_volume(context, key, observed, *broker, claim).await?;
+            tracing::warn!(cluster = %key, %broker, claim, why, "deleted the volume of a broker that has lost its disk");
+            let note = format!(
+                "broker {broker} gets an empty disk in place of PersistentVolumeClaim {claim}: {why}"
+            );
+            context
+                .tell(&about, EventType::Warning, "Heal", "DiskLost", note)
+                .await;
+        }
+        Step::DeleteLostPod { broker, at_once } => {
+            let grace_period_seconds = at_once.then_some(0);
+            delete_pod(context, key, observed, *broker, grace_period_seconds)
+                .await
+                .map_err(|error| {
+                    format!("the pod of broker {broker} could not be deleted: {error}")
+                })?;
+            tracing::info!(cluster = %key, %broker, "deleted the pod of a broker that has lost its disk");
+        }
+        Step::Issue { due } => {
+            let names = plan::names_of(due);
+            issue(context, cluster, observed, due)
+                .await
+                .map_err(|error| format!("certificates could not be made: {error}"))?;
+            tracing::info!(cluster = %key, certificates = names, "made");
+            let note = format!("certificates: {names}");
+            context
+                .tell(&about, EventType::Normal, "Issue", "Issued", note)
+                .await;
+        }
+        Step::Apply { child, change } => {
+            if child.resource.kind == "StatefulSet" {
+                // It may lose brokers.
+                let held = context.lease.still_held().await;
+                held.map_err(|lost| lost.to_string())?;
             }
-            Step::MarkVolume { claim, .. } | Step::KeepVolume { claim, .. } => {
-                let is_released = matches!(step, Step::MarkVolume { .. });
-                apply::claim_mark(&context.client, &key.namespace, claim, is_released)
-                    .await
-                    .map_err(|error| {
-                        format!(
-                            "PersistentVolumeClaim {claim} could not be marked: {}",
-                            apply::plain(&error)
-                        )
-                    })?;
-            }
-            Step::DeleteService { name } => {
-                apply::delete_service(&context.client, &key.namespace, name)
-                    .await
-                    .map_err(|error| {
-                        format!(
-                            "Service {name} could not be deleted: {}",
-                            apply::plain(&error)
-                        )
-                    })?;
-                tracing::info!(cluster = %key, name, "deleted the Service of a listener");
-            }
-            Step::DeleteVolume { broker, claim } => {
-                delete_volume(context, key, observed, *broker, claim).await?;
-                tracing::info!(cluster = %key, claim, "deleted the volume of a broker that is gone");
-                let note =
-                    format!("PersistentVolumeClaim {claim}: spec.storage.onScaleDown is Delete");
-                context
-                    .tell(&about, EventType::Normal, "Scale", "DeletedVolume", note)
-                    .await;
-            }
-            Step::DeleteLostVolume { broker, claim, why } => {
-                delete_volume(context, key, observed, *broker, claim).await?;
-                tracing::warn!(cluster = %key, %broker, claim, why, "deleted the volume of a broker that has lost its disk");
-                let note = format!(
-                    "broker {broker} gets an empty disk in place of PersistentVolumeClaim {claim}: {why}"
-                );
-                context
-                    .tell(&about, EventType::Warning, "Heal", "DiskLost", note)
-                    .await;
-            }
-            Step::DeleteLostPod { broker, at_once } => {
-                let grace_period_seconds = at_once.then_some(0);
-                delete_pod(context, key, observed, *broker, grace_period_seconds)
-                    .await
-                    .map_err(|error| {
-                        format!("the pod of broker {broker} could not be deleted: {error}")
-                    })?;
-                tracing::info!(cluster = %key, %broker, "deleted the pod of a broker that has lost its disk");
-            }
-            Step::Issue { due } => {
-                let names = plan::names_of(due);
-                issue(context, cluster, observed, due)
-                    .await
-                    .map_err(|error| format!("certificates could not be made: {error}"))?;
-                tracing::info!(cluster = %key, certificates = names, "made");
-                let note = format!("certificates: {names}");
-                context
-                    .tell(&about, EventType::Normal, "Issue", "Issued", note)
-                    .await;
-            }
-            Step::Apply { child, change } => {
-                if child.resource.kind == "StatefulSet" {
-                    // It may lose brokers.
-                    let held = context.lease.still_held().await;
-                    held.map_err(|lost| lost.to_string())?;
-                }
-                apply::child(&context.client, &key.namespace, child)
-                    .await
-                    .map_err(|error| {
-                        format!(
-                            "{} could not be applied: {}",
-                            child.title(),
-                            apply::plain(&error)
-                        )
-                    })?;
-                tracing::info!(cluster = %key, object = child.title(), change, "applied");
-                // A new cluster is told once, not once for each of its objects.
-                if change != "missing" || child.resource.kind == "StatefulSet" {
-                    context
-                        .tell(
-                            &about,
-                            EventType::Normal,
-                            "Apply",
-                            "Applied",
-                            format!("{}: {change}", child.title()),
-                        )
-                        .await;
-                }
-            }
-            Step::RestartBroker { broker, why } => {
-                delete_pod(context, key, observed, *broker, None)
-                    .await
-                    .map_err(|error| format!("broker {broker} could not be restarted: {error}"))?;
-                tracing::info!(cluster = %key, %broker, why, "restarting");
+            apply::child(&context.client, &key.namespace, child)
+                .await
+                .map_err(|error| {
+                    format!(
+                        "{} could not be applied: {}",
+                        child.title(),
+                        apply::plain(&error)
+                    )
+                })?;
+            tracing::info!(cluster = %key, object = child.title(), change, "applied");
+            // A new cluster is told once, not once for each of its objects.
+            if change != "missing" || child.resource.kind == "StatefulSet" {
                 context
                     .tell(
                         &about,
                         EventType::Normal,
-                        "Restart",
-                        "RestartingBroker",
-                        format!("broker {broker}: {why}"),
+                        "Apply",
+                        "Applied",
+                        format!("{}: {change}", child.title()),
                     )
                     .await;
             }
+        }
+        Step::RestartBroker { broker, why } => {
+            delete_pod(context, key, observed, *broker, None)
+                .await
+                .map_err(|error| format!("broker {broker} could not be restarted: {error}"))?;
+            tracing::info!(cluster = %key, %broker, why, "restarting");
+            context
+                .tell(
+                    &about,
+                    EventType::Normal,
+                    "Restart",
+                    "RestartingBroker",
+                    format!("broker {broker}: {why}"),
+                )
+                .await;
         }
     }
     Ok(())
@@ -597,9 +633,28 @@ fn gate_names() -> Vec<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use super::{Observed, Step, decide, is_at_rest, may_be_electing, waits_for_others};
+    use super::{Failed, Observed, Step, decide, is_at_rest, may_be_electing, waits_for_others};
     use crate::testing::{cluster, converged};
     use crate::world::BrokerId;
+
+    #[test]
+    fn what_holds_up_nothing_fails_alone_and_is_told() {
+        let configure = Step::Configure {
+            set: Default::default(),
+            unset: Default::default(),
+        };
+        let forget = Step::Unregister {
+            brokers: Vec::new(),
+        };
+        let no = |why: &str| Err(why.to_owned());
+        let mut failed = Failed::default();
+        assert!(!failed.holds_up(&forget, Ok(())));
+        assert!(!failed.holds_up(&configure, no("one")));
+        assert!(!failed.holds_up(&configure, no("two")));
+        assert!(failed.holds_up(&forget, no("three")));
+        assert_eq!(failed.outcome(), no("one; two; three"));
+        assert_eq!(Failed::default().outcome(), Ok(()));
+    }
 
     #[test]
     fn an_election_is_waited_for_where_all_seems_well_and_nowhere_else() {
