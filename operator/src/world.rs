@@ -66,7 +66,12 @@ pub enum Home {
         state: NodeState,
     },
     /// That could not be read.
-    Unread(String),
+    Unread {
+        /// Why.
+        why: String,
+        /// What Kubernetes says of the pod is more than a restart: no node takes it, its node does not answer, or it has not been ready for minutes.
+        missed: bool,
+    },
 }
 
 /// What Kubernetes knows of a node.
@@ -86,7 +91,7 @@ impl Home {
     pub fn state(&self) -> Option<NodeState> {
         match self {
             Self::On { state, .. } => Some(*state),
-            Self::Anywhere | Self::Unread(_) => None,
+            Self::Anywhere | Self::Unread { .. } => None,
         }
     }
 }
@@ -103,7 +108,7 @@ impl fmt::Display for Home {
                 };
                 write!(f, "the node of its volume, {}, {what}", names.join(" or "))
             }
-            Self::Unread(why) => write!(f, "where its volume lies cannot be read ({why})"),
+            Self::Unread { why, .. } => write!(f, "where its volume lies cannot be read ({why})"),
         }
     }
 }
