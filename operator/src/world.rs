@@ -167,6 +167,16 @@ impl Look {
         self.controller.is_some()
     }
 
+    /// How many of the first brokers, as many as there are to be, are alive. One that leaves stands in for none of them.
+    #[must_use]
+    pub fn alive(&self, size: u32) -> usize {
+        let seen = |broker| self.brokers.get(&BrokerId(broker));
+        (0..size)
+            .filter_map(seen)
+            .filter(|broker| broker.alive)
+            .count()
+    }
+
     /// How many more brokers should vote, in a cluster of this size: three of three and more, one of fewer.
     #[must_use]
     pub fn missing_voters(&self, brokers: u32) -> usize {

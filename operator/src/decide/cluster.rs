@@ -42,6 +42,16 @@ pub struct World {
 }
 
 impl World {
+    /// How many of the first brokers, as many as there are to be, have a pod that is ready and stays. One that leaves stands in for none of them.
+    #[must_use]
+    pub fn ready(&self, size: u32) -> usize {
+        let process = |broker| self.processes.get(&BrokerId(broker));
+        (0..size)
+            .filter_map(process)
+            .filter(|process| process.ready && !process.leaving)
+            .count()
+    }
+
     fn object(&self, kind: &str, name: &str) -> Option<&Value> {
         self.objects.get(&(kind.to_owned(), name.to_owned()))
     }

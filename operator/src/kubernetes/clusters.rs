@@ -58,7 +58,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     })
                 }
             },
-            || context.metrics.panicked("cluster"),
+            |key| context.metrics.panicked("cluster", key),
         )
         .await;
 }
@@ -195,14 +195,9 @@ async fn look_at_disks(context: &Context, key: &Key, cluster: &Cluster, observed
 
 fn is_at_rest(observed: &Observed, decision: &Decision) -> bool {
     let world = &observed.world;
-    let ready = world
-        .processes
-        .values()
-        .filter(|process| process.ready)
-        .count();
-    let alive = world.look.as_ref().map_or(0, |look| {
-        look.brokers.values().filter(|broker| broker.alive).count()
-    });
+    let ready = world.ready(decision.brokers);
+    let look = world.look.as_ref();
+    let alive = look.map_or(0, |look| look.alive(decision.brokers));
     let size = decision.brokers as usize;
     let mut blocked = decision.plan.blocked.iter();
     let is_moving = blocked.any(|blocked| matches!(blocked.gate, heal::HEALING | scale::DRAINING | scale::SPREAD_WAITS))
