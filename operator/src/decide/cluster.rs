@@ -1,6 +1,6 @@
 //! What is done for one Cluster in Kubernetes: its volumes first, then its objects, then at most one restart.
 //!
-//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], the feature level from [`upgrade`], what brokers are told of their listeners from [`listeners`], whether brokers may be evicted from [`evictions`], what they are told of their configuration from [`live_config`], differences of objects from [`drift`]. A paused cluster is only looked at.
+//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], the feature level from [`upgrade`], what brokers are told of their listeners from [`listeners`], whether brokers may be evicted from [`evictions`], what they are told of their configuration from [`live_config`], differences of objects from [`drift`]. A paused cluster is only looked at, but for its disruption budget ([`Extent`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -215,6 +215,44 @@ pub enum Step {
     },
 }
 
+/// How much of a decision is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    All,
+    /// The cluster is paused: what its disruption budget says of the brokers, which whoever drains nodes relies on.
+    Paused,
+    /// The spec cannot be carried out, and it was decided by the one before: that, and certificates, which end.
+    Invalid,
+}
+
+impl Extent {
+    fn has(self, step: &Step) -> bool {
+        let keeps = |wanted: &str| match step {
+            // Nothing is made that is not there.
+            Step::Apply { child, change } => child.resource.kind == wanted && change != "missing",
+            _ => false,
+        };
+        match self {
+            Self::All => true,
+            Self::Paused => keeps("PodDisruptionBudget"),
+            Self::Invalid => {
+                keeps("PodDisruptionBudget")
+                    || keeps("Secret")
+                    || matches!(step, Step::Issue { .. })
+            }
+        }
+    }
+}
+
+impl Decision {
+    /// The steps that are taken.
+    pub fn steps(&self, extent: Extent) -> impl Iterator<Item = &Step> {
+        let steps = self.plan.steps.iter();
+        steps.filter(move |step| extent.has(step))
+    }
+}
+
 impl Step {
     /// Whether nothing else is to wait for it: what clients outside come by, and what brokers are told while they run.
     #[must_use]
@@ -370,10 +408,14 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     }
     // Before the restart: whoever drains nodes meanwhile waits for it.
     existing.evictions_held = evictions::held(&evictions::Case {
-        size: scale.brokers,
+        // While it is paused there are those that there are, and nobody is restarted.
+        size: existing
+            .replicas
+            .filter(|_| cluster.paused)
+            .unwrap_or(scale.brokers),
         processes: &world.processes,
         look,
-        restarts: restart.is_some(),
+        restarts: restart.is_some() && !cluster.paused,
         was: world.evictions_held(cluster),
     });
     existing.balanced = Some(scale.balanced);
@@ -417,11 +459,11 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     plan.blocked.extend(doors.blocked);
     plan.blocked.extend(roll.blocked);
     plan.blocked.extend(finalize.blocked);
-    if cluster.paused && !plan.steps.is_empty() {
-        let message = format!(
-            "spec.paused is true: {} steps wait. Set it to false to go on",
-            plan.steps.len()
-        );
+    let waiting = plan.steps.iter().filter(|step| !Extent::Paused.has(step));
+    let waiting = waiting.count();
+    if cluster.paused && waiting > 0 {
+        let message =
+            format!("spec.paused is true: {waiting} steps wait. Set it to false to go on");
         plan.blocked.insert(
             0,
             Blocked {

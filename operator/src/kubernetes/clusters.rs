@@ -16,7 +16,7 @@ use super::context::Context;
 use super::observe::{self, Observed};
 use super::queue::Next;
 use crate::act;
-use crate::decide::cluster::{Decision, Step, World, decide};
+use crate::decide::cluster::{Decision, Extent, Step, World, decide};
 use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::names;
 use crate::objects;
@@ -91,9 +91,10 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         Ok(cluster) => cluster,
         Err(invalid) => {
             report(context, &resource, &Outcome::Invalid(&invalid)).await?;
-            return Ok(Next::WhenAdded);
+            return keep_up(context, &resource, key).await;
         }
     };
+    context.remember_valid(key, &cluster);
     let mut observed = match observe::cluster(&context.client, key).await {
         Ok(observed) => observed,
         Err(error) => {
@@ -101,20 +102,16 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
             return Err(error.into());
         }
     };
-    let unseen = look(context, key, &mut observed).await;
-    look_at_disks(context, key, &cluster, &mut observed).await;
-    observe::hosts(&context.client, &cluster, &mut observed).await;
-    observe::brought(&context.client, &cluster, &mut observed).await?;
-    observed.world.healthy = context.healthy(key);
-    let mut decision = decide(&cluster, &observed.world)?;
+    let (mut decision, unseen) = look_and_decide(context, key, &cluster, &mut observed).await?;
     context.remember(key, decision.healthy);
-    let failed = if cluster.paused {
-        None
+    let (grown, extent) = if cluster.paused {
+        (Ok(()), Extent::Paused)
     } else {
         let grown = grow_volumes(context, &resource, key, &mut decision).await;
-        let acted = act(context, &resource, &cluster, &observed, &decision).await;
-        grown.and(acted).err()
+        (grown, Extent::All)
     };
+    let acted = act(context, &resource, &cluster, &observed, &decision, extent).await;
+    let failed = grown.and(acted).err();
     context
         .metrics
         .blocked(key, &gate_names(), &decision.plan.blocked);
@@ -139,7 +136,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     }
     Ok(match failed {
         Some(_) => Next::Failed,
-        None if cluster.paused => Next::After(AT_REST),
+        None if cluster.paused => Next::After(for_evictions(&decision)),
         None if is_at_rest(&observed, &decision) => {
             Next::After(if waits_for_others(&observed.world, &decision) {
                 FOR_OTHERS
@@ -149,6 +146,61 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         }
         None => Next::After(UNDER_WAY),
     })
+}
+
+/// Looks at everything that is decided on, and decides; returns why no broker answered, too.
+async fn look_and_decide(
+    context: &Context,
+    key: &Key,
+    cluster: &Cluster,
+    observed: &mut Observed,
+) -> Result<(Decision, Option<String>), PassError> {
+    let unseen = look(context, key, observed).await;
+    look_at_disks(context, key, cluster, observed).await;
+    observe::hosts(&context.client, cluster, observed).await;
+    observe::brought(&context.client, cluster, observed).await?;
+    observed.world.healthy = context.healthy(key);
+    Ok((decide(cluster, &observed.world)?, unseen))
+}
+
+/// What goes on while the spec cannot be carried out, by the last one that could be. A process that has seen none has nothing to go by.
+async fn keep_up(
+    context: &Context,
+    resource: &weir_crds::Cluster,
+    key: &Key,
+) -> Result<Next, PassError> {
+    let Some(last) = context.last_valid(key) else {
+        return Ok(Next::WhenAdded);
+    };
+    let extent = if last.paused {
+        Extent::Paused
+    } else {
+        Extent::Invalid
+    };
+    // Nothing else of it comes about.
+    let cluster = Cluster {
+        paused: true,
+        ..last
+    };
+    let mut observed = observe::cluster(&context.client, key).await?;
+    let (decision, _) = look_and_decide(context, key, &cluster, &mut observed).await?;
+    let acted = act(context, resource, &cluster, &observed, &decision, extent).await;
+    Ok(match acted {
+        Ok(()) => Next::After(for_evictions(&decision)),
+        Err(error) => {
+            tracing::warn!(cluster = %key, error, "a step failed of a cluster whose spec cannot be carried out");
+            Next::Failed
+        }
+    })
+}
+
+/// When a cluster is looked at again of which no more is kept than what goes on anyhow: whoever drains a node waits for its budget.
+fn for_evictions(decision: &Decision) -> Duration {
+    if decision.evictions_held {
+        FOR_OTHERS
+    } else {
+        AT_REST
+    }
 }
 
 /// Asks the brokers; returns why none answered.
@@ -285,9 +337,10 @@ async fn act(
     cluster: &Cluster,
     observed: &Observed,
     decision: &Decision,
+    extent: Extent,
 ) -> Result<(), String> {
     let mut failed = Failed::default();
-    for step in &decision.plan.steps {
+    for step in decision.steps(extent) {
         let outcome = take(context, resource, cluster, observed, step).await;
         if failed.holds_up(step, outcome) {
             break;
