@@ -375,6 +375,28 @@ fn a_new_broker_that_is_restarted_while_replicas_are_spread_gets_its_share() {
 }
 
 #[test]
+fn nobody_is_restarted_or_evicted_by_what_a_broker_says_that_is_cut_off() {
+    let life = |events| Life {
+        begin: 3,
+        deletes: false,
+        topics: vec![(3, 3)],
+        events,
+    };
+    let all_are_well = vec![Event::Image(1), Event::CutOff(0)];
+    life(all_are_well).is_led().unwrap();
+    // One has been away, is ready again and behind, which the one that is asked has not heard of.
+    let one_is_behind = vec![
+        Event::Evict(1),
+        Event::Kubelet,
+        Event::Controller,
+        Event::Kubelet,
+        Event::CutOff(2),
+        Event::Evict(0),
+    ];
+    life(one_is_behind).is_led().unwrap();
+}
+
+#[test]
 fn an_upgrade_is_finished_after_its_time_and_there_is_a_way_back_until_then() {
     let mut world = World::of(3);
     world.brokers.create(6, 3);
