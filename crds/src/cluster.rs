@@ -148,7 +148,7 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<Rack>,
 
-    /// While true the operator changes nothing of this cluster and its topics, and only reports status.
+    /// While true the operator changes nothing of this cluster and its topics but the disruption budget, and only reports status.
     #[serde(default)]
     pub paused: bool,
 }

@@ -2,12 +2,15 @@
 //!
 //! Any broker answers; the addresses are tried in order, each with a deadline, and the one that answered is asked first the next time. Both
 //! sides show certificates: whoever answers is a broker of the cluster, whatever its address.
+//! One that hears from no controller may be cut off from the others, so somebody else is asked after it who does.
 //! Everything is asked in batches: one call for all topics of a cluster, one for all groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tonic::transport::Channel;
 use weir_proto::admin::v1 as proto;
 use weir_proto::admin::v1::admin_client::AdminClient;
@@ -128,17 +131,22 @@ impl Admin {
         }
     }
 
-    /// Asks for the cluster and all of its topics.
+    /// Asks for the cluster and all of its topics; at one who hears from the controller, if anybody does.
     ///
     /// # Errors
     /// When no broker answers.
     pub async fn look(&mut self) -> Result<Look, Unreachable> {
-        let cluster = self
+        let mut cluster = self
             .call(
                 proto::DescribeClusterRequest {},
                 |mut client, request| async move { client.describe_cluster(request).await },
             )
             .await?;
+        if cluster.controller_id.is_none()
+            && let Some(confirmed) = self.confirmed().await
+        {
+            cluster = confirmed;
+        }
         let topics = self
             .call(
                 proto::DescribeTopicsRequest { names: Vec::new() },
@@ -174,7 +182,41 @@ impl Admin {
         })
     }
 
-    /// Waits until brokers have gone or come back, or cannot be spared any more or can again; a while at most, and says what it is then.
+    /// The cluster as one has it who hears from the controller, after the one that answered last does not. All others are asked at the same time,
+    /// so that many who do not answer take no longer than one; who was first is asked from then on.
+    async fn confirmed(&mut self) -> Option<proto::DescribeClusterResponse> {
+        let tls = self.tls().ok()?;
+        let describe = async |mut client: AdminClient<Channel>, request| {
+            client.describe_cluster(request).await
+        };
+        let mut others = self.addresses.clone();
+        others.retain(|address| self.answering() != Some(address));
+        let asked = others.into_iter().map(|address| {
+            let (tls, describe) = (&tls, &describe);
+            async move {
+                let request = proto::DescribeClusterRequest {};
+                let (client, answer) = ask(tls, &address, request, describe).await.ok()?;
+                answer.controller_id?;
+                Some((address, client, answer))
+            }
+        });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let first = async {
+            while let Some(answer) = asked.next().await {
+                if answer.is_some() {
+                    return answer;
+                }
+            }
+            None
+        };
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, first).await;
+        let (address, client, answer) = found.ok().flatten()?;
+        self.answered = Some((address, client));
+        Some(answer)
+    }
+
+    /// Waits until brokers have gone or come back, or cannot be spared any more or can again, or no controller is heard any more; a while at most,
+    /// and says what it is then. After one who hears from no controller another is asked the next time.
     ///
     /// # Errors
     /// When no broker answers, or all are too old to know.
@@ -187,6 +229,7 @@ impl Admin {
             known: Some(proto::Availability {
                 alive: numbers(&alive),
                 brokers_needed: known.brokers_needed,
+                controller_unknown: known.controller_unknown,
             }),
         };
         let answer = self
@@ -195,9 +238,15 @@ impl Admin {
             })
             .await?;
         let now = answer.now.unwrap_or_default();
+        if now.controller_unknown
+            && let Some((known, _)) = self.answered.take()
+        {
+            self.addresses.sort_by_key(|address| *address == known);
+        }
         Ok(Availability {
             alive: now.alive.into_iter().filter_map(broker_id).collect(),
             brokers_needed: now.brokers_needed,
+            controller_unknown: now.controller_unknown,
         })
     }
 

@@ -66,7 +66,12 @@ pub enum Home {
         state: NodeState,
     },
     /// That could not be read.
-    Unread(String),
+    Unread {
+        /// Why.
+        why: String,
+        /// What Kubernetes says of the pod is more than a restart: no node takes it, its node does not answer, or it has not been ready for minutes.
+        missed: bool,
+    },
 }
 
 /// What Kubernetes knows of a node.
@@ -86,7 +91,7 @@ impl Home {
     pub fn state(&self) -> Option<NodeState> {
         match self {
             Self::On { state, .. } => Some(*state),
-            Self::Anywhere | Self::Unread(_) => None,
+            Self::Anywhere | Self::Unread { .. } => None,
         }
     }
 }
@@ -103,7 +108,7 @@ impl fmt::Display for Home {
                 };
                 write!(f, "the node of its volume, {}, {what}", names.join(" or "))
             }
-            Self::Unread(why) => write!(f, "where its volume lies cannot be read ({why})"),
+            Self::Unread { why, .. } => write!(f, "where its volume lies cannot be read ({why})"),
         }
     }
 }
@@ -113,7 +118,7 @@ impl fmt::Display for Home {
 pub struct Look {
     /// The cluster id on the brokers' disks; empty until the cluster has formed.
     pub cluster_id: String,
-    /// The controller, while one is elected.
+    /// The controller, while one is elected and the broker that answered hears from it.
     pub controller: Option<BrokerId>,
     /// All registered brokers.
     pub brokers: BTreeMap<BrokerId, BrokerSeen>,
@@ -155,6 +160,23 @@ pub const MOVES_LEVEL: u32 = 2;
 pub const VOTERS: usize = 3;
 
 impl Look {
+    /// Whether it is the newest. A broker that hears from no controller may be cut off from the others: who is alive, and what partitions need,
+    /// may have changed since it last heard.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.controller.is_some()
+    }
+
+    /// How many of the first brokers, as many as there are to be, are alive. One that leaves stands in for none of them.
+    #[must_use]
+    pub fn alive(&self, size: u32) -> usize {
+        let seen = |broker| self.brokers.get(&BrokerId(broker));
+        (0..size)
+            .filter_map(seen)
+            .filter(|broker| broker.alive)
+            .count()
+    }
+
     /// How many more brokers should vote, in a cluster of this size: three of three and more, one of fewer.
     #[must_use]
     pub fn missing_voters(&self, brokers: u32) -> usize {

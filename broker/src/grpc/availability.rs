@@ -1,4 +1,4 @@
-//! Tells whoever waits for it that brokers have gone, or cannot be spared any more.
+//! Tells whoever waits for it that brokers have gone, or cannot be spared any more, or that this broker would not hear of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +31,20 @@ pub(super) async fn wait(
         if tokio::time::Instant::now() >= ends {
             return Some(now);
         }
-        match tokio::time::timeout_at(ends, images.changed()).await {
-            Ok(Ok(())) => tokio::time::sleep(LOOK_EVERY).await,
-            Ok(Err(_)) => return None,
-            Err(_) => return Some(now),
+        tokio::select! {
+            changed = images.changed() => {
+                changed.ok()?;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            () = turns(broker, now.controller_unknown) => {}
+            () = tokio::time::sleep_until(ends) => return Some(now),
         }
+    }
+}
+
+/// Waits until a controller is heard again, or no longer: that a lease ends nobody tells.
+async fn turns(broker: &Broker, controller_unknown: bool) {
+    while broker.metadata.confirmed_controller().is_none() == controller_unknown {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn cluster(broker: &Broker) -> proto::DescribeClusterResponse {
             .cluster_id()
             .map(|id| id.to_string())
             .unwrap_or_default(),
-        controller_id: broker.metadata.controller_id().map(|id| id.0),
+        controller_id: broker.metadata.confirmed_controller().map(|id| id.0),
         brokers: brokers.collect(),
         metadata_index: image.index(),
         voters: broker
@@ -118,13 +118,14 @@ fn needed(broker: &Broker, image: &Image) -> Partitions {
     needed
 }
 
-/// Who is alive, and whether any broker is needed.
+/// Who is alive, whether any broker is needed, and whether that may be old.
 pub(super) fn availability(broker: &Broker, image: &Image) -> proto::Availability {
     let alive = image.brokers().filter(|known| !known.fenced);
     let is_needed = |partition: &Partition| !partition.isr.is_empty();
     proto::Availability {
         alive: alive.map(|known| known.id.0).collect(),
         brokers_needed: unspared(broker, image).any(|(_, _, partition)| is_needed(partition)),
+        controller_unknown: broker.metadata.confirmed_controller().is_none(),
     }
 }
 

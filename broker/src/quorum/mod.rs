@@ -174,6 +174,14 @@ impl Metadata {
             .map(|broker| broker.id)
     }
 
+    /// The same, as long as what is known here is the newest: without a lease another may lead by now, and brokers may have come and gone
+    /// that this one has not heard of. The only voter needs none, since nobody else can have been elected.
+    pub fn confirmed_controller(&self) -> Option<BrokerId> {
+        let controller = self.controller_id()?;
+        let is_only_voter = controller == self.me && self.state.borrow().voters == [self.me];
+        (is_only_voter || self.holds_lease()).then_some(controller)
+    }
+
     /// The brokers that vote in the quorum, by id.
     pub fn voters(&self) -> Vec<BrokerId> {
         self.state.borrow().voters.clone()

@@ -267,10 +267,15 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
         let answer = admin.await_availability(request).await.unwrap();
         answer.into_inner().now.unwrap()
     };
-    let well = available(&mut admin, None).await;
+    let well = eventually("all are well", async || {
+        let now = available(&mut admin, None).await;
+        (!now.controller_unknown).then_some(now)
+    })
+    .await;
     let expected = proto::Availability {
         alive: vec![0, 1, 2],
         brokers_needed: false,
+        controller_unknown: false,
     };
     assert_eq!(well, expected);
     let waits = {
@@ -303,6 +308,44 @@ async fn a_broker_that_partitions_cannot_spare_is_known_with_their_names() {
     for broker in brokers {
         broker.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_hears_no_controller_says_so_and_who_waits_at_it_is_told() {
+    let (mut brokers, _, dir) = cluster_with("").await;
+    let tls = Tls::from_files(directory::files(&dir.path().join("tls"), Role::Operator)).unwrap();
+    let alone = brokers.remove(0);
+    let mut admin = AdminClient::new(channel(alone.addresses().quorum, tls));
+    eventually("all three to vote", async || {
+        (alone.broker().metadata.voters().len() == 3).then_some(())
+    })
+    .await;
+    let describe = proto::DescribeClusterRequest {};
+    eventually("a controller is known", async || {
+        let described = admin.describe_cluster(describe).await.unwrap();
+        described.into_inner().controller_id
+    })
+    .await;
+    for broker in brokers {
+        broker.stop().await;
+    }
+    // It has heard of that, but for the controller's being gone, which nobody is there to tell.
+    let mut known = None;
+    loop {
+        let request = proto::AwaitAvailabilityRequest {
+            known: known.clone(),
+        };
+        let answer = admin.await_availability(request).await.unwrap();
+        let now = answer.into_inner().now;
+        if now.as_ref().is_some_and(|now| now.controller_unknown) {
+            break;
+        }
+        assert_ne!(now, known, "it waited for its time");
+        known = now;
+    }
+    let described = admin.describe_cluster(describe).await.unwrap();
+    assert_eq!(described.into_inner().controller_id, None);
+    alone.stop().await;
 }
 
 #[tokio::test]

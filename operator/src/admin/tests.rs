@@ -34,6 +34,10 @@ struct Broker {
     calls: Arc<Mutex<Vec<String>>>,
     away: bool,
     id: i32,
+    /// Whom it hears from.
+    controller: Option<i32>,
+    /// Asked who is alive, it says that it hears from none.
+    cut_off: bool,
 }
 
 impl Broker {
@@ -82,6 +86,7 @@ impl Service for Broker {
             brokers: vec![broker(0), broker(1)],
             voters: vec![0],
             answering_broker: Some(self.id),
+            controller_id: self.controller,
             ..Default::default()
         };
         self.called("cluster".into(), answer)
@@ -286,6 +291,7 @@ impl Service for Broker {
         // One has gone since.
         now.alive.pop();
         now.brokers_needed = true;
+        now.controller_unknown = self.cut_off;
         let answer = proto::AwaitAvailabilityResponse { now: Some(now) };
         self.called("availability".into(), answer)
     }
@@ -465,11 +471,79 @@ async fn who_is_alive_is_asked_with_what_is_known() {
     let mut admin = Admin::new(way(vec![start(Broker::default()).await]));
     let known = Availability {
         alive: [0, 1, 2].map(BrokerId).into(),
-        brokers_needed: false,
+        ..Availability::default()
     };
     let now = admin.availability(&known).await.unwrap();
     assert_eq!(now.alive, [0, 1].map(BrokerId).into());
     assert!(now.brokers_needed);
+}
+
+#[tokio::test]
+async fn after_a_broker_that_hears_from_no_controller_one_is_asked_that_does() {
+    let lone = || Broker {
+        cut_off: true,
+        ..Broker::default()
+    };
+    let (cut_off, other, well) = (
+        lone(),
+        lone(),
+        Broker {
+            controller: Some(1),
+            ..Broker::default()
+        },
+    );
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let addresses = vec![
+        start(cut_off.clone()).await,
+        start(other.clone()).await,
+        closed,
+        start(well.clone()).await,
+    ];
+    let known = |broker: &Broker| std::mem::take(&mut *broker.calls.lock().unwrap());
+    let mut admin = Admin::new(way(addresses.clone()));
+    let look = admin.look().await.unwrap();
+    assert_eq!(look.controller, Some(BrokerId(1)));
+    assert_eq!(admin.answering(), addresses.last().map(String::as_str));
+    assert_eq!(known(&cut_off), ["cluster"]);
+    assert_eq!(known(&well)[..2], ["cluster", "topics []"]);
+    // It is asked first from then on.
+    admin.look().await.unwrap();
+    assert!(known(&cut_off).is_empty());
+
+    // Where nobody does, what the first one says is taken for what it is.
+    let mut admin = Admin::new(way(addresses[..3].to_vec()));
+    let look = admin.look().await.unwrap();
+    assert_eq!((look.controller, look.brokers.len()), (None, 2));
+
+    // Whoever waits at one that does not hear of anything waits at another the next time.
+    known(&other);
+    let mut admin = Admin::new(way(addresses));
+    let known_before = Availability::default();
+    assert!(
+        admin
+            .availability(&known_before)
+            .await
+            .unwrap()
+            .controller_unknown
+    );
+    assert!(
+        admin
+            .availability(&known_before)
+            .await
+            .unwrap()
+            .controller_unknown
+    );
+    assert_eq!(known(&other), ["availability"]);
+    assert!(
+        !admin
+            .availability(&known_before)
+            .await
+            .unwrap()
+            .controller_unknown
+    );
 }
 
 /// An address behind which a broker is until it is told to stand still: what is open stays open, and nobody reads or writes any more.

@@ -1,6 +1,6 @@
 //! What is done for one Cluster in Kubernetes: its volumes first, then its objects, then at most one restart.
 //!
-//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], the feature level from [`upgrade`], what brokers are told of their listeners from [`listeners`], whether brokers may be evicted from [`evictions`], what they are told of their configuration from [`live_config`], differences of objects from [`drift`]. A paused cluster is only looked at.
+//! The size comes from [`scale`], volumes from [`volumes`], what is done about lost disks from [`heal`], the restart from [`roll`], the feature level from [`upgrade`], what brokers are told of their listeners from [`listeners`], whether brokers may be evicted from [`evictions`], what they are told of their configuration from [`live_config`], differences of objects from [`drift`]. A paused cluster is only looked at, but for its disruption budget ([`Extent`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +42,16 @@ pub struct World {
 }
 
 impl World {
+    /// How many of the first brokers, as many as there are to be, have a pod that is ready and stays. One that leaves stands in for none of them.
+    #[must_use]
+    pub fn ready(&self, size: u32) -> usize {
+        let process = |broker| self.processes.get(&BrokerId(broker));
+        (0..size)
+            .filter_map(process)
+            .filter(|process| process.ready && !process.leaving)
+            .count()
+    }
+
     fn object(&self, kind: &str, name: &str) -> Option<&Value> {
         self.objects.get(&(kind.to_owned(), name.to_owned()))
     }
@@ -205,6 +215,64 @@ pub enum Step {
     },
 }
 
+/// How much of a decision is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    All,
+    /// The cluster is paused: what its disruption budget says of the brokers, which whoever drains nodes relies on.
+    Paused,
+    /// The spec cannot be carried out, and it was decided by the one before: that, and certificates, which end.
+    Invalid,
+}
+
+impl Extent {
+    fn has(self, step: &Step) -> bool {
+        let keeps = |wanted: &str| match step {
+            // Nothing is made that is not there.
+            Step::Apply { child, change } => child.resource.kind == wanted && change != "missing",
+            _ => false,
+        };
+        match self {
+            Self::All => true,
+            Self::Paused => keeps("PodDisruptionBudget"),
+            Self::Invalid => {
+                keeps("PodDisruptionBudget")
+                    || keeps("Secret")
+                    || matches!(step, Step::Issue { .. })
+            }
+        }
+    }
+}
+
+impl Decision {
+    /// The steps that are taken.
+    pub fn steps(&self, extent: Extent) -> impl Iterator<Item = &Step> {
+        let steps = self.plan.steps.iter();
+        steps.filter(move |step| extent.has(step))
+    }
+}
+
+impl Step {
+    /// Whether nothing else is to wait for it: what clients outside come by, and what brokers are told while they run.
+    #[must_use]
+    pub fn holds_up_nothing(&self) -> bool {
+        match self {
+            Self::SetListeners { .. } | Self::Configure { .. } | Self::DeleteService { .. } => true,
+            Self::Apply { child, .. } => {
+                child.resource.kind == "Service" && is_of_listener(&child.content)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a Service is one of a listener.
+fn is_of_listener(service: &Value) -> bool {
+    let labels = service.pointer("/metadata/labels");
+    labels.is_some_and(|labels| labels.get(names::LISTENER_LABEL).is_some())
+}
+
 /// The decision, and what status needs of how it was come to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
@@ -340,10 +408,14 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     }
     // Before the restart: whoever drains nodes meanwhile waits for it.
     existing.evictions_held = evictions::held(&evictions::Case {
-        size: scale.brokers,
+        // While it is paused there are those that there are, and nobody is restarted.
+        size: existing
+            .replicas
+            .filter(|_| cluster.paused)
+            .unwrap_or(scale.brokers),
         processes: &world.processes,
         look,
-        restarts: restart.is_some(),
+        restarts: restart.is_some() && !cluster.paused,
         was: world.evictions_held(cluster),
     });
     existing.balanced = Some(scale.balanced);
@@ -374,7 +446,9 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         );
         plan.steps.push(Step::RestartBroker { broker, why });
     }
-    // Last, so that a node port that is taken, or a controller that is too old and about to be restarted, holds up nothing else.
+    // Last, so that a node port that is taken, or a controller that is too old and about to be restarted, holds up nothing else. Services that are
+    // not wanted go first, since a listener that has another name may have their node ports.
+    plan.steps.extend(unwanted);
     plan.steps.extend(
         services
             .into_iter()
@@ -382,15 +456,14 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     );
     plan.steps.extend(doors.step);
     plan.steps.extend(configure);
-    plan.steps.extend(unwanted);
     plan.blocked.extend(doors.blocked);
     plan.blocked.extend(roll.blocked);
     plan.blocked.extend(finalize.blocked);
-    if cluster.paused && !plan.steps.is_empty() {
-        let message = format!(
-            "spec.paused is true: {} steps wait. Set it to false to go on",
-            plan.steps.len()
-        );
+    let waiting = plan.steps.iter().filter(|step| !Extent::Paused.has(step));
+    let waiting = waiting.count();
+    if cluster.paused && waiting > 0 {
+        let message =
+            format!("spec.paused is true: {waiting} steps wait. Set it to false to go on");
         plan.blocked.insert(
             0,
             Blocked {
@@ -413,12 +486,11 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
 /// Services of listeners that are there and not wanted.
 fn unwanted_services(world: &World, wanted: &[Child]) -> Vec<Step> {
     let is_wanted = |name: &str| wanted.iter().any(|child| child.name == name);
-    let of_listeners = world.objects.iter().filter(|((kind, _), object)| {
-        let label = object
-            .pointer("/metadata/labels")
-            .and_then(|labels| labels.get(names::LISTENER_LABEL));
-        kind == "Service" && label.is_some()
-    });
+    let services = world
+        .objects
+        .iter()
+        .filter(|((kind, _), _)| kind == "Service");
+    let of_listeners = services.filter(|(_, object)| is_of_listener(object));
     let unwanted = of_listeners.filter(|((_, name), _)| !is_wanted(name));
     unwanted
         .map(|((_, name), _)| Step::DeleteService { name: name.clone() })

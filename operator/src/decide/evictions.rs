@@ -33,6 +33,8 @@ pub struct Availability {
     pub alive: BTreeSet<BrokerId>,
     /// Whether partitions need any broker.
     pub brokers_needed: bool,
+    /// Whoever says so hears from no controller, so it may be old.
+    pub controller_unknown: bool,
 }
 
 impl Availability {
@@ -43,18 +45,24 @@ impl Availability {
         Self {
             alive: alive.map(|(broker, _)| *broker).collect(),
             brokers_needed: some_are_needed(look),
+            controller_unknown: !look.is_confirmed(),
         }
     }
 
     /// Whether the budget may have to be closed that was open with what was `before`. That it may be opened is no news: it is looked for while it is
-    /// closed, and a broker that falls behind again and again would have it written as often.
+    /// closed, and a broker that falls behind again and again would have it written as often. Of two who hear from no controller none knows better.
     #[must_use]
     pub fn is_worse_than(&self, before: &Self) -> bool {
+        if before.controller_unknown || self.controller_unknown {
+            return !before.controller_unknown;
+        }
         !before.alive.is_subset(&self.alive) || (self.brokers_needed && !before.brokers_needed)
     }
 }
 
 const AWAY: &str = "a broker is away, or stopping or starting";
+const UNHEARD: &str =
+    "no broker that answers hears from a controller, so what they say of one another may be old";
 const BEHIND: &str = "without another broker partitions would fall below their minimum of in-sync replicas, while others of their replicas catch up";
 
 /// Why no broker that serves may be evicted now. Not in more detail than has to be known: each change of it is written.
@@ -71,6 +79,9 @@ pub fn held(case: &Case<'_>) -> Option<String> {
     let Some(look) = case.look else {
         return case.was.clone();
     };
+    if !look.is_confirmed() {
+        return Some(UNHEARD.to_owned());
+    }
     let is_alive = |broker: BrokerId| look.brokers.get(&broker).is_some_and(|seen| seen.alive);
     if !(0..case.size).map(BrokerId).all(is_alive) {
         return Some(AWAY.to_owned());
@@ -96,7 +107,7 @@ fn some_are_short(look: &Look) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use super::{AWAY, Availability, BEHIND, Case, held};
+    use super::{AWAY, Availability, BEHIND, Case, UNHEARD, held};
     use crate::decide::cluster::World;
     use crate::testing::{cluster, converged};
     use crate::world::{BrokerId, Needed, TopicSeen};
@@ -163,10 +174,29 @@ mod tests {
     }
 
     #[test]
+    fn none_is_by_what_a_broker_says_that_hears_from_no_controller() {
+        let unheard = |world: &mut World| world.look.as_mut().unwrap().controller = None;
+        assert_eq!(told(unheard).as_deref(), Some(UNHEARD));
+        let mut world = converged(&cluster());
+        let well = Availability::of(world.look.as_ref().unwrap());
+        unheard(&mut world);
+        let unheard = Availability::of(world.look.as_ref().unwrap());
+        assert!(unheard.is_worse_than(&well));
+        assert!(!well.is_worse_than(&unheard));
+        // The budget is closed by it, whoever is alive.
+        let gone = Availability {
+            alive: [BrokerId(0)].into(),
+            ..unheard.clone()
+        };
+        assert!(!gone.is_worse_than(&unheard) && !unheard.is_worse_than(&gone));
+    }
+
+    #[test]
     fn what_closes_the_budget_is_worse_and_what_opens_it_is_not() {
         let seen = |alive: &[u32], brokers_needed| Availability {
             alive: alive.iter().copied().map(BrokerId).collect(),
             brokers_needed,
+            controller_unknown: false,
         };
         let world = converged(&cluster());
         let well = Availability::of(world.look.as_ref().unwrap());

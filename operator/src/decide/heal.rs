@@ -294,7 +294,8 @@ fn candidate<'a>(case: &Case<'a>, broker: BrokerId) -> Option<Candidate<'a>> {
     let is_well = match candidate.home {
         Home::Anywhere => true,
         Home::On { state, .. } => *state == NodeState::Ready,
-        Home::Unread(_) => false,
+        // Nothing is known of the node; a pod that is only restarted is back soon.
+        Home::Unread { missed, .. } => !missed,
     };
     (!is_well || candidate.is_declared()).then_some(candidate)
 }
@@ -349,7 +350,7 @@ pub(super) fn no_proof(candidate: &Candidate<'_>) -> Option<String> {
             "delete its Node object (kubectl delete node {}), or ",
             names.join(" ")
         ),
-        Home::Anywhere | Home::Unread(_) => String::new(),
+        Home::Anywhere | Home::Unread { .. } => String::new(),
     };
     let last = match candidate.last_copies() {
         last if last.is_empty() => last,

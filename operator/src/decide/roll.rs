@@ -1,7 +1,8 @@
 //! Which broker is restarted next, if any.
 //!
 //! A broker is outdated when the hash that its process was started with is not the wanted one. Outdated brokers are restarted one at a
-//! time, and one that serves only when every gate of [`gates::ROLL`] lets it: all others ready, a fresh look at the cluster, the quorum keeps its
+//! time, and one that serves only when every gate of [`gates::ROLL`] lets it: all others ready, a fresh look at the cluster (of a broker that hears
+//! from the controller), the quorum keeps its
 //! majority, and no partition falls below its minimum that would not if its other replicas were waited for. A partition that is whole and has
 //! no replica to spare (one in all, or as many as its minimum) waits for the restart; that is what its settings say, and it blocks nothing.
 //!
@@ -161,11 +162,20 @@ pub(super) fn others_not_ready(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// Gate: no broker has answered, so nothing is known of the partitions.
+/// Gate: no broker has answered, or none that hears from a controller, so it is not known what the partitions are now.
 pub(super) fn not_seen(case: &Case<'_>) -> Option<String> {
-    case.look.is_none().then(|| {
-        format!("broker {} waits to be restarted until a broker answers what its partitions are (port {})", case.broker, crate::names::INTERNAL_PORT)
-    })
+    let broker = case.broker;
+    match case.look {
+        None => Some(format!(
+            "broker {broker} waits to be restarted until a broker answers what its partitions are (port {})",
+            crate::names::INTERNAL_PORT
+        )),
+        Some(look) if !look.is_confirmed() => Some(format!(
+            "broker {broker} waits to be restarted until a controller is elected, and heard by a broker that answers: what brokers say without \
+             one may be old"
+        )),
+        Some(_) => None,
+    }
 }
 
 /// Gate: the voters that stay would be no majority.

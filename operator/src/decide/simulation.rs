@@ -31,6 +31,8 @@ enum Event {
         age: usize,
         killed_after: Option<usize>,
     },
+    /// The same on what a broker says that is cut off from the others.
+    CutOff(usize),
     /// The StatefulSet controller catches up.
     Controller,
     /// One pod becomes ready, and those that are leaving are gone.
@@ -71,6 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
         .prop_map(|(age, killed_after)| Event::Pass { age, killed_after });
     prop_oneof![
         12 => pass,
+        2 => (0_usize..3).prop_map(Event::CutOff),
         6 => Just(Event::Controller),
         8 => Just(Event::Kubelet),
         8 => (1_usize..8).prop_map(Event::Brokers),
@@ -100,6 +103,7 @@ fn happens(world: &mut World, event: &Event) {
         Event::Pass { age, killed_after } => {
             world.pass(*age, *killed_after);
         }
+        Event::CutOff(age) => world.cut_off_pass(*age),
         Event::Controller => world.controller(),
         Event::Kubelet => world.kubelet(),
         Event::Brokers(moves) => {
@@ -368,6 +372,28 @@ fn a_new_broker_that_is_restarted_while_replicas_are_spread_gets_its_share() {
         ],
     };
     life.is_led().unwrap();
+}
+
+#[test]
+fn nobody_is_restarted_or_evicted_by_what_a_broker_says_that_is_cut_off() {
+    let life = |events| Life {
+        begin: 3,
+        deletes: false,
+        topics: vec![(3, 3)],
+        events,
+    };
+    let all_are_well = vec![Event::Image(1), Event::CutOff(0)];
+    life(all_are_well).is_led().unwrap();
+    // One has been away, is ready again and behind, which the one that is asked has not heard of.
+    let one_is_behind = vec![
+        Event::Evict(1),
+        Event::Kubelet,
+        Event::Controller,
+        Event::Kubelet,
+        Event::CutOff(2),
+        Event::Evict(0),
+    ];
+    life(one_is_behind).is_led().unwrap();
 }
 
 #[test]

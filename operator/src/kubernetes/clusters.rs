@@ -19,7 +19,7 @@ use super::patience::Patience;
 use super::queue::Next;
 use crate::act;
 use crate::admin;
-use crate::decide::cluster::{Decision, Step, World, decide};
+use crate::decide::cluster::{Decision, Extent, Step, World, decide};
 use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::names;
 use crate::objects;
@@ -34,6 +34,9 @@ const CONCURRENCY: usize = 8;
 const AT_REST: Duration = Duration::from_secs(60);
 /// While something goes on that takes minutes and is not watched: volumes that grow, an upgrade that has to stay healthy for a while, replicas that catch up.
 const FOR_OTHERS: Duration = Duration::from_secs(10);
+
+/// How often it is looked again, a second apart, while no controller is known: an election takes as long, and is no news for anybody.
+const ELECTION_LOOKS: u32 = 2;
 
 /// Works on the queue until dropped.
 pub(super) async fn work(context: &Arc<Context>) {
@@ -55,7 +58,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     })
                 }
             },
-            || context.metrics.panicked("cluster"),
+            |key| context.metrics.panicked("cluster", key),
         )
         .await;
 }
@@ -88,9 +91,10 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         Ok(cluster) => cluster,
         Err(invalid) => {
             report(context, &resource, &Outcome::Invalid(&invalid)).await?;
-            return Ok(Next::WhenAdded);
+            return keep_up(context, &resource, key).await;
         }
     };
+    context.remember_valid(key, &cluster);
     let mut observed = match observe::cluster(&context.client, key).await {
         Ok(observed) => observed,
         Err(error) => {
@@ -98,20 +102,16 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
             return Err(error.into());
         }
     };
-    let unseen = look(context, key, &mut observed).await;
-    look_at_disks(context, key, &cluster, &mut observed).await;
-    observe::hosts(&context.client, &cluster, &mut observed).await;
-    observe::brought(&context.client, &cluster, &mut observed).await?;
-    observed.world.healthy = context.healthy(key);
-    let mut decision = decide(&cluster, &observed.world)?;
+    let (mut decision, unseen) = look_and_decide(context, key, &cluster, &mut observed).await?;
     context.remember(key, decision.healthy);
-    let failed = if cluster.paused {
-        None
+    let (grown, extent) = if cluster.paused {
+        (Ok(()), Extent::Paused)
     } else {
         let grown = grow_volumes(context, &resource, key, &mut decision).await;
-        let acted = act(context, &resource, &cluster, &observed, &decision).await;
-        grown.and(acted).err()
+        (grown, Extent::All)
     };
+    let acted = act(context, &resource, &cluster, &observed, &decision, extent).await;
+    let failed = grown.and(acted).err();
     context
         .metrics
         .blocked(key, &gate_names(), &decision.plan.blocked);
@@ -136,8 +136,54 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     }
     Ok(match failed {
         Some(_) => Next::Failed,
-        None if cluster.paused => Next::After(AT_REST),
-        None => Next::After(again(&context.patience, key, world, &decision)),
+        None if cluster.paused => Next::After(for_evictions(&decision)),
+        None => Next::After(again(&context.patience, key, &observed.world, &decision)),
+    })
+}
+
+/// Looks at everything that is decided on, and decides; returns why no broker answered, too.
+async fn look_and_decide(
+    context: &Context,
+    key: &Key,
+    cluster: &Cluster,
+    observed: &mut Observed,
+) -> Result<(Decision, Option<String>), PassError> {
+    let unseen = look(context, key, observed).await;
+    look_at_disks(context, key, cluster, observed).await;
+    observe::hosts(&context.client, cluster, observed).await;
+    observe::brought(&context.client, cluster, observed).await?;
+    observed.world.healthy = context.healthy(key);
+    Ok((decide(cluster, &observed.world)?, unseen))
+}
+
+/// What goes on while the spec cannot be carried out, by the last one that could be. A process that has seen none has nothing to go by.
+async fn keep_up(
+    context: &Context,
+    resource: &weir_crds::Cluster,
+    key: &Key,
+) -> Result<Next, PassError> {
+    let Some(last) = context.last_valid(key) else {
+        return Ok(Next::WhenAdded);
+    };
+    let extent = if last.paused {
+        Extent::Paused
+    } else {
+        Extent::Invalid
+    };
+    // Nothing else of it comes about.
+    let cluster = Cluster {
+        paused: true,
+        ..last
+    };
+    let mut observed = observe::cluster(&context.client, key).await?;
+    let (decision, _) = look_and_decide(context, key, &cluster, &mut observed).await?;
+    let acted = act(context, resource, &cluster, &observed, &decision, extent).await;
+    Ok(match acted {
+        Ok(()) => Next::After(for_evictions(&decision)),
+        Err(error) => {
+            tracing::warn!(cluster = %key, error, "a step failed of a cluster whose spec cannot be carried out");
+            Next::Failed
+        }
     })
 }
 
@@ -161,13 +207,30 @@ fn again(patience: &Patience, key: &Key, world: &World, decision: &Decision) -> 
     }
 }
 
+/// When a cluster is looked at again of which no more is kept than what goes on anyhow: whoever drains a node waits for its budget.
+fn for_evictions(decision: &Decision) -> Duration {
+    if decision.evictions_held {
+        FOR_OTHERS
+    } else {
+        AT_REST
+    }
+}
+
 /// Asks the brokers; returns why none answered.
 async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<String> {
     if observed.way.addresses.is_empty() {
         return Some("there are no broker pods yet".to_owned());
     }
     let door = context.door(key, observed.way.clone()).await;
-    let answer = door.lock().await.1.look().await;
+    let mut answer = door.lock().await.1.look().await;
+    for _ in 0..ELECTION_LOOKS {
+        let look = answer.as_ref().ok();
+        if !look.is_some_and(|look| may_be_electing(&observed.world, look)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        answer = door.lock().await.1.look().await;
+    }
     match answer {
         Ok(look) => {
             context.listen(key, &observed.way, &look);
@@ -176,6 +239,13 @@ async fn look(context: &Context, key: &Key, observed: &mut Observed) -> Option<S
         }
         Err(error) => Some(error.to_string()),
     }
+}
+
+/// Whether it is only for a moment that no controller is known. Where a broker is away nobody takes the cluster for well, and what comes of that does
+/// not wait.
+fn may_be_electing(world: &World, look: &Look) -> bool {
+    let mut pods = world.processes.values();
+    !look.is_confirmed() && pods.all(|pod| pod.ready && !pod.leaving)
 }
 
 /// Finds out what each broker says of its disk, if what is done depends on it.
@@ -194,14 +264,9 @@ async fn look_at_disks(context: &Context, key: &Key, cluster: &Cluster, observed
 }
 
 fn is_at_rest(world: &World, decision: &Decision) -> bool {
-    let ready = world
-        .processes
-        .values()
-        .filter(|process| process.ready)
-        .count();
-    let alive = world.look.as_ref().map_or(0, |look| {
-        look.brokers.values().filter(|broker| broker.alive).count()
-    });
+    let ready = world.ready(decision.brokers);
+    let look = world.look.as_ref();
+    let alive = look.map_or(0, |look| look.alive(decision.brokers));
     let size = decision.brokers as usize;
     let mut blocked = decision.plan.blocked.iter();
     let is_moving = blocked.any(|blocked| matches!(blocked.gate, heal::HEALING | scale::DRAINING | scale::SPREAD_WAITS))
@@ -211,6 +276,7 @@ fn is_at_rest(world: &World, decision: &Decision) -> bool {
     decision.plan.steps.is_empty()
         && decision.outdated.is_empty()
         && !is_moving
+        && world.look.as_ref().is_some_and(Look::is_confirmed)
         && ready >= size
         && alive >= size
 }
@@ -281,149 +347,186 @@ async fn grow_volumes(
     failed
 }
 
-/// Takes the steps in order and stops at the first that fails, with a sentence that says which and why.
+/// Takes the steps in order and stops at the first that fails, with a sentence that says which and why. After one that holds up nothing it goes on.
 async fn act(
     context: &Context,
     resource: &weir_crds::Cluster,
     cluster: &Cluster,
     observed: &Observed,
     decision: &Decision,
+    extent: Extent,
+) -> Result<(), String> {
+    let mut failed = Failed::default();
+    for step in decision.steps(extent) {
+        let outcome = take(context, resource, cluster, observed, step).await;
+        if failed.holds_up(step, outcome) {
+            break;
+        }
+    }
+    failed.outcome()
+}
+
+/// Why steps failed.
+#[derive(Debug, Default)]
+struct Failed(Vec<String>);
+
+impl Failed {
+    /// Notes what came of a step. Whether the others are to wait for it.
+    fn holds_up(&mut self, step: &Step, outcome: Result<(), String>) -> bool {
+        let Err(why) = outcome else { return false };
+        self.0.push(why);
+        !step.holds_up_nothing()
+    }
+
+    fn outcome(self) -> Result<(), String> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(self.0.join("; "))
+        }
+    }
+}
+
+/// Takes one step.
+async fn take(
+    context: &Context,
+    resource: &weir_crds::Cluster,
+    cluster: &Cluster,
+    observed: &Observed,
+    step: &Step,
 ) -> Result<(), String> {
     let key = &cluster.key;
     let about = resource.object_ref(&());
-    for step in &decision.plan.steps {
-        match step {
-            // Taken before, since what is refused there stops nothing here.
-            Step::GrowVolume { .. } => {}
-            Step::CancelDrain { .. }
-            | Step::Drain { .. }
-            | Step::Rebalance { .. }
-            | Step::Replicate { .. }
-            | Step::ProveEmpty { .. }
-            | Step::ProveLost { .. }
-            | Step::RaiseFeatureLevel { .. }
-            | Step::SetListeners { .. }
-            | Step::Configure { .. }
-            | Step::Unregister { .. } => {
-                let sentence = plan::cluster_sentence(step);
-                ask_brokers(context, key, observed, step).await?;
-                tracing::info!(cluster = %key, step = sentence, "asked of the brokers");
-                let action = match step {
-                    Step::ProveLost { .. } => "Heal",
-                    Step::RaiseFeatureLevel { .. } => "Upgrade",
-                    Step::SetListeners { .. } => "Listen",
-                    Step::Configure { .. } => "Configure",
-                    _ => "Scale",
-                };
-                context
-                    .tell(&about, EventType::Normal, action, asked(step), sentence)
-                    .await;
+    match step {
+        // Taken before, since what is refused there stops nothing here.
+        Step::GrowVolume { .. } => {}
+        Step::CancelDrain { .. }
+        | Step::Drain { .. }
+        | Step::Rebalance { .. }
+        | Step::Replicate { .. }
+        | Step::ProveEmpty { .. }
+        | Step::ProveLost { .. }
+        | Step::RaiseFeatureLevel { .. }
+        | Step::SetListeners { .. }
+        | Step::Configure { .. }
+        | Step::Unregister { .. } => {
+            let sentence = plan::cluster_sentence(step);
+            ask_brokers(context, key, observed, step).await?;
+            tracing::info!(cluster = %key, step = sentence, "asked of the brokers");
+            let action = match step {
+                Step::ProveLost { .. } => "Heal",
+                Step::RaiseFeatureLevel { .. } => "Upgrade",
+                Step::SetListeners { .. } => "Listen",
+                Step::Configure { .. } => "Configure",
+                _ => "Scale",
+            };
+            context
+                .tell(&about, EventType::Normal, action, asked(step), sentence)
+                .await;
+        }
+        Step::MarkVolume { claim, .. } | Step::KeepVolume { claim, .. } => {
+            let is_released = matches!(step, Step::MarkVolume { .. });
+            apply::claim_mark(&context.client, &key.namespace, claim, is_released)
+                .await
+                .map_err(|error| {
+                    format!(
+                        "PersistentVolumeClaim {claim} could not be marked: {}",
+                        apply::plain(&error)
+                    )
+                })?;
+        }
+        Step::DeleteService { name } => {
+            apply::delete_service(&context.client, &key.namespace, name)
+                .await
+                .map_err(|error| {
+                    format!(
+                        "Service {name} could not be deleted: {}",
+                        apply::plain(&error)
+                    )
+                })?;
+            tracing::info!(cluster = %key, name, "deleted the Service of a listener");
+        }
+        Step::DeleteVolume { broker, claim } => {
+            delete_volume(context, key, observed, *broker, claim).await?;
+            tracing::info!(cluster = %key, claim, "deleted the volume of a broker that is gone");
+            let note = format!("PersistentVolumeClaim {claim}: spec.storage.onScaleDown is Delete");
+            context
+                .tell(&about, EventType::Normal, "Scale", "DeletedVolume", note)
+                .await;
+        }
+        Step::DeleteLostVolume { broker, claim, why } => {
+            delete_volume(context, key, observed, *broker, claim).await?;
+            tracing::warn!(cluster = %key, %broker, claim, why, "deleted the volume of a broker that has lost its disk");
+            let note = format!(
+                "broker {broker} gets an empty disk in place of PersistentVolumeClaim {claim}: {why}"
+            );
+            context
+                .tell(&about, EventType::Warning, "Heal", "DiskLost", note)
+                .await;
+        }
+        Step::DeleteLostPod { broker, at_once } => {
+            let grace_period_seconds = at_once.then_some(0);
+            delete_pod(context, key, observed, *broker, grace_period_seconds)
+                .await
+                .map_err(|error| {
+                    format!("the pod of broker {broker} could not be deleted: {error}")
+                })?;
+            tracing::info!(cluster = %key, %broker, "deleted the pod of a broker that has lost its disk");
+        }
+        Step::Issue { due } => {
+            let names = plan::names_of(due);
+            issue(context, cluster, observed, due)
+                .await
+                .map_err(|error| format!("certificates could not be made: {error}"))?;
+            tracing::info!(cluster = %key, certificates = names, "made");
+            let note = format!("certificates: {names}");
+            context
+                .tell(&about, EventType::Normal, "Issue", "Issued", note)
+                .await;
+        }
+        Step::Apply { child, change } => {
+            if child.resource.kind == "StatefulSet" {
+                // It may lose brokers.
+                let held = context.lease.still_held().await;
+                held.map_err(|lost| lost.to_string())?;
             }
-            Step::MarkVolume { claim, .. } | Step::KeepVolume { claim, .. } => {
-                let is_released = matches!(step, Step::MarkVolume { .. });
-                apply::claim_mark(&context.client, &key.namespace, claim, is_released)
-                    .await
-                    .map_err(|error| {
-                        format!(
-                            "PersistentVolumeClaim {claim} could not be marked: {}",
-                            apply::plain(&error)
-                        )
-                    })?;
-            }
-            Step::DeleteService { name } => {
-                apply::delete_service(&context.client, &key.namespace, name)
-                    .await
-                    .map_err(|error| {
-                        format!(
-                            "Service {name} could not be deleted: {}",
-                            apply::plain(&error)
-                        )
-                    })?;
-                tracing::info!(cluster = %key, name, "deleted the Service of a listener");
-            }
-            Step::DeleteVolume { broker, claim } => {
-                delete_volume(context, key, observed, *broker, claim).await?;
-                tracing::info!(cluster = %key, claim, "deleted the volume of a broker that is gone");
-                let note =
-                    format!("PersistentVolumeClaim {claim}: spec.storage.onScaleDown is Delete");
-                context
-                    .tell(&about, EventType::Normal, "Scale", "DeletedVolume", note)
-                    .await;
-            }
-            Step::DeleteLostVolume { broker, claim, why } => {
-                delete_volume(context, key, observed, *broker, claim).await?;
-                tracing::warn!(cluster = %key, %broker, claim, why, "deleted the volume of a broker that has lost its disk");
-                let note = format!(
-                    "broker {broker} gets an empty disk in place of PersistentVolumeClaim {claim}: {why}"
-                );
-                context
-                    .tell(&about, EventType::Warning, "Heal", "DiskLost", note)
-                    .await;
-            }
-            Step::DeleteLostPod { broker, at_once } => {
-                let grace_period_seconds = at_once.then_some(0);
-                delete_pod(context, key, observed, *broker, grace_period_seconds)
-                    .await
-                    .map_err(|error| {
-                        format!("the pod of broker {broker} could not be deleted: {error}")
-                    })?;
-                tracing::info!(cluster = %key, %broker, "deleted the pod of a broker that has lost its disk");
-            }
-            Step::Issue { due } => {
-                let names = plan::names_of(due);
-                issue(context, cluster, observed, due)
-                    .await
-                    .map_err(|error| format!("certificates could not be made: {error}"))?;
-                tracing::info!(cluster = %key, certificates = names, "made");
-                let note = format!("certificates: {names}");
-                context
-                    .tell(&about, EventType::Normal, "Issue", "Issued", note)
-                    .await;
-            }
-            Step::Apply { child, change } => {
-                if child.resource.kind == "StatefulSet" {
-                    // It may lose brokers.
-                    let held = context.lease.still_held().await;
-                    held.map_err(|lost| lost.to_string())?;
-                }
-                apply::child(&context.client, &key.namespace, child)
-                    .await
-                    .map_err(|error| {
-                        format!(
-                            "{} could not be applied: {}",
-                            child.title(),
-                            apply::plain(&error)
-                        )
-                    })?;
-                tracing::info!(cluster = %key, object = child.title(), change, "applied");
-                // A new cluster is told once, not once for each of its objects.
-                if change != "missing" || child.resource.kind == "StatefulSet" {
-                    context
-                        .tell(
-                            &about,
-                            EventType::Normal,
-                            "Apply",
-                            "Applied",
-                            format!("{}: {change}", child.title()),
-                        )
-                        .await;
-                }
-            }
-            Step::RestartBroker { broker, why } => {
-                delete_pod(context, key, observed, *broker, None)
-                    .await
-                    .map_err(|error| format!("broker {broker} could not be restarted: {error}"))?;
-                tracing::info!(cluster = %key, %broker, why, "restarting");
+            apply::child(&context.client, &key.namespace, child)
+                .await
+                .map_err(|error| {
+                    format!(
+                        "{} could not be applied: {}",
+                        child.title(),
+                        apply::plain(&error)
+                    )
+                })?;
+            tracing::info!(cluster = %key, object = child.title(), change, "applied");
+            // A new cluster is told once, not once for each of its objects.
+            if change != "missing" || child.resource.kind == "StatefulSet" {
                 context
                     .tell(
                         &about,
                         EventType::Normal,
-                        "Restart",
-                        "RestartingBroker",
-                        format!("broker {broker}: {why}"),
+                        "Apply",
+                        "Applied",
+                        format!("{}: {change}", child.title()),
                     )
                     .await;
             }
+        }
+        Step::RestartBroker { broker, why } => {
+            delete_pod(context, key, observed, *broker, None)
+                .await
+                .map_err(|error| format!("broker {broker} could not be restarted: {error}"))?;
+            tracing::info!(cluster = %key, %broker, why, "restarting");
+            context
+                .tell(
+                    &about,
+                    EventType::Normal,
+                    "Restart",
+                    "RestartingBroker",
+                    format!("broker {broker}: {why}"),
+                )
+                .await;
         }
     }
     Ok(())
@@ -595,7 +698,10 @@ fn gate_names() -> Vec<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use super::{AT_REST, Patience, Step, World, again, decide, waits_for_others};
+    use super::{
+        AT_REST, Failed, Patience, Step, World, again, decide, is_at_rest, may_be_electing,
+        waits_for_others,
+    };
     use crate::testing::{cluster, converged};
     use crate::world::BrokerId;
 
@@ -639,6 +745,54 @@ mod tests {
         assert_eq!(wait(&world), AT_REST);
         alive(&mut world, false);
         assert_eq!(wait(&world).as_secs(), 2, "it is another time");
+    }
+
+    #[test]
+    fn what_holds_up_nothing_fails_alone_and_is_told() {
+        let configure = Step::Configure {
+            set: Default::default(),
+            unset: Default::default(),
+        };
+        let forget = Step::Unregister {
+            brokers: Vec::new(),
+        };
+        let no = |why: &str| Err(why.to_owned());
+        let mut failed = Failed::default();
+        assert!(!failed.holds_up(&forget, Ok(())));
+        assert!(!failed.holds_up(&configure, no("one")));
+        assert!(!failed.holds_up(&configure, no("two")));
+        assert!(failed.holds_up(&forget, no("three")));
+        assert_eq!(failed.outcome(), no("one; two; three"));
+        assert_eq!(Failed::default().outcome(), Ok(()));
+    }
+
+    #[test]
+    fn an_election_is_waited_for_where_all_seems_well_and_nowhere_else() {
+        let mut world = converged(&cluster());
+        let mut look = world.look.clone().unwrap();
+        assert!(!may_be_electing(&world, &look));
+        look.controller = None;
+        assert!(may_be_electing(&world, &look));
+        world.processes.get_mut(&BrokerId(1)).unwrap().ready = false;
+        assert!(!may_be_electing(&world, &look));
+    }
+
+    #[test]
+    fn a_cluster_without_a_controller_is_looked_at_again_soon() {
+        let mut world = converged(&cluster());
+        let rests = |world: &World| is_at_rest(world, &decide(&cluster(), world).unwrap());
+        assert!(rests(&world));
+        world.look.as_mut().unwrap().controller = None;
+        // As it is once the budget is closed for it.
+        let decision = decide(&cluster(), &world).unwrap();
+        for step in decision.plan.steps {
+            if let Step::Apply { child, .. } = step {
+                let at = (child.resource.kind, child.name);
+                world.objects.insert(at, child.content);
+            }
+        }
+        assert!(decide(&cluster(), &world).unwrap().plan.is_empty());
+        assert!(!rests(&world));
     }
 
     #[test]

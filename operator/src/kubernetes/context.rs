@@ -21,7 +21,7 @@ use crate::admin::{Admin, Way};
 use crate::decide::evictions::Availability;
 use crate::decide::upgrade::Healthy;
 use crate::names;
-use crate::validate::Defaults;
+use crate::validate::{Cluster, Defaults};
 use crate::world::{Key, Look};
 
 /// A cluster's door: the way there, and the connection behind it. Whoever asks its brokers holds the lock until they have answered, or not.
@@ -74,6 +74,8 @@ pub(super) struct Context {
     listening: Listening,
     /// Since when clusters have been healthy whose feature level is to be raised. Lost with the process, which only makes it later.
     healthy: std::sync::Mutex<BTreeMap<Key, Healthy>>,
+    /// The last specs that could be carried out. Lost with the process, too.
+    valid: std::sync::Mutex<BTreeMap<Key, Cluster>>,
 }
 
 impl Context {
@@ -104,6 +106,7 @@ impl Context {
             doors: Doors::default(),
             listening: Listening::default(),
             healthy: std::sync::Mutex::default(),
+            valid: std::sync::Mutex::default(),
         }
     }
 
@@ -125,6 +128,21 @@ impl Context {
         self.healthy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The last of a cluster's specs that could be carried out, as far as this process has seen one.
+    pub(super) fn last_valid(&self, cluster: &Key) -> Option<Cluster> {
+        self.all_valid().get(cluster).cloned()
+    }
+
+    /// Remembers a spec that can be carried out.
+    pub(super) fn remember_valid(&self, cluster: &Key, spec: &Cluster) {
+        self.all_valid().insert(cluster.clone(), spec.clone());
+    }
+
+    fn all_valid(&self) -> MutexGuard<'_, BTreeMap<Key, Cluster>> {
+        // Nothing that can panic runs while it is held.
+        self.valid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The door to a cluster's brokers. It is made anew when addresses or certificates are others.
     pub(super) async fn door(&self, cluster: &Key, way: Way) -> Door {
         self.doors.door(cluster, way).await
@@ -141,6 +159,7 @@ impl Context {
     /// Forgets the door of a cluster that is gone, and listens to it no longer.
     pub(super) fn close(&self, cluster: &Key) {
         self.remember(cluster, None);
+        self.all_valid().remove(cluster);
         self.listening.stop(cluster);
         self.patience.forget(cluster);
         self.disks.forget(cluster);

@@ -52,7 +52,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     Next::Failed
                 })
             }
-        }, || context.metrics.panicked("groups"))
+        }, |key| context.metrics.panicked("groups", key))
         .await;
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolume};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use kube::Client;
 use kube::api::{Api, ListParams};
 
@@ -15,18 +15,51 @@ use crate::world::{BrokerId, Home, NodeState};
 /// The label that names a node in the affinity of a volume.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// Finds out where volumes lie. What cannot be read says so.
+/// A pod that has not been ready for so many seconds is not just being restarted.
+const RESTARTED_S_MAX: i64 = 300;
+
+/// Finds out where volumes lie. What cannot be read says so, with what the pods say instead.
 pub(super) async fn of(
     client: &Client,
     volumes: BTreeMap<BrokerId, String>,
+    pods: &BTreeMap<BrokerId, Pod>,
+    now_s: i64,
 ) -> BTreeMap<BrokerId, Home> {
     let mut homes = BTreeMap::new();
     for (broker, volume) in volumes {
         let home = home(client, &volume).await;
-        let unread = |error: kube::Error| Home::Unread(apply::plain(&error));
+        let unread = |error: kube::Error| Home::Unread {
+            why: apply::plain(&error),
+            missed: pods.get(&broker).is_some_and(|pod| is_missed(pod, now_s)),
+        };
         homes.insert(broker, home.unwrap_or_else(unread));
     }
     homes
+}
+
+/// Whether Kubernetes says more of a pod than that it is being restarted. One that is not there is about to be made.
+fn is_missed(pod: &Pod, now_s: i64) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    // What is said of pods whose node does not answer, when they are taken off it.
+    if status.reason.as_deref() == Some("NodeLost") {
+        return true;
+    }
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| {
+        let since = condition.last_transition_time.as_ref();
+        match (condition.type_.as_str(), condition.status.as_str()) {
+            ("DisruptionTarget", "True") => {
+                condition.reason.as_deref() == Some("DeletionByTaintManager")
+            }
+            ("PodScheduled", "False") => true,
+            ("Ready", "False" | "Unknown") => {
+                since.is_some_and(|since| now_s - since.0.as_second() > RESTARTED_S_MAX)
+            }
+            _ => false,
+        }
+    })
 }
 
 async fn home(client: &Client, volume: &str) -> Result<Home, kube::Error> {
@@ -87,7 +120,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{nodes_of, state};
+    use super::{is_missed, nodes_of, state};
     use crate::world::NodeState;
 
     fn bound(terms: Value) -> Option<Vec<String>> {
@@ -116,6 +149,39 @@ mod tests {
             nodes_of(&serde_json::from_value(json!({"spec": {}})).unwrap()),
             None
         );
+    }
+
+    #[test]
+    fn a_pod_is_missed_when_no_node_has_it_or_its_node_is_silent_or_it_has_been_away_for_minutes() {
+        let now = jiff::Timestamp::from_second(10_000).unwrap();
+        let pod = |status: Value| serde_json::from_value(json!({"status": status})).unwrap();
+        let ready = |status: &str, ago_s: i64| {
+            let since = jiff::Timestamp::from_second(10_000 - ago_s).unwrap();
+            pod(json!({"conditions": [
+                {"type": "PodScheduled", "status": "True"},
+                {"type": "Ready", "status": status, "lastTransitionTime": since.to_string()},
+            ]}))
+        };
+        let evicted = |reason: &str| {
+            pod(
+                json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason}]}),
+            )
+        };
+        let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
+        for (pod, expected) in [
+            (Default::default(), false),
+            (pod(json!({"phase": "Pending"})), false),
+            (ready("False", 60), false),
+            (ready("True", 6000), false),
+            (ready("False", 600), true),
+            (ready("Unknown", 600), true),
+            (pod(unscheduled), true),
+            (pod(json!({"reason": "NodeLost"})), true),
+            (evicted("DeletionByTaintManager"), true),
+            (evicted("EvictionByEvictionAPI"), false),
+        ] {
+            assert_eq!(is_missed(&pod, now.as_second()), expected, "{pod:?}");
+        }
     }
 
     #[test]

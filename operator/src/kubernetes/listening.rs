@@ -125,6 +125,7 @@ mod tests {
         Availability {
             alive: alive.iter().copied().map(BrokerId).collect(),
             brokers_needed,
+            controller_unknown: false,
         }
     }
 

@@ -249,9 +249,7 @@ impl Metrics {
         self.seconds
             .with_label_values(&[kind])
             .observe(took.as_secs_f64());
-        let failing = self
-            .failing
-            .with_label_values(&[kind, &of.namespace, &of.name]);
+        let failing = self.failing(kind, of);
         if succeeded {
             failing.set(0);
         } else {
@@ -259,9 +257,15 @@ impl Metrics {
         }
     }
 
-    /// A pass that did not come to its end.
-    pub(super) fn panicked(&self, kind: &str) {
+    /// A pass that did not come to its end has failed as well.
+    pub(super) fn panicked(&self, kind: &str, of: &Key) {
         self.passes.with_label_values(&[kind, "panic"]).inc();
+        self.failing(kind, of).inc();
+    }
+
+    fn failing(&self, kind: &str, of: &Key) -> IntGauge {
+        let labels = [kind, of.namespace.as_str(), of.name.as_str()];
+        self.failing.with_label_values(&labels)
     }
 
     pub(super) fn topic_change(&self, change: &str) {
@@ -400,5 +404,24 @@ impl Metrics {
             tracing::warn!(%error, "metrics cannot be encoded");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Metrics;
+    use crate::world::Key;
+
+    #[test]
+    fn a_pass_that_panics_counts_as_one_that_failed() {
+        let (metrics, shop) = (Metrics::default(), Key::new("market", "shop"));
+        let failed = || metrics.failing("cluster", &shop).get();
+        metrics.pass("cluster", &shop, Duration::ZERO, false);
+        metrics.panicked("cluster", &shop);
+        assert_eq!(failed(), 2);
+        metrics.pass("cluster", &shop, Duration::ZERO, true);
+        assert_eq!(failed(), 0);
     }
 }

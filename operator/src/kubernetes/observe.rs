@@ -104,10 +104,10 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         let process = observed.world.processes.get(broker);
         process.is_none_or(|process| !process.ready)
     });
-    observed.world.homes = homes::of(client, volumes).await;
+    observed.world.now_s = Timestamp::now().as_second();
+    observed.world.homes = homes::of(client, volumes, &observed.pods, observed.world.now_s).await;
     let credentials = observed.world.certificates(&key.name).pems(Role::Operator);
     observed.way = Way::new(addresses(key, &observed.pods), credentials);
-    observed.world.now_s = Timestamp::now().as_second();
     Ok(observed)
 }
 

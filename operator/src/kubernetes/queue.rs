@@ -69,13 +69,13 @@ impl<K: Ord + Clone + Send + Sync + 'static> Queue<K> {
         self.changed.notify_one();
     }
 
-    /// Works on keys as they become due, at most `concurrency` at a time, until the future is dropped. `panicked` is told of each piece of
-    /// work that did not come to its end.
+    /// Works on keys as they become due, at most `concurrency` at a time, until the future is dropped. `panicked` is told of each key whose
+    /// work did not come to its end.
     pub(super) async fn work<F>(
         &self,
         concurrency: usize,
         work: impl Fn(K) -> F,
-        panicked: impl Fn(),
+        panicked: impl Fn(&K),
     ) where
         F: Future<Output = Next> + Send + 'static,
     {
@@ -95,7 +95,9 @@ impl<K: Ord + Clone + Send + Sync + 'static> Queue<K> {
                         Ok(done) => done,
                         Err(error) => {
                             tracing::error!(%error, "a pass ended by itself; it is tried again");
-                            panicked();
+                            if let Some(key) = keys.get(&error.id()) {
+                                panicked(key);
+                            }
                             (error.id(), Next::Failed)
                         }
                     };
@@ -205,7 +207,7 @@ mod tests {
                                 outcome
                             }
                         },
-                        || {},
+                        |_| {},
                     )
                     .await;
             }
@@ -230,7 +232,8 @@ mod tests {
                         Next::WhenAdded
                     }
                 };
-                let count = || {
+                let count = |key: &&str| {
+                    assert_eq!(*key, "shop");
                     panics.fetch_add(1, Ordering::Relaxed);
                 };
                 queue.work(4, work, count).await;

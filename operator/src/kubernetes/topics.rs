@@ -48,7 +48,7 @@ pub(super) async fn work(context: &Arc<Context>) {
                     Next::Failed
                 })
             }
-        }, || context.metrics.panicked("topics"))
+        }, |key| context.metrics.panicked("topics", key))
         .await;
 }
 

@@ -230,7 +230,7 @@ fn voters(decision: &Decision, look: Option<&Look>) -> Wanted {
 
 /// Ready: every broker that should be there is ready, and the brokers themselves agree that all are alive.
 fn ready(world: &World, decision: &Decision, unseen: Option<&str>) -> Wanted {
-    let ready = ready_count(world);
+    let ready = world.ready(decision.brokers);
     let size = decision.brokers as usize;
     if ready < size {
         return Wanted::new(
@@ -248,7 +248,11 @@ fn ready(world: &World, decision: &Decision, unseen: Option<&str>) -> Wanted {
             unseen.unwrap_or("no broker has answered yet"),
         );
     };
-    let alive = alive_count(look);
+    if !look.is_confirmed() {
+        let why = "no broker that answers hears from a controller, so what they say of one another may be old";
+        return Wanted::new("Ready", Is::Unknown, "NoController", why);
+    }
+    let alive = look.alive(decision.brokers);
     let offline: u64 = look
         .topics
         .values()
@@ -299,7 +303,7 @@ fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Want
         .blocked
         .iter()
         .find(|blocked| gates::ROLL.iter().any(|gate| gate.name == blocked.gate));
-    let (ready, size) = (ready_count(world), decision.brokers as usize);
+    let (ready, size) = (world.ready(decision.brokers), decision.brokers as usize);
     if !decision.outdated.is_empty() {
         let message = rolling.map_or_else(
             || format!("{} brokers are to be restarted", decision.outdated.len()),
@@ -345,7 +349,8 @@ fn reconciling(world: &World, decision: &Decision, failed: Option<&str>) -> Want
     Wanted::new("Reconciling", false, "Converged", "")
 }
 
-fn ready_count(world: &World) -> usize {
+/// Of all pods that there are, as `replicas` counts them.
+fn ready_pods(world: &World) -> usize {
     world
         .processes
         .values()
@@ -353,13 +358,9 @@ fn ready_count(world: &World) -> usize {
         .count()
 }
 
-fn alive_count(look: &Look) -> usize {
-    look.brokers.values().filter(|broker| broker.alive).count()
-}
-
 fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: &Decision) {
     status.replicas = i32::try_from(world.processes.len()).ok();
-    status.ready_replicas = i32::try_from(ready_count(world)).ok();
+    status.ready_replicas = i32::try_from(ready_pods(world)).ok();
     status.selector = Some(names::selector_string(&cluster.key.name));
     status.bootstrap = Some(names::bootstrap_address(
         &cluster.key.name,
@@ -382,7 +383,7 @@ fn fill(status: &mut ClusterStatus, cluster: &Cluster, world: &World, decision: 
     status.feature_level = Some(feature_level(look, decision));
     status.brokers = Some(BrokersSummary {
         registered: count(look.brokers.len()),
-        alive: count(alive_count(look)),
+        alive: count(look.brokers.values().filter(|broker| broker.alive).count()),
         controller: look
             .controller
             .and_then(|broker| i32::try_from(broker.0).ok()),

@@ -98,6 +98,52 @@ fn pods_that_are_ready_while_no_broker_answers_are_not_known_to_be_a_cluster() {
 }
 
 #[test]
+fn a_broker_that_leaves_hides_none_that_is_down() {
+    let four = Cluster {
+        replicas: 4,
+        ..cluster()
+    };
+    // The set has lost the last one, which is not gone yet.
+    let mut world = converged(&cluster());
+    let extra = converged(&four);
+    let look = world.look.as_mut().unwrap();
+    let last = extra.look.unwrap().brokers.remove(&BrokerId(3)).unwrap();
+    let last = crate::world::BrokerSeen {
+        draining: true,
+        ..last
+    };
+    look.brokers.insert(BrokerId(3), last);
+    look.brokers.get_mut(&BrokerId(1)).unwrap().alive = false;
+    world
+        .processes
+        .insert(BrokerId(3), extra.processes[&BrokerId(3)].clone());
+    let ready = |world: &World| {
+        let status = of(&ClusterStatus::default(), &cluster(), world, at(1));
+        let ready = find(&status, "Ready");
+        (ready.status.clone(), ready.message.clone())
+    };
+    let no = |message: &str| ("False".to_owned(), message.to_owned());
+    assert_eq!(
+        ready(&world),
+        no("2 of 3 brokers are alive as the brokers see it")
+    );
+    world.processes.get_mut(&BrokerId(1)).unwrap().ready = false;
+    assert_eq!(ready(&world), no("2 of 3 brokers are ready"));
+}
+
+#[test]
+fn what_brokers_say_that_hear_from_no_controller_does_not_make_a_cluster_ready() {
+    let mut world = converged(&cluster());
+    world.look.as_mut().unwrap().controller = None;
+    let status = of(&ClusterStatus::default(), &cluster(), &world, at(1));
+    let ready = find(&status, "Ready");
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("Unknown", "NoController")
+    );
+}
+
+#[test]
 fn what_was_known_before_a_failed_look_stays_in_the_status() {
     let before = of(
         &ClusterStatus::default(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use weir_tls::{Due, LEAF_LIFE, Role};
 
-use super::{Decision, Step, World, decide};
+use super::{Decision, Extent, Step, World, decide};
 use crate::decide::certificates::members;
 use crate::objects;
 use crate::testing::{cluster, converged, resource};
@@ -545,6 +545,77 @@ fn of_two_nodes_that_are_drained_the_second_waits_for_what_the_first_one_missed(
     assert!(!decision.evictions_held);
     world.objects.insert(at, open);
     assert!(decide(&cluster(), &world).unwrap().plan.is_empty());
+}
+
+#[test]
+fn the_budget_of_a_paused_cluster_follows_its_brokers_and_nothing_that_waits() {
+    let paused = Cluster {
+        paused: true,
+        replicas: 5,
+        image: crate::validate::Image::Named("newer".into()),
+        ..cluster()
+    };
+    let mut world = converged(&cluster());
+    let decision = decide(&paused, &world).unwrap();
+    assert_eq!(
+        budget(&decision),
+        None,
+        "neither is anybody missing nor restarted"
+    );
+    assert_eq!(decision.steps(Extent::Paused).count(), 0);
+    world.processes.get_mut(&BrokerId(1)).unwrap().ready = false;
+    let decision = decide(&paused, &world).unwrap();
+    let kept: Vec<&Step> = decision.steps(Extent::Paused).collect();
+    let [Step::Apply { child, .. }] = kept[..] else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(child.content["spec"]["maxUnavailable"], json!(0));
+    let waiting = decision.plan.steps.len() - 1;
+    let said = &decision.plan.blocked[0].message;
+    assert!(said.contains(&format!(" {waiting} steps wait")), "{said}");
+    // One that was never there is not made.
+    let at = ("PodDisruptionBudget".to_owned(), "shop-broker".to_owned());
+    world.objects.remove(&at);
+    let decision = decide(&paused, &world).unwrap();
+    assert_eq!(decision.steps(Extent::Paused).count(), 0);
+    // Where only the budget is behind, nothing waits.
+    let idle = Cluster {
+        paused: true,
+        ..cluster()
+    };
+    let mut world = converged(&cluster());
+    world.processes.get_mut(&BrokerId(1)).unwrap().ready = false;
+    let decision = decide(&idle, &world).unwrap();
+    assert!(!gates(&decision).contains(&"Paused"));
+    assert_eq!(decision.steps(Extent::Paused).count(), 1);
+}
+
+#[test]
+fn while_a_spec_cannot_be_carried_out_certificates_are_renewed_and_nothing_else_is_done() {
+    let last = Cluster {
+        paused: true,
+        image: crate::validate::Image::Named("newer".into()),
+        ..cluster()
+    };
+    let mut world = converged(&cluster());
+    assert_eq!(
+        decide(&last, &world)
+            .unwrap()
+            .steps(Extent::Invalid)
+            .count(),
+        0
+    );
+    // So late that they are to be renewed.
+    world.now_s += i64::try_from(LEAF_LIFE.as_secs()).unwrap() - 1;
+    let decision = decide(&last, &world).unwrap();
+    assert!(decision.plan.steps.len() > 1, "{:?}", decision.plan.steps);
+    let kept: Vec<&Step> = decision.steps(Extent::Invalid).collect();
+    assert!(matches!(kept[..], [Step::Issue { .. }]), "{kept:?}");
+    assert_eq!(decision.steps(Extent::Paused).count(), 0);
+    assert_eq!(
+        decision.steps(Extent::All).count(),
+        decision.plan.steps.len()
+    );
 }
 
 #[test]

@@ -86,9 +86,20 @@ fn a_node_that_does_not_answer_is_no_proof_and_what_is_missing_is_said() {
     for home in [on(NodeState::Ready), Home::Anywhere] {
         assert_eq!(healed(&without_two(home), None, None), Heal::default());
     }
-    let unread = healed(&without_two(Home::Unread("forbidden".into())), None, None);
-    assert_eq!(gates(&unread), ["LostProofMissing"]);
-    assert!(unread.blocked[0].message.contains("forbidden"));
+    let unread = |missed| Home::Unread {
+        why: "forbidden".into(),
+        missed,
+    };
+    let missed = healed(&without_two(unread(true)), None, None);
+    assert_eq!(gates(&missed), ["LostProofMissing"]);
+    assert!(missed.blocked[0].message.contains("forbidden"));
+    // One that is restarted is no more than that, unless a person says so.
+    let restarted = without_two(unread(false));
+    assert_eq!(healed(&restarted, None, None), Heal::default());
+    assert_eq!(
+        healed(&restarted, None, Some("2@disk-2")).healing,
+        Some(healing(2))
+    );
 }
 
 #[test]

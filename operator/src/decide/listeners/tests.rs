@@ -260,13 +260,35 @@ fn a_listener_restarts_nobody_and_leaves_nothing_when_it_goes() {
     obey(&with, &mut world);
     let gone = decide(&plain, &world).unwrap();
     let deleted = |name: &str| Step::DeleteService { name: name.into() };
-    let mut expected = vec![Step::SetListeners {
+    let mut expected: Vec<Step> = ["", "-0", "-1", "-2"]
+        .map(|broker| deleted(&format!("shop-listener-nodes{broker}")))
+        .into();
+    expected.push(Step::SetListeners {
         brokers: (0..3).map(|id| (BrokerId(id), Vec::new())).collect(),
-    }];
-    expected.extend(
-        ["", "-0", "-1", "-2"].map(|broker| deleted(&format!("shop-listener-nodes{broker}"))),
-    );
+    });
     assert_eq!(gone.plan.steps, expected);
+}
+
+#[test]
+fn a_listener_that_gets_another_name_may_keep_its_node_ports() {
+    let before = nodes();
+    let mut world = completed(&before);
+    obey(&before, &mut world);
+    let after = cluster(json!([{"name": "outside", "port": 9100, "type": "nodePort"}]));
+    let steps = decide(&after, &world).unwrap().plan.steps;
+    let is_deletion = |step: &Step| matches!(step, Step::DeleteService { .. });
+    let deletions = steps.iter().filter(|step| is_deletion(step)).count();
+    assert_eq!(deletions, 4);
+    // Kubernetes gives a port to no second Service while the first one has it.
+    let last = steps.iter().rposition(is_deletion);
+    let is_new =
+        |step: &Step| matches!(step, Step::Apply { child, .. } if child.resource.kind == "Service");
+    let first = steps.iter().position(is_new);
+    assert!(last.unwrap() < first.unwrap(), "{steps:?}");
+    assert!(
+        steps[first.unwrap()..].iter().all(Step::holds_up_nothing),
+        "{steps:?}"
+    );
 }
 
 #[test]

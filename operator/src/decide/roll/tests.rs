@@ -155,6 +155,8 @@ fn a_serving_broker_waits_for_the_gates() {
             ..TopicSeen::default()
         },
     );
+    let mut unheard = look(&[true; 3]);
+    unheard.controller = None;
     for (states, look, expected) in [
         (
             &[(OLD, true), (OLD, true), (NEW, false)][..],
@@ -168,6 +170,8 @@ fn a_serving_broker_waits_for_the_gates() {
             "BrokersNotReady",
         ),
         (&all[..], None, "BrokersNotSeen"),
+        // Whoever says that all is well may be cut off from the others.
+        (&all[..], Some(unheard), "BrokersNotSeen"),
         (&all[..], Some(look(&[true, true, false])), "QuorumAtRisk"),
         (&all[..], Some(short), "PartitionWouldFallBelowMinimum"),
         (

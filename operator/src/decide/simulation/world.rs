@@ -129,24 +129,51 @@ impl World {
         decide(&self.spec, &seen).unwrap()
     }
 
+    /// A pass on what a broker says that is cut off from the others: some looks old, and without a controller. It takes no broker away that serves.
+    pub(super) fn cut_off_pass(&mut self, age: usize) {
+        let mut seen = self.observed(age);
+        if let Some(look) = &mut seen.look {
+            (look.controller, look.levels) = (None, None);
+        }
+        let decision = decide(&self.spec, &seen).unwrap();
+        let serving = decision.plan.steps.iter().find(
+            |step| matches!(step, Step::RestartBroker { broker, .. } if self.pods[broker].ready),
+        );
+        assert_eq!(serving, None, "by what may be old");
+        self.healthy = decision.healthy;
+        let (_, is_written) = self.carry_out(&decision, false, None);
+        // Evictions are held, so there is nothing that it would have to know.
+        self.is_seen = seen.look.is_some() && is_written;
+    }
+
     /// One pass; returns how many steps were taken.
     pub(super) fn pass(&mut self, age: usize, killed_after: Option<usize>) -> usize {
         let decision = self.plan(age);
         self.healthy = decision.healthy.filter(|_| killed_after.is_none());
         let restarts = |step: &&Step| matches!(step, Step::RestartBroker { .. });
         assert!(decision.plan.steps.iter().filter(restarts).count() <= 1);
+        let (written, is_written) = self.carry_out(&decision, age == 0, killed_after);
+        self.is_seen = age == 0 && self.reachable && is_written;
+        written
+    }
+
+    /// Takes steps; returns how many were taken, and whether all were, and were writes.
+    fn carry_out(
+        &mut self,
+        decision: &Decision,
+        is_fresh: bool,
+        killed_after: Option<usize>,
+    ) -> (usize, bool) {
         let mut written = 0;
         for step in &decision.plan.steps {
-            if killed_after == Some(written) || self.take(step, age == 0).is_err() {
+            if killed_after == Some(written) || self.take(step, is_fresh).is_err() {
                 break;
             }
             written += 1;
         }
         let applies = |step: &Step| matches!(step, Step::Apply { .. });
         let is_done = written == decision.plan.steps.len();
-        self.is_seen =
-            age == 0 && self.reachable && is_done && decision.plan.steps.iter().all(applies);
-        written
+        (written, is_done && decision.plan.steps.iter().all(applies))
     }
 
     /// Kubernetes' eviction of a pod that is ready, as far as the disruption budget lets it.
