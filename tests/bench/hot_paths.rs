@@ -90,6 +90,7 @@ impl Bench {
             leader_epoch: LeaderEpoch(1),
             origin: Origin::Client,
             verified: None,
+            begins_at_zero: false,
             done: Box::new(|result| {
                 result.expect("it is appended");
             }),
