@@ -29,7 +29,7 @@ use crate::Broker;
 use crate::error::{ApiError, ErrorCode};
 use crate::gather::{Gathered, Slot};
 use crate::partitions::prepare::{self, Effort, Unfit};
-use crate::partitions::{OfTransaction, Until, key_of};
+use crate::partitions::{OfTransaction, Partition, Until, key_of};
 use crate::queue::delay::Wish;
 use crate::queue::throttle::Patience;
 use crate::queue::trace::Producing;
@@ -526,25 +526,28 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
     }
 }
 
-/// What a batch is refused with. A gap that a leader finds that has only just taken over may be of its predecessor's making: see [`super::pipelined`]. Not
-/// where a bound refuses for good: there producers leave such batches out and begin anew with the next leader.
+/// What a batch is refused with. A gap that a leader finds that has only just taken over may be of its predecessor's making: see [`super::pipelined`]. Where a
+/// bound refuses for good it is told as one at once: there producers leave such batches out, and begin anew with the next leader.
 fn refusal(broker: &Broker, place: &Place, mut unfit: Unfit) -> Unfit {
     let code = &mut unfit.error.code;
     *code = broker.metadata.deny(*code);
-    let may_come = || {
-        let partition = broker.partitions.get(place.key);
-        partition.map_or(true, |partition| {
-            let bound = partition.bound();
-            let waits = bound.is_none_or(|bound| bound.config().overflow == Overflow::Throttle);
-            waits && partition.replica().may_lack(place.epoch)
-        })
-    };
     let is_gap = matches!(
         *code,
         ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
     );
-    if is_gap && may_come() {
-        *code = ErrorCode::NotLeaderOrFollower;
+    if !is_gap {
+        return unfit;
+    }
+    let partition = broker.partitions.get(place.key).ok();
+    let may_lack = |partition: &Arc<Partition>| partition.replica().may_lack(place.epoch);
+    if partition.as_ref().is_none_or(may_lack) {
+        let bound = partition.and_then(|partition| partition.bound());
+        let waits = bound.is_none_or(|bound| bound.config().overflow == Overflow::Throttle);
+        // Of one that sends again, as it does when leaders change, librdkafka makes a fatal error that it is not known.
+        *code = match waits {
+            true => ErrorCode::NotLeaderOrFollower,
+            false => ErrorCode::OutOfOrderSequenceNumber,
+        };
     }
     unfit
 }

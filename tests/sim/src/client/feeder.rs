@@ -300,7 +300,12 @@ impl Feeder {
                             self.acked(place, &batch, base_offset, at);
                         }
                         Some((Some(ErrorCode::PolicyViolation), _)) => self.refused(place, &batch),
-                        Some((Some(ErrorCode::OutOfOrderSequenceNumber), _)) if left.is_empty() => {
+                        Some((
+                            Some(
+                                ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId,
+                            ),
+                            _,
+                        )) if left.is_empty() => {
                             is_lost = true;
                             self.lost(place, batch);
                         }
@@ -388,6 +393,7 @@ impl Feeder {
                     | ErrorCode::KafkaStorageError
                     // Behind one that is sent again.
                     | ErrorCode::OutOfOrderSequenceNumber
+                    | ErrorCode::UnknownProducerId
             )
         );
         if !passes {
