@@ -186,30 +186,19 @@ impl Admin {
     /// so that many who do not answer take no longer than one; who was first is asked from then on.
     async fn confirmed(&mut self) -> Option<proto::DescribeClusterResponse> {
         let tls = self.tls().ok()?;
-        let describe = async |mut client: AdminClient<Channel>, request| {
-            client.describe_cluster(request).await
-        };
         let mut others = self.addresses.clone();
         others.retain(|address| self.answering() != Some(address));
         let asked = others.into_iter().map(|address| {
-            let (tls, describe) = (&tls, &describe);
+            let tls = &tls;
             async move {
-                let request = proto::DescribeClusterRequest {};
-                let (client, answer) = ask(tls, &address, request, describe).await.ok()?;
+                let (client, answer) = describe(tls, &address).await?;
                 answer.controller_id?;
                 Some((address, client, answer))
             }
         });
-        let mut asked: FuturesUnordered<_> = asked.collect();
-        let first = async {
-            while let Some(answer) = asked.next().await {
-                if answer.is_some() {
-                    return answer;
-                }
-            }
-            None
-        };
-        let found = tokio::time::timeout(CONNECT_TIMEOUT, first).await;
+        let asked: FuturesUnordered<_> = asked.collect();
+        let mut confirmed = asked.filter_map(std::future::ready);
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, confirmed.next()).await;
         let (address, client, answer) = found.ok().flatten()?;
         self.answered = Some((address, client));
         Some(answer)
@@ -671,6 +660,17 @@ where
         .map_err(|error| source_of(&error))?;
     let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
     ask_by(client, request, invoke).await
+}
+
+/// What the broker at an address says of its cluster, if it answers.
+async fn describe(
+    tls: &Arc<Tls>,
+    address: &str,
+) -> Option<(AdminClient<Channel>, proto::DescribeClusterResponse)> {
+    let describe =
+        async |mut client: AdminClient<Channel>, request| client.describe_cluster(request).await;
+    let request = proto::DescribeClusterRequest {};
+    ask(tls, address, request, &describe).await.ok()
 }
 
 async fn ask_by<Q, A, F>(

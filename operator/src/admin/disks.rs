@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tonic::transport::Channel;
-use weir_proto::admin::v1::DescribeClusterRequest;
-use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::Tls;
 
-use super::{Way, ask, broker_id};
+use super::{Way, broker_id, describe};
 use crate::world::{BrokerId, Disk};
 
 /// Asks every broker for the disk that its data lies on, which only it knows: at the first of its addresses that answers. Those that do not answer are left
@@ -36,10 +33,7 @@ async fn first(tls: &Arc<Tls>, addresses: &[String]) -> Option<(BrokerId, Disk)>
 }
 
 async fn disk(tls: &Arc<Tls>, address: &str) -> Option<(BrokerId, Disk)> {
-    let describe =
-        async |mut client: AdminClient<Channel>, request| client.describe_cluster(request).await;
-    let request = DescribeClusterRequest {};
-    let (_, answer) = ask(tls, address, request, &describe).await.ok()?;
+    let (_, answer) = describe(tls, address).await?;
     let own = answer.answering_broker?;
     let broker = answer.brokers.iter().find(|broker| broker.id == own)?;
     let disk = Disk {

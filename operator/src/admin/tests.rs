@@ -402,13 +402,16 @@ fn create(topic: &str) -> Step {
     }
 }
 
+/// An address at which nobody listens.
+async fn closed() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
 #[tokio::test]
 async fn brokers_that_do_not_answer_are_passed_over() {
     let broker = Broker::default();
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let closed = closed().await;
     let away = start(Broker {
         away: true,
         ..Broker::default()
@@ -431,10 +434,7 @@ async fn brokers_that_do_not_answer_are_passed_over() {
 #[tokio::test]
 async fn each_broker_is_asked_for_its_disk_once_and_at_its_next_address_only_if_it_does_not_answer()
 {
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let closed = closed().await;
     let all = [0, 1].map(|id| Broker {
         id,
         ..Broker::default()
@@ -492,10 +492,7 @@ async fn after_a_broker_that_hears_from_no_controller_one_is_asked_that_does() {
             ..Broker::default()
         },
     );
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let closed = closed().await;
     let addresses = vec![
         start(cut_off.clone()).await,
         start(other.clone()).await,
@@ -521,29 +518,14 @@ async fn after_a_broker_that_hears_from_no_controller_one_is_asked_that_does() {
     // Whoever waits at one that does not hear of anything waits at another the next time.
     known(&other);
     let mut admin = Admin::new(way(addresses));
-    let known_before = Availability::default();
-    assert!(
-        admin
-            .availability(&known_before)
-            .await
-            .unwrap()
-            .controller_unknown
-    );
-    assert!(
-        admin
-            .availability(&known_before)
-            .await
-            .unwrap()
-            .controller_unknown
-    );
+    let is_unknown = async |admin: &mut Admin| {
+        let now = admin.availability(&Availability::default()).await;
+        now.unwrap().controller_unknown
+    };
+    assert!(is_unknown(&mut admin).await);
+    assert!(is_unknown(&mut admin).await);
     assert_eq!(known(&other), ["availability"]);
-    assert!(
-        !admin
-            .availability(&known_before)
-            .await
-            .unwrap()
-            .controller_unknown
-    );
+    assert!(!is_unknown(&mut admin).await);
 }
 
 /// An address behind which a broker is until it is told to stand still: what is open stays open, and nobody reads or writes any more.

@@ -59,17 +59,13 @@ pub struct Progress {
 /// gives none (librdkafka: 60 s; Java, franz-go: 30 s and less), and then some.
 const HEARSAY: Duration = Duration::from_secs(90);
 
+/// Whether a leader has led for a while only, and somebody did before.
 fn has_just_taken_over(epoch: LeaderEpoch, since: Millis, now: Millis) -> bool {
     let led_for = Duration::from_millis(now.0.saturating_sub(since.0));
     epoch > LeaderEpoch(0) && led_for < HEARSAY
 }
 
 impl Leading {
-    /// Whether it has led for a while only, and somebody did before.
-    fn has_just_taken_over(&self, now: Millis) -> bool {
-        has_just_taken_over(self.epoch, self.since, now)
-    }
-
     /// There may be something to tell followers.
     pub(super) fn wake_all(&self) {
         self.outlets.iter().for_each(|(_, outlet)| outlet.wake());
@@ -108,7 +104,7 @@ impl Replica {
     pub(crate) fn may_lack(&self, epoch: LeaderEpoch) -> bool {
         let now = self.now();
         match self.lock().leading(epoch) {
-            Some(leading) => leading.has_just_taken_over(now),
+            Some(leading) => has_just_taken_over(epoch, leading.since, now),
             None => true,
         }
     }
@@ -132,7 +128,7 @@ impl Replica {
             }));
             return;
         };
-        let begins_at_zero = leading.has_just_taken_over(now);
+        let begins_at_zero = has_just_taken_over(leader_epoch, leading.since, now);
         let this = Arc::clone(self);
         let written = move |result: Result<Appended, AppendError>| match result {
             Err(error) => done(Err(error)),
