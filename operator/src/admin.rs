@@ -25,8 +25,12 @@ use crate::world::{
 mod connector;
 mod disks;
 mod groups;
+mod seen;
+mod topics;
 pub use disks::disks;
 pub use groups::is_passing;
+use seen::{broker_seen, group_seen, topic_seen};
+pub use topics::{NewTopic, TopicChange};
 
 /// A broker with which no connection comes about for this long is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -37,41 +41,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Thousands of topics in one answer, each some hundred bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Topics in one changing call, so that one call stays within its deadline.
-const BATCH: usize = 500;
-
 /// No broker answered.
 #[derive(Debug, thiserror::Error)]
 #[error("no broker answered: {0}")]
 pub struct Unreachable(String);
-
-/// A topic to create; what is absent takes the cluster's default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTopic {
-    /// Its name.
-    pub name: String,
-    /// Partitions.
-    pub partitions: Option<u32>,
-    /// Replicas of each.
-    pub replication_factor: Option<u32>,
-    /// Configuration.
-    pub config: BTreeMap<String, String>,
-}
-
-/// A topic to change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicChange {
-    /// Its name.
-    pub name: String,
-    /// The new number of partitions, when it grows.
-    pub partitions: Option<u32>,
-    /// The new number of replicas of each, when it changes.
-    pub replication_factor: Option<u32>,
-    /// Keys to set.
-    pub set_config: BTreeMap<String, String>,
-    /// Keys to go back to the cluster's default.
-    pub unset_config: BTreeSet<String>,
-}
 
 /// What became of each topic of a call.
 pub type Outcomes = BTreeMap<String, Result<(), Refusal>>;
@@ -513,83 +486,14 @@ impl Admin {
     ///
     /// # Errors
     /// When no broker answers; some topics may have been created then.
-    pub async fn create(&mut self, topics: &[NewTopic]) -> Result<Outcomes, Unreachable> {
-        let mut outcomes = Outcomes::new();
-        for batch in topics.chunks(BATCH) {
-            let topics = batch
-                .iter()
-                .map(|topic| proto::NewTopic {
-                    name: topic.name.clone(),
-                    partitions: topic.partitions,
-                    replication_factor: topic.replication_factor,
-                    config: topic.config.clone().into_iter().collect(),
-                })
-                .collect();
-            let request = proto::CreateTopicsRequest {
-                topics,
-                validate_only: false,
-            };
-            let answer = self
-                .call(request, |mut client, request| async move {
-                    client.create_topics(request).await
-                })
-                .await?;
-            outcomes.extend(results(answer));
-        }
-        Ok(outcomes)
-    }
-
     /// Grows topics and sets configuration; each succeeds or fails alone.
     ///
     /// # Errors
     /// When no broker answers; some topics may have been changed then.
-    pub async fn alter(&mut self, changes: &[TopicChange]) -> Result<Outcomes, Unreachable> {
-        let mut outcomes = Outcomes::new();
-        for batch in changes.chunks(BATCH) {
-            let changes = batch
-                .iter()
-                .map(|change| proto::TopicChange {
-                    name: change.name.clone(),
-                    partitions: change.partitions,
-                    set_config: change.set_config.clone().into_iter().collect(),
-                    unset_config: change.unset_config.iter().cloned().collect(),
-                    replication_factor: change.replication_factor,
-                })
-                .collect();
-            let request = proto::AlterTopicsRequest {
-                changes,
-                validate_only: false,
-            };
-            let answer = self
-                .call(request, |mut client, request| async move {
-                    client.alter_topics(request).await
-                })
-                .await?;
-            outcomes.extend(results(answer));
-        }
-        Ok(outcomes)
-    }
-
     /// Deletes topics and their data; each succeeds or fails alone.
     ///
     /// # Errors
     /// When no broker answers; some topics may be gone then.
-    pub async fn delete(&mut self, names: &[String]) -> Result<Outcomes, Unreachable> {
-        let mut outcomes = Outcomes::new();
-        for batch in names.chunks(BATCH) {
-            let request = proto::DeleteTopicsRequest {
-                names: batch.to_vec(),
-            };
-            let answer = self
-                .call(request, |mut client, request| async move {
-                    client.delete_topics(request).await
-                })
-                .await?;
-            outcomes.extend(results(answer));
-        }
-        Ok(outcomes)
-    }
-
     /// One call to the broker that answered last, else to the first that answers.
     async fn call<Q, A, F>(
         &mut self,
@@ -697,17 +601,6 @@ fn source_of(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-fn results(
-    answer: proto::TopicResultsResponse,
-) -> impl Iterator<Item = (String, Result<(), Refusal>)> {
-    answer.results.into_iter().map(|result| {
-        (
-            result.name,
-            result.error.map_or(Ok(()), |error| Err(refusal(error))),
-        )
-    })
-}
-
 fn refusal(error: proto::Error) -> Refusal {
     Refusal {
         code: error.code,
@@ -730,90 +623,6 @@ fn broker_results(answer: proto::BrokerResultsResponse) -> BrokerOutcomes {
         Some((broker_id(result.broker)?, outcome))
     });
     results.collect()
-}
-
-fn broker_seen(broker: proto::Broker) -> BrokerSeen {
-    BrokerSeen {
-        alive: broker.alive,
-        version: broker.version,
-        replicas: broker.replicas,
-        leaders: broker.leaders,
-        incarnation: broker.incarnation,
-        cordoned: broker.cordoned,
-        draining: broker.draining,
-        needed: broker.needed_partitions.map(|partitions| Needed {
-            partitions,
-            named: broker.needed,
-        }),
-        out_of_sync: broker.out_of_sync,
-        last_copies: broker.last_copies.map(|partitions| Needed {
-            partitions,
-            named: broker.last_copies_named,
-        }),
-        listeners: broker
-            .listeners
-            .into_iter()
-            .filter_map(listener_seen)
-            .collect(),
-    }
-}
-
-/// `None` for what is none: there are no such ports.
-fn listener_seen(listener: proto::Listener) -> Option<ListenerAt> {
-    let advertised = listener.advertised.and_then(|at| {
-        let (host, port) = (at.host, u16::try_from(at.port).ok()?);
-        Some(HostPort { host, port })
-    });
-    let tls = listener.tls_port != 0;
-    let port = if tls {
-        listener.tls_port
-    } else {
-        listener.port
-    };
-    Some(ListenerAt {
-        name: listener.name,
-        port: u16::try_from(port).ok()?,
-        tls,
-        advertised,
-    })
-}
-
-fn topic_seen(topic: proto::Topic) -> TopicSeen {
-    TopicSeen {
-        id: topic.id,
-        partitions: topic.partitions,
-        replication_factor: topic.replication_factor,
-        wanted_replication_factor: topic.wanted_replication_factor,
-        moving_partitions: topic.moving_partitions,
-        config: topic.config.into_iter().collect(),
-        internal: topic.internal,
-        offline_partitions: topic.offline_partitions,
-        under_replicated_partitions: topic.under_replicated_partitions,
-    }
-}
-
-fn group_seen(group: proto::Group) -> Result<GroupSeen, Refusal> {
-    if let Some(error) = group.error {
-        return Err(refusal(error));
-    }
-    Ok(GroupSeen {
-        state: group.state,
-        members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
-        lag: group
-            .lag
-            .into_iter()
-            .map(|lag| PartitionLag {
-                topic: lag.topic,
-                partition: lag.partition,
-                committed_offset: lag.committed_offset,
-                records: lag.lag,
-                age_ms: lag.lag_ms,
-                topic_partitions: lag.topic_partitions,
-            })
-            .collect(),
-        consumption: Consumption::parse(&group.consumption),
-        config: group.config.into_iter().collect(),
-    })
 }
 
 #[cfg(test)]

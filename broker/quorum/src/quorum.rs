@@ -150,7 +150,7 @@ impl Quorum {
     pub fn is_followed(&self) -> bool {
         let status = self.status.borrow();
         let heard = status.heard_by_majority;
-        status.is_leader && heard.is_some_and(|at| at.elapsed() < self.lease)
+        status.is_alone() || status.is_leader && heard.is_some_and(|at| at.elapsed() < self.lease)
     }
 
     /// Whether this node is part of a cluster, as its log says.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use weir_groups::{Producer, TransactionalId};
 use weir_log::{AppendError, Appended, PartitionKey};
-use weir_quorum::configs::{Overflow, TimestampType, TopicConfig};
+use weir_quorum::configs::{TimestampType, TopicConfig};
 use weir_quorum::image::Image;
 use weir_wire::batch::{BatchHeader, BatchView, Compression, only_batch};
 use weir_wire::messages::produce_response::{
@@ -22,6 +22,7 @@ use weir_wire::messages::produce_response::{
 use weir_wire::messages::{ProduceRequestView, ProduceResponse};
 use weir_wire::{LeaderEpoch, Offset, ProducerId};
 
+use super::gap::Gap;
 use super::leaders::{self, Led, NotLed};
 use super::pipelined::Sequenced;
 use super::{Answer, Refused, Reply, Request};
@@ -73,6 +74,7 @@ struct Place {
     key: PartitionKey,
     epoch: LeaderEpoch,
     sequenced: Option<Sequenced>,
+    is_of_transaction: bool,
 }
 
 pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, Refused> {
@@ -112,6 +114,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: Request) -> Result<Answer, R
                         key: led.partition.key(),
                         epoch: led.epoch,
                         sequenced: admitted.sequenced,
+                        is_of_transaction: admitted.is_of_transaction,
                     };
                     let records = data.records.unwrap_or_default();
                     appends.push((place, led, records, admitted));
@@ -526,29 +529,23 @@ fn refused(index: i32, NotLed { error, leader }: NotLed) -> PartitionProduceResp
     }
 }
 
-/// What a batch is refused with. A gap that a leader finds that has only just taken over may be of its predecessor's making: see [`super::pipelined`]. Where a
-/// bound refuses for good it is told as one at once: there producers leave such batches out, and begin anew with the next leader.
 fn refusal(broker: &Broker, place: &Place, mut unfit: Unfit) -> Unfit {
-    let code = &mut unfit.error.code;
-    *code = broker.metadata.deny(*code);
-    let is_gap = matches!(
-        *code,
-        ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
-    );
-    if !is_gap {
-        return unfit;
-    }
+    let code = broker.metadata.deny(unfit.error.code);
+    let gap = match code {
+        ErrorCode::OutOfOrderSequenceNumber => Gap::Known,
+        ErrorCode::UnknownProducerId if place.is_of_transaction => Gap::OfTransaction,
+        ErrorCode::UnknownProducerId => Gap::Unknown,
+        _ => {
+            unfit.error.code = code;
+            return unfit;
+        }
+    };
     let partition = broker.partitions.get(place.key).ok();
     let may_lack = |partition: &Arc<Partition>| partition.replica().may_lack(place.epoch);
-    if partition.as_ref().is_none_or(may_lack) {
-        let bound = partition.and_then(|partition| partition.bound());
-        let waits = bound.is_none_or(|bound| bound.config().overflow == Overflow::Throttle);
-        // Of one that sends again, as it does when leaders change, librdkafka makes a fatal error that it is not known.
-        *code = match waits {
-            true => ErrorCode::NotLeaderOrFollower,
-            false => ErrorCode::OutOfOrderSequenceNumber,
-        };
-    }
+    let may_lack = partition.as_ref().is_none_or(may_lack);
+    let config = partition.map(|partition| partition.config());
+    let queue = config.as_ref().and_then(|config| config.queue.as_ref());
+    unfit.error.code = gap.told(may_lack, queue);
     unfit
 }
 

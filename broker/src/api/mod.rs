@@ -19,6 +19,7 @@
 //! A file, a `mod` line, a line in [`APIS`].
 
 mod features;
+mod gap;
 mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;

@@ -76,7 +76,8 @@ impl Sequenced {
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     first: Sequenced,
-    /// Of the partition's leader at that time; none where this broker had not heard of the partition.
+    /// Of the partition's leader at that time; none where this broker had not heard of the partition. That stands for its first leader alone: a later one
+    /// may come after another that has taken the batch.
     epoch: LeaderEpoch,
     code: ErrorCode,
     at: Instant,
@@ -87,7 +88,8 @@ struct Refusal {
 impl Refusal {
     /// Whether the producer of a batch is still waited for.
     fn is_of(&self, batch: Sequenced, epoch: LeaderEpoch, now: Instant) -> bool {
-        let has_led = [epoch, LeaderEpoch::NONE].contains(&self.epoch);
+        let has_led =
+            self.epoch == epoch || (self.epoch == LeaderEpoch::NONE && epoch == LeaderEpoch(0));
         self.first.producer == batch.producer && has_led && now < self.at + PATIENCE
     }
 }

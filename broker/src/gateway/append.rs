@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Producers that are kept for one partition: as many as appends to it are worth having under way at the same time. Each
 /// is some hundred bytes at each replica.
 const KEPT_MAX: usize = 16;
+/// A producer that was not used for so long is not used again: brokers may have forgotten it by then, and a new leader tries its patience.
+const IDLE_MAX: Duration = Duration::from_secs(3_600);
 /// Partitions for which producers are kept; beyond that all are forgotten, which costs a number for each.
 const PARTITIONS_MAX: usize = 10_000;
 
@@ -61,12 +63,19 @@ impl Producer {
 
 /// The producers that have nothing under way.
 #[derive(Debug, Default)]
-pub(super) struct Producers(Mutex<BTreeMap<(TopicId, i32), Vec<Producer>>>);
+pub(super) struct Producers(Mutex<BTreeMap<(TopicId, i32), Vec<(Producer, Instant)>>>);
 
 impl Producers {
     fn take(&self, place: &Place) -> Option<Producer> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get_mut(&(place.id, place.partition))?.pop()
+        let kept = kept.get_mut(&(place.id, place.partition))?;
+        let (producer, used) = kept.pop()?;
+        if used.elapsed() < IDLE_MAX {
+            return Some(producer);
+        }
+        // Those below were used before.
+        kept.clear();
+        None
     }
 
     fn keep(&self, place: &Place, producer: Producer) {
@@ -76,7 +85,7 @@ impl Producers {
         }
         let kept = kept.entry((place.id, place.partition)).or_default();
         if kept.len() < KEPT_MAX {
-            kept.push(producer);
+            kept.push((producer, Instant::now()));
         }
     }
 }
@@ -218,5 +227,35 @@ impl Gateway {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_producer_that_was_idle_for_an_hour_is_not_used_again() {
+        let place = Place {
+            topic: "orders".into(),
+            id: TopicId(uuid::Uuid::from_u128(1)),
+            partition: 0,
+        };
+        let keep = |producers: &Producers, id| {
+            let producer = Producer {
+                id: ProducerId(id),
+                epoch: ProducerEpoch(0),
+                next: 5,
+            };
+            producers.keep(&place, producer);
+        };
+        let take = |producers: &Producers| producers.take(&place).map(|producer| producer.id.0);
+        let producers = Producers::default();
+        keep(&producers, 1);
+        tokio::time::advance(IDLE_MAX / 2).await;
+        keep(&producers, 2);
+        tokio::time::advance(IDLE_MAX / 2).await;
+        assert_eq!(take(&producers), Some(2));
+        assert_eq!(take(&producers), None);
     }
 }

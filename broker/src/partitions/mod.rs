@@ -37,6 +37,9 @@ pub(crate) fn key_of(topic: &Topic, index: i32) -> PartitionKey {
 use weir_log::{Compaction, LogConfig};
 use weir_quorum::configs::{Durability, TimestampType, TopicConfig};
 
+/// How long a silent producer is remembered where a topic is a queue.
+const QUEUE_PRODUCER_EXPIRY_MS: i64 = 7 * 24 * 3_600_000;
+
 /// What a topic's configuration means for its partitions' logs.
 pub(crate) fn log_config(topic: &TopicConfig) -> LogConfig {
     let unbounded_below_zero = |value: i64| u64::try_from(value).ok();
@@ -73,6 +76,11 @@ pub(crate) fn log_config(topic: &TopicConfig) -> LogConfig {
             TimestampType::LogAppendTime => weir_log::TimestampType::LogAppendTime,
         },
         begins_at_zero: topic.queue.is_some(),
+        producer_expiry_ms: match topic.queue {
+            // Here a producer that is not known any more has to begin anew.
+            Some(_) => QUEUE_PRODUCER_EXPIRY_MS,
+            None => LogConfig::default().producer_expiry_ms,
+        },
         ..LogConfig::default()
     }
 }

@@ -88,7 +88,7 @@ impl PartitionLog {
         }
         let log_start_offset = self.shared.log_start();
         let arriving = Arriving { header, marker };
-        let verdict = self.judge(&arriving, (origin, verified, begins_at_zero))?;
+        let verdict = self.judge(&arriving, epoch, (origin, verified, begins_at_zero))?;
         if let Verdict::Duplicate {
             base_offset,
             last_offset,
@@ -159,6 +159,7 @@ impl PartitionLog {
     fn judge(
         &self,
         arriving: &Arriving,
+        leader_epoch: LeaderEpoch,
         (origin, verified, begins_at_zero): (Origin, Option<Verified>, bool),
     ) -> Result<Verdict, AppendError> {
         let begins_at_zero = begins_at_zero || self.config.begins_at_zero;
@@ -169,12 +170,12 @@ impl PartitionLog {
         let header = &arriving.header;
         let verdict = check(arriving);
         match verdict.as_ref().err().and_then(AppendError::gap) {
-            Some(expected) if self.refusals.leads(header, expected) => {
+            Some(expected) if self.refusals.leads(header, leader_epoch, expected) => {
                 let mut in_order = *arriving;
                 in_order.header.base_sequence = expected;
                 check(&in_order)
             }
-            Some(_) if self.refusals.has(header) => {
+            Some(_) if self.refusals.has(header, leader_epoch) => {
                 let why =
                     "the queue was full when this batch came first, and later ones have been taken";
                 Err(AppendError::Full(why.into()))

@@ -64,9 +64,14 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Whether a batch, where `expected` would have been next, is taken all the same: only refused ones lie between.
-    pub(crate) fn leads(&self, header: &BatchHeader, expected: i32) -> bool {
-        let Some(refused) = self.of(header) else {
+    /// Whether a batch, where `expected` would have been next, is taken all the same: only ones lie between that the leader of this epoch refused.
+    pub(crate) fn leads(
+        &self,
+        header: &BatchHeader,
+        leader_epoch: LeaderEpoch,
+        expected: i32,
+    ) -> bool {
+        let Some(refused) = self.of(header, leader_epoch) else {
             return false;
         };
         let mut next = expected;
@@ -83,10 +88,10 @@ impl Refusals {
         false
     }
 
-    /// Whether this very batch was refused.
-    pub(crate) fn has(&self, header: &BatchHeader) -> bool {
+    /// Whether the leader of this epoch refused this very batch.
+    pub(crate) fn has(&self, header: &BatchHeader, leader_epoch: LeaderEpoch) -> bool {
         let range = Range::of(header);
-        self.of(header)
+        self.of(header, leader_epoch)
             .is_some_and(|refused| refused.ranges.contains(&range))
     }
 
@@ -142,10 +147,11 @@ impl Refusals {
         }
     }
 
-    fn of(&self, header: &BatchHeader) -> Option<&Refused> {
+    fn of(&self, header: &BatchHeader, leader_epoch: LeaderEpoch) -> Option<&Refused> {
         self.by_id
             .get(&header.producer_id)
             .filter(|refused| refused.epoch == header.producer_epoch && is_remembered(header))
+            .filter(|_| self.leader_epoch == Some(leader_epoch))
     }
 }
 

@@ -87,9 +87,8 @@ impl Producers {
                     });
                 }
                 check_transaction(known, header, verified)?;
-                let begins_at_zero =
-                    begins_at_zero || verified.is_some_and(|verified| verified.begins_at_zero);
-                check_sequence(known, header, begins_at_zero)?;
+                let is_version_2 = verified.is_some_and(|verified| verified.begins_at_zero);
+                check_sequence(known, header, begins_at_zero, is_version_2)?;
                 check_kind(known, header)?;
             }
             // A marker without its record, as compaction leaves it, says nothing more.
@@ -156,6 +155,7 @@ fn check_sequence(
     known: Option<&Producer>,
     header: &BatchHeader,
     begins_at_zero: bool,
+    is_version_2: bool,
 ) -> Result<(), SequenceError> {
     let (producer, got) = (header.producer_id, header.base_sequence);
     match known {
@@ -163,14 +163,8 @@ fn check_sequence(
             in_order(producer, known.next_sequence(), got)
         }
         Some(_) => in_order(producer, 0, got),
-        None if begins_at_zero && got != 0 => Err(match header.attributes.is_transactional() {
-            true => SequenceError::OutOfOrder {
-                producer,
-                expected: 0,
-                got,
-            },
-            false => SequenceError::Unknown { producer, got },
-        }),
+        None if is_version_2 => in_order(producer, 0, got),
+        None if begins_at_zero && got != 0 => Err(SequenceError::Unknown { producer, got }),
         // Of an unknown producer any sequence may come: its state may have expired, or gone with old segments.
         None => Ok(()),
     }

@@ -19,6 +19,8 @@ const EPOCH_LEN: usize = 12;
 const PRODUCER_LEN_MIN: usize = 47;
 const BATCH_LEN: usize = 16;
 const TALLY_LEN: usize = 20;
+/// As many of a producer's newest batches as Kafka remembers, and builds from before the first feature level that take no snapshot with more.
+const BATCHES_WRITTEN: usize = 5;
 
 /// The state of a partition just before the batch at `at`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,8 +55,10 @@ pub(crate) fn encode(
         bytes.put_i64(producer.last_timestamp_ms);
         bytes.put_i64(producer.transaction.unwrap_or(Offset::NONE).0);
         bytes.put_i64(producer.last_marker.0);
-        bytes.put_u8(producer.batches().len() as u8);
-        for batch in producer.batches() {
+        let batches = producer.batches();
+        let newest = &batches[batches.len().saturating_sub(BATCHES_WRITTEN)..];
+        bytes.put_u8(newest.len() as u8);
+        for batch in newest {
             bytes.put_i32(batch.base_sequence);
             bytes.put_i32(batch.last_offset_delta);
             bytes.put_i64(batch.base_offset.0);

@@ -33,6 +33,14 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether this node leads and there is nobody else, so that nobody waits to hear from it and nobody else can lead.
+    pub fn is_alone(&self) -> bool {
+        let members = &self.members;
+        self.is_leader
+            && members.nodes.keys().eq(&self.leader)
+            && members.voters.iter().eq(&self.leader)
+    }
+
     /// Where the leader is reached.
     pub fn leader_address(&self) -> Option<&str> {
         self.members
@@ -42,8 +50,8 @@ impl Status {
     }
 }
 
-/// Turns openraft's metrics into [`Status`], which changes only when something that matters does, and keeps the log
-/// below `log_bytes_max`. Ends when the node stops, or when no one follows it any more.
+/// Turns openraft's metrics into [`Status`], which changes only when something that matters does, keeps the log below
+/// `log_bytes_max`, and stops the clock of a node that is alone. Ends when the node stops, or when no one follows it any more.
 pub(super) fn follow(
     raft: Raft,
     me: NodeId,
@@ -59,6 +67,8 @@ pub(super) fn follow(
                 let metrics = metrics.borrow_and_update();
                 (read(me, &metrics), tidying.next(&metrics))
             };
+            // Whoever leads nobody has no use for the clock of heartbeats and elections, by far the most that an idle broker does.
+            raft.runtime_config().tick(!status.is_alone());
             sender.send_if_modified(|old| {
                 old.heard_by_majority = status.heard_by_majority;
                 let changed = *old != status;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use cluster::{Cluster, node};
 
+use super::{Quorum, Status};
+
 use crate::ids::{BrokerId, ClusterId};
 use crate::record::{ConfigChanged, ConfigOf, Record};
 
@@ -27,6 +29,46 @@ async fn one_broker_forms_a_cluster_and_applies_what_it_proposes() {
         cluster.quorum(0).image().cluster_id(),
         Some(&ClusterId("test".into()))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_a_node_that_is_alone_stands_still() {
+    let cluster = Cluster::of(1).await;
+    let quorum = cluster.quorum(0);
+    quorum.status().wait_for(Status::is_alone).await.unwrap();
+    let mut metrics = quorum.raft.metrics();
+    let still = async {
+        let hour = Duration::from_secs(3600);
+        while tokio::time::timeout(hour, metrics.changed()).await.is_ok() {}
+    };
+    // A tick may have been on its way.
+    tokio::time::timeout(Duration::from_secs(7200), still)
+        .await
+        .expect("nothing happens for an hour");
+    assert!(
+        quorum.is_followed(),
+        "and it leads for certain all the same"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_goes_on_when_others_join() {
+    let cluster = Cluster::of(3).await;
+    let leads = |quorum: &Quorum| {
+        (
+            quorum.status().borrow().is_leader,
+            quorum.status().borrow().term,
+        )
+    };
+    let before = leads(&cluster.quorum(0));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        leads(&cluster.quorum(0)),
+        before,
+        "nobody missed a heartbeat"
+    );
+    assert!(before.0 && cluster.quorum(0).is_followed());
+    assert!(!cluster.quorum(0).status().borrow().is_alone());
 }
 
 #[tokio::test]

@@ -90,6 +90,18 @@ fn what_was_refused_while_another_led_may_have_been_taken_there() {
 }
 
 #[test]
+fn what_was_refused_of_a_partition_not_heard_of_may_have_been_taken_by_any_leader_but_the_first() {
+    let mut story = Story::new();
+    for (epoch, admitted) in [(0, Err(PASSING)), (1, Ok(()))] {
+        story.epoch = LeaderEpoch::NONE;
+        story.tell(10, PASSING);
+        assert_eq!(story.admits(15), Err(PASSING), "still not heard of");
+        story.epoch = LeaderEpoch(epoch);
+        assert_eq!(story.admits(15), admitted);
+    }
+}
+
+#[test]
 fn what_is_behind_a_batch_refused_for_the_moment_is_refused_as_that_was_until_it_is_accepted() {
     let story = Story::new();
     assert_eq!(story.tell(5, ErrorCode::None), ErrorCode::None);

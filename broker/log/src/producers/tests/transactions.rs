@@ -171,6 +171,18 @@ fn a_producer_of_version_2_without_any_state_begins_at_zero() {
         check(&none, transactional(1, 0, 7, 1, 0), Origin::Client, VOUCHED),
         Ok(Verdict::Append)
     );
+    // One of version 1 may go on with its sequences, so that it is not known says no more than that.
+    let asked = none.check(
+        &transactional(1, 0, 7, 1, 0),
+        Origin::Client,
+        VOUCHED,
+        (MAX, true),
+    );
+    let unknown = SequenceError::Unknown {
+        producer: ProducerId(1),
+        got: 7,
+    };
+    assert_eq!(asked, Err(unknown.into()));
 }
 
 #[test]
