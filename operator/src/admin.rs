@@ -17,10 +17,7 @@ use weir_proto::admin::v1::admin_client::AdminClient;
 use weir_tls::{Pems, Tls};
 
 use crate::decide::evictions::Availability;
-use crate::world::{
-    BrokerId, BrokerSeen, Consumption, GroupSeen, HostPort, Levels, ListenerAt, Look, Needed,
-    PartitionLag, Refusal, TopicSeen,
-};
+use crate::world::{BrokerId, GroupSeen, Levels, ListenerAt, Look, Refusal};
 
 mod connector;
 mod disks;
@@ -482,18 +479,6 @@ impl Admin {
             .collect())
     }
 
-    /// Creates topics; each succeeds or fails alone.
-    ///
-    /// # Errors
-    /// When no broker answers; some topics may have been created then.
-    /// Grows topics and sets configuration; each succeeds or fails alone.
-    ///
-    /// # Errors
-    /// When no broker answers; some topics may have been changed then.
-    /// Deletes topics and their data; each succeeds or fails alone.
-    ///
-    /// # Errors
-    /// When no broker answers; some topics may be gone then.
     /// One call to the broker that answered last, else to the first that answers.
     async fn call<Q, A, F>(
         &mut self,

@@ -39,6 +39,10 @@ pub struct TopicChange {
 }
 
 impl Admin {
+    /// Creates topics; each succeeds or fails alone.
+    ///
+    /// # Errors
+    /// When no broker answers; some topics may have been created then.
     pub async fn create(&mut self, topics: &[NewTopic]) -> Result<Outcomes, Unreachable> {
         let mut outcomes = Outcomes::new();
         for batch in topics.chunks(BATCH) {
@@ -65,6 +69,10 @@ impl Admin {
         Ok(outcomes)
     }
 
+    /// Grows topics and sets configuration; each succeeds or fails alone.
+    ///
+    /// # Errors
+    /// When no broker answers; some topics may have been changed then.
     pub async fn alter(&mut self, changes: &[TopicChange]) -> Result<Outcomes, Unreachable> {
         let mut outcomes = Outcomes::new();
         for batch in changes.chunks(BATCH) {
@@ -92,6 +100,10 @@ impl Admin {
         Ok(outcomes)
     }
 
+    /// Deletes topics and their data; each succeeds or fails alone.
+    ///
+    /// # Errors
+    /// When no broker answers; some topics may be gone then.
     pub async fn delete(&mut self, names: &[String]) -> Result<Outcomes, Unreachable> {
         let mut outcomes = Outcomes::new();
         for batch in names.chunks(BATCH) {

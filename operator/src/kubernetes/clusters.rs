@@ -1,15 +1,13 @@
 //! One pass over one Cluster: observe, decide, act ([`steps`]), status.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Preconditions};
+use kube::api::Api;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
-use weir_tls::Due;
 
 use super::apply;
 use super::context::Context;
@@ -17,13 +15,9 @@ use super::disks::Asked;
 use super::observe::{self, Observed};
 use super::patience::Patience;
 use super::queue::Next;
-use crate::act;
 use crate::admin;
-use crate::decide::cluster::{Decision, Extent, Step, World, decide};
+use crate::decide::cluster::{Decision, Extent, World, decide};
 use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
-use crate::names;
-use crate::objects;
-use crate::plan;
 use crate::status::{self, cluster::Outcome};
 use crate::validate::Cluster;
 use crate::world::{Key, Look};
@@ -358,9 +352,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
     use super::{
-        AT_REST, Failed, Patience, Step, World, again, decide, is_at_rest, may_be_electing,
-        waits_for_others,
+        AT_REST, Patience, World, again, decide, is_at_rest, may_be_electing, waits_for_others,
     };
+    use crate::decide::cluster::Step;
     use crate::testing::{cluster, converged};
     use crate::world::BrokerId;
 

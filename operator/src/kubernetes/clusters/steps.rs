@@ -16,6 +16,7 @@ use crate::decide::cluster::{Decision, Extent, Step};
 use crate::decide::{certificates, volumes};
 use crate::names;
 use crate::objects;
+use crate::plan;
 use crate::validate::Cluster;
 use crate::world::{BrokerId, Key};
 
