@@ -62,6 +62,12 @@ enum Event {
     /// The person wants a broker emptied that stays, or no such broker any more.
     Drain(u32),
     Uncordon,
+    /// The person asks for volumes of another size.
+    Size(&'static str),
+    /// A broker's disk fills up.
+    Fill(u32),
+    /// The person changes a configuration that brokers are told while they run.
+    Config(Option<u32>),
     /// The person says that the disks are lost of all whose node is not there.
     Declare,
     /// So many seconds pass.
@@ -91,6 +97,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Declare),
         1 => (0..BROKERS_MAX).prop_map(Event::Drain),
         1 => Just(Event::Uncordon),
+        1 => prop::sample::select(&["10Gi", "20Gi", "30Gi"][..]).prop_map(Event::Size),
+        1 => (0..BROKERS_MAX).prop_map(Event::Fill),
+        1 => prop::option::of(1_u32..4).prop_map(Event::Config),
         4 => (1_i64..200).prop_map(Event::Time),
     ]
 }
@@ -127,6 +136,9 @@ fn happens(world: &mut World, event: &Event) {
             world.spec.drained.insert(BrokerId(*broker));
         }
         Event::Uncordon => world.spec.drained.clear(),
+        Event::Size(size) => world.want_size(size),
+        Event::Fill(broker) => world.fill(*broker),
+        Event::Config(value) => world.want_config(*value),
         Event::Time(seconds) => world.time(*seconds),
     }
 }
@@ -262,6 +274,8 @@ impl Life {
             );
         }
         prop_assert!(world.all_run("image-0"), "everybody runs what is wanted");
+        prop_assert!(world.have_room(), "volumes have grown");
+        prop_assert!(world.is_configured(), "brokers were told");
         prop_assert_eq!(
             world.brokers.level(),
             NEWEST,

@@ -58,9 +58,28 @@ pub(super) struct Brokers {
     raised: u32,
     /// Who was not let in, and what it knows.
     refused: BTreeMap<BrokerId, u32>,
+    /// What they were told while they ran.
+    config: BTreeMap<String, String>,
 }
 
 impl Brokers {
+    /// They are told configurations, and to forget others.
+    pub(super) fn configure(
+        &mut self,
+        set: &BTreeMap<String, String>,
+        unset: &BTreeSet<String>,
+    ) -> Result<(), String> {
+        self.controller().ok_or("no controller")?;
+        self.config.extend(set.clone());
+        self.config.retain(|name, _| !unset.contains(name));
+        Ok(())
+    }
+
+    /// What they were told while they ran.
+    pub(super) fn config(&self) -> &BTreeMap<String, String> {
+        &self.config
+    }
+
     /// A broker's process that knows this feature level serves, on this disk; `false`: the others do not let it in.
     pub(super) fn join(&mut self, broker: BrokerId, disk: &str, level: u32) -> bool {
         if level < self.level() {
@@ -537,7 +556,7 @@ impl Brokers {
             sets_listeners: true,
             tls_listeners: true,
             configures: true,
-            config: BTreeMap::new(),
+            config: self.config.clone(),
             levels: self.controller().map(|_| Levels {
                 newest: self
                     .registered

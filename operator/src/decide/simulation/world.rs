@@ -11,12 +11,21 @@ use crate::decide::upgrade::Healthy;
 use crate::decide::volumes::Claim;
 use crate::names;
 use crate::objects::{self, Existing};
+use crate::quantity::Quantity;
 use crate::testing;
-use crate::validate::{Cluster, Image};
-use crate::world::{BrokerId, Home, Look, NodeState, Process};
+use crate::validate::{AutoGrow, Cluster, Image};
+use crate::world::{BrokerId, Disk, Home, Look, NodeState, Process};
 
 /// The image with which no broker starts.
 const BAD: usize = 2;
+
+/// What of the configuration changes, as `spec.config` and as the brokers name it. Brokers are told while they run.
+const KEY: (&str, &str) = ("retention.ms", "log.retention.ms");
+
+/// How volumes grow by themselves, and to how much: more than anybody asks for.
+const GROWS_FROM_PERCENT: u32 = 80;
+const GROWS_BY: &str = "10Gi";
+const GROWS_TO: &str = "60Gi";
 
 /// As many looks as the oldest answer is old.
 const LOOKS: usize = 3;
@@ -41,6 +50,8 @@ pub(super) struct World {
     healing: Option<BrokerId>,
     /// Claims made so far.
     made: u32,
+    /// Bytes that are used of the volumes of claims, by uid.
+    used: BTreeMap<String, u64>,
     now_s: i64,
     /// What the operator remembers, as long as it lives.
     healthy: Option<Healthy>,
@@ -51,11 +62,17 @@ pub(super) struct World {
 impl World {
     /// A cluster of so many brokers that is as it should be.
     pub(super) fn of(brokers: u32) -> Self {
-        let spec = Cluster {
+        let mut spec = Cluster {
             replicas: brokers,
             image: image(0),
             ..testing::cluster()
         };
+        spec.storage.auto_grow = Some(AutoGrow {
+            threshold_percent: GROWS_FROM_PERCENT,
+            step: quantity(GROWS_BY),
+            maximum: quantity(GROWS_TO),
+            maximum_text: GROWS_TO.into(),
+        });
         let seen = testing::converged(&spec);
         let mut world = Self {
             spec,
@@ -69,6 +86,7 @@ impl World {
             nodes: BTreeMap::new(),
             healing: None,
             made: 0,
+            used: BTreeMap::new(),
             now_s: testing::made_at_s(),
             healthy: None,
             is_seen: false,
@@ -84,6 +102,65 @@ impl World {
 
     pub(super) fn want_image(&mut self, number: usize) {
         self.spec.image = image(number);
+    }
+
+    /// The person asks for volumes of another size.
+    pub(super) fn want_size(&mut self, size: &str) {
+        size.clone_into(&mut self.spec.storage.size);
+        self.spec.storage.amount = quantity(size);
+    }
+
+    /// The person says something else of [`KEY`], or nothing any more.
+    pub(super) fn want_config(&mut self, value: Option<u32>) {
+        let topics = &mut self.spec.settings.topics;
+        match value {
+            Some(value) => drop(topics.insert(KEY.0, value.to_string())),
+            None => drop(topics.remove(KEY.0)),
+        }
+    }
+
+    /// Whether the brokers have what the person says of [`KEY`].
+    pub(super) fn is_configured(&self) -> bool {
+        self.brokers.config().get(KEY.1) == self.spec.settings.topics.get(KEY.0)
+    }
+
+    /// A disk fills up, as far as volumes may grow to make room.
+    pub(super) fn fill(&mut self, broker: u32) {
+        if let Some(claim) = self.claims.get(&BrokerId(broker)) {
+            let (has, most) = (bytes(&claim.capacity), bytes(GROWS_TO));
+            let used = (has / 100 * 85).min(most / 100 * 75);
+            self.used.insert(claim.uid.clone(), used);
+        }
+    }
+
+    /// What brokers say of their disks.
+    fn disks(&self) -> BTreeMap<BrokerId, Disk> {
+        let ready = self.pods.iter().filter(|(_, pod)| pod.ready);
+        let disks = ready.filter_map(|(broker, _)| {
+            let claim = self.claims.get(broker)?;
+            let total_bytes = bytes(&claim.capacity);
+            let used = self.used.get(&claim.uid).copied().unwrap_or(0);
+            let disk = Disk {
+                total_bytes,
+                available_bytes: total_bytes.saturating_sub(used),
+            };
+            Some((*broker, disk))
+        });
+        disks.collect()
+    }
+
+    /// Whether every broker that there is has a volume as large as is asked for, and room in it.
+    pub(super) fn have_room(&self) -> bool {
+        let size = self.size();
+        let there = self.claims.iter().filter(|(broker, _)| broker.0 < size);
+        let mut claims = there.map(|(_, claim)| claim);
+        claims.all(|claim| {
+            let has = bytes(&claim.capacity);
+            let used = self.used.get(&claim.uid).copied().unwrap_or(0);
+            claim.capacity == claim.requested
+                && quantity(&claim.capacity) >= self.spec.storage.amount
+                && used < has / 100 * u64::from(GROWS_FROM_PERCENT)
+        })
     }
 
     /// What the operator sees; the brokers' answer may be some looks old.
@@ -104,7 +181,11 @@ impl World {
             claims: self.claims.clone(),
             processes: self.pods.clone(),
             look: answers.then(|| self.looks[at].clone()),
-            disks: BTreeMap::new(),
+            disks: if answers {
+                self.disks()
+            } else {
+                BTreeMap::new()
+            },
             homes: self.homes(),
             hosts: BTreeMap::new(),
             now_s: self.now_s,
@@ -166,10 +247,14 @@ impl World {
     ) -> (usize, bool) {
         let mut written = 0;
         for step in &decision.plan.steps {
-            if killed_after == Some(written) || self.take(step, is_fresh).is_err() {
+            if killed_after == Some(written) {
                 break;
             }
-            written += 1;
+            match self.take(step, is_fresh) {
+                Ok(()) => written += 1,
+                Err(_) if step.holds_up_nothing() => {}
+                Err(_) => break,
+            }
         }
         let applies = |step: &Step| matches!(step, Step::Apply { .. });
         let is_done = written == decision.plan.steps.len();
@@ -242,19 +327,27 @@ impl World {
                 assert!(!self.pods.contains_key(broker), "it is in use");
                 self.claims.remove(broker);
             }
-            Step::GrowVolume { .. }
-            | Step::Issue { .. }
-            | Step::SetListeners { .. }
-            | Step::Configure { .. }
-            | Step::DeleteService { .. } => unreachable!("{step:?}"),
+            Step::GrowVolume {
+                broker, from, to, ..
+            } => {
+                let claim = self.claim(*broker);
+                assert!(claim.bound, "its size cannot change yet");
+                assert_eq!(claim.requested, *from);
+                assert!(quantity(to) > quantity(from), "nothing shrinks");
+                to.clone_into(&mut claim.requested);
+            }
+            Step::Issue { .. } | Step::SetListeners { .. } | Step::DeleteService { .. } => {
+                unreachable!("{step:?}")
+            }
             _ if !self.reachable => return Err("unreachable".into()),
+            Step::Configure { set, unset } => self.brokers.configure(set, unset)?,
             Step::Drain { brokers } => self.brokers.drain(brokers, true)?,
             Step::CancelDrain { brokers } => self.brokers.drain(brokers, false)?,
             Step::Replicate { topics, replicas } => self.brokers.replicate(topics, *replicas)?,
             Step::Rebalance { .. } => self.brokers.rebalance()?,
             Step::Unregister { brokers } => self.brokers.unregister(brokers)?,
             Step::RaiseFeatureLevel { level } => {
-                let hash = objects::pod_hash(&self.spec, "image-0");
+                let hash = self.hash_of("image-0");
                 let newest = |pod: &Process| pod.hash.as_ref() == Some(&hash);
                 assert!(
                     !is_fresh || self.pods.values().all(newest),
@@ -454,6 +547,13 @@ impl World {
         }
     }
 
+    /// The hash of pods with an image. What brokers are told while they run is not in it.
+    fn hash_of(&self, image: &str) -> String {
+        let mut spec = self.spec.clone();
+        spec.settings.topics.clear();
+        objects::pod_hash(&spec, image)
+    }
+
     /// The hash in the set's template.
     fn hash(&self) -> String {
         let at = (
@@ -467,8 +567,12 @@ impl World {
             .to_owned()
     }
 
-    /// One pod becomes ready, and those that are leaving are gone.
+    /// One pod becomes ready, those that are leaving are gone, and one volume grows.
     pub(super) fn kubelet(&mut self) {
+        let grows = |claim: &&mut Claim| claim.capacity != claim.requested;
+        if let Some(claim) = self.claims.values_mut().find(grows) {
+            claim.capacity.clone_from(&claim.requested);
+        }
         let nodes = &self.nodes;
         // Nobody answers for a pod whose node does not; one whose Node object is gone Kubernetes removes.
         self.pods.retain(|broker, pod| {
@@ -477,14 +581,14 @@ impl World {
         let pods = &self.pods;
         self.claims
             .retain(|broker, claim| !claim.leaving || pods.contains_key(broker));
-        let bad = objects::pod_hash(&self.spec, &format!("image-{BAD}"));
+        let bad = self.hash_of(&format!("image-{BAD}"));
         let claims = &self.claims;
         let starts = |broker: &BrokerId, pod: &Process| {
             let has_disk = claims.get(broker).is_some_and(|claim| !claim.leaving);
             let is_good = pod.hash.as_deref() != Some(bad.as_str());
             !pod.ready && !pod.leaving && is_good && has_disk && !nodes.contains_key(broker)
         };
-        let old = objects::pod_hash(&self.spec, "image-1");
+        let old = self.hash_of("image-1");
         let known = |pod: &Process| level_of(usize::from(pod.hash.as_ref() == Some(&old)));
         for (broker, pod) in &mut self.pods {
             if !starts(broker, pod) {
@@ -535,7 +639,7 @@ impl World {
     }
 
     pub(super) fn all_run(&self, image: &str) -> bool {
-        let hash = objects::pod_hash(&self.spec, image);
+        let hash = self.hash_of(image);
         self.pods
             .values()
             .all(|pod| pod.hash.as_ref() == Some(&hash))
@@ -561,6 +665,16 @@ pub(super) fn own_replicas(brokers: u32) -> usize {
 /// The newest feature level that an image knows.
 fn level_of(image: usize) -> u32 {
     NEWEST - u32::from(image > 0)
+}
+
+fn quantity(text: &str) -> Quantity {
+    Quantity::parse(text).unwrap()
+}
+
+/// As Kubernetes writes them here.
+fn bytes(size: &str) -> u64 {
+    let gib: u64 = size.strip_suffix("Gi").unwrap().parse().unwrap();
+    gib << 30
 }
 
 fn image(number: usize) -> Image {
