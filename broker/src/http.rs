@@ -185,6 +185,7 @@ async fn observe(broker: &Broker) {
     metrics.telemetry_clients.set(gauge(clients as u64));
     metrics.telemetry_dropped.is_by_now(dropped);
     observe_groups(broker).await;
+    broker.group_lag.refresh().await;
     observe_halves(broker).await;
     if let Some(space) = broker.disk_space().await {
         metrics

@@ -354,6 +354,31 @@ impl Groups {
         }
     }
 
+    /// As [`list`](Self::list), each shard for itself: what one of them cannot say now hides nothing of the others.
+    pub(crate) fn list_each(
+        &self,
+    ) -> impl Future<Output = Vec<(PartitionIndex, Result<Vec<Listing>, GroupError>)>> + Send + use<>
+    {
+        let list = || self.asked(Request::List(ListRequest::default()));
+        let asked = self.shared.shards.ask_each_own(&list);
+        async move {
+            let answers = asked.await.into_iter().map(|(shard, answer)| {
+                let listed = match answer {
+                    Ok(Response::List(listed)) => Ok(listed),
+                    Ok(other) => Err(unexpected(&other)),
+                    Err(refused) => Err(refused.into()),
+                };
+                (shard, listed)
+            });
+            answers.collect()
+        }
+    }
+
+    /// The shard that keeps a group, wherever it is.
+    pub(crate) fn shard_of(&self, group: &str) -> Option<PartitionIndex> {
+        self.shared.shards.place_of(group)
+    }
+
     /// The request, with what is known of the cluster when it is made.
     pub(super) fn asked(&self, request: Request) -> Asked {
         Asked {
