@@ -105,9 +105,7 @@ async fn the_coordinator_tells_a_groups_lag_whoever_leads_the_partitions_and_whi
     };
     let mut first = Client::connect(address(&brokers, 0)).await;
     first.create_topic("orders", 3, &[]).await;
-    let coordinator = coordinator(&mut first).await;
     let leaders = knows(&mut first, 3).await;
-    let (mut here, mut there) = (None, None);
     for (&partition, &leader) in &leaders {
         let mut client = Client::connect(address(&brokers, leader)).await;
         knows(&mut client, 3).await;
@@ -115,12 +113,16 @@ async fn the_coordinator_tells_a_groups_lag_whoever_leads_the_partitions_and_whi
         let records = batch(&["a", "b", "c", "d", "e"]);
         let produced = client.produce("orders", partition, records).await;
         assert_eq!(produced.error_code, 0);
-        match leader == coordinator {
-            true => here = Some(partition),
-            false => there = Some((partition, leader)),
-        }
     }
-    let (here, (there, leader)) = (here.unwrap(), there.unwrap());
+    let coordinator = coordinator(&mut first).await;
+    let led = |is_here: bool| {
+        let mut led = leaders.iter();
+        let found = led.find(|(_, leader)| (**leader == coordinator) == is_here);
+        found
+            .map(|(partition, leader)| (*partition, *leader))
+            .unwrap()
+    };
+    let ((here, _), (there, leader)) = (led(true), led(false));
 
     let mut client = Client::connect(address(&brokers, coordinator)).await;
     let at = usize::try_from(coordinator).unwrap();
