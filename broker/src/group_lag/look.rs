@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{StreamExt, stream};
+use tokio::time::timeout;
 use weir_groups::request::{GroupState, GroupType, Listing};
 use weir_groups::share::state::{NO_START, StateKey};
 use weir_proto::groups::v1 as proto;
@@ -17,8 +19,9 @@ use crate::groups::Standings;
 /// Groups, and states of share-partitions, that are asked for at the same time: few against what waits at a coordinator anyway,
 /// so that clients are not refused for it.
 const CONCURRENCY: usize = 64;
-/// How long the coordinator of a state is waited for: it is asked again with the next look.
-const STATE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a coordinator is waited for, which answers at once unless something of it is not durable: it is asked again with the
+/// next look, and holds up nothing of the others meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a group stands in a partition, before it is known where that ends.
 struct Committed {
@@ -73,10 +76,12 @@ impl Committed {
 pub(super) async fn look(broker: &Broker) -> Look {
     let mut look = Look::default();
     let mut listed = Vec::new();
-    for (shard, groups) in broker.groups.list_each().await {
+    let shards = broker.groups.list_each().into_iter();
+    let lists = shards.map(|(shard, list)| async move { (shard, timeout(PATIENCE, list).await) });
+    for (shard, groups) in join_all(lists).await {
         match groups {
-            Ok(groups) => listed.extend(groups),
-            Err(_) => drop(look.silent.insert(shard)),
+            Ok(Ok(groups)) => listed.extend(groups),
+            Ok(Err(_)) | Err(_) => drop(look.silent.insert(shard)),
         }
     }
     let described = at_once(listed.into_iter().map(|listed| describe(broker, listed)));
@@ -145,18 +150,22 @@ enum Missing {
 
 async fn describe(broker: &Broker, listed: Listing) -> (String, Result<Described, Missing>) {
     let id = listed.group.to_string();
+    let described = timeout(PATIENCE, describe_group(broker, listed)).await;
+    (id, described.unwrap_or(Err(Missing::NotSaid)))
+}
+
+async fn describe_group(broker: &Broker, listed: Listing) -> Result<Described, Missing> {
     let group = broker.groups.own_group(listed.group.clone()).await;
     if group.error_code.is_some() {
-        return (id, Err(Missing::NotSaid));
+        return Err(Missing::NotSaid);
     }
     if group.state == GroupState::Dead.name() {
-        return (id, Err(Missing::Deleted));
+        return Err(Missing::Deleted);
     }
     let mut share = Vec::new();
     if listed.kind == GroupType::Share {
-        let Ok(described) = broker.groups.describe_share(listed.group.clone()).await else {
-            return (id, Err(Missing::NotSaid));
-        };
+        let described = broker.groups.describe_share(listed.group.clone()).await;
+        let described = described.map_err(|_| Missing::NotSaid)?;
         for topic in described.states {
             share.extend(topic.partitions.into_iter().map(|partition| {
                 let key = StateKey {
@@ -168,7 +177,7 @@ async fn describe(broker: &Broker, listed: Listing) -> (String, Result<Described
             }));
         }
     }
-    (id, Ok(Described { group, share }))
+    Ok(Described { group, share })
 }
 
 /// Where a share group stands in a partition, as the coordinator of the state has it; `None` where it has never read.
@@ -180,7 +189,7 @@ async fn start_of(broker: &Broker, topic: String, key: StateKey) -> Option<Commi
         start: Start::Unknown,
     };
     let asked = broker.share.persister().summary(key);
-    let Ok(Ok(summary)) = tokio::time::timeout(STATE_PATIENCE, asked).await else {
+    let Ok(Ok(summary)) = timeout(PATIENCE, asked).await else {
         return Some(committed);
     };
     let summary = summary.filter(|summary| summary.start != NO_START)?;

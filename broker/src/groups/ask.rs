@@ -354,24 +354,26 @@ impl Groups {
         }
     }
 
-    /// As [`list`](Self::list), each shard for itself: what one of them cannot say now hides nothing of the others.
+    /// As [`list`](Self::list), with a future for what each shard says for itself: what one of them cannot say now hides nothing of
+    /// the others.
     pub(crate) fn list_each(
         &self,
-    ) -> impl Future<Output = Vec<(PartitionIndex, Result<Vec<Listing>, GroupError>)>> + Send + use<>
-    {
+    ) -> Vec<(
+        PartitionIndex,
+        impl Future<Output = Result<Vec<Listing>, GroupError>> + Send + use<>,
+    )> {
         let list = || self.asked(Request::List(ListRequest::default()));
-        let asked = self.shared.shards.ask_each_own(&list);
-        async move {
-            let answers = asked.await.into_iter().map(|(shard, answer)| {
-                let listed = match answer {
-                    Ok(Response::List(listed)) => Ok(listed),
-                    Ok(other) => Err(unexpected(&other)),
-                    Err(refused) => Err(refused.into()),
-                };
-                (shard, listed)
-            });
-            answers.collect()
-        }
+        let asked = self.shared.shards.ask_each_own(&list).into_iter();
+        let listed = asked.map(|(shard, asked)| {
+            let listed = async move {
+                match asked.await? {
+                    Response::List(listed) => Ok(listed),
+                    other => Err(unexpected(&other)),
+                }
+            };
+            (shard, listed)
+        });
+        listed.collect()
     }
 
     /// The shard that keeps a group, wherever it is.

@@ -142,31 +142,32 @@ impl<M: Machine> Shards<M> {
     ) -> impl Future<Output = Result<Vec<M::Response>, Refused>> + Send + use<M> {
         let asked = self.ask_each_own(request);
         async move {
-            let answers = asked.await.into_iter().map(|(_, answer)| answer);
-            let answers = answers.filter(|answer| !matches!(answer, Err(Refused::NotHere)));
-            answers.collect()
+            let mut answers = Vec::new();
+            for (_, asked) in asked {
+                match asked.await {
+                    Ok(answer) => answers.push(answer),
+                    Err(Refused::NotHere) => {}
+                    Err(refused) => return Err(refused),
+                }
+            }
+            Ok(answers)
         }
     }
 
-    /// As [`ask_own`](Self::ask_own), with what each shard says for itself.
+    /// As [`ask_own`](Self::ask_own), with a future for what each shard says for itself.
     pub fn ask_each_own(
         &self,
         request: &dyn Fn() -> M::Request,
-    ) -> impl Future<Output = Vec<(PartitionIndex, Result<M::Response, Refused>)>> + Send + use<M>
-    {
+    ) -> Vec<(
+        PartitionIndex,
+        impl Future<Output = Result<M::Response, Refused>> + Send + use<M>,
+    )> {
         let led = self.led(&self.shared.metadata.image());
         let asked = led.into_keys().map(|key| {
             let inbox = self.inbox(key.partition).ok_or(Refused::Loading);
             (key.partition, hand(inbox, request()))
         });
-        let asked: Vec<_> = asked.collect();
-        async move {
-            let mut answers = Vec::with_capacity(asked.len());
-            for (partition, asked) in asked {
-                answers.push((partition, asked.await));
-            }
-            answers
-        }
+        asked.collect()
     }
 
     /// The shard that keeps `key`, wherever it is; `None` while there are none.
