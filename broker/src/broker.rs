@@ -11,6 +11,7 @@ use weir_log::storage::Space;
 
 use crate::config::Config;
 use crate::fetch_sessions::FetchSessions;
+use crate::group_lag::GroupLag;
 use crate::groups::Groups;
 use crate::half::Halves;
 use crate::host::Host;
@@ -53,6 +54,8 @@ pub struct Broker {
     pub telemetry: Telemetry,
     /// The group coordinators.
     pub groups: Groups,
+    /// How far their groups are behind, for metrics.
+    pub group_lag: GroupLag,
     /// The transaction coordinators.
     pub transactions: TransactionCoordinators,
     /// Coordinators of half messages.

@@ -40,6 +40,10 @@ const CONNECTIONS_MAX: usize = 32;
 /// A client that does not finish its request in this time is hung up on.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a scrape waits for coordinators, which answer at once unless something of them is not durable. While the quorum is lost
+/// that may last, and then metrics are wanted most.
+const COORDINATORS_WAIT: Duration = Duration::from_secs(1);
+
 /// A bound address on which nobody is served yet.
 #[derive(Debug)]
 pub struct HttpListener<L> {
@@ -185,6 +189,7 @@ async fn observe(broker: &Broker) {
     metrics.telemetry_clients.set(gauge(clients as u64));
     metrics.telemetry_dropped.is_by_now(dropped);
     observe_groups(broker).await;
+    broker.group_lag.refresh().await;
     observe_halves(broker).await;
     if let Some(space) = broker.disk_space().await {
         metrics
@@ -344,9 +349,10 @@ async fn observe_sharing(broker: &Broker, partitions: &[Arc<Partition>]) {
     }
 }
 
-/// Half messages that nobody has decided. While a shard is loading, those of the others would look like all.
+/// Half messages that nobody has decided. While a shard is loading or waits, those of the others would look like all.
 async fn observe_halves(broker: &Broker) {
-    let Some(measured) = broker.halves.measure().await else {
+    let measured = tokio::time::timeout(COORDINATORS_WAIT, broker.halves.measure());
+    let Ok(Some(measured)) = measured.await else {
         return;
     };
     let metrics = &broker.metrics;
@@ -356,9 +362,10 @@ async fn observe_halves(broker: &Broker) {
     metrics.half_oldest_undecided.set(age_ms.max(0) / 1_000);
 }
 
-/// How many groups are in which state. While a shard is loading, what is known of the others would look like groups that are gone.
+/// How many groups are in which state. While a shard is loading or waits, what is known of the others would look like groups that are gone.
 async fn observe_groups(broker: &Broker) {
-    let Ok(groups) = broker.groups.list(&ListRequest::default()).await else {
+    let listed = broker.groups.list(&ListRequest::default());
+    let Ok(Ok(groups)) = tokio::time::timeout(COORDINATORS_WAIT, listed).await else {
         return;
     };
     broker.metrics.groups.reset();

@@ -9,6 +9,7 @@
 //! - [`quorum`]: the metadata facade: the image, commands to the controller, the Raft transport.
 //! - [`shards`]: coordinators over the partitions of an internal topic: their input and output, whatever they coordinate.
 //! - [`groups`]: the group coordinators' input and output.
+//! - [`group_lag`]: how far all groups that are coordinated here are behind, for metrics.
 //! - [`transactions`]: the transaction coordinators' input and output.
 //! - [`scrub`]: looks for bytes on disk that are not what was written.
 //! - [`share`]: share groups: share-partitions, members' sessions, and the coordinators of their states.
@@ -38,6 +39,7 @@ pub mod error;
 pub mod fetch_sessions;
 pub mod gateway;
 pub mod gather;
+pub mod group_lag;
 pub mod groups;
 pub mod grpc;
 pub mod half;

@@ -76,6 +76,10 @@ pub struct Metrics {
     pub spans_sent: IntCounter,
     pub spans_dropped: IntCounter,
     pub groups: IntGaugeVec,
+    /// Of groups that are coordinated here, as they were last looked at ([`crate::group_lag`]).
+    pub group_lag_records: IntGaugeVec,
+    pub group_lag_seconds: IntGaugeVec,
+    pub group_members: IntGaugeVec,
     pub share_parked: IntGaugeVec,
     pub share_oldest: IntGaugeVec,
     pub calls: IntCounterVec,
@@ -534,6 +538,24 @@ impl Metrics {
                 "weir_groups",
                 "Consumer groups coordinated here, by state.",
                 &["state"],
+            )?,
+            group_lag_records: gauges(
+                r,
+                "weir_group_lag_records",
+                "Records of the topic that the group, which is coordinated here, has yet to read: of a consumer group beyond its committed offsets, of a share group those that it has not settled. Over the partitions that it has offsets of; of one whose leader cannot be asked, as it was last known.",
+                &["group", "topic"],
+            )?,
+            group_lag_seconds: gauges(
+                r,
+                "weir_group_lag_seconds",
+                "Age of the oldest of them, of the partition that is furthest behind; 0 when there is none.",
+                &["group", "topic"],
+            )?,
+            group_members: gauges(
+                r,
+                "weir_group_members",
+                "Members of the group, which is coordinated here.",
+                &["group"],
             )?,
             share_parked: gauges(
                 r,

@@ -354,6 +354,33 @@ impl Groups {
         }
     }
 
+    /// As [`list`](Self::list), with a future for what each shard says for itself: what one of them cannot say now hides nothing of
+    /// the others.
+    pub(crate) fn list_each(
+        &self,
+    ) -> Vec<(
+        PartitionIndex,
+        impl Future<Output = Result<Vec<Listing>, GroupError>> + Send + use<>,
+    )> {
+        let list = || self.asked(Request::List(ListRequest::default()));
+        let asked = self.shared.shards.ask_each_own(&list).into_iter();
+        let listed = asked.map(|(shard, asked)| {
+            let listed = async move {
+                match asked.await? {
+                    Response::List(listed) => Ok(listed),
+                    other => Err(unexpected(&other)),
+                }
+            };
+            (shard, listed)
+        });
+        listed.collect()
+    }
+
+    /// The shard that keeps a group, wherever it is.
+    pub(crate) fn shard_of(&self, group: &str) -> Option<PartitionIndex> {
+        self.shared.shards.place_of(group)
+    }
+
     /// The request, with what is known of the cluster when it is made.
     pub(super) fn asked(&self, request: Request) -> Asked {
         Asked {

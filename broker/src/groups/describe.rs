@@ -18,7 +18,7 @@ use super::peers::Unreachable;
 use crate::error::{ApiError, ErrorCode};
 
 /// Where partitions stand, by topic, partition and committed offset.
-type Standings = BTreeMap<(String, i32, i64), proto::Standing>;
+pub(crate) type Standings = BTreeMap<(String, i32, i64), proto::Standing>;
 
 impl Groups {
     /// Describes groups for the operator: those named, or all. Any broker answers for the whole cluster.
@@ -59,7 +59,8 @@ impl Groups {
         Ok(join_all(ids.into_iter().map(|id| self.own_group(id))).await)
     }
 
-    async fn own_group(&self, id: GroupId) -> proto::Group {
+    /// One of them, with its members and offsets.
+    pub(crate) async fn own_group(&self, id: GroupId) -> proto::Group {
         let offsets = self.fetch(FetchRequest {
             group: id.clone(),
             member: None,
@@ -136,7 +137,10 @@ impl Groups {
     }
 
     /// Asks the leaders of all partitions, each once.
-    async fn standings_of(&self, committed: impl Iterator<Item = proto::Committed>) -> Standings {
+    pub(crate) async fn standings_of(
+        &self,
+        committed: impl Iterator<Item = proto::Committed>,
+    ) -> Standings {
         let image = self.shared.metadata.image();
         let me = self.shared.metadata.broker_id();
         let mut by_leader: BTreeMap<BrokerId, Vec<proto::Committed>> = BTreeMap::new();

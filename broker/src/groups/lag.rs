@@ -19,7 +19,9 @@ impl Groups {
         let places: Vec<_> = committed
             .iter()
             .map(|place| {
+                // The watermark of a new leader may be lower than what an earlier one has told (KIP-207).
                 let partition = self.leads(&place.topic, place.partition);
+                let partition = partition.filter(|partition| partition.is_established());
                 (partition, Offset(place.offset))
             })
             .collect();

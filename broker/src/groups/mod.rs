@@ -28,6 +28,7 @@ use crate::quorum::Metadata;
 use crate::quorum::net::Channels;
 use crate::shards::Shards;
 use cluster::Seen;
+pub(crate) use describe::Standings;
 pub(crate) use lag::oldest_unread;
 pub use peers::{PeersService, Unreachable};
 pub use settings::coordinator_config;

@@ -11,7 +11,7 @@ fn reference() -> String {
     let mut text = String::from(
         "# Metrics of the broker\n\nGenerated from `broker/src/metrics.rs`: `WEIR_GOLDEN=write cargo test -p weir-broker --lib metrics` writes it \
          anew. Do not edit.\n\nServed on port 9600 under `/metrics`. Those by topic are there for the first thousand topics; the others are counted \
-         together under `_other`.\n\n| Metric | Type | Labels | What it tells |\n|---|---|---|---|\n",
+         together under `_other`. So it is with pairs of a group and a topic, and with groups, of those that one broker coordinates.\n\n| Metric | Type | Labels | What it tells |\n|---|---|---|---|\n",
     );
     let mut metrics = Metrics::new().unwrap().descriptions();
     metrics.sort_by(|left, right| left.name.cmp(&right.name));

@@ -140,13 +140,10 @@ impl<M: Machine> Shards<M> {
         &self,
         request: &dyn Fn() -> M::Request,
     ) -> impl Future<Output = Result<Vec<M::Response>, Refused>> + Send + use<M> {
-        let asked = self.own().map(|inboxes| {
-            let asked = inboxes.into_iter().map(|inbox| hand(Ok(inbox), request()));
-            asked.collect::<Vec<_>>()
-        });
+        let asked = self.ask_each_own(request);
         async move {
             let mut answers = Vec::new();
-            for asked in asked? {
+            for (_, asked) in asked {
                 match asked.await {
                     Ok(answer) => answers.push(answer),
                     Err(Refused::NotHere) => {}
@@ -155,6 +152,30 @@ impl<M: Machine> Shards<M> {
             }
             Ok(answers)
         }
+    }
+
+    /// As [`ask_own`](Self::ask_own), with a future for what each shard says for itself.
+    pub fn ask_each_own(
+        &self,
+        request: &dyn Fn() -> M::Request,
+    ) -> Vec<(
+        PartitionIndex,
+        impl Future<Output = Result<M::Response, Refused>> + Send + use<M>,
+    )> {
+        let led = self.led(&self.shared.metadata.image());
+        let asked = led.into_keys().map(|key| {
+            let inbox = self.inbox(key.partition).ok_or(Refused::Loading);
+            (key.partition, hand(inbox, request()))
+        });
+        asked.collect()
+    }
+
+    /// The shard that keeps `key`, wherever it is; `None` while there are none.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Option<PartitionIndex> {
+        let image = self.shared.metadata.image();
+        let count = image.topic(M::TOPIC)?.partitions.len();
+        Some(partition_for(key, i32::try_from(count).unwrap_or(i32::MAX)))
     }
 
     /// Hands a request to every shard whose task runs, loaded or not, as each has room. Nobody waits for the answers.
@@ -190,13 +211,6 @@ impl<M: Machine> Shards<M> {
                 Refused::NotHere
             }
         })
-    }
-
-    /// The ways to all shards that this broker is to serve.
-    fn own(&self) -> Result<Vec<Inbox<M>>, Refused> {
-        let led = self.led(&self.shared.metadata.image());
-        let inboxes = led.into_keys().map(|key| self.inbox(key.partition));
-        inboxes.map(|inbox| inbox.ok_or(Refused::Loading)).collect()
     }
 
     fn inbox(&self, partition: PartitionIndex) -> Option<Inbox<M>> {

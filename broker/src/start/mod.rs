@@ -34,6 +34,7 @@ use crate::certificates::{self, CertificatesError};
 use crate::config::{Config, HostPort, Listener};
 use crate::fetch_sessions::FetchSessions;
 use crate::gateway::GatewayService;
+use crate::group_lag::{self, GroupLag};
 use crate::groups::{Groups, PeersService, coordinator_config};
 use crate::grpc::{AdminService, QueueListener, Services};
 use crate::half::{Halves, HalvesService};
@@ -359,6 +360,7 @@ pub async fn start_on<N: Network>(
         quotas: Quotas::default(),
         telemetry: Telemetry::default(),
         groups,
+        group_lag: GroupLag::default(),
         transactions,
         halves,
         share,
@@ -397,6 +399,7 @@ pub async fn start_on<N: Network>(
     ));
     // With the clients: who waits in a group is let go, and finds its coordinator elsewhere.
     clients.spawn(broker.groups.clone().follow(stop_clients.clone()));
+    tasks.spawn(group_lag::follow(Arc::clone(&broker), stop.clone()));
     clients.spawn(broker.transactions.clone().follow(stop_clients.clone()));
     clients.spawn(broker.share.clone().follow(stop_clients.clone()));
     let halves = broker.halves.clone();

@@ -116,16 +116,19 @@ impl TestBroker {
 
     /// What its HTTP port says: the status line and the body.
     pub(crate) async fn http(&self, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.running.addresses().http)
-            .await
-            .unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.lines().next().unwrap().to_owned(), body.to_owned())
+        http(&self.running, path).await
     }
+}
+
+/// What a broker's HTTP port says: the status line and the body.
+pub(crate) async fn http(broker: &Running, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(broker.addresses().http).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
 /// A channel to a port for brokers and the operator, with a certificate.

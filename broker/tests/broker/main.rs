@@ -23,6 +23,7 @@ mod disaster;
 mod fetching;
 mod full_disk;
 mod group_admin;
+mod group_lag;
 mod grpc;
 mod grpc_sharing;
 mod half;

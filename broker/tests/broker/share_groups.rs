@@ -20,6 +20,7 @@ use weir_wire::messages::{
 };
 
 use crate::client::{Client, TestBroker, batch, eventually};
+use crate::group_lag::{becomes, metric};
 
 const GROUP: &str = "sharers";
 
@@ -262,6 +263,31 @@ async fn where_a_group_stands_is_told_set_and_forgotten() {
         .collect();
     assert_eq!(outcomes, [0, ErrorCode::UnknownTopicOrPartition.code()]);
     assert!(standing(&mut client).await.is_empty());
+    broker.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_share_groups_lag_is_told_also_when_nobody_reads() {
+    let (broker, mut client, _) = house().await;
+    client.produce("t", 0, batch(&["0", "1", "2"])).await;
+    let lag = r#"weir_group_lag_records{group="sharers",topic="t"}"#;
+    let members = r#"weir_group_members{group="sharers"}"#;
+    beat(&mut client, "a", 0, Some(&["t"])).await;
+    becomes(&broker.running, members, Some(1)).await;
+    // It has read nothing yet, so it has no place to be behind from.
+    assert_eq!(metric(&broker.running, lag).await, None);
+    beat(&mut client, "a", -1, None).await;
+    assert_eq!(alter(&mut client, 1).await.0, 0);
+    becomes(&broker.running, lag, Some(2)).await;
+    assert_eq!(metric(&broker.running, members).await, Some(0));
+    assert_eq!(alter(&mut client, 3).await.0, 0);
+    becomes(&broker.running, lag, Some(0)).await;
+    let delete = DeleteGroupsRequest {
+        groups_names: vec![GROUP.to_owned()],
+    };
+    client.call(2, &delete).await;
+    becomes(&broker.running, lag, None).await;
+    assert_eq!(metric(&broker.running, members).await, None);
     broker.running.stop().await;
 }
 

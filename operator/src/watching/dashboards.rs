@@ -286,31 +286,32 @@ pub const ALL: &[Dashboard] = &[
         title: "Weir: consumer groups",
         variables: &[(
             "group",
-            r#"label_values(weir_operator_group_lag_records{namespace="$namespace",cluster="$cluster"}, group)"#,
+            r#"label_values(weir_group_members{namespace="$namespace",cluster="$cluster"}, group)"#,
         )],
         panels: &[
             panel(
                 "Records yet to be read",
                 "short",
                 &[(
-                    "{{group}}",
-                    r#"max by (group) (weir_operator_group_lag_records{namespace="$namespace",cluster="$cluster",group=~"$group"})"#,
+                    "{{group}} in {{topic}}",
+                    r#"max by (group, topic) (weir_group_lag_records{namespace="$namespace",cluster="$cluster",group=~"$group"})"#,
                 )],
             ),
             panel(
                 "Age of the oldest of them",
                 "s",
                 &[(
-                    "{{group}}",
-                    r#"max by (group) (weir_operator_group_lag_seconds{namespace="$namespace",cluster="$cluster",group=~"$group"})"#,
+                    "{{group}} in {{topic}}",
+                    r#"max by (group, topic) (weir_group_lag_seconds{namespace="$namespace",cluster="$cluster",group=~"$group"})"#,
                 )],
             ),
+            // The operator names groups after their resources, brokers by their ids: what is chosen above is an id.
             panel(
-                "Records read",
+                "Records read, by ConsumerGroup",
                 "cps",
                 &[(
                     "{{group}}",
-                    r#"max by (group) (deriv(weir_operator_group_committed_offsets{namespace="$namespace",cluster="$cluster",group=~"$group"}[5m]))"#,
+                    r#"max by (group) (deriv(weir_operator_group_committed_offsets{namespace="$namespace",cluster="$cluster"}[5m]))"#,
                 )],
             ),
             panel(
@@ -318,15 +319,15 @@ pub const ALL: &[Dashboard] = &[
                 "short",
                 &[(
                     "{{group}}",
-                    r#"max by (group) (weir_operator_group_members{namespace="$namespace",cluster="$cluster",group=~"$group"})"#,
+                    r#"max by (group) (weir_group_members{namespace="$namespace",cluster="$cluster",group=~"$group"})"#,
                 )],
             ),
             panel(
-                "Behind the objective",
+                "Behind the objective, by ConsumerGroup",
                 "bool_yes_no",
                 &[(
                     "{{group}}",
-                    r#"max by (group) (weir_operator_group_lag_objective_breached{namespace="$namespace",cluster="$cluster",group=~"$group"})"#,
+                    r#"max by (group) (weir_operator_group_lag_objective_breached{namespace="$namespace",cluster="$cluster"})"#,
                 )],
             ),
             panel(

@@ -61,6 +61,7 @@ impl Client {
             },
             metrics: Arc::clone(&house.metrics),
             groups: house.groups.clone(),
+            group_lag: crate::group_lag::GroupLag::default(),
             transactions: TransactionCoordinators::new(
                 house.metadata.clone(),
                 Arc::clone(&house.partitions),
