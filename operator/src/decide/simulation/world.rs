@@ -19,8 +19,8 @@ use crate::world::{BrokerId, Disk, Home, Look, NodeState, Process};
 /// The image with which no broker starts.
 const BAD: usize = 2;
 
-/// What of the configuration changes, as `spec.config` and as the brokers name it. Brokers are told while they run.
-const KEY: (&str, &str) = ("retention.ms", "log.retention.ms");
+/// What of the configuration changes, as the file and as the brokers name it. Brokers are told while they run, so it is in no file.
+const KEY: (&str, &str) = ("segment.ms", "log.roll.ms");
 
 /// How volumes grow by themselves, and to how much: more than anybody asks for.
 const GROWS_FROM_PERCENT: u32 = 80;
@@ -550,7 +550,7 @@ impl World {
     /// The hash of pods with an image. What brokers are told while they run is not in it.
     fn hash_of(&self, image: &str) -> String {
         let mut spec = self.spec.clone();
-        spec.settings.topics.clear();
+        spec.settings.topics.remove(KEY.0);
         objects::pod_hash(&spec, image)
     }
 
