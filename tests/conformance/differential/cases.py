@@ -753,6 +753,11 @@ def delete_groups(side, version):
     side.ask("DeleteGroups", version, {"GroupsNames": [""]}, "no name")
 
 
+def is_assigned(answer):
+    """A coordinator may hear of a new topic after its leaders have; until then it has nothing to assign."""
+    return (answer["Assignment"] or {}).get("TopicPartitions")
+
+
 @each("ConsumerGroupHeartbeat")
 def consumer_group_heartbeat(side, version):
     group, name = side.name("group"), side.name("topic")
@@ -770,6 +775,9 @@ def consumer_group_heartbeat(side, version):
     ask("owns something at first", 0, RebalanceTimeoutMs=30000, SubscribedTopicNames=[name], TopicPartitions=[{"TopicId": STRANGE_UUID, "Partitions": [0]}])
     ask("no group", 0, group="", **first)
     ask("strange assignor", 0, ServerAssignor="nope", **first)
+    watcher = {"GroupId": group, "MemberId": "AAAAAAAAAAAAAAAAAAAAAD"}
+    side.until("ConsumerGroupHeartbeat", 1, {**watcher, "MemberEpoch": 0, **first}, is_assigned)
+    side.ask("ConsumerGroupHeartbeat", 1, {**watcher, "MemberEpoch": -1}, keep=False)
     answer = ask("joins", 0, **first)
     member = answer.get("MemberId") or member
     epoch = answer.get("MemberEpoch", 0)
@@ -788,7 +796,8 @@ def consumer_group_describe(side, version):
     make(side, name)
     member_of(side, classic)
     first = {"RebalanceTimeoutMs": 30000, "SubscribedTopicNames": [name], "TopicPartitions": []}
-    side.ask("ConsumerGroupHeartbeat", 1, {"GroupId": group, "MemberId": "AAAAAAAAAAAAAAAAAAAAAB", "MemberEpoch": 0, **first}, keep=False)
+    body = {"GroupId": group, "MemberId": "AAAAAAAAAAAAAAAAAAAAAB", "MemberEpoch": 0, **first}
+    side.until("ConsumerGroupHeartbeat", 1, body, is_assigned)
     for what in (group, classic, side.name("missing")):
         body = {"GroupIds": [what], "IncludeAuthorizedOperations": True}
         side.ask("ConsumerGroupDescribe", version, body, what.rpartition("-")[2])
