@@ -189,7 +189,8 @@ def transactions(bootstrap):
             producer.flush()
             producer.abort_transaction()
     producer.close()
-    same(committed, {m.value for m in read(bootstrap, name, isolation_level="read_committed")}, "what committed readers see")
+    # A commit is answered before its markers are written.
+    until("committed readers see what was committed", lambda: {m.value for m in read(bootstrap, name, isolation_level="read_committed")} == committed)
     same(written, {m.value for m in read(bootstrap, name)}, "what others see")
 
 
