@@ -5,8 +5,8 @@
 
 use crate::process::{cargo, command, lines, run as go};
 use crate::{
-    Outcome, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites, promtool,
-    sim, soak,
+    Outcome, before, bench, binaries, check, clients, fuzz, images, kube, paths, prerequisites,
+    promtool, sim, soak,
 };
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -250,12 +250,16 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     let archives = [images.broker, images.operator, images.before, clients];
     let operator = binaries::build()?.operator;
     let prometheus = promtool::prometheus()?;
+    let mut tests = stories("kube", STORIES_AT_ONCE, filter)?;
+    tests
+        // Of which `kubectl weir` is made.
+        .env("WEIR_OPERATOR_BINARY", operator)
+        .env("WEIR_PROMETHEUS", prometheus);
+    if let Some(revision) = images.before_is {
+        tests.env(before::VARIABLE, revision);
+    }
     if std::env::var_os("KUBECONFIG").is_some() {
         kube::load_elsewhere(&archives)?;
-        let mut tests = stories("kube", STORIES_AT_ONCE, filter)?;
-        tests
-            .env("WEIR_OPERATOR_BINARY", operator)
-            .env("WEIR_PROMETHEUS", prometheus);
         return tally.tests(&mut tests);
     }
 
@@ -265,14 +269,10 @@ fn kubernetes(filter: &str, tally: &mut Tally) -> Outcome {
     }
     cluster.up()?;
     cluster.load(&archives)?;
-    let mut tests = stories("kube", STORIES_AT_ONCE, filter)?;
     let outcome = tally.tests(
         tests
             .env("KUBECONFIG", cluster.kubeconfig())
-            .env("PATH", cluster.path())
-            // Of which `kubectl weir` is made.
-            .env("WEIR_OPERATOR_BINARY", operator)
-            .env("WEIR_PROMETHEUS", prometheus),
+            .env("PATH", cluster.path()),
     );
     if outcome.is_err() {
         println!("---- what the cluster looks like now");
