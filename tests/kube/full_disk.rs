@@ -16,7 +16,7 @@ use weir_tests::wait;
 use crate::flow::{Flow, PARTITIONS};
 use crate::nodes::Nodes;
 use crate::shell::attempt;
-use crate::stage::{Stage, topic};
+use crate::stage::{Stage, skipped, topic};
 use crate::watching::{LIMIT, until};
 use growth::Growth;
 use volumes::{CLASS, Volumes};
@@ -36,7 +36,10 @@ const MEANWHILE: u32 = 200;
 #[tokio::test]
 async fn a_full_disk_holds_nobody_up_and_is_used_again_once_there_is_room() {
     let Some(nodes) = Nodes::of_the_tests() else {
-        println!("  left out: the nodes of this cluster are not ours to mount volumes on");
+        skipped(
+            "full-disk",
+            "the nodes of this cluster are not ours to mount volumes on",
+        );
         return;
     };
     let stage = Stage::open("full-disk").await;

@@ -19,20 +19,23 @@ pub(crate) const DEPLOYMENT: &str = "weir-operator";
 
 /// Installs the chart, or makes sure that it is installed, and waits until two operators are ready.
 pub(crate) async fn installed(client: &Client) {
-    run(
-        "helm",
-        &[
-            "upgrade",
-            "--install",
-            "weir",
-            "charts/weir-operator",
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-            // A story may have set some.
-            "--reset-values",
-        ],
-    );
+    installed_with(client, &[]).await;
+}
+
+/// The same with values of a story's own, for as long as nobody installs it again; those before, which had others, have gone.
+pub(crate) async fn installed_with(client: &Client, values: &[&str]) {
+    let arguments = [
+        "upgrade",
+        "--install",
+        "weir",
+        "charts/weir-operator",
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        // A story may have set some.
+        "--reset-values",
+    ];
+    run("helm", &[&arguments, values].concat());
     run(
         "kubectl",
         &[
@@ -47,14 +50,40 @@ pub(crate) async fn installed(client: &Client) {
     until(
         &deployments,
         DEPLOYMENT,
-        "two operators are ready",
+        "two operators are ready, and no others are there",
         |deployment| {
-            let status = deployment.status.as_ref();
-            status.and_then(|status| status.ready_replicas) == Some(2)
-                && status.and_then(|status| status.observed_generation)
-                    == deployment.metadata.generation
+            deployment.status.as_ref().is_some_and(|status| {
+                let count = [
+                    status.replicas,
+                    status.updated_replicas,
+                    status.ready_replicas,
+                ];
+                count == [Some(2); 3]
+                    && status.observed_generation == deployment.metadata.generation
+            })
         },
     )
+    .await;
+}
+
+/// The operators that are there and stay.
+pub(crate) async fn all(client: &Client) -> Vec<Pod> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let all = pods.list(&Default::default()).await;
+    let mut all = all.expect("pods are listed").items;
+    all.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    all
+}
+
+/// Waits until one of these leads.
+pub(crate) async fn leads_one_of(client: &Client, operators: &[Pod]) {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    until(&leases, DEPLOYMENT, "one of these leads", |lease| {
+        holder(lease).is_some_and(|holder| {
+            let is_it = |pod: &Pod| holder.starts_with(&pod.name_any());
+            operators.iter().any(is_it)
+        })
+    })
     .await;
 }
 

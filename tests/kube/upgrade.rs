@@ -2,12 +2,14 @@
 //! until the upgrade has held for a while, and refused with the levels from then on; nothing that was acknowledged is missing, doubled or out of order. The
 //! first time a broker is behind: the roll waits for it, says so, restarts whoever can be spared meanwhile, and ends by itself.
 //!
-//! The older version is this build told to know the first feature level alone (image `weir-broker:<version>-before`).
+//! The older version (image `weir-broker:<version>-before`) is told to know the first feature level alone. It is this build, or that of the revision in
+//! `WEIR_UPGRADE_FROM`.
 
 use crate::flow::{Flow, PARTITIONS};
 use crate::operator;
 use crate::stage::{Stage, restarts, topic};
 use crate::watching::{condition, until};
+use std::collections::BTreeSet;
 use std::time::Instant;
 use weir_crds::{Cluster, ClusterStatus};
 
@@ -30,6 +32,7 @@ async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_
     let bootstrap = stage.bootstrap("shop");
     let flow = Flow::begin(&clients, &bootstrap, &["session.timeout.ms=45000"]);
     flow.go_on("all run the old version");
+    let one = image(&stage).await;
 
     held_up(&stage).await;
     let status = seen(&stage, "the new version waits to be finished", |status| {
@@ -40,6 +43,11 @@ async fn an_upgrade_is_finished_when_it_has_held_and_the_way_back_is_open_until_
     assert_eq!((level.finalized, level.known_to_all), (1, Some(2)));
     assert!(level.finalizes_at.is_some(), "and when that will be");
     flow.go_on("all run the new version, with the old level");
+    let other = image(&stage).await;
+    assert_ne!(one, other, "these are two builds");
+    let revision = std::env::var("WEIR_UPGRADE_FROM").ok();
+    let revision = revision.map_or("this build".to_owned(), |it| format!("revision {it}"));
+    println!("  from {old}, {revision}, {one}\n  to {NEW}, this build, {other}");
 
     apply(&stage, &old, LONG_S);
     seen(&stage, "all brokers are what they were", |status| {
@@ -148,6 +156,18 @@ fn apply(stage: &Stage, version: &str, finalize_after_s: u32) {
          \x20 upgrade:\n    finalizeAfterSeconds: {finalize_after_s}\n\
          \x20 config:\n    follower.replication.throttled.rate: 0\n"
     ));
+}
+
+/// The image that all brokers run, by what it holds.
+async fn image(stage: &Stage) -> String {
+    let pods = stage.brokers("shop").await;
+    let containers = pods
+        .iter()
+        .filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref())
+        .flatten();
+    let images: BTreeSet<String> = containers.map(|it| it.image_id.clone()).collect();
+    assert_eq!(images.len(), 1, "all run the same: {images:?}");
+    images.into_iter().collect()
 }
 
 /// Waits until the status of the newest generation says so.

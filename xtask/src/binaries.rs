@@ -2,7 +2,7 @@
 
 use crate::{Outcome, paths, process};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The binaries of one build.
 pub(crate) struct Binaries {
@@ -12,26 +12,35 @@ pub(crate) struct Binaries {
     pub(crate) operator: PathBuf,
 }
 
-/// Builds them. The target is named although it is the host's: only then do flags leave procedural macros alone, which
-/// cannot be static.
+/// Builds them.
 pub(crate) fn build() -> Outcome<Binaries> {
-    let target = host()?;
-    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    process::run(
-        process::cargo("build")
-            .args(["--release", "--target", &target])
-            .args(["-p", "weir-broker", "--bin", "weir-broker"])
-            .args(["-p", "weir-operator", "--bin", "weir-operator"])
-            .env(
-                "RUSTFLAGS",
-                format!("{flags} -C target-feature=+crt-static").trim(),
-            ),
-    )?;
-    let release = paths::target().join(&target).join("release");
+    let names = ["weir-broker", "weir-operator"];
+    let release = release(paths::root(), &paths::target(), &names)?;
     Ok(Binaries {
         broker: release.join("weir-broker"),
         operator: release.join("weir-operator"),
     })
+}
+
+/// Builds programs, named as their packages are, of a workspace into a target directory; returns the folder that they are in. The target is named although
+/// it is the host's: only then do flags leave procedural macros alone, which cannot be static.
+pub(crate) fn release(workspace: &Path, into: &Path, names: &[&str]) -> Outcome<PathBuf> {
+    let target = host()?;
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let mut cargo = process::cargo("build");
+    cargo
+        .current_dir(workspace)
+        .args(["--release", "--target", &target])
+        .env("CARGO_TARGET_DIR", into)
+        .env(
+            "RUSTFLAGS",
+            format!("{flags} -C target-feature=+crt-static").trim(),
+        );
+    for name in names {
+        cargo.args(["-p", name, "--bin", name]);
+    }
+    process::run(&mut cargo)?;
+    Ok(into.join(&target).join("release"))
 }
 
 /// The triple of this machine: naming it keeps flags away from build scripts and procedural macros.

@@ -3,7 +3,7 @@
 use crate::binaries::Binaries;
 use crate::image::Image;
 use crate::paths::{VERSION, target};
-use crate::{Outcome, binaries};
+use crate::{Outcome, before, binaries};
 use std::path::{Path, PathBuf};
 
 /// The user that everything of Weir's runs as; `65532` is what the distroless images call `nonroot`.
@@ -17,15 +17,17 @@ pub(crate) struct Archives {
     pub(crate) operator: PathBuf,
     /// `weir-broker` as an older version, which nobody ships.
     pub(crate) before: PathBuf,
+    /// The commit that the older version is of, if it is not this build.
+    pub(crate) before_is: Option<String>,
 }
 
 /// Builds the binaries and packs them.
 pub(crate) fn write_all() -> Outcome<Archives> {
-    let built = binaries::build()?;
-    let before = write_before(&built)?;
-    let Binaries { broker, operator } = built;
+    let earlier = before::build()?;
+    let Binaries { broker, operator } = binaries::build()?;
     Ok(Archives {
-        before,
+        before: write_before(earlier.as_ref().map_or(&broker, |it| &it.broker))?,
+        before_is: earlier.map(|it| it.revision),
         broker: write(
             "weir-broker",
             VERSION,
@@ -43,13 +45,13 @@ pub(crate) fn write_all() -> Outcome<Archives> {
     })
 }
 
-/// Packs the broker that tests upgrade from: this build, told to know the first feature level alone, as a version before it did.
-fn write_before(binaries: &Binaries) -> Outcome<PathBuf> {
+/// Packs the broker that tests upgrade from: this build or an earlier one, told to know the first feature level alone, as a version before it did.
+fn write_before(broker: &Path) -> Outcome<PathBuf> {
     write(
         "weir-broker",
         &format!("{VERSION}-before"),
         "The server of Weir as an older version of it, for tests of upgrades",
-        &binaries.broker,
+        broker,
         &[("WEIR_CLUSTER_FEATURE_LEVEL", "1")],
     )
 }

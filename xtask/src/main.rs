@@ -7,6 +7,7 @@
     reason = "a command for people speaks on standard output"
 )]
 
+mod before;
 mod bench;
 mod binaries;
 mod check;

@@ -15,7 +15,7 @@ use weir_tests::{broker, given, wait};
 use crate::nodes::cluster_of_the_tests;
 use crate::operator;
 use crate::shell::run;
-use crate::stage::Stage;
+use crate::stage::{Stage, skipped};
 use crate::watching::LIMIT;
 
 /// Where it listens, in the network of the API server, from where pods are reached.
@@ -24,7 +24,10 @@ const ADDRESS: &str = "127.0.0.1:9490";
 #[tokio::test]
 async fn an_alert_fires_while_a_broker_is_away_and_ends_when_it_is_back() {
     let Some(network) = cluster_of_the_tests() else {
-        println!("  left out: from here the pods of this cluster are not reached");
+        skipped(
+            "alerts",
+            "from here the pods of this cluster are not reached",
+        );
         return;
     };
     let stage = Stage::open_alone("alerts").await;

@@ -6,3 +6,4 @@ pub(crate) mod leader;
 pub(crate) mod nodes;
 pub(crate) mod rest;
 pub(crate) mod uninstall;
+pub(crate) mod watched;

@@ -20,7 +20,7 @@ use weir_tests::clients::Clients;
 use weir_tests::{given, wait};
 
 use crate::flow::{Flow, MORE, PARTITIONS, is_whole, producer};
-use crate::stage::{Stage, pod_is_ready};
+use crate::stage::{Stage, pod_is_ready, skipped};
 use crate::watching::{LIMIT, until};
 
 /// How long a node is cut off at least: several times the lease of a leader, and the session after which the others do without it.
@@ -29,7 +29,7 @@ const CUT_OFF: Duration = Duration::from_secs(6);
 #[tokio::test]
 async fn nodes_are_drained_killed_cut_off_and_lost_for_ever_under_load_and_nothing_is_lost() {
     let Some(nodes) = Nodes::of_the_tests() else {
-        println!("  left out: the nodes of this cluster are not ours to kill");
+        skipped("nodes", "the nodes of this cluster are not ours to kill");
         return;
     };
     let stage = Stage::open_alone("nodes").await;
