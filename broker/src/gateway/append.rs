@@ -61,9 +61,12 @@ impl Producer {
     }
 }
 
+/// Producers of one partition, each with when it was used last; the newest at the end.
+type Idle = Vec<(Producer, Instant)>;
+
 /// The producers that have nothing under way.
 #[derive(Debug, Default)]
-pub(super) struct Producers(Mutex<BTreeMap<(TopicId, i32), Vec<(Producer, Instant)>>>);
+pub(super) struct Producers(Mutex<BTreeMap<(TopicId, i32), Idle>>);
 
 impl Producers {
     fn take(&self, place: &Place) -> Option<Producer> {
