@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "weir/ledgers/v1/ledgers.proto",
         "weir/queue/v1/queue.proto",
         "weir/quorum/v1/quorum.proto",
+        "weir/replication/v1/replication.proto",
         "weir/transactions/v1/transactions.proto",
         "weir/share/v1/share.proto",
     ];

@@ -52,5 +52,5 @@ pub use lanes::{
     Admission, Append, Appended, Ends, Job, LaneCore, Lanes, LanesConfig, NotAdmitted, Observer,
     Offered, OpenPartition, Opened, PartitionHandle, RecoveryReport, Replicate, lend_turns,
 };
-pub use producers::{Origin, ProducerState, Verified};
+pub use producers::{KnownProducers, Origin, ProducerState, Verified};
 pub use reader::{AbortedTransaction, Batches, EpochEnd, FileSlice, LogReader, TimestampOffset};

@@ -31,7 +31,7 @@ use crate::dir::PartitionKey;
 use crate::error::{AppendError, Fatal};
 use crate::files::{FileError, SYNCING, Wait};
 use crate::lanes::Admission;
-use crate::producers::{ProducerState, Producers, Refusals, Step};
+use crate::producers::{KnownProducers, ProducerState, Producers, Refusals, Step};
 use crate::seek::{Sought, entry_for};
 use crate::segment::{Newest, Segment};
 use crate::shared::Shared;
@@ -197,6 +197,11 @@ impl PartitionLog {
         self.producers.describe()
     }
 
+    /// What is known of the producers from batches below `start`.
+    pub(crate) fn producers_before(&self, start: Offset) -> KnownProducers {
+        self.producers.before(start)
+    }
+
     /// Bytes of what is staged.
     pub(crate) fn staged_bytes(&self) -> u64 {
         self.staged
@@ -319,7 +324,7 @@ impl PartitionLog {
             }
             self.active.saw_timestamp(header.max_timestamp_ms);
             self.bytes_since_index += len;
-            self.bytes_since_snapshot += len;
+            self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(len);
             position += len;
         }
         let Some(last) = run.last() else { return };
@@ -424,6 +429,8 @@ impl PartitionLog {
         self.active_since_ms = None;
         self.bytes_since_index = 0;
         self.rolls += 1;
+        // Retention takes whole segments: what theirs say of producers is in a snapshot by then, also after a kill.
+        self.bytes_since_snapshot = self.config.snapshot_interval_bytes;
         self.shared
             .edit_segments()
             .change(|segments| segments.push(segment));

@@ -6,6 +6,7 @@
 //! producers that have been silent for longest give way, but for those with an open transaction: nothing but a marker may end
 //! that. It is rebuilt from a snapshot and the log's headers and markers.
 
+mod known;
 mod producer;
 mod refused;
 mod rules;
@@ -19,6 +20,7 @@ use weir_wire::batch::EndTransactionMarker;
 use weir_wire::{Offset, ProducerEpoch, ProducerId};
 
 use crate::clean::LastBatch;
+pub use known::KnownProducers;
 pub(crate) use producer::Producer;
 use producer::SeenBatch;
 pub(crate) use refused::Refusals;

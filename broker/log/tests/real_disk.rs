@@ -10,8 +10,9 @@ use bytes::Bytes;
 use uuid::Uuid;
 use weir_log::storage_os::OsStorage;
 use weir_log::{
-    Append, AppendError, Appended, DataDir, Durability, Lanes, LanesConfig, LogConfig, Observer,
-    OpenPartition, Opened, Origin, PartitionKey, PartitionMeta, ReadError, Replicate, SystemClock,
+    Append, AppendError, Appended, DataDir, Durability, KnownProducers, Lanes, LanesConfig,
+    LogConfig, Observer, OpenPartition, Opened, Origin, PartitionKey, PartitionMeta, ReadError,
+    Replicate, SystemClock,
 };
 use weir_wire::batch::{BatchBuilder, NewRecord, batches};
 use weir_wire::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
@@ -255,7 +256,9 @@ fn a_follower_copies_its_leaders_log_and_begins_anew_when_told_to() {
     let (sender, done) = channel();
     follower
         .handle
-        .reset(Offset(300), move |result| sender.send(result).unwrap());
+        .reset(Offset(300), KnownProducers::default(), move |result| {
+            sender.send(result).unwrap()
+        });
     assert_eq!(done.recv().unwrap().unwrap(), Offset(300));
     assert!(values(&follower).is_empty());
     follow(&leader, &follower, &copied);

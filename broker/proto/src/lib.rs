@@ -1,5 +1,5 @@
 //! gRPC: what the operator asks of brokers ([`admin`]), what clients do with queues ([`queue`]), and what brokers ask of each
-//! other ([`appends`], [`quorum`], [`gateway`], [`groups`], [`halves`], [`ledgers`], [`share`], [`transactions`]).
+//! other ([`appends`], [`quorum`], [`gateway`], [`groups`], [`halves`], [`ledgers`], [`replication`], [`share`], [`transactions`]).
 //!
 //! Generated from `weir/*/v1/*.proto`, which carry the documentation.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -49,6 +49,14 @@ pub mod ledgers {
     /// Version 1.
     pub mod v1 {
         tonic::include_proto!("weir.ledgers.v1");
+    }
+}
+
+/// `weir.replication.v1`: between brokers.
+pub mod replication {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.replication.v1");
     }
 }
 

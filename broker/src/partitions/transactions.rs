@@ -4,9 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use weir_log::{AppendError, Appended, LaneError, Origin, ProducerState, SequenceError, Verified};
+use weir_log::{
+    AppendError, Appended, KnownProducers, LaneError, Origin, ProducerState, SequenceError,
+    Verified,
+};
 use weir_wire::batch::{EndTransactionMarker, control_batch};
-use weir_wire::{LeaderEpoch, ProducerEpoch, ProducerId};
+use weir_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 use super::gate::{Gate, Offered, Who, Word};
 use super::{Partition, Until};
@@ -187,6 +190,15 @@ impl Partition {
         done: impl FnOnce(Result<Vec<ProducerState>, LaneError>) + Send + 'static,
     ) {
         self.handle().producers(done);
+    }
+
+    /// What is known of them from batches below `start`.
+    pub(crate) fn producers_before(
+        &self,
+        start: Offset,
+        done: impl FnOnce(Result<KnownProducers, LaneError>) + Send + 'static,
+    ) {
+        self.handle().producers_before(start, done);
     }
 
     /// Queues a marker. `done` is called as that of [`append`](Self::append) is: once the high watermark has passed the marker, or

@@ -7,6 +7,7 @@
 mod frames;
 mod in_sync;
 mod links;
+mod producers;
 mod read;
 mod ready;
 mod receive;
@@ -25,6 +26,7 @@ use weir_log::PartitionKey;
 use weir_wire::{BrokerId, LeaderEpoch};
 
 pub use links::Links;
+pub use producers::ReplicationService;
 pub(crate) use throttle::LeaderDebt;
 
 use crate::host::Host;

@@ -26,6 +26,7 @@ use weir_wire::{BrokerId, Offset};
 
 use super::Shared;
 use super::frames::{self, Begin, Channel, ToFollower, ToLeader, Until};
+use super::producers::known_to_leader;
 use super::read;
 use super::ready::{Mark, Marked, Ready};
 use super::send::PING_EVERY;
@@ -423,8 +424,9 @@ async fn begin_one(
             }
             let start = begin.at.log_start;
             info!(partition = %reader.key(), leader = %from, %start, is_damaged, "beginning anew from the leader's log");
+            let known = known_to_leader(shared, from, &begin).await?;
             ask(replica, &wake, move |handle, done| {
-                handle.reset(start, done)
+                handle.reset(start, known, done)
             })
             .await?;
             // It has nothing to keep any more, or the leader would seem to lack it when the stream begins once more before all has come.

@@ -53,7 +53,7 @@ use crate::queue::ledgers::{self, Ledgers, LedgersService};
 use crate::queue::trace::Collector;
 use crate::quorum::{Member, MemberError, Metadata, Options, Pace, net};
 use crate::quotas::Quotas;
-use crate::replication::{self, LeaderDebt};
+use crate::replication::{self, LeaderDebt, ReplicationService};
 use crate::scrub;
 use crate::share::{Share, ShareSettings, StatesService};
 use crate::telemetry::Telemetry;
@@ -240,7 +240,10 @@ pub async fn start_on<N: Network>(
                                         Arc::clone(&health),
                                         stop_clients.clone(),
                                     ),
-                                    second: member.service(),
+                                    second: Services {
+                                        first: ReplicationService::server(Arc::clone(&health)),
+                                        second: member.service(),
+                                    },
                                 },
                             },
                         },

@@ -8,7 +8,7 @@ use super::background::JobDone;
 use super::{Admission, Append, Ends, OpenPartition, Opened, Replicate};
 use crate::config::LogConfig;
 use crate::error::{AppendError, LaneError, OpenError};
-use crate::producers::ProducerState;
+use crate::producers::{KnownProducers, ProducerState};
 
 /// A partition's number in its lane, for as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,11 +25,12 @@ pub(crate) enum Command {
     UpdateConfig(Slot, Box<LogConfig>),
     SetAdmission(Slot, Option<Arc<dyn Admission>>),
     TruncateTo(Slot, Offset, Done<Offset>),
-    Reset(Slot, Offset, Done<Offset>),
+    Reset(Slot, Offset, Box<KnownProducers>, Done<Offset>),
     Ends(Slot, Done<Ends>),
     DeleteRecords(Slot, Offset, Done<Offset>),
     Retain(Slot, Offset),
     Producers(Slot, Done<Vec<ProducerState>>),
+    ProducersBefore(Slot, Offset, Done<KnownProducers>),
     Clean(Slot, Offset),
     Close(Slot, Done<()>),
     Delete(Slot, Done<()>),
@@ -56,10 +57,11 @@ impl Command {
             Self::Replicate(_, replicate) => (replicate.done)(Err(why.into())),
             Self::Open(_, done) => done(Err(OpenError::Stopped)),
             Self::TruncateTo(_, _, done)
-            | Self::Reset(_, _, done)
+            | Self::Reset(_, _, _, done)
             | Self::DeleteRecords(_, _, done) => done(Err(why.into())),
             Self::Ends(_, done) => done(Err(why.into())),
             Self::Producers(_, done) => done(Err(why.into())),
+            Self::ProducersBefore(_, _, done) => done(Err(why.into())),
             Self::Close(_, done) | Self::Delete(_, done) | Self::Shutdown(done) => {
                 done(Err(why.into()))
             }

@@ -188,8 +188,8 @@ impl LaneCore {
                 let result = self.act(slot, now_ms, |partition| partition.truncate_to(end, now_ms));
                 self.answer(result, done);
             }
-            Command::Reset(slot, start, done) => {
-                let result = self.act(slot, now_ms, |partition| partition.reset(start));
+            Command::Reset(slot, start, producers, done) => {
+                let result = self.act(slot, now_ms, |partition| partition.reset(start, *producers));
                 self.answer(result, done);
             }
             Command::Ends(slot, done) => {
@@ -203,6 +203,12 @@ impl LaneCore {
             Command::Retain(slot, up_to) => self.retain(slot, up_to, now_ms),
             Command::Producers(slot, done) => {
                 let result = self.act(slot, now_ms, |partition| Ok(partition.producers()));
+                self.answer(result, done);
+            }
+            Command::ProducersBefore(slot, start, done) => {
+                let result = self.act(slot, now_ms, |partition| {
+                    Ok(partition.producers_before(start))
+                });
                 self.answer(result, done);
             }
             Command::Clean(slot, up_to) => self.clean(slot, up_to, now_ms),

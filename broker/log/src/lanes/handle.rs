@@ -9,7 +9,7 @@ use super::queue::Queue;
 use super::{Admission, Append, Ends, Replicate};
 use crate::config::LogConfig;
 use crate::error::LaneError;
-use crate::producers::ProducerState;
+use crate::producers::{KnownProducers, ProducerState};
 use crate::reader::LogReader;
 
 /// The writing side of one partition: sends commands to its lane. Cheap to clone. Never blocks.
@@ -70,16 +70,19 @@ impl PartitionHandle {
             .push(Command::TruncateTo(self.slot, end, Box::new(done)));
     }
 
-    /// Throws everything away, and damage with it, and begins the log anew at `start`, empty, without producers, epochs and
-    /// transactions: for a follower that has nothing in common with its leader, or is to be fetched again. On disk before `done` is
-    /// called with `start`; a power cut before that may leave the log as it was, less of its end, or nothing of it.
+    /// Throws everything away, and damage with it, and begins the log anew at `start`, empty, without epochs and transactions, and
+    /// with no producers but those that the leader knows from before: for a follower that has nothing in common with its leader, or is
+    /// to be fetched again. On disk before `done` is called with `start`; a power cut before that may leave the log as it was, less of
+    /// its end, or nothing of it.
     pub fn reset(
         &self,
         start: Offset,
+        producers: KnownProducers,
         done: impl FnOnce(Result<Offset, LaneError>) + Send + 'static,
     ) {
+        let producers = Box::new(producers);
         self.queue
-            .push(Command::Reset(self.slot, start, Box::new(done)));
+            .push(Command::Reset(self.slot, start, producers, Box::new(done)));
     }
 
     /// How far the log goes, when what was queued before is written.
@@ -110,6 +113,16 @@ impl PartitionHandle {
     ) {
         self.queue
             .push(Command::Producers(self.slot, Box::new(done)));
+    }
+
+    /// What is known of the partition's producers from batches below `start`, for a replica that begins there.
+    pub fn producers_before(
+        &self,
+        start: Offset,
+        done: impl FnOnce(Result<KnownProducers, LaneError>) + Send + 'static,
+    ) {
+        self.queue
+            .push(Command::ProducersBefore(self.slot, start, Box::new(done)));
     }
 
     /// Begins a pass of compaction over what lies below `up_to` (the last stable offset), when the settings ask for it and none

@@ -9,9 +9,10 @@
 //! 3. the first segment is gone too, without which a later one would look as if the log's beginning had been lost;
 //! 4. the log begins at the new start;
 //! 5. there is a segment that begins there;
-//! 6. the checkpoint says so.
+//! 6. a snapshot says what is known of producers from before, if anything;
+//! 7. the checkpoint says so.
 //!
-//! Of a damaged log the checkpoint is left as it was until step 6, so that up to there it is found damaged, or empty where it was to
+//! Of a damaged log the checkpoint is left as it was until step 7, so that up to there it is found damaged, or empty where it was to
 //! begin: never shorter and taken for whole. No file is written to or cut: who has one open reads on in it.
 
 use std::sync::Arc;
@@ -23,12 +24,12 @@ use super::truncation::{TruncationFailed, write_log_start};
 use crate::clean::{remove_if_there, remove_superseded, store_compacted_to};
 use crate::dir::{
     COMPACTED_FILE, DELETED_SUFFIX, LOG_START_FILE, METADATA_FILE, Mark, TEMPORARY_SUFFIX,
-    log_name, segment_of,
+    log_name, segment_of, snapshot_name,
 };
 use crate::epochs::Epochs;
 use crate::error::LaneError;
 use crate::files::{FileError, SYNCING};
-use crate::producers::Producers;
+use crate::producers::{KnownProducers, Producers, encode};
 use crate::segment::Segment;
 use crate::shared::{Beside, EditSegments, Shared};
 use crate::storage::{File, OpenMode};
@@ -38,8 +39,13 @@ use crate::transactions::Transactions;
 mod tests;
 
 impl PartitionLog {
-    /// Throws everything away, damage too, and begins the log at `start`, durably. Nothing may be staged.
-    pub(crate) fn reset(&mut self, start: Offset) -> Result<(), TruncationFailed> {
+    /// Throws everything away, damage too, and begins the log at `start`, durably, with what is known of producers from before. Nothing may
+    /// be staged.
+    pub(crate) fn reset(
+        &mut self,
+        start: Offset,
+        producers: KnownProducers,
+    ) -> Result<(), TruncationFailed> {
         if start < Offset::ZERO {
             return Err(TruncationFailed::Refused(LaneError::OffsetOutOfRange {
                 wanted: start,
@@ -54,7 +60,7 @@ impl PartitionLog {
         self.vouch_for_nothing(&mut beside)
             .map_err(TruncationFailed::unless_dying)?;
         shared.step_truncations();
-        let done = self.begin_at(start, &mut edit, &mut beside);
+        let done = self.begin_at(start, producers.0, &mut edit, &mut beside);
         shared.step_truncations();
         done.map_err(TruncationFailed::from)
     }
@@ -80,6 +86,7 @@ impl PartitionLog {
     fn begin_at(
         &mut self,
         start: Offset,
+        producers: Producers,
         edit: &mut EditSegments<'_>,
         beside: &mut Beside,
     ) -> Result<(), FileError> {
@@ -92,6 +99,11 @@ impl PartitionLog {
         write_log_start(&shared, beside, start)?;
         let (segment, file) = first_segment(&shared, start)?;
         self.forget(&segment, file);
+        if !producers.is_empty() {
+            write_snapshot(&shared, start, &producers)?;
+            self.producers = producers;
+            self.snapshots.push(start);
+        }
         edit.set(vec![segment]);
         shared.clear_damage();
         shared.set_uncleanable(false);
@@ -177,4 +189,19 @@ fn first_segment(
         .map_err(FileError::of(SYNCING, &shared.path))?;
     segment.set_active(Some(Arc::clone(&file)));
     Ok((segment, file))
+}
+
+/// Step 6.
+fn write_snapshot(shared: &Shared, start: Offset, producers: &Producers) -> Result<(), FileError> {
+    let path = shared.path.join(snapshot_name(start));
+    let storage = &**shared.dir.storage();
+    let bytes = encode(start, &Epochs::default(), producers, &[]);
+    let write = || {
+        let file = storage.open(&path, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_all_vectored_at(&[std::io::IoSlice::new(&bytes)], 0)?;
+        file.sync_data()?;
+        storage.sync_dir(&shared.path)
+    };
+    write().map_err(FileError::of("writing", &path))
 }

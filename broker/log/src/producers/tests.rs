@@ -277,6 +277,45 @@ fn attempts() -> impl Strategy<Value = Vec<(i64, i16, i32, i32, bool)>> {
     )
 }
 
+/// A table that has these batches from one on, and knows from another what came before.
+fn continued(known: KnownProducers, batches: &[BatchHeader]) -> Producers {
+    let mut producers = known.0;
+    for header in batches {
+        producers.remember(&data(*header), 0);
+    }
+    producers
+}
+
+proptest! {
+    /// What is known from before a place, and what comes from there on, is what is known in all.
+    #[test]
+    fn what_comes_before_a_place_and_what_comes_after_is_all(
+        batches in prop::collection::vec((0..3_i64, prop::bool::weighted(0.1), 1..4_i32), 0..60),
+        at in 0..60_usize,
+    ) {
+        let (mut next, mut offset) = ([(0_i16, 0_i32); 3], 0);
+        let mut headers = Vec::new();
+        for (producer, is_new_epoch, records) in batches {
+            let of = &mut next[usize::try_from(producer).unwrap()];
+            if is_new_epoch {
+                *of = (of.0 + 1, 0);
+            }
+            headers.push(header(producer, of.0, of.1, records, offset));
+            of.1 += records;
+            offset += i64::from(records);
+        }
+        let at = at.min(headers.len());
+        let start = headers.get(at).map_or(Offset(offset), |header| header.base_offset);
+        let all = continued(KnownProducers::default(), &headers);
+        let known = KnownProducers::from_bytes(&all.before(start).to_bytes()).unwrap();
+        let continued = continued(known, &headers[at..]);
+        prop_assert_eq!(continued.describe(), all.describe());
+        for header in &headers[at..] {
+            prop_assert_eq!(judge(&continued, header), judge(&all, header));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use weir_wire::{LeaderEpoch, Offset};
 
 use crate::storage_sim::{SimStorage, Unsynced};
-use crate::testing::replicas::{check_history, send_replica};
+use crate::testing::replicas::{check_history, known_of, send_replica};
 use crate::testing::transactions::{check as check_transactions, marker, send_as, transactional};
 use crate::testing::{Outcome, Random, Recorder, Rig, batch_of, read_all, send};
-use crate::{LogConfig, Opened, Origin, PartitionHandle, Verified};
+use crate::{KnownProducers, LogConfig, Opened, Origin, PartitionHandle, Verified};
 use model::Model;
 
 #[derive(Clone, Debug)]
@@ -236,7 +236,11 @@ fn reset(
     model.durable = 0;
     model.start_max = model.start_max.max(to);
     model.start_min = model.start_min.min(to);
-    handle.reset(Offset(to), move |result| {
+    let mut known = KnownProducers::default();
+    if place.is_multiple_of(2) {
+        known = known_of(999, to);
+    }
+    handle.reset(Offset(to), known, move |result| {
         *left.lock().unwrap() = Some(result)
     });
     settle(rig, model, recorder);

@@ -284,9 +284,13 @@ fn without_a_checkpoint_everything_is_checked_and_indexed_anew() {
 
 #[test]
 fn producers_and_epochs_come_back_with_and_without_a_snapshot() {
-    for snapshot_interval_bytes in [200, u64::MAX] {
+    // Without is without segments that are rolled, too.
+    for (snapshot_interval_bytes, segment_bytes) in
+        [(200, small().segment_bytes), (u64::MAX, 1 << 20)]
+    {
         let config = LogConfig {
             snapshot_interval_bytes,
+            segment_bytes,
             ..small()
         };
         let storage = SimStorage::new();
@@ -323,6 +327,33 @@ fn producers_and_epochs_come_back_with_and_without_a_snapshot() {
             Some(Err(AppendError::Sequence(_)))
         ));
     }
+}
+
+/// A process that is killed writes no snapshot, and its last one may lie in what retention has taken since.
+#[test]
+fn producers_whose_batches_are_gone_are_known_after_a_kill() {
+    let config = LogConfig {
+        retention_bytes: Some(300),
+        ..small()
+    };
+    let storage = SimStorage::new();
+    let mut rig = Rig::new(&storage);
+    let (opened, _) = rig.open(&config);
+    rig.append(&opened.handle, &batch_of(5, 0, 0, 2)).unwrap();
+    fill(&mut rig, &opened.handle, 20);
+    opened.handle.retain(opened.handle.reader().log_end());
+    rig.settle();
+    assert!(opened.handle.reader().log_start() > Offset(2));
+    let storage = storage.power_cut(Unsynced::Kept);
+    let mut rig = Rig::new(&storage);
+    let (opened, _) = rig.open(&config);
+    let retry = rig.append(&opened.handle, &batch_of(5, 0, 0, 2)).unwrap();
+    assert!(retry.duplicate);
+    assert!(
+        !rig.append(&opened.handle, &batch_of(5, 0, 2, 2))
+            .unwrap()
+            .duplicate
+    );
 }
 
 #[test]

@@ -4,8 +4,12 @@ use bytes::Bytes;
 use weir_wire::batch::{BatchHeader, PatchedHeader, batches, filler};
 use weir_wire::{LeaderEpoch, Offset};
 
-use super::{Outcome, Rig};
-use crate::{AppendError, Ends, LaneError, LogReader, PartitionHandle, ProducerState, Replicate};
+use super::{Outcome, Rig, batch_of};
+use crate::producers::{Arriving, Producers};
+use crate::{
+    AppendError, Ends, KnownProducers, LaneError, LogReader, PartitionHandle, ProducerState,
+    Replicate,
+};
 
 /// A batch as its leader has it.
 pub(crate) fn placed(batch: &Bytes, base: i64, epoch: i32) -> Bytes {
@@ -63,9 +67,18 @@ impl Rig {
         handle: &PartitionHandle,
         start: i64,
     ) -> Result<Offset, LaneError> {
+        self.reset_knowing(handle, start, KnownProducers::default())
+    }
+
+    pub(crate) fn reset_knowing(
+        &mut self,
+        handle: &PartitionHandle,
+        start: i64,
+        producers: KnownProducers,
+    ) -> Result<Offset, LaneError> {
         let outcome: Outcome<_> = Outcome::default();
         let left = outcome.clone();
-        handle.reset(Offset(start), move |result| {
+        handle.reset(Offset(start), producers, move |result| {
             *left.lock().unwrap() = Some(result)
         });
         self.settle();
@@ -87,6 +100,32 @@ impl Rig {
         self.settle();
         outcome.lock().unwrap().take().unwrap().unwrap()
     }
+
+    pub(crate) fn producers_before(
+        &mut self,
+        handle: &PartitionHandle,
+        start: i64,
+    ) -> KnownProducers {
+        let outcome: Outcome<_> = Outcome::default();
+        let left = outcome.clone();
+        handle.producers_before(Offset(start), move |result| {
+            *left.lock().unwrap() = Some(result)
+        });
+        self.settle();
+        outcome.lock().unwrap().take().unwrap().unwrap()
+    }
+}
+
+/// What a leader knows of a producer that wrote one record, just before `start`.
+pub(crate) fn known_of(producer: i64, start: i64) -> KnownProducers {
+    let batch = placed(&batch_of(producer, 0, 0, 1), (start - 1).max(0), 0);
+    let arriving = Arriving {
+        header: BatchHeader::parse(&batch).unwrap(),
+        marker: None,
+    };
+    let mut producers = Producers::default();
+    producers.remember(&arriving, i64::MAX);
+    KnownProducers(producers)
 }
 
 /// All of a log's bytes, headers too, from the batch that holds its start on.

@@ -66,6 +66,9 @@ pub enum NotFed {
     /// It would be begun anew, and counts as one that has everything: the metadata has to let go of it first.
     #[error("the replica is damaged or cannot follow, and still counts as in sync")]
     CountsAsInSync,
+    /// It begins behind the log's first batches, and the leader has not said what it knows of their producers.
+    #[error("the leader does not say what it knows of producers: {0}")]
+    ProducersUnknown(String),
     /// The log cannot be used.
     #[error("the log cannot be used: {0}")]
     Unusable(String),

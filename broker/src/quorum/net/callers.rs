@@ -20,7 +20,7 @@ enum Who {
 }
 
 /// Every service on the port. One that is not named here is refused to everyone.
-const MAY_CALL: [(&str, Who); 9] = [
+const MAY_CALL: [(&str, Who); 10] = [
     ("weir.admin.v1.Admin", Who::BrokersAndOperator),
     ("weir.appends.v1.Appends", Who::Brokers),
     ("weir.gateway.v1.Gateway", Who::Brokers),
@@ -28,6 +28,7 @@ const MAY_CALL: [(&str, Who); 9] = [
     ("weir.halves.v1.Halves", Who::Brokers),
     ("weir.ledgers.v1.Ledgers", Who::Brokers),
     ("weir.quorum.v1.Quorum", Who::Brokers),
+    ("weir.replication.v1.Replication", Who::Brokers),
     ("weir.share.v1.ShareStates", Who::Brokers),
     ("weir.transactions.v1.Transactions", Who::Brokers),
 ];
@@ -107,6 +108,7 @@ mod tests {
     use weir_proto::halves::v1::halves_server::HalvesServer;
     use weir_proto::ledgers::v1::ledgers_server::LedgersServer;
     use weir_proto::quorum::v1::quorum_server::QuorumServer;
+    use weir_proto::replication::v1::replication_server::ReplicationServer;
     use weir_proto::share::v1::share_states_server::ShareStatesServer;
     use weir_proto::transactions::v1::transactions_server::TransactionsServer;
 
@@ -121,6 +123,7 @@ mod tests {
             HalvesServer::<()>::NAME,
             LedgersServer::<()>::NAME,
             QuorumServer::<()>::NAME,
+            ReplicationServer::<()>::NAME,
             ShareStatesServer::<()>::NAME,
             TransactionsServer::<()>::NAME,
         ];

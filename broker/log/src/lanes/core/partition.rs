@@ -15,7 +15,7 @@ use crate::log::{
     PartitionLog, RetentionJob, SnapshotJob, SyncWork, TruncationFailed, WriteFailed,
 };
 use crate::mutants::Mutant;
-use crate::producers::ProducerState;
+use crate::producers::{KnownProducers, ProducerState};
 
 /// Calls with what became of it.
 type Done<T> = Box<dyn FnOnce(Result<T, AppendError>) + Send>;
@@ -270,6 +270,10 @@ impl Partition {
         self.log.producers()
     }
 
+    pub(super) fn producers_before(&self, start: Offset) -> KnownProducers {
+        self.log.producers_before(start)
+    }
+
     pub(super) fn truncate_to(
         &mut self,
         end: Offset,
@@ -285,9 +289,13 @@ impl Partition {
     }
 
     /// Throws everything away, and begins at `start`.
-    pub(super) fn reset(&mut self, start: Offset) -> Result<Offset, TruncationFailed> {
+    pub(super) fn reset(
+        &mut self,
+        start: Offset,
+        producers: KnownProducers,
+    ) -> Result<Offset, TruncationFailed> {
         let before = self.log.shared().log_start();
-        self.log.reset(start)?;
+        self.log.reset(start, producers)?;
         if start != before {
             self.observer.log_start(start);
         }

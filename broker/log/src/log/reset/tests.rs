@@ -10,10 +10,10 @@ use weir_wire::{LeaderEpoch, Offset};
 use crate::dir::segment_of;
 use crate::storage::Storage;
 use crate::storage_sim::{SimStorage, Unsynced};
-use crate::testing::replicas::{all_bytes, check_history, placed_all, send_replica};
+use crate::testing::replicas::{all_bytes, check_history, headers, placed_all, send_replica};
 use crate::testing::transactions::{marker, transactional};
 use crate::testing::{DIR, Outcome, Rig, Told, batch, batch_of, key};
-use crate::{Compaction, Durability, LaneError, LogConfig, Opened, ReadError};
+use crate::{Compaction, Durability, KnownProducers, LaneError, LogConfig, Opened, ReadError};
 
 fn small() -> LogConfig {
     LogConfig {
@@ -101,6 +101,49 @@ fn a_reset_log_is_empty_and_goes_on_where_it_was_told_to() {
     }
 }
 
+/// Where batches of a log begin.
+fn boundaries(reader: &crate::LogReader) -> Vec<i64> {
+    headers(reader)
+        .iter()
+        .map(|header| header.base_offset.0)
+        .collect()
+}
+
+#[test]
+fn a_replica_that_begins_behind_a_logs_first_batches_knows_their_producers_from_its_leader() {
+    let (_, mut leader, led) = filled();
+    let all = leader.producers(&led.handle);
+    let starts: Vec<_> = boundaries(led.handle.reader())
+        .into_iter()
+        .chain([led.handle.reader().log_end().0])
+        .collect();
+    for start in starts {
+        let known = leader.producers_before(&led.handle, start);
+        let known = KnownProducers::from_bytes(&known.to_bytes()).unwrap();
+        let storage = SimStorage::new();
+        let mut rig = Rig::new(&storage);
+        let (opened, _) = rig.open(&small());
+        rig.reset_knowing(&opened.handle, start, known).unwrap();
+        // It is on disk, also before anything else is.
+        let storage = storage.power_cut(Unsynced::Lost);
+        let mut rig = Rig::new(&storage);
+        let (opened, _) = rig.open(&small());
+        let reader = led.handle.reader();
+        let mut at = Offset(start);
+        while at < reader.log_end() {
+            let read = reader.read(at, reader.log_end(), 1 << 20, true).unwrap();
+            at = read.next_offset;
+            rig.replicate(&opened.handle, read.bytes.into()).unwrap();
+        }
+        assert_eq!(rig.producers(&opened.handle), all, "from {start} on");
+        // What was taken is not taken twice, and what comes next is.
+        let last = rig.append(&opened.handle, &batch_of(1, 0, 18, 6)).unwrap();
+        assert!(last.base_offset < reader.log_end(), "from {start} on");
+        let next = rig.append(&opened.handle, &batch_of(1, 0, 24, 6)).unwrap();
+        assert_eq!(next.base_offset, reader.log_end(), "from {start} on");
+    }
+}
+
 /// A partition that was made just now has no durable name until its first sync.
 #[test]
 fn a_partition_that_was_just_made_is_there_when_its_reset_is_done() {
@@ -131,7 +174,9 @@ fn the_observer_hears_of_the_new_start_and_of_what_is_written_from_there_on() {
     let (opened, recorder) = rig.open(&small());
     rig.replicate(&opened.handle, some_log(0, 1)).unwrap();
     recorder.take_told();
-    opened.handle.reset(Offset(20), |_| {});
+    opened
+        .handle
+        .reset(Offset(20), KnownProducers::default(), |_| {});
     send_replica(&opened.handle, placed_all(&[batch(2)], 20, 2));
     rig.settle();
     assert_eq!(recorder.take_told(), [Told::Written(22), Told::Durable(22)]);
@@ -226,7 +271,7 @@ fn work_of_before_a_reset_leaves_the_new_log_alone() {
         handle.retain(Offset(40));
         rig.clock.advance(10_000);
         let mut late = rig.cores[0].turn();
-        handle.reset(Offset(0), |_| {});
+        handle.reset(Offset(0), KnownProducers::default(), |_| {});
         late.extend(rig.cores[0].turn());
         send_replica(handle, some_log(0, 2));
         late.extend(rig.cores[0].turn());
@@ -347,9 +392,11 @@ fn a_pass_of_compaction_that_was_asked_for_before_a_reset_does_nothing() {
     let late = rig.cores[0].turn();
     let done: Outcome<_> = Outcome::default();
     let left = done.clone();
-    opened.handle.reset(Offset(0), move |result| {
-        *left.lock().unwrap() = Some(result.is_ok())
-    });
+    opened
+        .handle
+        .reset(Offset(0), KnownProducers::default(), move |result| {
+            *left.lock().unwrap() = Some(result.is_ok())
+        });
     rig.cores[0].turn();
     assert_eq!(*done.lock().unwrap(), Some(true));
     send_replica(&opened.handle, some_log(0, 2));
