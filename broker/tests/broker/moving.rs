@@ -5,6 +5,7 @@ use weir_broker::partitions::Partition;
 use weir_broker::start::Running;
 use weir_log::PartitionKey;
 use weir_quorum::configs;
+use weir_wire::batch::BatchBuilder;
 use weir_wire::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
@@ -12,12 +13,12 @@ use weir_wire::messages::create_topics_request::{CreatableReplicaAssignment, Cre
 use weir_wire::messages::elect_leaders_request::TopicPartitions;
 use weir_wire::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use weir_wire::messages::*;
-use weir_wire::{MessageView, PartitionIndex, TopicId};
+use weir_wire::{MessageView, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 
-use crate::client::{Client, PATIENCE, batch, eventually};
+use crate::client::{Client, PATIENCE, batch, build, eventually};
 use crate::cluster::cluster_with;
 use crate::deleting::delete;
-use crate::replication::{in_sync, leader, partition};
+use crate::replication::{in_sync, leader, partition, until};
 
 /// Brokers 0 and 1, and a client of the first; broker 2 is away. Nothing is moved but on request.
 async fn two_of_three() -> (Vec<Running>, Client, tempfile::TempDir) {
@@ -165,6 +166,40 @@ async fn every_broker_lists_what_is_on_its_way_as_soon_as_one_has_said_so() {
         assert_eq!(reassign(&mut other, "t", None).await, 0);
         assert_eq!(ongoing(&mut one, None).await, []);
     }
+}
+
+// What a producer wrote may be gone everywhere by the time a replica begins, and it goes on with the sequence that comes next.
+#[tokio::test]
+async fn where_a_partition_is_moved_to_producers_are_known_whose_records_are_gone() {
+    let (brokers, mut client, _dir) = two_of_three().await;
+    create(&mut client, "t", &[0]).await;
+    let batch = |sequence: i32, value: &str| {
+        let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
+        build(builder, &[value])
+    };
+    for (sequence, value) in [(0, "a"), (1, "b")] {
+        let answer = client.produce("t", 0, batch(sequence, value)).await;
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (0, sequence.into())
+        );
+    }
+    assert_eq!(delete(&mut client, "t", 0, 2).await, (2, 0));
+    assert_eq!(reassign(&mut client, "t", Some(&[1])).await, 0);
+    let moved = &brokers[1];
+    eventually(
+        "the partition to be led where it was moved to",
+        async || {
+            let leads = |partition: std::sync::Arc<Partition>| partition.is_established();
+            leader(moved, "t") == Some(1) && partition(moved, "t").is_some_and(leads)
+        },
+    )
+    .await;
+    let mut client = Client::connect(moved.addresses().kafka).await;
+    let again = client.produce("t", 0, batch(1, "b")).await;
+    assert_eq!((again.error_code, again.base_offset), (0, 1));
+    let next = client.produce("t", 0, batch(2, "c")).await;
+    assert_eq!((next.error_code, next.base_offset), (0, 2));
 }
 
 // KIP-860.
