@@ -1,6 +1,6 @@
 //! One pass over all ConsumerGroups of one cluster: one call to the brokers, what was decided then, and status where it changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     });
     context.metrics.objectives(cluster, &objectives.collect());
     if judged.is_empty() {
-        context.metrics.groups(cluster, &[]);
+        context.metrics.groups(cluster, &[], &BTreeSet::new());
         return Ok(Next::WhenAdded);
     }
     let resource = context
@@ -132,6 +132,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         false => Ok(Autoscalers::new()),
     };
     let mut reports = Vec::new();
+    let mut unseen = BTreeSet::new();
     let mut changes = Vec::new();
     let mut is_settled = true;
     let found = resource.is_some();
@@ -160,8 +161,14 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
                     is_settled &= settled(group, &report, &actions);
                     Outcome::Seen(group, &report, &actions)
                 }
-                Some(Err(refusal)) => Outcome::Refused(group, refusal),
-                None => Outcome::Unreachable(group, "the brokers did not answer for this group"),
+                Some(Err(refusal)) => {
+                    unseen.insert(resource.name_any());
+                    Outcome::Refused(group, refusal)
+                }
+                None => {
+                    unseen.insert(resource.name_any());
+                    Outcome::Unreachable(group, "the brokers did not answer for this group")
+                }
             },
         };
         changes.extend(change(resource, &outcome));
@@ -170,7 +177,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let written = apply::all(writes.collect()).await;
     // Of groups that could not be asked for, what was last seen stays.
     if answers.is_ok() {
-        context.metrics.groups(cluster, &reports);
+        context.metrics.groups(cluster, &reports, &unseen);
     }
     written?;
     let all_seen = answers.is_ok_and(|answers| answers.values().all(Result::is_ok));

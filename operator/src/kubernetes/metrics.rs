@@ -339,9 +339,14 @@ impl Metrics {
         }
     }
 
-    /// The groups of a cluster as they are now, by the names of their resources, each with the sum of its committed offsets. All others of
-    /// it are gone.
-    pub(super) fn groups(&self, cluster: &Key, seen: &[(String, Report, i64)]) {
+    /// The groups of a cluster as they are now, by the names of their resources, each with the sum of its committed offsets. Of those that brokers could
+    /// not tell of, what was last seen stays: an alert does not end because nobody knows. All others of the cluster are gone.
+    pub(super) fn groups(
+        &self,
+        cluster: &Key,
+        seen: &[(String, Report, i64)],
+        unseen: &BTreeSet<String>,
+    ) {
         let labels = |group| [cluster.namespace.as_str(), cluster.name.as_str(), group];
         for (name, report, committed) in seen {
             let labels = labels(name.as_str());
@@ -355,11 +360,11 @@ impl Metrics {
                 None => drop(self.objective_breached.remove_label_values(&labels)),
             }
         }
-        let now: BTreeSet<String> = seen.iter().map(|(name, ..)| name.clone()).collect();
+        let mut now: BTreeSet<String> = seen.iter().map(|(name, ..)| name.clone()).collect();
         let mut known = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.insert(cluster.clone(), now).unwrap_or_default();
-        let now = known.entry(cluster.clone()).or_default();
-        for gone in before.difference(now) {
+        let before = known.remove(cluster).unwrap_or_default();
+        now.extend(before.intersection(unseen).cloned());
+        for gone in before.difference(&now) {
             for gauges in [
                 &self.lag_records,
                 &self.lag_seconds,
@@ -370,8 +375,8 @@ impl Metrics {
                 let _ = gauges.remove_label_values(&labels(gone.as_str()));
             }
         }
-        if now.is_empty() {
-            known.remove(cluster);
+        if !now.is_empty() {
+            known.insert(cluster.clone(), now);
         }
     }
 
@@ -409,10 +414,48 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::Metrics;
+    use crate::decide::group::{Lag, Report};
     use crate::world::Key;
+
+    #[test]
+    fn a_group_that_brokers_cannot_tell_of_keeps_what_was_last_seen_of_it() {
+        let (metrics, shop) = (Metrics::default(), Key::new("market", "shop"));
+        let behind = Report {
+            lag: Lag {
+                records: 7,
+                seconds: 90,
+            },
+            objective: Some((false, "too far behind".to_owned())),
+            ..Report::default()
+        };
+        let seen = |name: &str| (name.to_owned(), behind.clone(), 3);
+        let names = |names: &[&str]| -> BTreeSet<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let series = |group: &str| {
+            let text = String::from_utf8(metrics.text()).unwrap();
+            let of = format!("group=\"{group}\"");
+            text.lines().filter(|line| line.contains(&of)).count()
+        };
+        metrics.groups(&shop, &[seen("billing"), seen("audit")], &names(&[]));
+        let all = series("billing");
+        assert!(all >= 5, "{all}");
+        for _ in 0..2 {
+            metrics.groups(&shop, &[seen("audit")], &names(&["billing", "new"]));
+            assert_eq!(
+                (series("billing"), series("audit"), series("new")),
+                (all, all, 0)
+            );
+        }
+        metrics.groups(&shop, &[seen("audit")], &names(&[]));
+        assert_eq!((series("billing"), series("audit")), (0, all));
+    }
 
     #[test]
     fn a_pass_that_panics_counts_as_one_that_failed() {
