@@ -16,6 +16,7 @@ use super::context::Context;
 use super::observe;
 use super::queue::Next;
 use super::scaling::{Autoscalers, Consumers, autoscalers};
+use super::watch::Watched;
 use crate::admin::{Admin, Outcomes, Unreachable, is_passing};
 use crate::decide;
 use crate::decide::group::{self, Report};
@@ -89,18 +90,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let no_status = ConsumerGroupStatus::default();
     let asked: Vec<Asked<'_>> = judged
         .iter()
-        .filter_map(|(resource, verdict)| {
-            Some(Asked {
-                group: verdict.as_ref().ok()?,
-                created: resource
-                    .metadata
-                    .creation_timestamp
-                    .as_ref()
-                    .map(|time| time.0),
-                generation: resource.metadata.generation,
-                status: resource.status.as_ref().unwrap_or(&no_status),
-            })
-        })
+        .filter_map(|one| asked_by(one, &no_status))
         .collect();
     let mut done: BTreeMap<Key, Actions> = BTreeMap::new();
     let answers: Result<Answers, String> = if resource.is_some() {
@@ -125,8 +115,11 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     } else {
         Ok(Answers::new())
     };
-    let scale_conflicts = group_steps::scale_conflicts(&asked);
     let scales = asked.iter().any(|one| one.group.scale.is_some());
+    let scale_conflicts = match scales {
+        true => scale_conflicts(&context.watched, &cluster.namespace),
+        false => BTreeMap::new(),
+    };
     let autoscaled = match scales && !is_held {
         true => autoscalers(&context.client, &cluster.namespace).await,
         false => Ok(Autoscalers::new()),
@@ -186,6 +179,39 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         (true, _) => AGAIN,
         (false, _) => LOST,
     }))
+}
+
+/// What a resource that makes sense asks for.
+fn asked_by<'a>(
+    (resource, verdict): &'a Judged,
+    no_status: &'a ConsumerGroupStatus,
+) -> Option<Asked<'a>> {
+    let created = resource.metadata.creation_timestamp.as_ref();
+    Some(Asked {
+        group: verdict.as_ref().ok()?,
+        created: created.map(|time| time.0),
+        generation: resource.metadata.generation,
+        status: resource.status.as_ref().unwrap_or(no_status),
+    })
+}
+
+/// Who gives way to whom, over all Clusters of the namespace: they may name the same Deployment. One whose Cluster is gone scales nothing.
+fn scale_conflicts(watched: &Watched, namespace: &str) -> BTreeMap<Key, Key> {
+    let judged: Vec<Judged> = watched
+        .groups_in(namespace)
+        .into_iter()
+        .map(|resource| (Arc::clone(&resource), Group::validate(&resource)))
+        .collect();
+    let no_status = ConsumerGroupStatus::default();
+    let asked: Vec<Asked<'_>> = judged
+        .iter()
+        .filter_map(|one| asked_by(one, &no_status))
+        .filter(|one| {
+            let cluster = watched.cluster(&one.group.cluster);
+            cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_none())
+        })
+        .collect();
+    group_steps::scale_conflicts(&asked)
 }
 
 /// Has the brokers do what was decided. Tells whether groups are to be looked at once more.
@@ -423,4 +449,52 @@ fn events(
         events.push((EventType::Normal, "ConsumersScaled", note));
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use serde_json::json;
+    use weir_crds::{Cluster, ConsumerGroup};
+
+    use super::scale_conflicts;
+    use crate::kubernetes::watch::Watched;
+    use crate::world::Key;
+
+    fn cluster(name: &str) -> Cluster {
+        let cluster = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "namespace": "market"},
+            "spec": {"storage": {"size": "1Gi"}},
+        });
+        serde_json::from_value(cluster).unwrap()
+    }
+
+    fn scaling(name: &str, namespace: &str, cluster: &str, day: u32) -> ConsumerGroup {
+        let group = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ConsumerGroup",
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": format!("2026-11-{day:02}T00:00:00Z")},
+            "spec": {
+                "clusterRef": {"name": cluster},
+                "scale": {"deployment": "workers", "minReplicas": 1, "maxReplicas": 4, "lagPerReplica": 10},
+            },
+        });
+        serde_json::from_value(group).unwrap()
+    }
+
+    #[test]
+    fn of_groups_of_different_clusters_that_name_one_deployment_the_oldest_scales_it() {
+        let watched = Watched::of(
+            vec![cluster("blue"), cluster("green")],
+            vec![
+                scaling("young", "market", "blue", 3),
+                scaling("old", "market", "green", 2),
+                // Of no cluster, and of another namespace's Deployment.
+                scaling("lost", "market", "red", 1),
+                scaling("far", "other", "blue", 1),
+            ],
+        );
+        let expected = [(Key::new("market", "young"), Key::new("market", "old"))];
+        assert_eq!(scale_conflicts(&watched, "market"), expected.into());
+    }
 }
