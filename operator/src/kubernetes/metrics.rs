@@ -13,7 +13,7 @@ use prometheus::{
 use crate::decide::Blocked;
 use crate::decide::group::Report;
 use crate::watching::Metric;
-use crate::world::{Key, Look};
+use crate::world::{Consumption, Key, Look};
 
 /// Labels of what is said of a cluster.
 const CLUSTER: [&str; 2] = ["namespace", "cluster"];
@@ -41,6 +41,7 @@ pub(crate) struct Metrics {
     lag_seconds: IntGaugeVec,
     committed: IntGaugeVec,
     members: IntGaugeVec,
+    group_paused: IntGaugeVec,
     objective_breached: IntGaugeVec,
     objective_seconds: IntGaugeVec,
     /// Groups that have values, by their cluster.
@@ -195,6 +196,11 @@ impl Metrics {
             "Members of the group of a ConsumerGroup.",
             &GROUP,
         )?;
+        let group_paused = all.gauges(
+            "weir_operator_group_paused",
+            "1 while the group of a ConsumerGroup is paused, or its members give up their partitions for that, 0 otherwise.",
+            &GROUP,
+        )?;
         let objective_breached = all.gauges(
             "weir_operator_group_lag_objective_breached",
             "1 while a group is further behind than its ConsumerGroup's lagObjective allows, 0 otherwise; absent without one.",
@@ -225,6 +231,7 @@ impl Metrics {
             lag_seconds,
             committed,
             members,
+            group_paused,
             objective_breached,
             objective_seconds,
             groups: Mutex::default(),
@@ -355,6 +362,12 @@ impl Metrics {
             set(&self.lag_seconds, report.lag.seconds);
             set(&self.committed, *committed);
             set(&self.members, report.members.into());
+            // Members that cannot be paused read on.
+            let is_paused = matches!(
+                report.consumption,
+                Some(Consumption::Pausing | Consumption::Paused)
+            );
+            set(&self.group_paused, i64::from(is_paused));
             match &report.objective {
                 Some((met, _)) => set(&self.objective_breached, i64::from(!met)),
                 None => drop(self.objective_breached.remove_label_values(&labels)),
@@ -370,6 +383,7 @@ impl Metrics {
                 &self.lag_seconds,
                 &self.committed,
                 &self.members,
+                &self.group_paused,
                 &self.objective_breached,
             ] {
                 let _ = gauges.remove_label_values(&labels(gone.as_str()));

@@ -412,6 +412,68 @@ pub const CASES: &[Case] = &[
         labels: OF_GROUP,
         value: "1",
     },
+    // Somebody has paused it.
+    Case {
+        alert: "WeirGroupLagObjectiveBreached",
+        wrong: &[
+            (
+                r#"weir_operator_group_lag_objective_breached{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20",
+            ),
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "0x20",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_group_lag_objective_breached{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20",
+            ),
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20",
+            ),
+        ],
+        at: "10m",
+        labels: OF_GROUP,
+        value: "1",
+    },
+    Case {
+        alert: "WeirGroupStalled",
+        wrong: &[
+            (
+                r#"weir_operator_group_lag_records{namespace="market",cluster="shop",group="readers"}"#,
+                "100x40",
+            ),
+            (
+                r#"weir_operator_group_committed_offsets{namespace="market",cluster="shop",group="readers"}"#,
+                "7x40",
+            ),
+            // It goes on for long enough, and hangs.
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20 0x20",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_group_lag_records{namespace="market",cluster="shop",group="readers"}"#,
+                "100x40",
+            ),
+            (
+                r#"weir_operator_group_committed_offsets{namespace="market",cluster="shop",group="readers"}"#,
+                "7x40",
+            ),
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "1x40",
+            ),
+        ],
+        at: "30m",
+        labels: OF_GROUP,
+        value: "100",
+    },
     Case {
         alert: "WeirGroupStalled",
         wrong: &[
