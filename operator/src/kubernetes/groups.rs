@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
 use weir_crds::ConsumerGroupStatus;
 
@@ -101,7 +101,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         let mut answer = open.1.groups(ids.clone()).await;
         if let Ok(seen) = &mut answer {
             let plan = group_steps::plan(is_held, &asked, seen);
-            if act(context, &mut open.1, &plan, &mut done).await
+            if act(context, &mut open.1, &plan, &asked, &mut done).await
                 && let Ok(again) = open.1.groups(ids).await
             {
                 // What it has come to. Of a group that cannot be described right now, what was done is told all the same.
@@ -219,12 +219,21 @@ async fn act(
     context: &Context,
     admin: &mut Admin,
     plan: &GroupsPlan,
+    asked: &[Asked<'_>],
     done: &mut BTreeMap<Key, Actions>,
 ) -> bool {
     if plan.steps.is_empty() {
         return false;
     }
     let lost = context.lease.still_held().await.err();
+    let unwritten = match &lost {
+        Some(_) => BTreeMap::new(),
+        None => intend(&context.client, plan, asked).await,
+    };
+    let held = |resource: &Key| match &lost {
+        Some(lost) => Some(lost.to_string()),
+        None => unwritten.get(resource).cloned(),
+    };
     for step in &plan.steps {
         match step {
             Step::Pause {
@@ -232,8 +241,8 @@ async fn act(
                 group,
                 paused,
             } => {
-                let failed = match &lost {
-                    Some(lost) => Some(lost.to_string()),
+                let failed = match held(resource) {
+                    Some(why) => Some(why),
                     None => failure(admin.pause_groups(vec![group.clone()], *paused).await),
                 };
                 done.entry(resource.clone()).or_default().pause_failed = failed;
@@ -243,8 +252,8 @@ async fn act(
                 group,
                 changes,
             } => {
-                let failed = match &lost {
-                    Some(lost) => Some(lost.to_string()),
+                let failed = match held(resource) {
+                    Some(why) => Some(why),
                     None => failure(admin.configure_group(group, changes).await),
                 };
                 done.entry(resource.clone()).or_default().configure_failed = failed;
@@ -255,8 +264,8 @@ async fn act(
                 at,
                 topics,
             } => {
-                let begun = match &lost {
-                    Some(lost) => Begun::NotYet(lost.to_string()),
+                let begun = match held(resource) {
+                    Some(why) => Begun::NotYet(why),
                     None => match admin
                         .begin_group(group, *at, topics, Timestamp::now())
                         .await
@@ -272,8 +281,8 @@ async fn act(
                 group,
                 reset,
             } => {
-                let outcome = match &lost {
-                    Some(lost) => Reset::NotYet(lost.to_string()),
+                let outcome = match held(resource) {
+                    Some(why) => Reset::NotYet(why),
                     None => match admin.reset_offsets(group, reset).await {
                         Ok(Ok(seen)) => Reset::Done(seen),
                         Ok(Err(refusal)) if is_passing(&refusal) => {
@@ -288,6 +297,28 @@ async fn act(
         }
     }
     lost.is_none()
+}
+
+/// Writes down what is about to be asked for and has to be taken back one day. Tells of which resources that failed, and why: for these nothing is to be
+/// done.
+async fn intend(client: &Client, plan: &GroupsPlan, asked: &[Asked<'_>]) -> BTreeMap<Key, String> {
+    let mut unwritten = BTreeMap::new();
+    for one in asked {
+        let key = &one.group.key;
+        let is_to_be_taken_back = |step: &Step| match step {
+            Step::Pause { resource, .. } | Step::Configure { resource, .. } => resource == key,
+            Step::Begin { .. } | Step::Reset { .. } => false,
+        };
+        let status = status::group::intended(one.status, one.group);
+        if status == *one.status || !plan.steps.iter().any(is_to_be_taken_back) {
+            continue;
+        }
+        let written = apply::status::<weir_crds::ConsumerGroup, _>(client, key, &status).await;
+        if let Err(error) = written {
+            unwritten.insert(key.clone(), apply::plain(&error));
+        }
+    }
+    unwritten
 }
 
 /// Why it failed, if it did.
@@ -455,12 +486,81 @@ fn events(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use serde_json::json;
+    use kube::api::Api;
+    use serde_json::{Value, json};
     use weir_crds::{Cluster, ConsumerGroup};
 
-    use super::scale_conflicts;
+    use super::{Judged, asked_by, intend, scale_conflicts};
+    use crate::decide::group_steps::{GroupsPlan, Step};
     use crate::kubernetes::watch::Watched;
+    use crate::testing::api;
+    use crate::validate::Group;
     use crate::world::Key;
+
+    const PATH: &str = "/apis/weir.dev/v1alpha1/namespaces/market/consumergroups/billing";
+
+    fn group(spec: &Value, status: &Value) -> ConsumerGroup {
+        let mut group = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ConsumerGroup",
+            "metadata": {"name": "billing", "namespace": "market", "generation": 4},
+            "spec": {"clusterRef": {"name": "shop"}},
+            "status": status,
+        });
+        for (name, value) in spec.as_object().unwrap() {
+            group["spec"][name] = value.clone();
+        }
+        serde_json::from_value(group).unwrap()
+    }
+
+    fn judged(group: ConsumerGroup) -> Judged {
+        let verdict = Group::validate(&group);
+        (group.into(), verdict)
+    }
+
+    /// On the server there is such a group, and nothing was said of it yet.
+    fn server() -> api::Api {
+        let server = api::Api::default();
+        server.put(
+            PATH,
+            serde_json::to_value(group(&json!({}), &json!({}))).unwrap(),
+        );
+        server
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_taken_back_one_day_is_written_down_before_the_brokers_are_asked() {
+        let key = Key::new("market", "billing");
+        let pause = Step::Pause {
+            resource: key.clone(),
+            group: "billing".into(),
+            paused: true,
+        };
+        let plan = GroupsPlan {
+            steps: vec![pause],
+            ..GroupsPlan::default()
+        };
+        let no_status = Default::default();
+        let spec = json!({"paused": true, "config": {"consumer.session.timeout.ms": "50000"}});
+        let pauses = judged(group(&spec, &json!({})));
+        let asked = [asked_by(&pauses, &no_status).unwrap()];
+
+        let (server, away) = (server(), server());
+        assert_eq!(intend(&server.client(), &plan, &asked).await, [].into());
+        let groups: Api<ConsumerGroup> = Api::namespaced(server.client(), "market");
+        let status = groups.get("billing").await.unwrap().status.unwrap();
+        assert!(status.paused);
+        assert_eq!(status.config_keys, ["consumer.session.timeout.ms"]);
+
+        let written = judged(group(&spec, &serde_json::to_value(&status).unwrap()));
+        let asked_again = [asked_by(&written, &no_status).unwrap()];
+        let before = server.requests();
+        intend(&server.client(), &plan, &asked_again).await;
+        assert_eq!(server.requests(), before, "it is there");
+
+        away.refuse("consumergroups", 503);
+        let unwritten = intend(&away.client(), &plan, &asked).await;
+        assert_eq!(unwritten, [(key, "answered with 503".to_owned())].into());
+    }
 
     fn cluster(name: &str) -> Cluster {
         let cluster = json!({

@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use weir_crds::{ConsumerGroupStatus, Lag, MAX_TOPICS_IN_STATUS, TopicLag};
 
 pub use actions::{
-    Actions, Begun, Reset, Scaled, config_keys_of, is_begin_configured_by, is_configured_by,
-    is_paused_by,
+    Actions, Begun, Reset, Scaled, config_keys_of, intended, is_begin_configured_by,
+    is_configured_by, is_paused_by,
 };
 
 use super::{Is, Wanted, conditions};
