@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::time::Instant;
 use weir_crds::ConsumerGroupStatus;
 
@@ -62,12 +62,41 @@ type Answers = BTreeMap<String, Result<GroupSeen, Refusal>>;
 /// One ConsumerGroup, judged.
 type Judged = (Arc<weir_crds::ConsumerGroup>, Result<Group, Invalid>);
 
+fn judge(resource: Arc<weir_crds::ConsumerGroup>) -> Judged {
+    let verdict = Group::validate(&resource);
+    (resource, verdict)
+}
+
+/// Reads the resources anew that a reset is due for. What is watched may be older than the status that says what came of it; asked again, the brokers
+/// would know that it is done and no more from where to where, and that would be written over what is known. Those that are gone are left out.
+async fn read_resets_anew(client: &Client, judged: &mut Vec<Judged>) -> Result<(), kube::Error> {
+    let mut read = Vec::with_capacity(judged.len());
+    for (resource, verdict) in judged.drain(..) {
+        let wanted = verdict.as_ref().ok().and_then(|group| group.reset.as_ref());
+        let last = resource.status.as_ref();
+        let last = last.and_then(|status| status.last_reset.as_ref());
+        if decide::reset::due(wanted, last, resource.metadata.generation).is_none() {
+            read.push((resource, verdict));
+            continue;
+        }
+        let key = key_of(&resource);
+        let api: Api<weir_crds::ConsumerGroup> = Api::namespaced(client.clone(), &key.namespace);
+        read.extend(
+            api.get_opt(&key.name)
+                .await?
+                .map(|now| judge(Arc::new(now))),
+        );
+    }
+    *judged = read;
+    Ok(())
+}
+
 async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
-    let judged: Vec<Judged> = context
+    let mut judged: Vec<Judged> = context
         .watched
         .groups_of(cluster)
         .into_iter()
-        .map(|resource| (Arc::clone(&resource), Group::validate(&resource)))
+        .map(judge)
         .collect();
     keep_histories(context, cluster, &judged);
     let groups = judged.iter().filter_map(|(_, group)| group.as_ref().ok());
@@ -87,6 +116,9 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let is_held = resource
         .as_ref()
         .is_some_and(|resource| resource.spec.paused);
+    if resource.is_some() && !is_held {
+        read_resets_anew(&context.client, &mut judged).await?;
+    }
     let no_status = ConsumerGroupStatus::default();
     let asked: Vec<Asked<'_>> = judged
         .iter()
@@ -200,7 +232,7 @@ fn scale_conflicts(watched: &Watched, namespace: &str) -> BTreeMap<Key, Key> {
     let judged: Vec<Judged> = watched
         .groups_in(namespace)
         .into_iter()
-        .map(|resource| (Arc::clone(&resource), Group::validate(&resource)))
+        .map(judge)
         .collect();
     let no_status = ConsumerGroupStatus::default();
     let asked: Vec<Asked<'_>> = judged
@@ -490,11 +522,10 @@ mod tests {
     use serde_json::{Value, json};
     use weir_crds::{Cluster, ConsumerGroup};
 
-    use super::{Judged, asked_by, intend, scale_conflicts};
+    use super::{Judged, asked_by, intend, judge, read_resets_anew, scale_conflicts};
     use crate::decide::group_steps::{GroupsPlan, Step};
     use crate::kubernetes::watch::Watched;
     use crate::testing::api;
-    use crate::validate::Group;
     use crate::world::Key;
 
     const PATH: &str = "/apis/weir.dev/v1alpha1/namespaces/market/consumergroups/billing";
@@ -513,8 +544,7 @@ mod tests {
     }
 
     fn judged(group: ConsumerGroup) -> Judged {
-        let verdict = Group::validate(&group);
-        (group.into(), verdict)
+        judge(group.into())
     }
 
     /// On the server there is such a group, and nothing was said of it yet.
@@ -580,6 +610,47 @@ mod tests {
             },
         });
         serde_json::from_value(group).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_due_only_when_the_api_server_itself_says_so() {
+        let (spec, done) = (
+            json!({"reset": {"requestId": "again", "to": "Earliest"}}),
+            json!({"lastReset": {"requestId": "again", "state": "Done", "generation": 4, "partitionsReset": 2}}),
+        );
+        let server = server();
+        let stored = serde_json::to_value(group(&spec, &done)).unwrap();
+        server.put(PATH, stored);
+        let resets = |all: &[Judged]| -> Vec<Option<i32>> {
+            let last = all.iter().map(|(resource, _)| {
+                let last = resource.status.as_ref()?.last_reset.as_ref()?;
+                last.partitions_reset
+            });
+            last.collect()
+        };
+
+        let mut stale = vec![judged(group(&spec, &json!({})))];
+        assert_eq!(resets(&stale), [None]);
+        read_resets_anew(&server.client(), &mut stale)
+            .await
+            .unwrap();
+        assert_eq!(resets(&stale), [Some(2)]);
+
+        let before = server.requests();
+        read_resets_anew(&server.client(), &mut stale)
+            .await
+            .unwrap();
+        let mut plain = vec![judged(group(&json!({}), &json!({})))];
+        read_resets_anew(&server.client(), &mut plain)
+            .await
+            .unwrap();
+        assert_eq!((stale.len(), plain.len()), (1, 1));
+        assert_eq!(server.requests(), before, "nothing is due");
+
+        let mut gone = vec![judged(group(&spec, &json!({})))];
+        let empty = api::Api::default();
+        read_resets_anew(&empty.client(), &mut gone).await.unwrap();
+        assert!(gone.is_empty());
     }
 
     #[test]
