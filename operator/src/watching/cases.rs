@@ -252,6 +252,33 @@ pub const CASES: &[Case] = &[
         labels: OF_CLUSTER,
         value: "3",
     },
+    // Scraped without honor_labels.
+    Case {
+        alert: "WeirBrokerDown",
+        wrong: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="weir-system",exported_namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "2x9",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="weir-system",exported_namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "3x9",
+            ),
+        ],
+        at: "5m",
+        labels: OF_CLUSTER,
+        value: "1",
+    },
     Case {
         alert: "WeirNoController",
         wrong: &[
