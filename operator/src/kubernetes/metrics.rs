@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     failing: IntGaugeVec,
     leading: IntGauge,
     topic_changes: IntCounterVec,
+    topics_stalled: IntGaugeVec,
     drift_repaired: IntCounterVec,
     blocked: IntGaugeVec,
     ready: IntGaugeVec,
@@ -136,6 +137,11 @@ impl Metrics {
             "Topics created, grown, replicated, configured and deleted.",
             &["change"],
         )?;
+        let topics_stalled = all.gauges(
+            "weir_operator_topics_stalled",
+            "Topics of a cluster whose condition Stalled is True: a person is needed.",
+            &CLUSTER,
+        )?;
         let drift_repaired = all.counters(
             "weir_operator_drift_repaired_total",
             "Resources of which something was changed back that somebody else had changed.",
@@ -219,6 +225,7 @@ impl Metrics {
             failing,
             leading,
             topic_changes,
+            topics_stalled,
             drift_repaired,
             blocked,
             ready,
@@ -277,6 +284,18 @@ impl Metrics {
 
     pub(super) fn topic_change(&self, change: &str) {
         self.topic_changes.with_label_values(&[change]).inc();
+    }
+
+    /// How many Topics of a cluster need a person; `None` when it has no Topics.
+    pub(super) fn topics_stalled(&self, cluster: &Key, stalled: Option<usize>) {
+        let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
+        match stalled {
+            Some(stalled) => {
+                let gauge = self.topics_stalled.with_label_values(&labels);
+                gauge.set(i64::try_from(stalled).unwrap_or(i64::MAX));
+            }
+            None => drop(self.topics_stalled.remove_label_values(&labels)),
+        }
     }
 
     pub(super) fn drift_repaired(&self, kind: &str) {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
+use weir_crds::TopicStatus;
 
 use super::apply;
 use super::context::Context;
@@ -69,6 +70,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         })
         .collect();
     if judged.is_empty() {
+        context.metrics.topics_stalled(cluster, None);
         return Ok(Next::WhenAdded);
     }
     let topics: Vec<Topic> = judged
@@ -132,6 +134,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     }
     let reported = report(
         context,
+        cluster,
         &judged,
         &plan,
         &acted,
@@ -263,6 +266,7 @@ fn key_of(resource: &weir_crds::Topic) -> Key {
 
 async fn report(
     context: &Context,
+    cluster: &Key,
     judged: &[Judged],
     plan: &TopicsPlan,
     acted: &Acted,
@@ -275,6 +279,7 @@ async fn report(
         .map(|step| (step.resource(), step))
         .collect();
     let mut writes: Vec<BoxFuture<'_, Result<(), kube::Error>>> = Vec::with_capacity(judged.len());
+    let mut stalled = 0;
     for judged in judged {
         let key = key_of(&judged.resource);
         let seen = judged
@@ -312,11 +317,18 @@ async fn report(
             .contains(&key)
             .then(|| steps.get(&key).copied())
             .flatten();
+        let resource = &judged.resource;
+        let previous = resource.status.clone().unwrap_or_default();
+        let generation = resource.metadata.generation;
+        let now = Timestamp::now();
+        let status = status::topic::status(&previous, generation, &outcome, seen, now);
+        stalled += usize::from(status::holds(&status.conditions, "Stalled") == Some(true));
         writes.push(
-            async move { report_one(context, &judged.resource, &key, &outcome, seen, step).await }
+            async move { report_one(context, resource, &key, &previous, &status, step).await }
                 .boxed(),
         );
     }
+    context.metrics.topics_stalled(cluster, Some(stalled));
     apply::all(writes).await
 }
 
@@ -344,8 +356,8 @@ async fn report_one(
     context: &Context,
     resource: &weir_crds::Topic,
     key: &Key,
-    outcome: &Outcome<'_>,
-    seen: Option<&crate::world::TopicSeen>,
+    previous: &TopicStatus,
+    status: &TopicStatus,
     step: Option<&Step>,
 ) -> Result<(), kube::Error> {
     let about = resource.object_ref(&());
@@ -362,14 +374,6 @@ async fn report_one(
     if resource.metadata.deletion_timestamp.is_some() && matches!(step, Some(Step::Delete { .. })) {
         return Ok(());
     }
-    let previous = resource.status.clone().unwrap_or_default();
-    let status = status::topic::status(
-        &previous,
-        resource.metadata.generation,
-        outcome,
-        seen,
-        Timestamp::now(),
-    );
     if status == previous {
         return Ok(());
     }
@@ -386,7 +390,7 @@ async fn report_one(
                 .await;
         }
     }
-    apply::status::<weir_crds::Topic, _>(&context.client, key, &status).await
+    apply::status::<weir_crds::Topic, _>(&context.client, key, status).await
 }
 
 /// Whether the topic was seen to be as this generation of its resource says before.

@@ -256,6 +256,22 @@ pub const OPERATOR: &[Alert] = &[
         "The condition Ready of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not been True for 15 minutes; its message says why.",
     ),
     alert(
+        "WeirClusterStalled",
+        Warning,
+        "15m",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"CertificatesUnusable|RackNotSupported\"}) == 1",
+        "{{ $labels.cluster }} needs a person",
+        "{{ $labels.gate }} has held something of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} for 15 minutes, and does until somebody changes what is in its way. The condition Stalled says what.",
+    ),
+    alert(
+        "WeirTopicsStalled",
+        Warning,
+        "15m",
+        "max by (namespace, cluster) (weir_operator_topics_stalled) > 0",
+        "Topics of {{ $labels.cluster }} are not as asked for",
+        "{{ $value }} Topics of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} have not been carried out for 15 minutes, and are not until somebody changes them or what is in their way. Their condition Stalled says what.",
+    ),
+    alert(
         "WeirReconcileStuck",
         Warning,
         "15m",

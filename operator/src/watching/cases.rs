@@ -710,6 +710,38 @@ pub const CASES: &[Case] = &[
         value: "0",
     },
     Case {
+        alert: "WeirClusterStalled",
+        wrong: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="CertificatesUnusable"}"#,
+            "1x40",
+        )],
+        well: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="Paused"}"#,
+            "1x40",
+        )],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("gate", "CertificatesUnusable"),
+        ],
+        value: "1",
+    },
+    Case {
+        alert: "WeirTopicsStalled",
+        wrong: &[(
+            r#"weir_operator_topics_stalled{namespace="market",cluster="shop"}"#,
+            "1x10 2x30",
+        )],
+        well: &[(
+            r#"weir_operator_topics_stalled{namespace="market",cluster="shop"}"#,
+            "2x10 0x30",
+        )],
+        at: "20m",
+        labels: OF_CLUSTER,
+        value: "2",
+    },
+    Case {
         alert: "WeirReconcileStuck",
         wrong: &[(
             r#"weir_operator_failed_reconciles{namespace="market",cluster="shop",kind="topics"}"#,
