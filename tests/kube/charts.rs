@@ -141,6 +141,21 @@ fn without_it_the_rules_are_in_a_file_and_dashboards_are_there_all_the_same() {
     );
     let fewer = rendered(&["--set", "monitoring.dashboards.enabled=false"]);
     assert_eq!(fewer.len(), 1, "the rules alone");
+    let unpublished = rendered(&["--set", "monitoring.runbooks="]);
+    let unpublished = unpublished
+        .iter()
+        .find(|one| one.contains("weir-alerts.yaml"));
+    let linked = rules();
+    let lines = linked.lines().filter(|line| !line.contains("runbook_url"));
+    assert_eq!(
+        behind(
+            unpublished.expect("the rules are there"),
+            "  weir-alerts.yaml: |",
+            4
+        )
+        .trim(),
+        lines.collect::<Vec<_>>().join("\n").trim()
+    );
     let none = helm(&[]);
     assert!(
         !none.contains("-alerts") && !none.contains("-dashboard"),

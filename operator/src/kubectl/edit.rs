@@ -29,12 +29,12 @@ pub(super) async fn restart(
     out: &mut impl Write,
 ) -> Result<(), KubectlError> {
     let body = json!({"spec": {"pod": {"annotations": {RESTARTED: second(Timestamp::now())}}}});
-    patch::<Cluster>(place, cluster, body).await?;
+    let patched = patch::<Cluster>(place, cluster, body).await?;
     writeln!(
         out,
         "Brokers of Cluster {cluster} are restarted one at a time, as far as the gates let them: kubectl weir plan {cluster}"
     )?;
-    Ok(())
+    if_paused(&patched, out)
 }
 
 /// Has a broker emptied that stays.
@@ -52,12 +52,12 @@ pub(super) async fn drain(
         )));
     }
     named.insert(BrokerId(broker));
-    name(place, cluster, &named).await?;
+    let patched = name(place, cluster, &named).await?;
     writeln!(
         out,
         "Broker {broker} is emptied, and stays without holding anything: kubectl weir plan {cluster}. To have it take its share again: kubectl weir uncordon {cluster} {broker}"
     )?;
-    Ok(())
+    if_paused(&patched, out)
 }
 
 /// Has a broker that was drained take its share again.
@@ -73,12 +73,12 @@ pub(super) async fn uncordon(
             "broker {broker} of Cluster {cluster} is not drained"
         )));
     }
-    name(place, cluster, &named).await?;
+    let patched = name(place, cluster, &named).await?;
     writeln!(
         out,
         "Broker {broker} takes its share again: kubectl weir plan {cluster}"
     )?;
-    Ok(())
+    if_paused(&patched, out)
 }
 
 /// How many brokers there are to be, and those of them that are to hold nothing.
@@ -93,8 +93,19 @@ async fn name(
     place: &Place,
     cluster: &str,
     named: &BTreeSet<BrokerId>,
-) -> Result<(), KubectlError> {
-    patch::<Cluster>(place, cluster, annotated(named)).await?;
+) -> Result<Cluster, KubectlError> {
+    patch::<Cluster>(place, cluster, annotated(named)).await
+}
+
+/// What was asked for does not happen now.
+fn if_paused(cluster: &Cluster, out: &mut impl Write) -> Result<(), KubectlError> {
+    if cluster.spec.paused {
+        writeln!(
+            out,
+            "Not now: Cluster {} is paused, and nothing happens until spec.paused is false",
+            cluster.name_any()
+        )?;
+    }
     Ok(())
 }
 
@@ -115,12 +126,12 @@ pub(super) async fn remove(
     let replicas = place.api::<Cluster>().get(cluster).await?.spec.replicas;
     let fewer = fewer(cluster, replicas, broker).map_err(KubectlError::Refused)?;
     let body = json!({"spec": {"replicas": fewer}});
-    patch::<Cluster>(place, cluster, body).await?;
+    let patched = patch::<Cluster>(place, cluster, body).await?;
     writeln!(
         out,
         "Broker {broker} is emptied, and leaves once it holds nothing: kubectl weir plan {cluster}. To keep it: kubectl scale clusters.weir.dev/{cluster} --replicas={replicas}"
     )?;
-    Ok(())
+    if_paused(&patched, out)
 }
 
 /// The number of brokers without this one.
@@ -298,7 +309,8 @@ mod tests {
     use serde_json::json;
     use weir_crds::ConsumerGroupStatus;
 
-    use super::{Reset, ResetTo, annotated, fewer, is_settled, why_not};
+    use super::{Place, Reset, ResetTo, annotated, drain, fewer, is_settled, restart, why_not};
+    use crate::testing::api::Api;
     use crate::world::BrokerId;
 
     #[test]
@@ -309,6 +321,29 @@ mod tests {
         };
         assert_eq!(named(&[4, 1]), json!("1,4"));
         assert_eq!(named(&[]), json!(null));
+    }
+
+    #[tokio::test]
+    async fn of_a_paused_cluster_it_is_said_that_nothing_happens_yet() {
+        for is_paused in [false, true] {
+            let server = Api::default();
+            let cluster = json!({
+                "apiVersion": "weir.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "shop", "namespace": "market"},
+                "spec": {"replicas": 3, "storage": {"size": "1Gi"}, "paused": is_paused},
+            });
+            let path = "/apis/weir.dev/v1alpha1/namespaces/market/clusters/shop";
+            server.put(path, cluster);
+            let place = Place {
+                client: server.client(),
+                namespace: "market".into(),
+            };
+            let mut told = Vec::new();
+            restart(&place, "shop", &mut told).await.unwrap();
+            drain(&place, "shop", 1, &mut told).await.unwrap();
+            let told = String::from_utf8(told).unwrap();
+            let expected = if is_paused { 2 } else { 0 };
+            assert_eq!(told.matches("Cluster shop is paused").count(), expected);
+        }
     }
 
     #[test]

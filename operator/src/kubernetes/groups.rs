@@ -1,13 +1,13 @@
 //! One pass over all ConsumerGroups of one cluster: one call to the brokers, what was decided then, and status where it changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
-use kube::{Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::time::Instant;
 use weir_crds::ConsumerGroupStatus;
 
@@ -16,6 +16,7 @@ use super::context::Context;
 use super::observe;
 use super::queue::Next;
 use super::scaling::{Autoscalers, Consumers, autoscalers};
+use super::watch::Watched;
 use crate::admin::{Admin, Outcomes, Unreachable, is_passing};
 use crate::decide;
 use crate::decide::group::{self, Report};
@@ -61,12 +62,41 @@ type Answers = BTreeMap<String, Result<GroupSeen, Refusal>>;
 /// One ConsumerGroup, judged.
 type Judged = (Arc<weir_crds::ConsumerGroup>, Result<Group, Invalid>);
 
+fn judge(resource: Arc<weir_crds::ConsumerGroup>) -> Judged {
+    let verdict = Group::validate(&resource);
+    (resource, verdict)
+}
+
+/// Reads the resources anew that a reset is due for. What is watched may be older than the status that says what came of it; asked again, the brokers
+/// would know that it is done and no more from where to where, and that would be written over what is known. Those that are gone are left out.
+async fn read_resets_anew(client: &Client, judged: &mut Vec<Judged>) -> Result<(), kube::Error> {
+    let mut read = Vec::with_capacity(judged.len());
+    for (resource, verdict) in judged.drain(..) {
+        let wanted = verdict.as_ref().ok().and_then(|group| group.reset.as_ref());
+        let last = resource.status.as_ref();
+        let last = last.and_then(|status| status.last_reset.as_ref());
+        if decide::reset::due(wanted, last, resource.metadata.generation).is_none() {
+            read.push((resource, verdict));
+            continue;
+        }
+        let key = key_of(&resource);
+        let api: Api<weir_crds::ConsumerGroup> = Api::namespaced(client.clone(), &key.namespace);
+        read.extend(
+            api.get_opt(&key.name)
+                .await?
+                .map(|now| judge(Arc::new(now))),
+        );
+    }
+    *judged = read;
+    Ok(())
+}
+
 async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
-    let judged: Vec<Judged> = context
+    let mut judged: Vec<Judged> = context
         .watched
         .groups_of(cluster)
         .into_iter()
-        .map(|resource| (Arc::clone(&resource), Group::validate(&resource)))
+        .map(judge)
         .collect();
     keep_histories(context, cluster, &judged);
     let groups = judged.iter().filter_map(|(_, group)| group.as_ref().ok());
@@ -76,7 +106,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     });
     context.metrics.objectives(cluster, &objectives.collect());
     if judged.is_empty() {
-        context.metrics.groups(cluster, &[]);
+        context.metrics.groups(cluster, &[], &BTreeSet::new());
         return Ok(Next::WhenAdded);
     }
     let resource = context
@@ -86,21 +116,13 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let is_held = resource
         .as_ref()
         .is_some_and(|resource| resource.spec.paused);
+    if resource.is_some() && !is_held {
+        read_resets_anew(&context.client, &mut judged).await?;
+    }
     let no_status = ConsumerGroupStatus::default();
     let asked: Vec<Asked<'_>> = judged
         .iter()
-        .filter_map(|(resource, verdict)| {
-            Some(Asked {
-                group: verdict.as_ref().ok()?,
-                created: resource
-                    .metadata
-                    .creation_timestamp
-                    .as_ref()
-                    .map(|time| time.0),
-                generation: resource.metadata.generation,
-                status: resource.status.as_ref().unwrap_or(&no_status),
-            })
-        })
+        .filter_map(|one| asked_by(one, &no_status))
         .collect();
     let mut done: BTreeMap<Key, Actions> = BTreeMap::new();
     let answers: Result<Answers, String> = if resource.is_some() {
@@ -111,7 +133,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         let mut answer = open.1.groups(ids.clone()).await;
         if let Ok(seen) = &mut answer {
             let plan = group_steps::plan(is_held, &asked, seen);
-            if act(context, &mut open.1, &plan, &mut done).await
+            if act(context, &mut open.1, &plan, &asked, &mut done).await
                 && let Ok(again) = open.1.groups(ids).await
             {
                 // What it has come to. Of a group that cannot be described right now, what was done is told all the same.
@@ -125,13 +147,17 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     } else {
         Ok(Answers::new())
     };
-    let scale_conflicts = group_steps::scale_conflicts(&asked);
     let scales = asked.iter().any(|one| one.group.scale.is_some());
+    let scale_conflicts = match scales {
+        true => scale_conflicts(&context.watched, &cluster.namespace),
+        false => BTreeMap::new(),
+    };
     let autoscaled = match scales && !is_held {
         true => autoscalers(&context.client, &cluster.namespace).await,
         false => Ok(Autoscalers::new()),
     };
     let mut reports = Vec::new();
+    let mut unseen = BTreeSet::new();
     let mut changes = Vec::new();
     let mut is_settled = true;
     let found = resource.is_some();
@@ -160,8 +186,14 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
                     is_settled &= settled(group, &report, &actions);
                     Outcome::Seen(group, &report, &actions)
                 }
-                Some(Err(refusal)) => Outcome::Refused(group, refusal),
-                None => Outcome::Unreachable(group, "the brokers did not answer for this group"),
+                Some(Err(refusal)) => {
+                    unseen.insert(resource.name_any());
+                    Outcome::Refused(group, refusal)
+                }
+                None => {
+                    unseen.insert(resource.name_any());
+                    Outcome::Unreachable(group, "the brokers did not answer for this group")
+                }
             },
         };
         changes.extend(change(resource, &outcome));
@@ -170,7 +202,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let written = apply::all(writes.collect()).await;
     // Of groups that could not be asked for, what was last seen stays.
     if answers.is_ok() {
-        context.metrics.groups(cluster, &reports);
+        context.metrics.groups(cluster, &reports, &unseen);
     }
     written?;
     let all_seen = answers.is_ok_and(|answers| answers.values().all(Result::is_ok));
@@ -181,17 +213,59 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     }))
 }
 
+/// What a resource that makes sense asks for.
+fn asked_by<'a>(
+    (resource, verdict): &'a Judged,
+    no_status: &'a ConsumerGroupStatus,
+) -> Option<Asked<'a>> {
+    let created = resource.metadata.creation_timestamp.as_ref();
+    Some(Asked {
+        group: verdict.as_ref().ok()?,
+        created: created.map(|time| time.0),
+        generation: resource.metadata.generation,
+        status: resource.status.as_ref().unwrap_or(no_status),
+    })
+}
+
+/// Who gives way to whom, over all Clusters of the namespace: they may name the same Deployment. One whose Cluster is gone scales nothing.
+fn scale_conflicts(watched: &Watched, namespace: &str) -> BTreeMap<Key, Key> {
+    let judged: Vec<Judged> = watched
+        .groups_in(namespace)
+        .into_iter()
+        .map(judge)
+        .collect();
+    let no_status = ConsumerGroupStatus::default();
+    let asked: Vec<Asked<'_>> = judged
+        .iter()
+        .filter_map(|one| asked_by(one, &no_status))
+        .filter(|one| {
+            let cluster = watched.cluster(&one.group.cluster);
+            cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_none())
+        })
+        .collect();
+    group_steps::scale_conflicts(&asked)
+}
+
 /// Has the brokers do what was decided. Tells whether groups are to be looked at once more.
 async fn act(
     context: &Context,
     admin: &mut Admin,
     plan: &GroupsPlan,
+    asked: &[Asked<'_>],
     done: &mut BTreeMap<Key, Actions>,
 ) -> bool {
     if plan.steps.is_empty() {
         return false;
     }
     let lost = context.lease.still_held().await.err();
+    let unwritten = match &lost {
+        Some(_) => BTreeMap::new(),
+        None => intend(&context.client, plan, asked).await,
+    };
+    let held = |resource: &Key| match &lost {
+        Some(lost) => Some(lost.to_string()),
+        None => unwritten.get(resource).cloned(),
+    };
     for step in &plan.steps {
         match step {
             Step::Pause {
@@ -199,8 +273,8 @@ async fn act(
                 group,
                 paused,
             } => {
-                let failed = match &lost {
-                    Some(lost) => Some(lost.to_string()),
+                let failed = match held(resource) {
+                    Some(why) => Some(why),
                     None => failure(admin.pause_groups(vec![group.clone()], *paused).await),
                 };
                 done.entry(resource.clone()).or_default().pause_failed = failed;
@@ -210,8 +284,8 @@ async fn act(
                 group,
                 changes,
             } => {
-                let failed = match &lost {
-                    Some(lost) => Some(lost.to_string()),
+                let failed = match held(resource) {
+                    Some(why) => Some(why),
                     None => failure(admin.configure_group(group, changes).await),
                 };
                 done.entry(resource.clone()).or_default().configure_failed = failed;
@@ -222,8 +296,8 @@ async fn act(
                 at,
                 topics,
             } => {
-                let begun = match &lost {
-                    Some(lost) => Begun::NotYet(lost.to_string()),
+                let begun = match held(resource) {
+                    Some(why) => Begun::NotYet(why),
                     None => match admin
                         .begin_group(group, *at, topics, Timestamp::now())
                         .await
@@ -239,8 +313,8 @@ async fn act(
                 group,
                 reset,
             } => {
-                let outcome = match &lost {
-                    Some(lost) => Reset::NotYet(lost.to_string()),
+                let outcome = match held(resource) {
+                    Some(why) => Reset::NotYet(why),
                     None => match admin.reset_offsets(group, reset).await {
                         Ok(Ok(seen)) => Reset::Done(seen),
                         Ok(Err(refusal)) if is_passing(&refusal) => {
@@ -255,6 +329,28 @@ async fn act(
         }
     }
     lost.is_none()
+}
+
+/// Writes down what is about to be asked for and has to be taken back one day. Tells of which resources that failed, and why: for these nothing is to be
+/// done.
+async fn intend(client: &Client, plan: &GroupsPlan, asked: &[Asked<'_>]) -> BTreeMap<Key, String> {
+    let mut unwritten = BTreeMap::new();
+    for one in asked {
+        let key = &one.group.key;
+        let is_to_be_taken_back = |step: &Step| match step {
+            Step::Pause { resource, .. } | Step::Configure { resource, .. } => resource == key,
+            Step::Begin { .. } | Step::Reset { .. } => false,
+        };
+        let status = status::group::intended(one.status, one.group);
+        if status == *one.status || !plan.steps.iter().any(is_to_be_taken_back) {
+            continue;
+        }
+        let written = apply::status::<weir_crds::ConsumerGroup, _>(client, key, &status).await;
+        if let Err(error) = written {
+            unwritten.insert(key.clone(), apply::plain(&error));
+        }
+    }
+    unwritten
 }
 
 /// Why it failed, if it did.
@@ -416,4 +512,160 @@ fn events(
         events.push((EventType::Normal, "ConsumersScaled", note));
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use kube::api::Api;
+    use serde_json::{Value, json};
+    use weir_crds::{Cluster, ConsumerGroup};
+
+    use super::{Judged, asked_by, intend, judge, read_resets_anew, scale_conflicts};
+    use crate::decide::group_steps::{GroupsPlan, Step};
+    use crate::kubernetes::watch::Watched;
+    use crate::testing::api;
+    use crate::world::Key;
+
+    const PATH: &str = "/apis/weir.dev/v1alpha1/namespaces/market/consumergroups/billing";
+
+    fn group(spec: &Value, status: &Value) -> ConsumerGroup {
+        let mut group = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ConsumerGroup",
+            "metadata": {"name": "billing", "namespace": "market", "generation": 4},
+            "spec": {"clusterRef": {"name": "shop"}},
+            "status": status,
+        });
+        for (name, value) in spec.as_object().unwrap() {
+            group["spec"][name] = value.clone();
+        }
+        serde_json::from_value(group).unwrap()
+    }
+
+    fn judged(group: ConsumerGroup) -> Judged {
+        judge(group.into())
+    }
+
+    /// On the server there is such a group, and nothing was said of it yet.
+    fn server() -> api::Api {
+        let server = api::Api::default();
+        server.put(
+            PATH,
+            serde_json::to_value(group(&json!({}), &json!({}))).unwrap(),
+        );
+        server
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_taken_back_one_day_is_written_down_before_the_brokers_are_asked() {
+        let key = Key::new("market", "billing");
+        let pause = Step::Pause {
+            resource: key.clone(),
+            group: "billing".into(),
+            paused: true,
+        };
+        let plan = GroupsPlan {
+            steps: vec![pause],
+            ..GroupsPlan::default()
+        };
+        let no_status = Default::default();
+        let spec = json!({"paused": true, "config": {"consumer.session.timeout.ms": "50000"}});
+        let pauses = judged(group(&spec, &json!({})));
+        let asked = [asked_by(&pauses, &no_status).unwrap()];
+
+        let (server, away) = (server(), server());
+        assert_eq!(intend(&server.client(), &plan, &asked).await, [].into());
+        let groups: Api<ConsumerGroup> = Api::namespaced(server.client(), "market");
+        let status = groups.get("billing").await.unwrap().status.unwrap();
+        assert!(status.paused);
+        assert_eq!(status.config_keys, ["consumer.session.timeout.ms"]);
+
+        let written = judged(group(&spec, &serde_json::to_value(&status).unwrap()));
+        let asked_again = [asked_by(&written, &no_status).unwrap()];
+        let before = server.requests();
+        intend(&server.client(), &plan, &asked_again).await;
+        assert_eq!(server.requests(), before, "it is there");
+
+        away.refuse("consumergroups", 503);
+        let unwritten = intend(&away.client(), &plan, &asked).await;
+        assert_eq!(unwritten, [(key, "answered with 503".to_owned())].into());
+    }
+
+    fn cluster(name: &str) -> Cluster {
+        let cluster = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "namespace": "market"},
+            "spec": {"storage": {"size": "1Gi"}},
+        });
+        serde_json::from_value(cluster).unwrap()
+    }
+
+    fn scaling(name: &str, namespace: &str, cluster: &str, day: u32) -> ConsumerGroup {
+        let group = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ConsumerGroup",
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": format!("2026-11-{day:02}T00:00:00Z")},
+            "spec": {
+                "clusterRef": {"name": cluster},
+                "scale": {"deployment": "workers", "minReplicas": 1, "maxReplicas": 4, "lagPerReplica": 10},
+            },
+        });
+        serde_json::from_value(group).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_due_only_when_the_api_server_itself_says_so() {
+        let (spec, done) = (
+            json!({"reset": {"requestId": "again", "to": "Earliest"}}),
+            json!({"lastReset": {"requestId": "again", "state": "Done", "generation": 4, "partitionsReset": 2}}),
+        );
+        let server = server();
+        let stored = serde_json::to_value(group(&spec, &done)).unwrap();
+        server.put(PATH, stored);
+        let resets = |all: &[Judged]| -> Vec<Option<i32>> {
+            let last = all.iter().map(|(resource, _)| {
+                let last = resource.status.as_ref()?.last_reset.as_ref()?;
+                last.partitions_reset
+            });
+            last.collect()
+        };
+
+        let mut stale = vec![judged(group(&spec, &json!({})))];
+        assert_eq!(resets(&stale), [None]);
+        read_resets_anew(&server.client(), &mut stale)
+            .await
+            .unwrap();
+        assert_eq!(resets(&stale), [Some(2)]);
+
+        let before = server.requests();
+        read_resets_anew(&server.client(), &mut stale)
+            .await
+            .unwrap();
+        let mut plain = vec![judged(group(&json!({}), &json!({})))];
+        read_resets_anew(&server.client(), &mut plain)
+            .await
+            .unwrap();
+        assert_eq!((stale.len(), plain.len()), (1, 1));
+        assert_eq!(server.requests(), before, "nothing is due");
+
+        let mut gone = vec![judged(group(&spec, &json!({})))];
+        let empty = api::Api::default();
+        read_resets_anew(&empty.client(), &mut gone).await.unwrap();
+        assert!(gone.is_empty());
+    }
+
+    #[test]
+    fn of_groups_of_different_clusters_that_name_one_deployment_the_oldest_scales_it() {
+        let watched = Watched::of(
+            vec![cluster("blue"), cluster("green")],
+            vec![
+                scaling("young", "market", "blue", 3),
+                scaling("old", "market", "green", 2),
+                // Of no cluster, and of another namespace's Deployment.
+                scaling("lost", "market", "red", 1),
+                scaling("far", "other", "blue", 1),
+            ],
+        );
+        let expected = [(Key::new("market", "young"), Key::new("market", "old"))];
+        assert_eq!(scale_conflicts(&watched, "market"), expected.into());
+    }
 }

@@ -13,7 +13,7 @@ use prometheus::{
 use crate::decide::Blocked;
 use crate::decide::group::Report;
 use crate::watching::Metric;
-use crate::world::{Key, Look};
+use crate::world::{Consumption, Key, Look};
 
 /// Labels of what is said of a cluster.
 const CLUSTER: [&str; 2] = ["namespace", "cluster"];
@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     failing: IntGaugeVec,
     leading: IntGauge,
     topic_changes: IntCounterVec,
+    topics_stalled: IntGaugeVec,
     drift_repaired: IntCounterVec,
     blocked: IntGaugeVec,
     ready: IntGaugeVec,
@@ -41,6 +42,7 @@ pub(crate) struct Metrics {
     lag_seconds: IntGaugeVec,
     committed: IntGaugeVec,
     members: IntGaugeVec,
+    group_paused: IntGaugeVec,
     objective_breached: IntGaugeVec,
     objective_seconds: IntGaugeVec,
     /// Groups that have values, by their cluster.
@@ -135,6 +137,11 @@ impl Metrics {
             "Topics created, grown, replicated, configured and deleted.",
             &["change"],
         )?;
+        let topics_stalled = all.gauges(
+            "weir_operator_topics_stalled",
+            "Topics of a cluster whose condition Stalled is True: a person is needed.",
+            &CLUSTER,
+        )?;
         let drift_repaired = all.counters(
             "weir_operator_drift_repaired_total",
             "Resources of which something was changed back that somebody else had changed.",
@@ -195,6 +202,11 @@ impl Metrics {
             "Members of the group of a ConsumerGroup.",
             &GROUP,
         )?;
+        let group_paused = all.gauges(
+            "weir_operator_group_paused",
+            "1 while the group of a ConsumerGroup is paused, or its members give up their partitions for that, 0 otherwise.",
+            &GROUP,
+        )?;
         let objective_breached = all.gauges(
             "weir_operator_group_lag_objective_breached",
             "1 while a group is further behind than its ConsumerGroup's lagObjective allows, 0 otherwise; absent without one.",
@@ -213,6 +225,7 @@ impl Metrics {
             failing,
             leading,
             topic_changes,
+            topics_stalled,
             drift_repaired,
             blocked,
             ready,
@@ -225,6 +238,7 @@ impl Metrics {
             lag_seconds,
             committed,
             members,
+            group_paused,
             objective_breached,
             objective_seconds,
             groups: Mutex::default(),
@@ -270,6 +284,18 @@ impl Metrics {
 
     pub(super) fn topic_change(&self, change: &str) {
         self.topic_changes.with_label_values(&[change]).inc();
+    }
+
+    /// How many Topics of a cluster need a person; `None` when it has no Topics.
+    pub(super) fn topics_stalled(&self, cluster: &Key, stalled: Option<usize>) {
+        let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
+        match stalled {
+            Some(stalled) => {
+                let gauge = self.topics_stalled.with_label_values(&labels);
+                gauge.set(i64::try_from(stalled).unwrap_or(i64::MAX));
+            }
+            None => drop(self.topics_stalled.remove_label_values(&labels)),
+        }
     }
 
     pub(super) fn drift_repaired(&self, kind: &str) {
@@ -339,9 +365,14 @@ impl Metrics {
         }
     }
 
-    /// The groups of a cluster as they are now, by the names of their resources, each with the sum of its committed offsets. All others of
-    /// it are gone.
-    pub(super) fn groups(&self, cluster: &Key, seen: &[(String, Report, i64)]) {
+    /// The groups of a cluster as they are now, by the names of their resources, each with the sum of its committed offsets. Of those that brokers could
+    /// not tell of, what was last seen stays: an alert does not end because nobody knows. All others of the cluster are gone.
+    pub(super) fn groups(
+        &self,
+        cluster: &Key,
+        seen: &[(String, Report, i64)],
+        unseen: &BTreeSet<String>,
+    ) {
         let labels = |group| [cluster.namespace.as_str(), cluster.name.as_str(), group];
         for (name, report, committed) in seen {
             let labels = labels(name.as_str());
@@ -350,28 +381,35 @@ impl Metrics {
             set(&self.lag_seconds, report.lag.seconds);
             set(&self.committed, *committed);
             set(&self.members, report.members.into());
+            // Members that cannot be paused read on.
+            let is_paused = matches!(
+                report.consumption,
+                Some(Consumption::Pausing | Consumption::Paused)
+            );
+            set(&self.group_paused, i64::from(is_paused));
             match &report.objective {
                 Some((met, _)) => set(&self.objective_breached, i64::from(!met)),
                 None => drop(self.objective_breached.remove_label_values(&labels)),
             }
         }
-        let now: BTreeSet<String> = seen.iter().map(|(name, ..)| name.clone()).collect();
+        let mut now: BTreeSet<String> = seen.iter().map(|(name, ..)| name.clone()).collect();
         let mut known = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.insert(cluster.clone(), now).unwrap_or_default();
-        let now = known.entry(cluster.clone()).or_default();
-        for gone in before.difference(now) {
+        let before = known.remove(cluster).unwrap_or_default();
+        now.extend(before.intersection(unseen).cloned());
+        for gone in before.difference(&now) {
             for gauges in [
                 &self.lag_records,
                 &self.lag_seconds,
                 &self.committed,
                 &self.members,
+                &self.group_paused,
                 &self.objective_breached,
             ] {
                 let _ = gauges.remove_label_values(&labels(gone.as_str()));
             }
         }
-        if now.is_empty() {
-            known.remove(cluster);
+        if !now.is_empty() {
+            known.insert(cluster.clone(), now);
         }
     }
 
@@ -409,10 +447,48 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::Metrics;
+    use crate::decide::group::{Lag, Report};
     use crate::world::Key;
+
+    #[test]
+    fn a_group_that_brokers_cannot_tell_of_keeps_what_was_last_seen_of_it() {
+        let (metrics, shop) = (Metrics::default(), Key::new("market", "shop"));
+        let behind = Report {
+            lag: Lag {
+                records: 7,
+                seconds: 90,
+            },
+            objective: Some((false, "too far behind".to_owned())),
+            ..Report::default()
+        };
+        let seen = |name: &str| (name.to_owned(), behind.clone(), 3);
+        let names = |names: &[&str]| -> BTreeSet<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let series = |group: &str| {
+            let text = String::from_utf8(metrics.text()).unwrap();
+            let of = format!("group=\"{group}\"");
+            text.lines().filter(|line| line.contains(&of)).count()
+        };
+        metrics.groups(&shop, &[seen("billing"), seen("audit")], &names(&[]));
+        let all = series("billing");
+        assert!(all >= 5, "{all}");
+        for _ in 0..2 {
+            metrics.groups(&shop, &[seen("audit")], &names(&["billing", "new"]));
+            assert_eq!(
+                (series("billing"), series("audit"), series("new")),
+                (all, all, 0)
+            );
+        }
+        metrics.groups(&shop, &[seen("audit")], &names(&[]));
+        assert_eq!((series("billing"), series("audit")), (0, all));
+    }
 
     #[test]
     fn a_pass_that_panics_counts_as_one_that_failed() {

@@ -1,15 +1,16 @@
 //! One pass over all Topics of one cluster: one look at the brokers, one plan, at most three batched changes, and status where it changed.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
+use weir_crds::TopicStatus;
 
 use super::apply;
 use super::context::Context;
@@ -59,7 +60,7 @@ struct Judged {
 }
 
 async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
-    let judged: Vec<Judged> = context
+    let mut judged: Vec<Judged> = context
         .watched
         .topics_of(cluster)
         .into_iter()
@@ -69,6 +70,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         })
         .collect();
     if judged.is_empty() {
+        context.metrics.topics_stalled(cluster, None);
         return Ok(Next::WhenAdded);
     }
     let topics: Vec<Topic> = judged
@@ -95,7 +97,7 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let paused = resource
         .as_ref()
         .is_some_and(|resource| resource.spec.paused);
-    let plan = {
+    let mut plan = {
         let view = match (&resource, &seen) {
             (None, _) => ClusterView::Gone,
             (Some(_), None) => ClusterView::Unseen { paused },
@@ -105,8 +107,13 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     };
 
     let mut acted = Acted::default();
+    let mut finalizers = Ok(());
     if !plan.steps.is_empty() {
-        take_finalizers(context, &judged, &plan).await?;
+        let taken = take_finalizers(&context.client, &judged, &plan).await;
+        // What could not be marked is not begun, and nothing is said of it.
+        plan.steps
+            .retain(|step| !taken.missing.contains(step.resource()));
+        judged.retain(|judged| !taken.missing.contains(&key_of(&judged.resource)));
         if let Some(door) = &door {
             let mut open = door.lock().await;
             match on_brokers(context, &mut open.1, &plan).await {
@@ -122,17 +129,21 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
                 seen = Some(look);
             }
         }
-        release_finalizers(context, &judged, &plan, &acted).await?;
+        let released = release_finalizers(&context.client, &judged, &plan, &acted).await;
+        finalizers = taken.result.and(released);
     }
-    report(
+    let reported = report(
         context,
+        cluster,
         &judged,
         &plan,
         &acted,
         seen.as_ref(),
         unseen.as_deref(),
     )
-    .await?;
+    .await;
+    // Of one resource that cannot be written the others do not suffer: all that could be done is done.
+    finalizers.and(reported)?;
     let is_replicating = |topic: &Topic| {
         let seen = seen.as_ref().and_then(|look| look.topics.get(&topic.name));
         seen.is_some_and(|seen| seen.wanted_replication_factor.is_some())
@@ -169,47 +180,74 @@ async fn on_brokers(
         .map_err(|error| error.to_string())
 }
 
-async fn take_finalizers(
-    context: &Context,
-    judged: &[Judged],
-    plan: &TopicsPlan,
-) -> Result<(), kube::Error> {
-    for step in &plan.steps {
-        if let Step::TakeFinalizer { resource } = step
-            && let Some(object) = find(judged, resource)
-        {
-            let mut finalizers = object.finalizers().to_vec();
-            finalizers.push(names::TOPIC_FINALIZER.to_owned());
-            apply::finalizers(&context.client, object, finalizers).await?;
-        }
+/// What came of taking finalizers.
+struct Taken {
+    /// Resources that have none though they should.
+    missing: BTreeSet<Key>,
+    result: Result<(), kube::Error>,
+}
+
+async fn take_finalizers(client: &Client, judged: &[Judged], plan: &TopicsPlan) -> Taken {
+    let missing = Mutex::new(BTreeSet::new());
+    let writes = plan.steps.iter().filter_map(|step| {
+        let Step::TakeFinalizer { resource } = step else {
+            return None;
+        };
+        let (object, missing) = (find(judged, resource)?, &missing);
+        let mut finalizers = object.finalizers().to_vec();
+        finalizers.push(names::TOPIC_FINALIZER.to_owned());
+        let write = async move {
+            let written = apply::finalizers(client, object, finalizers).await;
+            if written.is_err() {
+                let mut missing = missing.lock().unwrap_or_else(PoisonError::into_inner);
+                missing.insert(resource.clone());
+            }
+            told(resource, written)
+        };
+        Some(write.boxed())
+    });
+    let result = apply::all(writes.collect()).await;
+    Taken {
+        missing: missing.into_inner().unwrap_or_else(PoisonError::into_inner),
+        result,
     }
-    Ok(())
+}
+
+/// The error itself does not say whose finalizer it was.
+fn told(topic: &Key, written: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    if let Err(error) = &written {
+        tracing::warn!(%topic, error = apply::plain(error), "a finalizer could not be written");
+    }
+    written
 }
 
 /// Lets go of what was decided to be let go, and of what has been deleted on the brokers.
 async fn release_finalizers(
-    context: &Context,
+    client: &Client,
     judged: &[Judged],
     plan: &TopicsPlan,
     acted: &Acted,
 ) -> Result<(), kube::Error> {
-    for step in &plan.steps {
+    let writes = plan.steps.iter().filter_map(|step| {
         let resource = match step {
             Step::ReleaseFinalizer { resource } => resource,
             Step::Delete { resource, .. } if acted.changed.contains(resource) => resource,
-            _ => continue,
+            _ => return None,
         };
-        if let Some(object) = find(judged, resource) {
-            let finalizers = object
-                .finalizers()
-                .iter()
-                .filter(|name| *name != names::TOPIC_FINALIZER)
-                .cloned()
-                .collect();
-            apply::finalizers(&context.client, object, finalizers).await?;
-        }
-    }
-    Ok(())
+        let object = find(judged, resource)?;
+        let finalizers = object
+            .finalizers()
+            .iter()
+            .filter(|name| *name != names::TOPIC_FINALIZER)
+            .cloned()
+            .collect();
+        let write = async move {
+            let written = apply::finalizers(client, object, finalizers).await;
+            told(resource, written)
+        };
+        Some(write.boxed())
+    });
+    apply::all(writes.collect()).await
 }
 
 fn find<'a>(judged: &'a [Judged], key: &Key) -> Option<&'a weir_crds::Topic> {
@@ -228,6 +266,7 @@ fn key_of(resource: &weir_crds::Topic) -> Key {
 
 async fn report(
     context: &Context,
+    cluster: &Key,
     judged: &[Judged],
     plan: &TopicsPlan,
     acted: &Acted,
@@ -240,6 +279,7 @@ async fn report(
         .map(|step| (step.resource(), step))
         .collect();
     let mut writes: Vec<BoxFuture<'_, Result<(), kube::Error>>> = Vec::with_capacity(judged.len());
+    let mut stalled = 0;
     for judged in judged {
         let key = key_of(&judged.resource);
         let seen = judged
@@ -277,11 +317,18 @@ async fn report(
             .contains(&key)
             .then(|| steps.get(&key).copied())
             .flatten();
+        let resource = &judged.resource;
+        let previous = resource.status.clone().unwrap_or_default();
+        let generation = resource.metadata.generation;
+        let now = Timestamp::now();
+        let status = status::topic::status(&previous, generation, &outcome, seen, now);
+        stalled += usize::from(status::holds(&status.conditions, "Stalled") == Some(true));
         writes.push(
-            async move { report_one(context, &judged.resource, &key, &outcome, seen, step).await }
+            async move { report_one(context, resource, &key, &previous, &status, step).await }
                 .boxed(),
         );
     }
+    context.metrics.topics_stalled(cluster, Some(stalled));
     apply::all(writes).await
 }
 
@@ -309,8 +356,8 @@ async fn report_one(
     context: &Context,
     resource: &weir_crds::Topic,
     key: &Key,
-    outcome: &Outcome<'_>,
-    seen: Option<&crate::world::TopicSeen>,
+    previous: &TopicStatus,
+    status: &TopicStatus,
     step: Option<&Step>,
 ) -> Result<(), kube::Error> {
     let about = resource.object_ref(&());
@@ -327,14 +374,6 @@ async fn report_one(
     if resource.metadata.deletion_timestamp.is_some() && matches!(step, Some(Step::Delete { .. })) {
         return Ok(());
     }
-    let previous = resource.status.clone().unwrap_or_default();
-    let status = status::topic::status(
-        &previous,
-        resource.metadata.generation,
-        outcome,
-        seen,
-        Timestamp::now(),
-    );
     if status == previous {
         return Ok(());
     }
@@ -351,7 +390,7 @@ async fn report_one(
                 .await;
         }
     }
-    apply::status::<weir_crds::Topic, _>(&context.client, key, &status).await
+    apply::status::<weir_crds::Topic, _>(&context.client, key, status).await
 }
 
 /// Whether the topic was seen to be as this generation of its resource says before.
@@ -409,5 +448,85 @@ fn described(step: &Step) -> Option<(&'static str, String)> {
             format!("topic {topic} was deleted with its data"),
         )),
         Step::TakeFinalizer { .. } | Step::ReleaseFinalizer { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::sync::Arc;
+
+    use kube::ResourceExt;
+    use kube::api::Api;
+    use serde_json::json;
+
+    use super::{Judged, release_finalizers, take_finalizers};
+    use crate::act::Acted;
+    use crate::decide::topic::{Step, TopicsPlan};
+    use crate::names::TOPIC_FINALIZER;
+    use crate::testing::api;
+    use crate::validate::Topic;
+    use crate::world::Key;
+
+    const NAMES: [&str; 3] = ["a", "broken", "z"];
+
+    /// Topics that may all be written but one.
+    async fn topics(finalizers: &[&str]) -> (api::Api, Api<weir_crds::Topic>, Vec<Judged>) {
+        let server = api::Api::default();
+        for name in NAMES {
+            let topic = json!({
+                "apiVersion": "weir.dev/v1alpha1", "kind": "Topic",
+                "metadata": {"name": name, "namespace": "market", "finalizers": finalizers},
+                "spec": {"clusterRef": {"name": "shop"}},
+            });
+            let path = format!("/apis/weir.dev/v1alpha1/namespaces/market/topics/{name}");
+            server.put(&path, topic);
+        }
+        let topics: Api<weir_crds::Topic> = Api::namespaced(server.client(), "market");
+        let mut judged = Vec::new();
+        for name in NAMES {
+            let resource = Arc::new(topics.get(name).await.unwrap());
+            judged.push(Judged {
+                verdict: Topic::validate(&resource),
+                resource,
+            });
+        }
+        server.refuse("broken", 422);
+        (server, topics, judged)
+    }
+
+    fn plan(step: impl Fn(Key) -> Step) -> TopicsPlan {
+        let keys = NAMES.map(|name| Key::new("market", name));
+        TopicsPlan {
+            steps: keys.into_iter().map(step).collect(),
+            ..TopicsPlan::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn one_topic_that_cannot_be_written_keeps_no_other_from_its_finalizer() {
+        let (server, topics, judged) = topics(&[]).await;
+        let plan = plan(|resource| Step::TakeFinalizer { resource });
+        let taken = take_finalizers(&server.client(), &judged, &plan).await;
+        assert_eq!(taken.missing, [Key::new("market", "broken")].into());
+        assert!(taken.result.is_err());
+        for name in ["a", "z"] {
+            let topic = topics.get(name).await.unwrap();
+            assert_eq!(topic.finalizers(), [TOPIC_FINALIZER], "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_topic_that_cannot_be_written_keeps_no_other_from_being_let_go() {
+        let (server, topics, judged) = topics(&[TOPIC_FINALIZER]).await;
+        let plan = plan(|resource| Step::ReleaseFinalizer { resource });
+        let acted = Acted::default();
+        let released = release_finalizers(&server.client(), &judged, &plan, &acted).await;
+        assert!(released.is_err());
+        for name in ["a", "z"] {
+            let topic = topics.get(name).await.unwrap();
+            assert!(topic.finalizers().is_empty(), "{name}");
+        }
     }
 }

@@ -65,11 +65,43 @@ impl Watched {
     pub(super) fn groups_of(&self, cluster: &Key) -> Vec<Arc<ConsumerGroup>> {
         let of =
             |group: &ConsumerGroup| in_cluster(group, &group.spec.cluster_ref.name) == *cluster;
+        self.groups_that(of)
+    }
+
+    /// Those of all clusters.
+    pub(super) fn groups_in(&self, namespace: &str) -> Vec<Arc<ConsumerGroup>> {
+        self.groups_that(|group| group.metadata.namespace.as_deref() == Some(namespace))
+    }
+
+    fn groups_that(&self, counts: impl Fn(&ConsumerGroup) -> bool) -> Vec<Arc<ConsumerGroup>> {
         read(&self.groups)
             .iter()
-            .flat_map(|store| store.state_filter(of))
+            .flat_map(|store| store.state_filter(&counts))
             .collect()
     }
+}
+
+#[cfg(test)]
+impl Watched {
+    /// With these in its stores.
+    pub(super) fn of(clusters: Vec<Cluster>, groups: Vec<ConsumerGroup>) -> Self {
+        let watched = Self::default();
+        keep(&watched.clusters, stored_already(clusters));
+        keep(&watched.groups, stored_already(groups));
+        watched
+    }
+}
+
+#[cfg(test)]
+fn stored_already<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    for object in objects {
+        writer.apply_watcher_event(&Event::Apply(object));
+    }
+    store
 }
 
 fn read<T: Clone>(lock: &RwLock<Vec<T>>) -> Vec<T> {

@@ -3,20 +3,25 @@
 mod actions;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use weir_crds::{ConsumerGroupStatus, Lag, MAX_TOPICS_IN_STATUS, TopicLag};
 
 pub use actions::{
-    Actions, Begun, Reset, Scaled, config_keys_of, is_begin_configured_by, is_configured_by,
-    is_paused_by,
+    Actions, Begun, Reset, Scaled, config_keys_of, intended, is_begin_configured_by,
+    is_configured_by, is_paused_by,
 };
 
 use super::{Is, Wanted, conditions};
+use crate::admin::is_passing;
 use crate::decide::group::{self, Report};
 use crate::validate::{Group, Invalid};
 use crate::world::Refusal;
 
 /// Times of two looks that are no further apart are the same: ages are whole seconds, and as old as the answer that they came with.
 const SAME: SignedDuration = SignedDuration::from_secs(10);
+
+/// The condition of a group that has an objective. Unlike others it is never left as it was: where the group is not seen, nobody knows.
+const OBJECTIVE: &str = "LagObjectiveMet";
 
 /// How a look at a group came out.
 #[derive(Debug, Clone)]
@@ -78,7 +83,20 @@ pub fn status(
     }
     let wanted = wanted(outcome, &status);
     status.conditions = conditions(&previous.conditions, generation, now, wanted);
+    if matches!(outcome, Outcome::Unreachable(..) | Outcome::Refused(..)) {
+        let known = kept(&previous.conditions, &status.conditions);
+        status.conditions.extend(known);
+    }
     status
+}
+
+/// Conditions of which nothing new is known. They stay as they were: each has the generation that it speaks of.
+fn kept(before: &[Condition], now: &[Condition]) -> Vec<Condition> {
+    let is_told = |kind: &str| now.iter().any(|condition| condition.type_ == kind);
+    let untold = before
+        .iter()
+        .filter(|condition| condition.type_ != OBJECTIVE && !is_told(&condition.type_));
+    untold.cloned().collect()
 }
 
 /// Since when the oldest record waits. Not its age, which changes though nothing happens.
@@ -120,6 +138,9 @@ fn wanted(outcome: &Outcome<'_>, status: &ConsumerGroupStatus) -> Vec<Wanted> {
         Outcome::Unreachable(group, error) => {
             not_seen(group, Is::Unknown, "BrokersNotSeen", (*error).to_owned())
         }
+        Outcome::Refused(group, refusal) if is_passing(refusal) => {
+            not_seen(group, Is::Unknown, "BrokersNotSeen", refusal.to_string())
+        }
         Outcome::Refused(group, refusal) => {
             not_seen(group, Is::False, "RefusedByBrokers", refusal.to_string())
         }
@@ -132,7 +153,7 @@ fn wanted(outcome: &Outcome<'_>, status: &ConsumerGroupStatus) -> Vec<Wanted> {
             )];
             if let Some((met, verdict)) = &report.objective {
                 wanted.push(Wanted::new(
-                    "LagObjectiveMet",
+                    OBJECTIVE,
                     *met,
                     if *met {
                         "WithinObjective"
@@ -153,7 +174,7 @@ fn not_seen(group: &Group, is: Is, reason: &str, message: String) -> Vec<Wanted>
     let mut wanted = vec![Wanted::new("Ready", is, reason, message)];
     if group.objective.is_some() {
         wanted.push(Wanted::new(
-            "LagObjectiveMet",
+            OBJECTIVE,
             Is::Unknown,
             reason,
             "the group has not been seen",
@@ -173,7 +194,7 @@ mod tests {
     use crate::decide::group::report;
     use crate::status::holds;
     use crate::validate::{Group, Objective};
-    use crate::world::{GroupSeen, Key, PartitionLag};
+    use crate::world::{Consumption, GroupSeen, Key, PartitionLag, Refusal};
 
     fn group(most: Objective) -> Group {
         Group {
@@ -240,6 +261,40 @@ mod tests {
                 missed,
                 "after {seconds} s"
             );
+        }
+    }
+
+    #[test]
+    fn a_group_that_brokers_cannot_tell_of_now_is_unknown_and_keeps_its_other_conditions() {
+        let mut group = group(Objective::default());
+        group.paused = Some(true);
+        let seen = GroupSeen {
+            state: "Empty".into(),
+            consumption: Some(Consumption::Paused),
+            ..GroupSeen::default()
+        };
+        let (report, done) = (report(&group, &seen), Actions::default());
+        let outcome = Outcome::Seen(&group, &report, &done);
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000);
+        let first = status(&ConsumerGroupStatus::default(), Some(1), &outcome, now);
+        let about = |status: &ConsumerGroupStatus| {
+            ["Ready", "LagObjectiveMet", "Paused"].map(|kind| holds(&status.conditions, kind))
+        };
+        assert_eq!(about(&first), [Some(true); 3]);
+        let refusal = |code: &str| Refusal {
+            code: code.into(),
+            message: "the end of orders-0 cannot be learnt from its leader now".into(),
+        };
+        let (passing, lasting) = (refusal("LEADER_NOT_AVAILABLE"), refusal("INVALID_GROUP_ID"));
+        for (outcome, ready) in [
+            (Outcome::Refused(&group, &passing), None),
+            (Outcome::Refused(&group, &lasting), Some(false)),
+            (Outcome::Unreachable(&group, "away"), None),
+        ] {
+            let later = status(&first, Some(2), &outcome, now);
+            assert_eq!(about(&later), [ready, None, Some(true)], "{outcome:?}");
+            let again = status(&later, Some(2), &outcome, now);
+            assert_eq!(again, later, "nothing to write");
         }
     }
 

@@ -3,6 +3,9 @@
 //! Each is about one cluster (labels `namespace` and `cluster`, which the scrape configuration gives to the brokers' metrics), says what it means
 //! for clients, and has a page of the same name in `docs/runbooks/`. What is wrong for longer than a restart takes is critical when clients
 //! notice it, and a warning when they will.
+//!
+//! What compares brokers' metrics with the operator's does so also where a Prometheus without `honor_labels` has called the namespace that the operator
+//! speaks of `exported_namespace`: it would find no brokers in the operator's own, and say that all are down.
 
 /// How soon somebody has to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,7 @@ pub const CLUSTER: &[Alert] = &[
         "WeirBrokerDown",
         Critical,
         "3m",
-        "max by (namespace, cluster) (weir_operator_brokers_wanted) - on (namespace, cluster) (min by (namespace, cluster) (weir_live_brokers and on (namespace, cluster, pod) weir_controller == 1) or max by (namespace, cluster) (weir_live_brokers)) > 0 or max by (namespace, cluster) (weir_operator_brokers_wanted) unless on (namespace, cluster) weir_live_brokers",
+        "max by (namespace, cluster) (label_replace(weir_operator_brokers_wanted, \"namespace\", \"$1\", \"exported_namespace\", \"(.+)\")) - on (namespace, cluster) (min by (namespace, cluster) (weir_live_brokers and on (namespace, cluster, pod) weir_controller == 1) or max by (namespace, cluster) (weir_live_brokers)) > 0 or max by (namespace, cluster) (label_replace(weir_operator_brokers_wanted, \"namespace\", \"$1\", \"exported_namespace\", \"(.+)\")) unless on (namespace, cluster) weir_live_brokers",
         "{{ $value }} brokers of {{ $labels.cluster }} are down",
         "{{ $value }} brokers of cluster {{ $labels.namespace }}/{{ $labels.cluster }} that should run are not alive as the controller sees it.",
     ),
@@ -152,7 +155,7 @@ pub const GROUPS: &[Alert] = &[
         "WeirGroupLagObjectiveBreached",
         Warning,
         "5m",
-        "max by (namespace, cluster, group) (weir_operator_group_lag_objective_breached) == 1",
+        "max by (namespace, cluster, group) (weir_operator_group_lag_objective_breached) == 1 unless on (namespace, cluster, group) weir_operator_group_paused == 1",
         "{{ $labels.group }} is further behind than its objective allows",
         "The group of ConsumerGroup {{ $labels.namespace }}/{{ $labels.group }} has been further behind than its spec.lagObjective allows for 5 minutes.",
     ),
@@ -160,7 +163,7 @@ pub const GROUPS: &[Alert] = &[
         "WeirGroupStalled",
         Warning,
         "5m",
-        "max by (namespace, cluster, group) (weir_operator_group_lag_records) > 0 and max by (namespace, cluster, group) (changes(weir_operator_group_committed_offsets[15m])) == 0",
+        "max by (namespace, cluster, group) (weir_operator_group_lag_records) > 0 and max by (namespace, cluster, group) (changes(weir_operator_group_committed_offsets[15m])) == 0 unless on (namespace, cluster, group) weir_operator_group_paused == 1",
         "{{ $labels.group }} does not move",
         "The group of ConsumerGroup {{ $labels.namespace }}/{{ $labels.group }} has {{ $value }} records to read and has committed nothing for 15 minutes.",
     ),
@@ -188,7 +191,7 @@ pub const QUEUES: &[Alert] = &[
         "WeirOldestMessageTooOld",
         Warning,
         "5m",
-        "max by (namespace, cluster, group) (weir_share_oldest_unsettled_seconds) > on (namespace, cluster, group) max by (namespace, cluster, group) (weir_operator_group_objective_seconds)",
+        "max by (namespace, cluster, group) (weir_share_oldest_unsettled_seconds) > on (namespace, cluster, group) max by (namespace, cluster, group) (label_replace(weir_operator_group_objective_seconds, \"namespace\", \"$1\", \"exported_namespace\", \"(.+)\"))",
         "A message for {{ $labels.group }} has waited for longer than its objective allows",
         "The oldest message that share group {{ $labels.group }} of cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not settled is {{ $value }} seconds old, more than the lagObjective of its ConsumerGroup allows.",
     ),
@@ -251,6 +254,22 @@ pub const OPERATOR: &[Alert] = &[
         "max by (namespace, cluster) (weir_operator_cluster_ready) == 0",
         "{{ $labels.cluster }} is not Ready",
         "The condition Ready of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} has not been True for 15 minutes; its message says why.",
+    ),
+    alert(
+        "WeirClusterStalled",
+        Warning,
+        "15m",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"CertificatesUnusable|RackNotSupported\"}) == 1",
+        "{{ $labels.cluster }} needs a person",
+        "{{ $labels.gate }} has held something of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} for 15 minutes, and does until somebody changes what is in its way. The condition Stalled says what.",
+    ),
+    alert(
+        "WeirTopicsStalled",
+        Warning,
+        "15m",
+        "max by (namespace, cluster) (weir_operator_topics_stalled) > 0",
+        "Topics of {{ $labels.cluster }} are not as asked for",
+        "{{ $value }} Topics of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} have not been carried out for 15 minutes, and are not until somebody changes them or what is in their way. Their condition Stalled says what.",
     ),
     alert(
         "WeirReconcileStuck",

@@ -252,6 +252,33 @@ pub const CASES: &[Case] = &[
         labels: OF_CLUSTER,
         value: "3",
     },
+    // Scraped without honor_labels.
+    Case {
+        alert: "WeirBrokerDown",
+        wrong: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="weir-system",exported_namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "2x9",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_brokers_wanted{namespace="weir-system",exported_namespace="market",cluster="shop"}"#,
+                "3x9",
+            ),
+            (
+                r#"weir_live_brokers{namespace="market",cluster="shop",pod="shop-broker-0"}"#,
+                "3x9",
+            ),
+        ],
+        at: "5m",
+        labels: OF_CLUSTER,
+        value: "1",
+    },
     Case {
         alert: "WeirNoController",
         wrong: &[
@@ -411,6 +438,68 @@ pub const CASES: &[Case] = &[
         at: "10m",
         labels: OF_GROUP,
         value: "1",
+    },
+    // Somebody has paused it.
+    Case {
+        alert: "WeirGroupLagObjectiveBreached",
+        wrong: &[
+            (
+                r#"weir_operator_group_lag_objective_breached{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20",
+            ),
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "0x20",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_group_lag_objective_breached{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20",
+            ),
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20",
+            ),
+        ],
+        at: "10m",
+        labels: OF_GROUP,
+        value: "1",
+    },
+    Case {
+        alert: "WeirGroupStalled",
+        wrong: &[
+            (
+                r#"weir_operator_group_lag_records{namespace="market",cluster="shop",group="readers"}"#,
+                "100x40",
+            ),
+            (
+                r#"weir_operator_group_committed_offsets{namespace="market",cluster="shop",group="readers"}"#,
+                "7x40",
+            ),
+            // It goes on for long enough, and hangs.
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "1x20 0x20",
+            ),
+        ],
+        well: &[
+            (
+                r#"weir_operator_group_lag_records{namespace="market",cluster="shop",group="readers"}"#,
+                "100x40",
+            ),
+            (
+                r#"weir_operator_group_committed_offsets{namespace="market",cluster="shop",group="readers"}"#,
+                "7x40",
+            ),
+            (
+                r#"weir_operator_group_paused{namespace="market",cluster="shop",group="readers"}"#,
+                "1x40",
+            ),
+        ],
+        at: "30m",
+        labels: OF_GROUP,
+        value: "100",
     },
     Case {
         alert: "WeirGroupStalled",
@@ -619,6 +708,38 @@ pub const CASES: &[Case] = &[
         at: "20m",
         labels: OF_CLUSTER,
         value: "0",
+    },
+    Case {
+        alert: "WeirClusterStalled",
+        wrong: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="CertificatesUnusable"}"#,
+            "1x40",
+        )],
+        well: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="Paused"}"#,
+            "1x40",
+        )],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("gate", "CertificatesUnusable"),
+        ],
+        value: "1",
+    },
+    Case {
+        alert: "WeirTopicsStalled",
+        wrong: &[(
+            r#"weir_operator_topics_stalled{namespace="market",cluster="shop"}"#,
+            "1x10 2x30",
+        )],
+        well: &[(
+            r#"weir_operator_topics_stalled{namespace="market",cluster="shop"}"#,
+            "2x10 0x30",
+        )],
+        at: "20m",
+        labels: OF_CLUSTER,
+        value: "2",
     },
     Case {
         alert: "WeirReconcileStuck",

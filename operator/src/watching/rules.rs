@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::alerts::{self, Alert};
 use super::cases::{self, Case};
 
-/// The place of the runbooks in the generated rules; the chart puts the value `monitoring.runbooks` there.
+/// The place of the runbooks in the generated rules; the chart puts the value `monitoring.runbooks` there, or leaves the links out.
 pub const RUNBOOKS: &str = "@RUNBOOKS@";
 
 /// The rule file: what `spec` of a PrometheusRule is too.

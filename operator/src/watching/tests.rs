@@ -16,7 +16,7 @@ use crate::testing::{cluster, converged};
 use crate::world::BrokerId;
 
 /// Labels that the scrape configuration gives.
-const OF_THE_SCRAPE: [&str; 3] = ["namespace", "cluster", "pod"];
+const OF_THE_SCRAPE: [&str; 4] = ["namespace", "cluster", "pod", "exported_namespace"];
 
 fn metrics() -> BTreeMap<String, Metric> {
     let all = of_the_brokers().into_iter().chain(of_the_operator());

@@ -130,6 +130,19 @@ pub fn is_begin_configured_by(group: &Group, before: bool, is_behind: bool) -> b
     group.begin_config().is_some() || before && is_behind
 }
 
+/// What a status has to say before the brokers are asked: were it written after, and the operator ended in between, nobody would know any more that a
+/// pause, or a configuration, is to be taken back when the resource asks for it no longer.
+#[must_use]
+pub fn intended(previous: &ConsumerGroupStatus, group: &Group) -> ConsumerGroupStatus {
+    ConsumerGroupStatus {
+        paused: previous.paused || group.paused == Some(true),
+        configured: is_configured_by(group, previous.configured, true),
+        config_keys: config_keys_of(group, &previous.config_keys, true),
+        begin_configured: is_begin_configured_by(group, previous.begin_configured, true),
+        ..previous.clone()
+    }
+}
+
 /// The fields of a status that are not conditions.
 pub(super) fn fields(
     status: &mut ConsumerGroupStatus,
