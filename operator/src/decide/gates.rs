@@ -3,7 +3,7 @@
 //! A gate is a named predicate. The name of the first one that says no becomes the reason of a condition, so names never change
 //! their meaning; the message says what is and what would remove the block.
 
-use crate::decide::{certificates, heal, listeners, roll, scale, topic, upgrade, volumes};
+use crate::decide::{certificates, heal, listeners, roll, scale, taken, topic, upgrade, volumes};
 
 /// Something wanted that is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +143,7 @@ pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
         volumes::PENDING,
         volumes::RESIZING,
         volumes::AT_MAXIMUM,
+        taken::NAME_TAKEN,
         "CertificatesUnusable",
         "RackNotSupported",
         "Paused",

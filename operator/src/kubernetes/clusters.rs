@@ -10,13 +10,14 @@ use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::apply;
+use super::by_name::{self, DecideError};
 use super::context::Context;
 use super::disks::Asked;
 use super::observe::{self, Observed};
 use super::patience::Patience;
 use super::queue::Next;
 use crate::admin;
-use crate::decide::cluster::{Decision, Extent, World, decide};
+use crate::decide::cluster::{Decision, Extent, World};
 use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::status::{self, cluster::Outcome};
 use crate::validate::Cluster;
@@ -62,20 +63,11 @@ pub(super) async fn work(context: &Arc<Context>) {
 }
 
 /// Whether a pass did all that it was to do.
-fn is_well(result: &Result<Next, PassError>) -> bool {
+fn is_well(result: &Result<Next, DecideError>) -> bool {
     matches!(result, Ok(Next::WhenAdded | Next::After(_)))
 }
 
-/// Why a pass stopped.
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error("{}", apply::plain(.0))]
-    Kubernetes(#[from] kube::Error),
-    #[error(transparent)]
-    Build(#[from] crate::objects::BuildError),
-}
-
-async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
+async fn pass(context: &Context, key: &Key) -> Result<Next, DecideError> {
     let api: Api<weir_crds::Cluster> = Api::namespaced(context.client.clone(), &key.namespace);
     let Some(resource) = api.get_opt(&key.name).await? else {
         context.close(key);
@@ -93,7 +85,7 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         }
     };
     context.remember_valid(key, &cluster);
-    let mut observed = match observe::cluster(&context.client, key).await {
+    let mut observed = match observe::cluster(&context.client, key, &cluster.uid).await {
         Ok(observed) => observed,
         Err(error) => {
             report(context, &resource, &Outcome::Unread(apply::plain(&error))).await?;
@@ -145,13 +137,14 @@ async fn look_and_decide(
     key: &Key,
     cluster: &Cluster,
     observed: &mut Observed,
-) -> Result<(Decision, Option<String>), PassError> {
+) -> Result<(Decision, Option<String>), DecideError> {
     let unseen = look(context, key, observed).await;
     look_at_disks(context, key, cluster, observed).await;
     observe::hosts(&context.client, cluster, observed).await;
     observe::brought(&context.client, cluster, observed).await?;
     observed.world.healthy = context.healthy(key);
-    Ok((decide(cluster, &observed.world)?, unseen))
+    let decision = by_name::decide(&context.client, cluster, &mut observed.world).await?;
+    Ok((decision, unseen))
 }
 
 /// What goes on while the spec cannot be carried out, by the last one that could be. A process that has seen none has nothing to go by.
@@ -159,7 +152,7 @@ async fn keep_up(
     context: &Context,
     resource: &weir_crds::Cluster,
     key: &Key,
-) -> Result<Next, PassError> {
+) -> Result<Next, DecideError> {
     let Some(last) = context.last_valid(key) else {
         return Ok(Next::WhenAdded);
     };
@@ -173,7 +166,7 @@ async fn keep_up(
         paused: true,
         ..last
     };
-    let mut observed = observe::cluster(&context.client, key).await?;
+    let mut observed = observe::cluster(&context.client, key, &cluster.uid).await?;
     let (decision, _) = look_and_decide(context, key, &cluster, &mut observed).await?;
     let acted = act(context, resource, &cluster, &observed, &decision, extent).await;
     Ok(match acted {
@@ -351,10 +344,8 @@ fn gate_names() -> Vec<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use super::{
-        AT_REST, Patience, World, again, decide, is_at_rest, may_be_electing, waits_for_others,
-    };
-    use crate::decide::cluster::Step;
+    use super::{AT_REST, Patience, World, again, is_at_rest, may_be_electing, waits_for_others};
+    use crate::decide::cluster::{Step, decide};
     use crate::testing::{cluster, converged};
     use crate::world::BrokerId;
 

@@ -34,11 +34,11 @@ pub struct Observed {
     pub claim_uids: BTreeMap<BrokerId, String>,
 }
 
-/// Reads a cluster's objects, claims and pods.
+/// Reads the objects, claims and pods of the cluster with this uid.
 ///
 /// # Errors
 /// When the API server cannot be read.
-pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error> {
+pub async fn cluster(client: &Client, key: &Key, uid: &str) -> Result<Observed, kube::Error> {
     let mut observed = Observed::default();
     let labelled = ListParams::default().labels(&format!("{}={}", names::CLUSTER_LABEL, key.name));
     for resource in objects::kinds() {
@@ -83,11 +83,15 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         names::operator_secret(&key.name),
     ] {
         if let Some(content) = secret(client, key, &name).await? {
-            let at = ("Secret".to_owned(), name);
-            observed.world.objects.insert(at, content);
+            found(
+                &mut observed.world,
+                key,
+                uid,
+                ("Secret".to_owned(), name),
+                content,
+            );
         }
     }
-    // An object that lost its label is not in the list; applying it gives the label back.
     let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
     for pod in pods
         .list(&ListParams::default().labels(&names::selector_string(&key.name)))
@@ -109,6 +113,42 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
     let credentials = observed.world.certificates(&key.name).pems(Role::Operator);
     observed.way = Way::new(addresses(key, &observed.pods), credentials);
     Ok(observed)
+}
+
+/// Asks who has the names of objects that no list has: those of ours that lost their label are found so, and those that are somebody else's. Whether
+/// there were any.
+///
+/// # Errors
+/// When the API server cannot be read.
+pub async fn named(
+    client: &Client,
+    cluster: &Cluster,
+    names: &[(ApiResource, String)],
+    world: &mut World,
+) -> Result<bool, kube::Error> {
+    let mut any = false;
+    for (resource, name) in names {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(client.clone(), &cluster.key.namespace, resource);
+        let Some(object) = api.get_opt(name).await? else {
+            continue;
+        };
+        let mut content = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+        label(&mut content, resource);
+        let at = (resource.kind.clone(), name.clone());
+        found(world, &cluster.key, &cluster.uid, at, content);
+        any = true;
+    }
+    Ok(any)
+}
+
+/// Notes an object that was read by its name.
+fn found(world: &mut World, key: &Key, uid: &str, at: (String, String), content: Value) {
+    if objects::is_ours(&key.name, uid, &content) {
+        world.objects.insert(at, content);
+    } else {
+        world.taken.insert(at);
+    }
 }
 
 /// Reads the Secrets that listeners' certificates are to come from.

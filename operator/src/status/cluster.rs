@@ -10,7 +10,7 @@ use weir_crds::{
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
-use crate::decide::{certificates, gates, heal, listeners, scale, upgrade, volumes};
+use crate::decide::{certificates, gates, heal, listeners, scale, taken, upgrade, volumes};
 use crate::names;
 use crate::plan;
 use crate::validate::{Cluster, Invalid};
@@ -25,7 +25,8 @@ const LISTED_MESSAGE_MAX: usize = 1024;
 const BROKERS_MAX: usize = 100;
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 11] = [
+const NEEDS_A_PERSON: [&str; 12] = [
+    taken::NAME_TAKEN,
     listeners::ADDRESS_SHARED,
     listeners::NOT_SUPPORTED,
     upgrade::REFUSED,
@@ -551,6 +552,7 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
         gate if gate.starts_with("Finalize") => "use a newer feature level",
         "RackNotSupported" => "place replicas by rack",
         "CertificatesUnusable" => "make certificates",
+        taken::NAME_TAKEN => "make objects",
         "Paused" => "all steps",
         _ => "restart brokers",
     };
