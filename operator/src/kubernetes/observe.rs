@@ -173,30 +173,37 @@ pub async fn brought(
 }
 
 /// Finds out the addresses of the nodes that brokers are on, if clients are told of them. Where nodes may not be read, what the pods say of theirs
-/// has to do.
+/// has to do; where one cannot be read now, or is gone, nothing is said of it, so that what clients were told stays.
 pub async fn hosts(client: &Client, cluster: &Cluster, observed: &mut Observed) {
     let is_wanted = |listener: &Listener| listener.kind == ListenerType::NodePort;
     if !cluster.listeners.iter().any(is_wanted) {
         return;
     }
     let api: Api<Node> = Api::all(client.clone());
-    let mut nodes: BTreeMap<String, Vec<NodeAddress>> = BTreeMap::new();
+    let mut nodes: BTreeMap<String, Option<Vec<NodeAddress>>> = BTreeMap::new();
     for (broker, pod) in &observed.pods {
         let Some(name) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else {
             continue;
         };
         if !nodes.contains_key(&name) {
             let found = match api.get_opt(&name).await {
-                Ok(node) => node.as_ref().map(node_addresses).unwrap_or_default(),
+                Ok(node) => node.as_ref().map(node_addresses),
+                Err(kube::Error::Api(status)) if status.code == 403 => Some(Vec::new()),
                 Err(error) => {
                     tracing::debug!(node = name, %error, "the addresses of a node cannot be read");
-                    Vec::new()
+                    None
                 }
             };
             nodes.insert(name.clone(), found);
         }
-        let of_node = nodes.get(&name).filter(|addresses| !addresses.is_empty());
-        let addresses = of_node.cloned().unwrap_or_else(|| host_addresses(pod));
+        let Some(Some(of_node)) = nodes.get(&name) else {
+            continue;
+        };
+        let addresses = if of_node.is_empty() {
+            host_addresses(pod)
+        } else {
+            of_node.clone()
+        };
         observed.world.hosts.insert(*broker, addresses);
     }
 }
@@ -343,8 +350,41 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{ordinal, volume};
+    use super::{Observed, hosts, ordinal, volume};
+    use crate::testing::api::Api;
+    use crate::testing::resource;
+    use crate::validate::{Cluster, Defaults};
     use crate::world::BrokerId;
+
+    #[tokio::test]
+    async fn only_an_operator_that_may_not_read_nodes_tells_what_pods_say_of_them() {
+        let mut resource = resource();
+        let listener = json!([{"name": "outside", "port": 9100, "type": "nodePort"}]);
+        resource.spec.listeners = serde_json::from_value(listener).unwrap();
+        let defaults = Defaults {
+            broker_image: "image".into(),
+        };
+        let cluster = Cluster::validate(&resource, &defaults).unwrap();
+        let api = Api::default();
+        let told = async || {
+            let pod = json!({"spec": {"nodeName": "one", "containers": []}, "status": {"hostIP": "10.0.0.1"}});
+            let mut observed = Observed::default();
+            let pod = serde_json::from_value(pod).unwrap();
+            observed.pods.insert(BrokerId(0), pod);
+            hosts(&api.client(), &cluster, &mut observed).await;
+            let first = observed.world.hosts.remove(&BrokerId(0));
+            first.map(|addresses| addresses[0].address.clone())
+        };
+        assert_eq!(told().await, None, "there is no such node");
+        let external =
+            json!({"status": {"addresses": [{"type": "ExternalIP", "address": "198.51.100.1"}]}});
+        api.put("/api/v1/nodes/one", external);
+        assert_eq!(told().await.as_deref(), Some("198.51.100.1"));
+        api.refuse("nodes", 503);
+        assert_eq!(told().await, None, "what was told before holds");
+        api.refuse("nodes", 403);
+        assert_eq!(told().await.as_deref(), Some("10.0.0.1"));
+    }
 
     #[test]
     fn a_claim_is_read_with_what_kubernetes_says_of_its_growth() {
