@@ -289,15 +289,29 @@ fn volume(name: String, claim: PersistentVolumeClaim) -> Claim {
     let released = claim.annotations().contains_key(names::RELEASED_ANNOTATION);
     let resources = claim.spec.and_then(|spec| spec.resources);
     let status = claim.status.unwrap_or_default();
-    let notes = status.conditions.into_iter().flatten().map(|condition| {
-        let message = condition.message.unwrap_or_default();
-        format!("{}: {message}", condition.type_)
+    let conditions = status.conditions.into_iter().flatten();
+    let notes: Vec<String> = conditions
+        .filter(|condition| condition.status == "True")
+        .map(|condition| {
+            let message = condition.message.unwrap_or_default();
+            format!("{}: {message}", condition.type_)
+        })
+        .collect();
+    let failed = notes.iter().find(|note| {
+        note.starts_with("ControllerResizeError: ") || note.starts_with("NodeResizeError: ")
     });
+    // What newer versions say beside a condition, and older ones in place of it.
+    let states = status.allocated_resource_statuses.unwrap_or_default();
+    let state = states
+        .get("storage")
+        .filter(|state| state.ends_with("ResizeInfeasible") || state.ends_with("ResizeFailed"));
+    let failed = failed.or(state).cloned();
     Claim {
         name,
         bound: status.phase.as_deref() == Some("Bound"),
         requested: storage(resources.and_then(|resources| resources.requests)),
-        notes: notes.collect(),
+        notes,
+        failed,
         capacity: storage(status.capacity),
         released,
         uid,
@@ -387,6 +401,41 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_whose_growth_failed_is_read_so() {
+        let failed = |status: serde_json::Value| {
+            let claim = json!({"metadata": {"name": "data"}, "status": status});
+            volume("data".into(), serde_json::from_value(claim).unwrap()).failed
+        };
+        let condition = |kind: &str, status: &str| json!({"conditions": [{"type": kind, "status": status, "message": "no room"}]});
+        for (status, expected) in [
+            (
+                condition("ControllerResizeError", "True"),
+                Some("ControllerResizeError: no room"),
+            ),
+            (
+                condition("NodeResizeError", "True"),
+                Some("NodeResizeError: no room"),
+            ),
+            (condition("NodeResizeError", "False"), None),
+            (condition("Resizing", "True"), None),
+            (
+                json!({"allocatedResourceStatuses": {"storage": "NodeResizeInfeasible"}}),
+                Some("NodeResizeInfeasible"),
+            ),
+            (
+                json!({"allocatedResourceStatuses": {"storage": "ControllerResizeFailed"}}),
+                Some("ControllerResizeFailed"),
+            ),
+            (
+                json!({"allocatedResourceStatuses": {"storage": "NodeResizePending"}}),
+                None,
+            ),
+        ] {
+            assert_eq!(failed(status.clone()).as_deref(), expected, "{status}");
+        }
+    }
+
+    #[test]
     fn a_claim_is_read_with_what_kubernetes_says_of_its_growth() {
         let claim = json!({
             "metadata": {"name": "data-shop-broker-1"},
@@ -405,6 +454,7 @@ mod tests {
             (read.requested.as_str(), read.capacity.as_str(), read.notes),
             ("20Gi", "10Gi", vec!["Resizing: soon".to_owned()])
         );
+        assert_eq!(read.failed, None);
         assert_eq!(ordinal("shop-broker-1", "shop"), Some(BrokerId(1)));
         assert_eq!(ordinal("shop-broker-x", "shop"), None);
     }
