@@ -13,6 +13,7 @@ use super::apply;
 use super::by_name::{self, DecideError};
 use super::context::Context;
 use super::disks::Asked;
+use super::metrics::Metrics;
 use super::observe::{self, Observed};
 use super::patience::Patience;
 use super::queue::Next;
@@ -113,14 +114,13 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, DecideError> {
         failed: failed.clone(),
         unseen,
     };
-    let (is_ready, now_ready) = report(context, &resource, &outcome).await?;
+    let reported = report(context, &resource, &outcome).await?;
     let world = &observed.world;
-    context
-        .metrics
-        .cluster(key, is_ready, decision.brokers, world.look.as_ref());
-    let first_end = certificates::first_end_s(&cluster, &certificates::held(&cluster, world).0);
-    context.metrics.certificates(key, first_end);
-    if now_ready {
+    measure(&context.metrics, &cluster, world, &decision);
+    if !reported.tells_of_brokers {
+        context.metrics.unseen(key);
+    }
+    if reported.now_ready {
         context.topics.add(key.clone());
         context.groups.add(key.clone());
     }
@@ -129,6 +129,13 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, DecideError> {
         None if cluster.paused => Next::After(for_evictions(&decision)),
         None => Next::After(again(&context.patience, key, &observed.world, &decision)),
     })
+}
+
+/// Sets what is measured of a cluster.
+fn measure(metrics: &Metrics, cluster: &Cluster, world: &World, decision: &Decision) {
+    metrics.cluster(&cluster.key, decision.brokers, world.look.as_ref());
+    let first_end = certificates::first_end_s(cluster, &certificates::held(cluster, world).0);
+    metrics.certificates(&cluster.key, first_end);
 }
 
 /// Looks at everything that is decided on, and decides; returns why no broker answered, too.
@@ -286,12 +293,20 @@ fn waits_for_others(world: &World, decision: &Decision) -> bool {
         })
 }
 
-/// Writes status if it changed, tells what is new in it, and returns whether the cluster is ready, and whether it has just become so.
+/// What a status says.
+struct Reported {
+    /// The cluster has just become ready.
+    now_ready: bool,
+    /// What brokers said is still told.
+    tells_of_brokers: bool,
+}
+
+/// Writes status if it changed, and tells what is new in it.
 async fn report(
     context: &Context,
     resource: &weir_crds::Cluster,
     outcome: &Outcome<'_>,
-) -> Result<(bool, bool), kube::Error> {
+) -> Result<Reported, kube::Error> {
     let previous = resource.status.clone().unwrap_or_default();
     let status = status::cluster::status(
         &previous,
@@ -299,14 +314,19 @@ async fn report(
         outcome,
         Timestamp::now(),
     );
-    let is_ready = status::holds(&status.conditions, "Ready") == Some(true);
-    if status == previous {
-        return Ok((is_ready, false));
-    }
     let key = Key::new(
         resource.namespace().unwrap_or_default(),
         resource.name_any(),
     );
+    let is_ready = status::holds(&status.conditions, "Ready") == Some(true);
+    context.metrics.ready(&key, is_ready);
+    let tells_of_brokers = status.brokers.is_some();
+    if status == previous {
+        return Ok(Reported {
+            now_ready: false,
+            tells_of_brokers,
+        });
+    }
     apply::status::<weir_crds::Cluster, _>(&context.client, &key, &status).await?;
     let about = resource.object_ref(&());
     if let Some(stalled) = status::newly(&previous.conditions, &status.conditions, "Stalled") {
@@ -332,7 +352,10 @@ async fn report(
             )
             .await;
     }
-    Ok((is_ready, ready.is_some()))
+    Ok(Reported {
+        now_ready: ready.is_some(),
+        tells_of_brokers,
+    })
 }
 
 /// Every gate that may hold something of a cluster.

@@ -1,7 +1,7 @@
 //! Status of a Cluster.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use weir_crds::{
     BlockedStep, BrokersSummary, ClusterStatus, FeatureLevelStatus, ListenerAddress,
     ListenerStatus, PlanSummary, PlannedStep,
@@ -23,6 +23,12 @@ const LISTED_MESSAGE_MAX: usize = 1024;
 
 /// Brokers that a status lists, by its schema.
 const BROKERS_MAX: usize = 100;
+
+/// For how long nobody answers before what was said last is no longer told: longer than an election, or a restart of the broker that was asked.
+const UNSEEN_S: i64 = 30;
+
+/// Condition that is unknown exactly while no broker answers.
+const VOTERS_MISSING: &str = "VotersMissing";
 
 /// Gates that only a person can open.
 const NEEDS_A_PERSON: [&str; 12] = [
@@ -145,6 +151,9 @@ pub fn status(
             unseen,
         } => {
             fill(&mut status, cluster, world, decision);
+            if world.look.is_none() && are_unseen(&previous.conditions, now) {
+                status.brokers = None;
+            }
             decided_conditions(world, decision, failed.as_deref(), unseen.as_deref())
         }
     };
@@ -210,9 +219,17 @@ fn decided_conditions(
     wanted
 }
 
+/// Whether no broker has answered for so long that what was said last tells nothing of now.
+fn are_unseen(previous: &[Condition], now: Timestamp) -> bool {
+    let mut unknown = previous
+        .iter()
+        .filter(|known| known.type_ == VOTERS_MISSING && known.status == "Unknown");
+    unknown.any(|known| known.last_transition_time.0.as_second() + UNSEEN_S <= now.as_second())
+}
+
 /// VotersMissing: fewer brokers vote in the metadata quorum than a cluster of this size has voters.
 fn voters(decision: &Decision, look: Option<&Look>) -> Wanted {
-    let kind = "VotersMissing";
+    let kind = VOTERS_MISSING;
     let Some(look) = look else {
         let why = "no broker has answered";
         return Wanted::new(kind, Is::Unknown, "BrokersNotSeen", why);
