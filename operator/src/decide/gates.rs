@@ -5,6 +5,9 @@
 
 use crate::decide::{certificates, heal, listeners, roll, scale, taken, topic, upgrade, volumes};
 
+/// Gate: nothing of a spec is carried out that cannot be carried out.
+pub const INVALID_SPEC: &str = "InvalidSpec";
+
 /// Something wanted that is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocked {
@@ -131,6 +134,7 @@ pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
     let heal = HEAL.iter().map(|gate| gate.name);
     let upgrade = UPGRADE.iter().map(|gate| gate.name);
     scale.chain(roll).chain(heal).chain(upgrade).chain([
+        INVALID_SPEC,
         upgrade::REFUSED,
         certificates::LISTENER_CERTIFICATE,
         listeners::ADDRESS_MISSING,

@@ -82,6 +82,8 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, DecideError> {
         Ok(cluster) => cluster,
         Err(invalid) => {
             report(context, &resource, &Outcome::Invalid(&invalid)).await?;
+            let refused = [status::cluster::refused(&invalid)];
+            context.metrics.blocked(key, &gate_names(), &refused);
             return keep_up(context, &resource, key).await;
         }
     };
@@ -161,6 +163,7 @@ async fn keep_up(
     key: &Key,
 ) -> Result<Next, DecideError> {
     let Some(last) = context.last_valid(key) else {
+        context.metrics.unseen(key);
         return Ok(Next::WhenAdded);
     };
     let extent = if last.paused {
@@ -176,6 +179,10 @@ async fn keep_up(
     let mut observed = observe::cluster(&context.client, key, &cluster.uid).await?;
     let (decision, _) = look_and_decide(context, key, &cluster, &mut observed).await?;
     let acted = act(context, resource, &cluster, &observed, &decision, extent).await;
+    measure(&context.metrics, &cluster, &observed.world, &decision);
+    if observed.world.look.is_none() {
+        context.metrics.unseen(key);
+    }
     Ok(match acted {
         Ok(()) => Next::After(for_evictions(&decision)),
         Err(error) => {
@@ -367,10 +374,83 @@ fn gate_names() -> Vec<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use super::{AT_REST, Patience, World, again, is_at_rest, may_be_electing, waits_for_others};
+    use std::sync::Arc;
+
+    use kube::Api as Kube;
+
+    use super::super::Options;
+    use super::super::lease::Lease;
+    use super::{
+        AT_REST, Context, Next, Patience, World, again, is_at_rest, may_be_electing, pass,
+        waits_for_others,
+    };
     use crate::decide::cluster::{Step, decide};
-    use crate::testing::{cluster, converged};
+    use crate::testing::api::Api;
+    use crate::testing::{cluster, converged, resource};
+    use crate::validate::Defaults;
     use crate::world::BrokerId;
+
+    fn context(api: &Api) -> Context {
+        let leases = Kube::namespaced(api.client(), "weir");
+        let lease = Arc::new(Lease::new(leases, "weir-operator", "test"));
+        let defaults = Defaults {
+            broker_image: "weir-broker:0.1.0".into(),
+        };
+        let options = Options {
+            namespaces: Vec::new(),
+            broker_image: defaults.broker_image.clone(),
+            http: ([127, 0, 0, 1], 0).into(),
+            lease_namespace: None,
+            identity: "test".into(),
+        };
+        Context::new(api.client(), defaults, lease, Arc::default(), &options)
+    }
+
+    #[tokio::test]
+    async fn a_spec_that_cannot_be_carried_out_is_measured_and_so_are_certificates() {
+        const CLUSTER: &str = "/apis/weir.dev/v1alpha1/namespaces/market/clusters/shop";
+        let (api, key) = (Api::default(), cluster().key);
+        let context = context(&api);
+        let put = |change: fn(&mut weir_crds::ClusterSpec)| {
+            let mut resource = resource();
+            change(&mut resource.spec);
+            api.put(CLUSTER, serde_json::to_value(resource).unwrap());
+        };
+        let measured = |text: &str| {
+            let all = String::from_utf8(context.metrics.text()).unwrap();
+            all.lines().any(|line| line.starts_with(text))
+        };
+        let gate = |gate: &str| {
+            format!(
+                "weir_operator_blocked{{cluster=\"shop\",gate=\"{gate}\",namespace=\"market\"}} 1"
+            )
+        };
+        put(|spec| spec.paused = true);
+        assert!(matches!(pass(&context, &key).await, Ok(Next::After(_))));
+        assert!(measured(&gate("Paused")));
+        assert!(!measured("weir_operator_certificate_expiry"));
+
+        // Secrets that come, and a cluster that was ready.
+        let secrets = converged(&cluster()).objects.into_iter();
+        for ((_, name), secret) in secrets.filter(|((kind, _), _)| kind == "Secret") {
+            api.put(&format!("/api/v1/namespaces/market/secrets/{name}"), secret);
+        }
+        context.metrics.ready(&key, true);
+        put(|spec| {
+            spec.paused = true;
+            (spec.image, spec.version) = (Some("one".into()), Some("two".into()));
+        });
+        assert!(matches!(pass(&context, &key).await, Ok(Next::After(_))));
+        assert!(measured(&gate("InvalidSpec")) && !measured(&gate("Paused")));
+        assert!(measured(
+            "weir_operator_cluster_ready{cluster=\"shop\",namespace=\"market\"} 0"
+        ));
+        assert!(measured("weir_operator_certificate_expiry"));
+
+        put(|spec| spec.paused = true);
+        assert!(matches!(pass(&context, &key).await, Ok(Next::After(_))));
+        assert!(measured(&gate("Paused")) && !measured(&gate("InvalidSpec")));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_broker_that_stays_away_is_not_asked_about_all_the_time() {

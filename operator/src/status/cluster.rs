@@ -31,7 +31,8 @@ const UNSEEN_S: i64 = 30;
 const VOTERS_MISSING: &str = "VotersMissing";
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 12] = [
+const NEEDS_A_PERSON: [&str; 13] = [
+    gates::INVALID_SPEC,
     taken::NAME_TAKEN,
     listeners::ADDRESS_SHARED,
     listeners::NOT_SUPPORTED,
@@ -135,7 +136,15 @@ pub fn status(
 ) -> ClusterStatus {
     let mut status = previous.clone();
     let wanted = match outcome {
-        Outcome::Invalid(invalid) => invalid_conditions(invalid),
+        Outcome::Invalid(invalid) => {
+            // What was decided and seen before is told no longer: none of it is kept up.
+            status.brokers = None;
+            status.plan = Some(PlanSummary {
+                steps: Vec::new(),
+                blocked: vec![blocked(&refused(invalid))],
+            });
+            invalid_conditions(invalid)
+        }
         Outcome::Unread(error) => {
             vec![
                 Wanted::new("Ready", Is::Unknown, "ObservationFailed", error.clone()),
@@ -170,17 +179,26 @@ pub fn status(
     status
 }
 
+/// What is said of a spec that cannot be carried out.
+#[must_use]
+pub fn refused(invalid: &Invalid) -> Blocked {
+    Blocked {
+        gate: gates::INVALID_SPEC,
+        message: invalid.to_string(),
+    }
+}
+
 fn invalid_conditions(invalid: &Invalid) -> Vec<Wanted> {
-    let message = invalid.to_string();
+    let Blocked { gate, message } = refused(invalid);
     vec![
-        Wanted::new("Ready", false, "InvalidSpec", message.clone()),
+        Wanted::new("Ready", false, gate, message.clone()),
         Wanted::new(
             "Reconciling",
             false,
-            "InvalidSpec",
+            gate,
             "nothing is changed until the spec can be carried out",
         ),
-        Wanted::new("Stalled", true, "InvalidSpec", message),
+        Wanted::new("Stalled", true, gate, message),
     ]
 }
 
@@ -570,7 +588,7 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
         "RackNotSupported" => "place replicas by rack",
         "CertificatesUnusable" => "make certificates",
         taken::NAME_TAKEN => "make objects",
-        "Paused" => "all steps",
+        "Paused" | gates::INVALID_SPEC => "all steps",
         _ => "restart brokers",
     };
     BlockedStep {

@@ -119,6 +119,13 @@ impl Api {
                 }
                 (200, state.write(path, body))
             }
+            // An apply or a merge, as far as these tests need them: nothing is known of lists, and of who owns a field.
+            Method::PATCH => {
+                let path = path.strip_suffix("/status").unwrap_or(path);
+                let mut object = state.objects.get(path).cloned().unwrap_or_default();
+                merge(&mut object, body);
+                (200, state.write(path, object))
+            }
             _ => failure(405),
         }
     }
@@ -150,6 +157,17 @@ impl State {
         });
         let items: Vec<&Value> = items.map(|(_, object)| object).collect();
         json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+    }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
     }
 }
 
