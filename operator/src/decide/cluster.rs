@@ -323,6 +323,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         balanced: existing.balanced,
         lowered: existing.lowered,
         drained: &cluster.drained,
+        drained_unread: cluster.drained_unread.as_ref(),
         processes: &world.processes,
         look: world.look.as_ref(),
     });

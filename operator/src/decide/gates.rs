@@ -142,6 +142,7 @@ pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
         listeners::NOT_SEEN,
         listeners::NOT_SUPPORTED,
         heal::HEALING,
+        scale::DRAIN_UNREAD,
         scale::DRAINING,
         scale::SPREAD_WAITS,
         volumes::PENDING,

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::decide::cluster::Step;
 use crate::decide::gates::{self, Blocked};
 use crate::names;
+use crate::validate::Invalid;
 use crate::world::{BrokerId, Look, MOVES_LEVEL, Process};
 
 pub(super) use refusals::{
@@ -32,6 +33,8 @@ pub(super) use refusals::{
 
 /// Gate: brokers are on their way out.
 pub const DRAINING: &str = "Draining";
+/// Gate: it cannot be read which brokers are to hold nothing and to stay.
+pub const DRAIN_UNREAD: &str = "DrainAnnotationInvalid";
 /// Gate: replicas are spread when the new brokers are there.
 pub const SPREAD_WAITS: &str = "SpreadWaits";
 
@@ -50,6 +53,8 @@ pub struct Case<'a> {
     pub lowered: Option<u32>,
     /// Brokers that are to hold nothing and to stay.
     pub drained: &'a BTreeSet<BrokerId>,
+    /// Why it cannot be read which these are: those that are being drained go on being, and no others are.
+    pub drained_unread: Option<&'a Invalid>,
     /// All processes.
     pub processes: &'a BTreeMap<BrokerId, Process>,
     /// What the brokers say, if any answered.
@@ -107,6 +112,14 @@ pub fn scale(case: &Case<'_>) -> Scale {
         scale.after.push(Step::Unregister { brokers: forgotten });
     }
     spread(case, &mut scale);
+    if let Some(invalid) = case.drained_unread {
+        scale.blocked.push(Blocked {
+            gate: DRAIN_UNREAD,
+            message: format!(
+                "{invalid}. Until then brokers that are being emptied, or were, stay so"
+            ),
+        });
+    }
     scale
 }
 
@@ -179,6 +192,9 @@ fn with_a_controller<'a>(case: &Case<'a>) -> Option<&'a Look> {
 
 /// Brokers that are being drained and are to stay.
 fn staying(case: &Case<'_>) -> Vec<BrokerId> {
+    if case.drained_unread.is_some() {
+        return Vec::new();
+    }
     let look = with_a_controller(case).into_iter();
     let brokers = look.flat_map(|look| &look.brokers);
     brokers

@@ -147,6 +147,7 @@ impl LocalCluster {
             balanced,
             lowered,
             drained: &cluster.drained,
+            drained_unread: cluster.drained_unread.as_ref(),
             processes: &self.brokers.processes(),
             look: self.look.as_ref(),
         });

@@ -31,7 +31,8 @@ const UNSEEN_S: i64 = 30;
 const VOTERS_MISSING: &str = "VotersMissing";
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 13] = [
+const NEEDS_A_PERSON: [&str; 14] = [
+    scale::DRAIN_UNREAD,
     gates::INVALID_SPEC,
     taken::NAME_TAKEN,
     listeners::ADDRESS_SHARED,
@@ -578,6 +579,7 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
     let step = match blocked.gate {
         gate if gate.starts_with("ScaleDown") => "remove brokers",
         scale::DRAINING => "remove brokers",
+        scale::DRAIN_UNREAD => "empty brokers",
         gate if gate.starts_with("Lost") => "replace lost disks",
         heal::HEALING => "replace lost disks",
         scale::SPREAD_WAITS => "spread replicas",

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Case, DRAINING, SPREAD_WAITS, Scale, scale};
 use crate::decide::cluster::Step;
+use crate::validate::Invalid;
 use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Process, TopicSeen};
 
 /// A cluster of so many brokers that holds replicas, and in which all is well.
@@ -11,6 +12,7 @@ struct World {
     balanced: Option<u32>,
     lowered: Option<u32>,
     drained: BTreeSet<BrokerId>,
+    drained_unread: Option<Invalid>,
     processes: BTreeMap<BrokerId, Process>,
     look: Option<Look>,
 }
@@ -36,6 +38,7 @@ fn world(brokers: u32) -> World {
         balanced: Some(brokers),
         lowered: None,
         drained: BTreeSet::new(),
+        drained_unread: None,
         processes: ids().map(|id| (id, process())).collect(),
         look: Some(Look {
             controller: Some(BrokerId(0)),
@@ -56,6 +59,7 @@ impl World {
             balanced: self.balanced,
             lowered: self.lowered,
             drained: &self.drained,
+            drained_unread: self.drained_unread.as_ref(),
             processes: &self.processes,
             look: self.look.as_ref(),
         })
@@ -132,6 +136,7 @@ fn a_new_cluster_has_nothing_to_spread() {
         balanced: None,
         lowered: None,
         drained: BTreeSet::new(),
+        drained_unread: None,
         processes: BTreeMap::new(),
         look: None,
     };
@@ -508,4 +513,23 @@ fn nothing_is_asked_that_would_only_be_refused_for_want_of_a_controller() {
     world.look().controller = None;
     let asked = world.to(3);
     assert_eq!((asked.before, asked.after), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn while_nobody_can_read_who_is_to_be_emptied_all_else_goes_on_and_nobody_is_filled_again() {
+    let mut world = world(5);
+    world.broker(1).draining = true;
+    world.drained_unread = Some(Invalid::new(
+        "metadata",
+        "\"broker-1\" is no number",
+        "Write",
+    ));
+    let scale = world.to(5);
+    assert_eq!((&scale.before, &scale.after), (&vec![], &vec![]));
+    assert_eq!(gate(&scale), Some("DrainAnnotationInvalid"));
+    let scale = world.to(6);
+    assert_eq!(scale.brokers, 6);
+    world.drained_unread = None;
+    let scale = world.to(5);
+    assert_eq!(scale.after, [Step::CancelDrain { brokers: ids(&[1]) }]);
 }
