@@ -321,7 +321,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         set: existing.replicas,
         remembered: existing.brokers,
         balanced: existing.balanced,
-        lowered: existing.lowered,
+        lowered: &existing.lowered,
         drained: &cluster.drained,
         drained_unread: cluster.drained_unread.as_ref(),
         processes: &world.processes,

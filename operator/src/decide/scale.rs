@@ -27,6 +27,7 @@ use crate::names;
 use crate::validate::Invalid;
 use crate::world::{BrokerId, Look, MOVES_LEVEL, Process};
 
+pub use own_topics::Lowered;
 pub(super) use refusals::{
     level_too_low, not_seen, some_are_missing, too_few_vote, too_many_replicas,
 };
@@ -50,7 +51,7 @@ pub struct Case<'a> {
     /// The number of brokers that replicas were last asked to be spread over, as far as that is known.
     pub balanced: Option<u32>,
     /// How many replicas the brokers' own topics had before brokers left for which there were too many, as the StatefulSet remembers it.
-    pub lowered: Option<u32>,
+    pub lowered: &'a Lowered,
     /// Brokers that are to hold nothing and to stay.
     pub drained: &'a BTreeSet<BrokerId>,
     /// Why it cannot be read which these are: those that are being drained go on being, and no others are.
@@ -73,7 +74,7 @@ pub struct Scale {
     /// The number of brokers that replicas are spread over once `before` is done.
     pub balanced: u32,
     /// How many replicas the brokers' own topics are to have again when there are brokers for them.
-    pub lowered: Option<u32>,
+    pub lowered: Lowered,
     /// Brokers that are being emptied and will go. None while a gate holds that up.
     pub leaving: Vec<BrokerId>,
     /// Why it is not as asked yet.
@@ -86,7 +87,7 @@ pub fn scale(case: &Case<'_>) -> Scale {
     let present = present(case);
     let mut scale = Scale {
         brokers: case.wanted.max(present),
-        lowered: case.lowered,
+        lowered: case.lowered.clone(),
         ..Scale::default()
     };
     let stay = staying(case);
