@@ -377,6 +377,7 @@ mod tests {
     use std::sync::Arc;
 
     use kube::Api as Kube;
+    use serde_json::json;
 
     use super::super::Options;
     use super::super::lease::Lease;
@@ -404,6 +405,50 @@ mod tests {
             identity: "test".into(),
         };
         Context::new(api.client(), defaults, lease, Arc::default(), &options)
+    }
+
+    #[tokio::test]
+    async fn a_new_cluster_takes_nothing_over_that_is_somebody_elses() {
+        let of = |kind: &str, name: &str| match kind {
+            "statefulsets" => format!("/apis/apps/v1/namespaces/market/{kind}/{name}"),
+            "clusters" => format!("/apis/weir.dev/v1alpha1/namespaces/market/{kind}/{name}"),
+            _ => format!("/api/v1/namespaces/market/{kind}/{name}"),
+        };
+        let (api, key) = (Api::default(), cluster().key);
+        let context = context(&api);
+        context.lease.acquire().await;
+        api.put(
+            &of("clusters", "shop"),
+            serde_json::to_value(resource()).unwrap(),
+        );
+        for name in ["shop-config", "shop-ca-cert"] {
+            let theirs = json!({"metadata": {"name": name}, "data": {"theirs": "1"}});
+            api.put(&of("configmaps", name), theirs);
+        }
+        let taken = ["shop-ca-cert", "shop-config"].map(|name| api.at(&of("configmaps", name)));
+        for _ in 0..2 {
+            pass(&context, &key).await.unwrap();
+            let now = ["shop-ca-cert", "shop-config"].map(|name| api.at(&of("configmaps", name)));
+            assert_eq!(now, taken);
+            assert_eq!(api.at(&of("statefulsets", "shop-broker")), None);
+        }
+        // What has a name of its own is there, and nothing was taken from anybody for it.
+        assert!(api.at(&of("services", "shop-brokers")).is_some());
+        assert!(api.at(&of("secrets", "shop-broker-tls")).is_some());
+        assert_eq!(api.forced(), 0);
+        let status = &api.at(&of("clusters", "shop")).unwrap()["status"];
+        let conditions = status["conditions"].as_array().unwrap();
+        let says = conditions.iter().find(|one| one["type"] == "Stalled");
+        assert_eq!(says.unwrap()["reason"], "NameTaken");
+
+        // Labelled so they are its own after all.
+        for name in ["shop-config", "shop-ca-cert"] {
+            let ours = json!({"metadata": {"name": name, "labels": {"weir.dev/cluster": "shop"}}});
+            api.put(&of("configmaps", name), ours);
+        }
+        pass(&context, &key).await.unwrap();
+        assert!(api.at(&of("statefulsets", "shop-broker")).is_some());
+        assert_eq!(api.forced(), 2, "of what was there");
     }
 
     #[tokio::test]
