@@ -17,10 +17,11 @@ use crate::shared::text_map;
 #[x_kube(validation = Rule::new("self.type == 'loadBalancer' || !has(self.loadBalancerSourceRanges)").message("listeners: loadBalancerSourceRanges are for listeners of type loadBalancer: remove them or change the type"))]
 pub struct Listener {
     /// Name of the listener, part of its Services' names.
-    // With "<cluster>-listener-" before it and a broker's number after it, 63 characters are not passed; without '-', no Service of one
-    // Cluster can have the name of another's.
+    // With "<cluster>-listener-" before it and a broker's number after it, 63 characters are not passed; without '-', and with none of the two names
+    // that every Cluster's own Services end in, no Service of one Cluster can have the name of another's.
     #[schemars(length(min = 1, max = 10), regex(pattern = r"^[a-z][a-z0-9]*$"))]
     #[x_kube(validation = Rule::new("self != 'kafka'").message("listeners: the name kafka belongs to the listener on port 9092, which is always there: choose another"))]
+    #[x_kube(validation = Rule::new("!(self in ['brokers', 'bootstrap'])").message("listeners: the names brokers and bootstrap would be those of Services of a Cluster that is named <cluster>-listener: choose another"))]
     pub name: String,
 
     /// Port that brokers and Services listen on.

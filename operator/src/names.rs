@@ -73,8 +73,8 @@ pub fn bootstrap_service(cluster: &str) -> String {
     format!("{cluster}-bootstrap")
 }
 
-/// The Service of a listener: of one broker, or the one to bootstrap from. A listener's name has no '-', so that no other Cluster's Service has
-/// this name.
+/// The Service of a listener: of one broker, or the one to bootstrap from. A listener's name has no '-', and is neither `brokers` nor
+/// `bootstrap`, so that no other Cluster's Service has this name.
 #[must_use]
 pub fn listener_service(
     cluster: &str,

@@ -14,6 +14,7 @@ use weir_crds::BEGIN_CONFIG;
 use crate::admin::{Admin, disks};
 use crate::decide::cluster::{self, Step, World};
 use crate::decide::topic::{self, ClusterView, TopicsPlan};
+use crate::kubernetes::by_name::{self, DecideError};
 use crate::kubernetes::observe;
 use crate::manifests::{ManifestError, Manifests};
 use crate::validate::{Beginning, Cluster, Defaults, Group, Topic};
@@ -203,19 +204,24 @@ async fn observe_all(
     resource: &weir_crds::Cluster,
     key: &Key,
     defaults: &Defaults,
-) -> Result<(weir_crds::Cluster, World), kube::Error> {
+) -> Result<(weir_crds::Cluster, World), DecideError> {
     let api: Api<weir_crds::Cluster> = Api::namespaced(client.clone(), &key.namespace);
     let stored = api.get_opt(&key.name).await?;
     let wanted = stored.map_or_else(|| resource.clone(), |stored| applied(resource, &stored));
-    let mut observed = observe::cluster(client, key).await?;
-    if let Ok(cluster) = Cluster::validate(&wanted, defaults) {
-        observe::hosts(client, &cluster, &mut observed).await;
-        observe::brought(client, &cluster, &mut observed).await?;
+    let uid = wanted.metadata.uid.as_deref().unwrap_or_default();
+    let mut observed = observe::cluster(client, key, uid).await?;
+    let cluster = Cluster::validate(&wanted, defaults).ok();
+    if let Some(cluster) = &cluster {
+        observe::hosts(client, cluster, &mut observed).await;
+        observe::brought(client, cluster, &mut observed).await?;
     }
     if wanted.spec.storage.auto_grow.is_some() {
         observed.world.disks = disks(&observed.way).await;
     }
     observed.world.look = Admin::new(observed.way).look().await.ok();
+    if let Some(cluster) = &cluster {
+        by_name::decide(client, cluster, &mut observed.world).await?;
+    }
     Ok((wanted, observed.world))
 }
 

@@ -3,7 +3,7 @@
 
 pub(crate) mod api;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -96,6 +96,7 @@ pub(crate) fn converged(cluster: &Cluster) -> World {
             .into_iter()
             .map(|child| ((child.resource.kind, child.name), child.content))
             .collect(),
+        taken: BTreeSet::new(),
         claims: brokers()
             .map(|broker| {
                 let claim = Claim {

@@ -11,7 +11,7 @@ use crate::decide::gates::Blocked;
 use crate::decide::upgrade::{self, Finalize, Healthy};
 use crate::decide::volumes::{self, Claim};
 use crate::decide::{
-    Plan, certificates, drift, evictions, heal, listeners, live_config, roll, scale,
+    Plan, certificates, drift, evictions, heal, listeners, live_config, roll, scale, taken,
 };
 use crate::names;
 use crate::objects::{self, BuildError, Child, Existing};
@@ -23,6 +23,8 @@ use crate::world::{BrokerId, Disk, Home, ListenerAt, Look, NodeAddress, Process}
 pub struct World {
     /// Objects in the API, by kind and name.
     pub objects: BTreeMap<(String, String), Value>,
+    /// Names that the cluster needs and that somebody else's objects have, by kind and name.
+    pub taken: BTreeSet<(String, String)>,
     /// The claims of the brokers' volumes.
     pub claims: BTreeMap<BrokerId, Claim>,
     /// The broker pods.
@@ -319,8 +321,9 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
         set: existing.replicas,
         remembered: existing.brokers,
         balanced: existing.balanced,
-        lowered: existing.lowered,
+        lowered: &existing.lowered,
         drained: &cluster.drained,
+        drained_unread: cluster.drained_unread.as_ref(),
         processes: &world.processes,
         look: world.look.as_ref(),
     });
@@ -345,6 +348,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     plan.blocked.extend(growing);
     plan.blocked.extend(heal.blocked);
     plan.blocked.extend(rack_waits(cluster));
+    plan.blocked.extend(taken::blocked(cluster, world));
     let look = world.look.as_ref();
     let doors = listeners::listeners(&listeners::Case {
         cluster: &cluster.key,
@@ -358,6 +362,7 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
     plan.blocked.extend(not_brought);
     let mut children = Vec::new();
     match certificates::due(cluster, scale.brokers, &doors.found, &held, world.now_s) {
+        Ok(_) if taken::has_a_secret(world) => {}
         Ok(due) if due.is_empty() => children.extend(objects::secrets(cluster, &held)?),
         // All of the Secrets come of that.
         Ok(due) => plan.steps.push(Step::Issue { due }),
@@ -499,6 +504,9 @@ fn unwanted_services(world: &World, wanted: &[Child]) -> Vec<Step> {
 
 /// What has to be done for an object to be as it should be.
 fn change(world: &World, child: Child) -> Option<Step> {
+    if !taken::is_free(world, &child) {
+        return None;
+    }
     let change = match world.object(&child.resource.kind, &child.name) {
         None => "missing".to_owned(),
         Some(observed) => drift::first_difference(&child.content, observed)?,

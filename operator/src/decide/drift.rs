@@ -25,7 +25,7 @@ pub fn first_difference(desired: &Value, observed: &Value) -> Option<String> {
 fn field_difference(path: &str, desired: &Value, observed: Option<&Value>) -> Option<String> {
     match observed {
         Some(observed) => difference(path, desired, observed),
-        None if is_nothing(desired) => None,
+        None if is_nothing(path, desired) => None,
         None => Some(format!("{path}: unset → {}", brief(desired))),
     }
 }
@@ -87,14 +87,28 @@ fn list_difference(path: &str, desired: &[Value], observed: &[Value]) -> Option<
         })
 }
 
-/// The API server drops what is empty.
-fn is_nothing(value: &Value) -> bool {
+/// The API server drops what is empty: of text, all but the values of maps whose keys somebody chose.
+fn is_nothing(path: &str, value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Object(map) => map.values().all(is_nothing),
+        Value::Object(map) => map
+            .iter()
+            .all(|(key, value)| is_nothing(&format!("{path}.{key}"), value)),
         Value::Array(list) => list.is_empty(),
+        Value::String(text) => text.is_empty() && !is_of_a_map(path),
         _ => false,
     }
+}
+
+/// Whether the text at a path is the value of such a map.
+fn is_of_a_map(path: &str) -> bool {
+    let maps = [
+        ".labels.",
+        ".annotations.",
+        ".nodeSelector.",
+        ".matchLabels.",
+    ];
+    path.starts_with("data.") || maps.iter().any(|map| path.contains(map))
 }
 
 /// Fields whose text is an amount, which the API server writes in its own spelling.
@@ -200,6 +214,28 @@ mod tests {
                 Some(expected)
             );
         }
+    }
+
+    #[test]
+    fn empty_text_is_dropped_and_no_drift_but_for_values_of_maps() {
+        let empty = json!({"spec": {"tolerations": [{"key": "", "operator": "Exists"}], "env": [{"name": "FOO", "value": ""}]}});
+        let kept =
+            json!({"spec": {"tolerations": [{"operator": "Exists"}], "env": [{"name": "FOO"}]}});
+        assert_eq!(first_difference(&empty, &kept), None);
+        let other = json!({"spec": {"tolerations": [{"operator": "Exists"}], "env": [{"name": "FOO", "value": "1"}]}});
+        assert!(
+            first_difference(&empty, &other).is_some(),
+            "it was not empty"
+        );
+        for map in ["labels", "annotations", "nodeSelector", "matchLabels"] {
+            let (with, without) = (json!({"x": {map: {"a": ""}}}), json!({"x": {map: {}}}));
+            assert!(first_difference(&with, &without).is_some(), "{map}");
+            assert!(
+                first_difference(&with, &json!({"x": {}})).is_some(),
+                "{map}"
+            );
+        }
+        assert!(first_difference(&json!({"data": {"a": ""}}), &json!({"data": {}})).is_some());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! A gate is a named predicate. The name of the first one that says no becomes the reason of a condition, so names never change
 //! their meaning; the message says what is and what would remove the block.
 
-use crate::decide::{certificates, heal, listeners, roll, scale, topic, upgrade, volumes};
+use crate::decide::{certificates, heal, listeners, roll, scale, taken, topic, upgrade, volumes};
+
+/// Gate: nothing of a spec is carried out that cannot be carried out.
+pub const INVALID_SPEC: &str = "InvalidSpec";
 
 /// Something wanted that is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +134,7 @@ pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
     let heal = HEAL.iter().map(|gate| gate.name);
     let upgrade = UPGRADE.iter().map(|gate| gate.name);
     scale.chain(roll).chain(heal).chain(upgrade).chain([
+        INVALID_SPEC,
         upgrade::REFUSED,
         certificates::LISTENER_CERTIFICATE,
         listeners::ADDRESS_MISSING,
@@ -138,11 +142,13 @@ pub fn of_a_cluster() -> impl Iterator<Item = &'static str> {
         listeners::NOT_SEEN,
         listeners::NOT_SUPPORTED,
         heal::HEALING,
+        scale::DRAIN_UNREAD,
         scale::DRAINING,
         scale::SPREAD_WAITS,
         volumes::PENDING,
         volumes::RESIZING,
         volumes::AT_MAXIMUM,
+        taken::NAME_TAKEN,
         "CertificatesUnusable",
         "RackNotSupported",
         "Paused",

@@ -50,7 +50,8 @@ pub fn live(case: &Case<'_>) -> Live {
         ..Live::default()
     };
     live.file.retain(|key, _| case.wanted.contains_key(key));
-    let Some(look) = case.look else {
+    // One that may be old is none: what was told since would be forgotten, or told again.
+    let Some(look) = case.look.filter(|look| look.is_confirmed()) else {
         return live;
     };
     if !look.configures {
@@ -82,7 +83,15 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::{Case, Live, live};
-    use crate::world::Look;
+    use crate::world::{BrokerId, Look};
+
+    /// Brokers that cannot be told.
+    fn older() -> Look {
+        Look {
+            controller: Some(BrokerId(0)),
+            ..Look::default()
+        }
+    }
 
     const KEY: &str = "retention.ms";
     const NAME: &str = "log.retention.ms";
@@ -98,6 +107,7 @@ mod tests {
     fn of(wanted: Option<&str>, file: Option<&str>, told: Option<&str>) -> Live {
         let told = told.map(|value| (NAME.to_owned(), value.to_owned()));
         let look = Look {
+            controller: Some(BrokerId(0)),
             configures: true,
             config: told.into_iter().collect(),
             ..Look::default()
@@ -145,6 +155,7 @@ mod tests {
     #[test]
     fn what_the_cluster_never_said_is_somebody_elses() {
         let look = Look {
+            controller: Some(BrokerId(0)),
             configures: true,
             config: [(NAME.to_owned(), "7".to_owned())].into(),
             ..Look::default()
@@ -167,7 +178,7 @@ mod tests {
             configured: &configured,
             look,
         };
-        let older = Look::default();
+        let older = older();
         for look in [None, Some(&older)] {
             assert_eq!(live(&case(look)).file, wanted);
         }
@@ -182,9 +193,32 @@ mod tests {
             configured: &configured,
             look,
         };
-        let older = Look::default();
+        let older = older();
         assert_eq!(live(&case(Some(&older))).file, wanted);
-        let unseen = live(&case(None));
-        assert_eq!((unseen.file, unseen.set.len()), (file.clone(), 0));
+        let cut_off = Look {
+            controller: None,
+            configures: true,
+            ..Look::default()
+        };
+        for look in [None, Some(&cut_off)] {
+            let unseen = live(&case(look));
+            assert_eq!((unseen.file, unseen.set.len()), (file.clone(), 0));
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_not_forgotten_for_a_look_that_may_be_old() {
+        let (none, told) = (config(None), BTreeSet::from([NAME.to_owned()]));
+        let cut_off = Look {
+            configures: true,
+            ..Look::default()
+        };
+        let live = live(&Case {
+            wanted: &none,
+            file: Some(&none),
+            configured: &told,
+            look: Some(&cut_off),
+        });
+        assert_eq!(live.configured, told);
     }
 }

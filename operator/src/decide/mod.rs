@@ -25,6 +25,7 @@ pub mod roll;
 pub mod scale;
 #[cfg(test)]
 mod simulation;
+pub mod taken;
 pub mod topic;
 pub mod upgrade;
 pub mod volumes;

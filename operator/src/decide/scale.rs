@@ -24,14 +24,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::decide::cluster::Step;
 use crate::decide::gates::{self, Blocked};
 use crate::names;
+use crate::validate::Invalid;
 use crate::world::{BrokerId, Look, MOVES_LEVEL, Process};
 
+pub use own_topics::Lowered;
 pub(super) use refusals::{
     level_too_low, not_seen, some_are_missing, too_few_vote, too_many_replicas,
 };
 
 /// Gate: brokers are on their way out.
 pub const DRAINING: &str = "Draining";
+/// Gate: it cannot be read which brokers are to hold nothing and to stay.
+pub const DRAIN_UNREAD: &str = "DrainAnnotationInvalid";
 /// Gate: replicas are spread when the new brokers are there.
 pub const SPREAD_WAITS: &str = "SpreadWaits";
 
@@ -47,9 +51,11 @@ pub struct Case<'a> {
     /// The number of brokers that replicas were last asked to be spread over, as far as that is known.
     pub balanced: Option<u32>,
     /// How many replicas the brokers' own topics had before brokers left for which there were too many, as the StatefulSet remembers it.
-    pub lowered: Option<u32>,
+    pub lowered: &'a Lowered,
     /// Brokers that are to hold nothing and to stay.
     pub drained: &'a BTreeSet<BrokerId>,
+    /// Why it cannot be read which these are: those that are being drained go on being, and no others are.
+    pub drained_unread: Option<&'a Invalid>,
     /// All processes.
     pub processes: &'a BTreeMap<BrokerId, Process>,
     /// What the brokers say, if any answered.
@@ -68,7 +74,7 @@ pub struct Scale {
     /// The number of brokers that replicas are spread over once `before` is done.
     pub balanced: u32,
     /// How many replicas the brokers' own topics are to have again when there are brokers for them.
-    pub lowered: Option<u32>,
+    pub lowered: Lowered,
     /// Brokers that are being emptied and will go. None while a gate holds that up.
     pub leaving: Vec<BrokerId>,
     /// Why it is not as asked yet.
@@ -81,7 +87,7 @@ pub fn scale(case: &Case<'_>) -> Scale {
     let present = present(case);
     let mut scale = Scale {
         brokers: case.wanted.max(present),
-        lowered: case.lowered,
+        lowered: case.lowered.clone(),
         ..Scale::default()
     };
     let stay = staying(case);
@@ -107,6 +113,14 @@ pub fn scale(case: &Case<'_>) -> Scale {
         scale.after.push(Step::Unregister { brokers: forgotten });
     }
     spread(case, &mut scale);
+    if let Some(invalid) = case.drained_unread {
+        scale.blocked.push(Blocked {
+            gate: DRAIN_UNREAD,
+            message: format!(
+                "{invalid}. Until then brokers that are being emptied, or were, stay so"
+            ),
+        });
+    }
     scale
 }
 
@@ -179,6 +193,9 @@ fn with_a_controller<'a>(case: &Case<'a>) -> Option<&'a Look> {
 
 /// Brokers that are being drained and are to stay.
 fn staying(case: &Case<'_>) -> Vec<BrokerId> {
+    if case.drained_unread.is_some() {
+        return Vec::new();
+    }
     let look = with_a_controller(case).into_iter();
     let brokers = look.flat_map(|look| &look.brokers);
     brokers

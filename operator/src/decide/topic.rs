@@ -215,8 +215,24 @@ fn leave(case: &Case<'_>, plan: &mut TopicsPlan) {
             resource,
             topic: topic.name.clone(),
         }),
-        None => plan.steps.push(Step::ReleaseFinalizer { resource }),
+        None if is_confirmed(case.cluster) => plan.steps.push(Step::ReleaseFinalizer { resource }),
+        // It may have been made since: a topic is not left behind on the word of a broker that may be cut off from the others.
+        None => {
+            let message = format!(
+                "the broker of Cluster \"{}\" that answers knows no topic \"{}\", and of no controller, so what it says may be old. It is asked \
+                 again. To let this Topic go and keep the topic's data, annotate it with {}=true",
+                topic.cluster.name,
+                topic.name,
+                crate::names::RELEASE_ANNOTATION
+            );
+            let gate = "BrokersNotSeen";
+            plan.blocked.insert(resource, Blocked { gate, message });
+        }
     }
+}
+
+fn is_confirmed(cluster: ClusterView<'_>) -> bool {
+    cluster.look().is_some_and(Look::is_confirmed)
 }
 
 /// A resource that stays.

@@ -75,7 +75,10 @@ impl Known {
         look: Option<&Look>,
     ) -> Self {
         let mut known = self.clone();
-        let Some(look) = look else { return known };
+        // A level never falls, and one that may be old would have it fall.
+        let Some(look) = look.filter(|look| look.is_confirmed()) else {
+            return known;
+        };
         known.level = look.feature_level;
         let runs_it = |broker: &BrokerId| {
             processes.get(broker).is_some_and(|process| {

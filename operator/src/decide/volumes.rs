@@ -36,6 +36,8 @@ pub struct Claim {
     pub capacity: String,
     /// What Kubernetes says of its being resized.
     pub notes: Vec<String>,
+    /// What of that says that it failed.
+    pub failed: Option<String>,
     /// It is to be deleted once its broker is gone.
     pub released: bool,
     /// Which of all that had this name.
@@ -131,6 +133,25 @@ pub(super) fn grow(
         }
     }
     let mut blocked = Vec::new();
+    let (failed, growing): (Vec<&Claim>, Vec<&Claim>) = growing
+        .into_iter()
+        .partition(|claim| claim.failed.is_some());
+    if let Some((claim, why)) = failed
+        .iter()
+        .find_map(|claim| Some((claim, claim.failed.as_ref()?)))
+    {
+        blocked.push(Blocked {
+            gate: PENDING,
+            message: format!(
+                "{} of {brokers} volumes could not be grown: PersistentVolumeClaim {} asks for {} and has {} ({why}). Kubernetes tries it again: see \
+                 what its storage lacks, such as room or a quota. The brokers go on with the volumes that they have",
+                failed.len(),
+                claim.name,
+                claim.requested,
+                claim.capacity,
+            ),
+        });
+    }
     if let Some(first) = growing.first() {
         let notes = if first.notes.is_empty() {
             String::new()
@@ -205,7 +226,7 @@ pub fn refused(claim: &str, to: &str, why: &str) -> Blocked {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{AT_MAXIMUM, Claim, RESIZING, grow, release};
+    use super::{AT_MAXIMUM, Claim, PENDING, RESIZING, grow, release};
     use crate::decide::cluster::{Step, World};
     use crate::names;
     use crate::quantity::Quantity;
@@ -277,6 +298,32 @@ mod tests {
         }
         let grown = grow(&storage("20Gi"), 2, &claims, &BTreeMap::new());
         assert_eq!(grown, (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_growth_that_failed_is_told_with_its_reason_and_not_taken_for_one_that_goes_on() {
+        let mut claims = claims(&[("20Gi", "10Gi"), ("20Gi", "10Gi"), ("10Gi", "10Gi")]);
+        if let Some(claim) = claims.get_mut(&BrokerId(1)) {
+            claim.failed = Some("ControllerResizeError: quota".into());
+        }
+        if let Some(claim) = claims.get_mut(&BrokerId(2)) {
+            claim.failed = Some("NodeResizeError: of before".into());
+        }
+        let (_, blocked) = grow(&storage("10Gi"), 3, &claims, &BTreeMap::new());
+        let gates: Vec<&str> = blocked.iter().map(|blocked| blocked.gate).collect();
+        assert_eq!(gates, [PENDING, RESIZING]);
+        for part in [
+            "1 of 3",
+            "data-shop-broker-1 asks for 20Gi and has 10Gi",
+            "ControllerResizeError: quota",
+        ] {
+            assert!(blocked[0].message.contains(part), "{}", blocked[0].message);
+        }
+        assert!(
+            blocked[1].message.contains("1 of 3"),
+            "{}",
+            blocked[1].message
+        );
     }
 
     fn disks(used_percent: u64) -> BTreeMap<BrokerId, Disk> {

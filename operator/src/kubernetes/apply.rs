@@ -47,14 +47,17 @@ fn force() -> PatchParams {
     PatchParams::apply(names::FIELD_MANAGER).force()
 }
 
-/// Creates or changes an object of a cluster.
+/// Creates or changes an object of a cluster. Of one that was not there nothing is taken over that somebody else has written meanwhile.
 pub(super) async fn child(
     client: &Client,
     namespace: &str,
     child: &Child,
+    is_there: bool,
 ) -> Result<(), kube::Error> {
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &child.resource);
-    api.patch(&child.name, &force(), &Patch::Apply(&child.content))
+    let mut params = force();
+    params.force = is_there;
+    api.patch(&child.name, &params, &Patch::Apply(&child.content))
         .await?;
     Ok(())
 }

@@ -10,13 +10,15 @@ use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::apply;
+use super::by_name::{self, DecideError};
 use super::context::Context;
 use super::disks::Asked;
+use super::metrics::Metrics;
 use super::observe::{self, Observed};
 use super::patience::Patience;
 use super::queue::Next;
 use crate::admin;
-use crate::decide::cluster::{Decision, Extent, World, decide};
+use crate::decide::cluster::{Decision, Extent, World};
 use crate::decide::{certificates, gates, heal, listeners, scale, volumes};
 use crate::status::{self, cluster::Outcome};
 use crate::validate::Cluster;
@@ -62,20 +64,11 @@ pub(super) async fn work(context: &Arc<Context>) {
 }
 
 /// Whether a pass did all that it was to do.
-fn is_well(result: &Result<Next, PassError>) -> bool {
+fn is_well(result: &Result<Next, DecideError>) -> bool {
     matches!(result, Ok(Next::WhenAdded | Next::After(_)))
 }
 
-/// Why a pass stopped.
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error("{}", apply::plain(.0))]
-    Kubernetes(#[from] kube::Error),
-    #[error(transparent)]
-    Build(#[from] crate::objects::BuildError),
-}
-
-async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
+async fn pass(context: &Context, key: &Key) -> Result<Next, DecideError> {
     let api: Api<weir_crds::Cluster> = Api::namespaced(context.client.clone(), &key.namespace);
     let Some(resource) = api.get_opt(&key.name).await? else {
         context.close(key);
@@ -89,11 +82,13 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         Ok(cluster) => cluster,
         Err(invalid) => {
             report(context, &resource, &Outcome::Invalid(&invalid)).await?;
+            let refused = [status::cluster::refused(&invalid)];
+            context.metrics.blocked(key, &gate_names(), &refused);
             return keep_up(context, &resource, key).await;
         }
     };
     context.remember_valid(key, &cluster);
-    let mut observed = match observe::cluster(&context.client, key).await {
+    let mut observed = match observe::cluster(&context.client, key, &cluster.uid).await {
         Ok(observed) => observed,
         Err(error) => {
             report(context, &resource, &Outcome::Unread(apply::plain(&error))).await?;
@@ -121,14 +116,13 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
         failed: failed.clone(),
         unseen,
     };
-    let (is_ready, now_ready) = report(context, &resource, &outcome).await?;
+    let reported = report(context, &resource, &outcome).await?;
     let world = &observed.world;
-    context
-        .metrics
-        .cluster(key, is_ready, decision.brokers, world.look.as_ref());
-    let first_end = certificates::first_end_s(&cluster, &certificates::held(&cluster, world).0);
-    context.metrics.certificates(key, first_end);
-    if now_ready {
+    measure(&context.metrics, &cluster, world, &decision);
+    if !reported.tells_of_brokers {
+        context.metrics.unseen(key);
+    }
+    if reported.now_ready {
         context.topics.add(key.clone());
         context.groups.add(key.clone());
     }
@@ -139,19 +133,27 @@ async fn pass(context: &Context, key: &Key) -> Result<Next, PassError> {
     })
 }
 
+/// Sets what is measured of a cluster.
+fn measure(metrics: &Metrics, cluster: &Cluster, world: &World, decision: &Decision) {
+    metrics.cluster(&cluster.key, decision.brokers, world.look.as_ref());
+    let first_end = certificates::first_end_s(cluster, &certificates::held(cluster, world).0);
+    metrics.certificates(&cluster.key, first_end);
+}
+
 /// Looks at everything that is decided on, and decides; returns why no broker answered, too.
 async fn look_and_decide(
     context: &Context,
     key: &Key,
     cluster: &Cluster,
     observed: &mut Observed,
-) -> Result<(Decision, Option<String>), PassError> {
+) -> Result<(Decision, Option<String>), DecideError> {
     let unseen = look(context, key, observed).await;
     look_at_disks(context, key, cluster, observed).await;
     observe::hosts(&context.client, cluster, observed).await;
     observe::brought(&context.client, cluster, observed).await?;
     observed.world.healthy = context.healthy(key);
-    Ok((decide(cluster, &observed.world)?, unseen))
+    let decision = by_name::decide(&context.client, cluster, &mut observed.world).await?;
+    Ok((decision, unseen))
 }
 
 /// What goes on while the spec cannot be carried out, by the last one that could be. A process that has seen none has nothing to go by.
@@ -159,8 +161,9 @@ async fn keep_up(
     context: &Context,
     resource: &weir_crds::Cluster,
     key: &Key,
-) -> Result<Next, PassError> {
+) -> Result<Next, DecideError> {
     let Some(last) = context.last_valid(key) else {
+        context.metrics.unseen(key);
         return Ok(Next::WhenAdded);
     };
     let extent = if last.paused {
@@ -173,9 +176,13 @@ async fn keep_up(
         paused: true,
         ..last
     };
-    let mut observed = observe::cluster(&context.client, key).await?;
+    let mut observed = observe::cluster(&context.client, key, &cluster.uid).await?;
     let (decision, _) = look_and_decide(context, key, &cluster, &mut observed).await?;
     let acted = act(context, resource, &cluster, &observed, &decision, extent).await;
+    measure(&context.metrics, &cluster, &observed.world, &decision);
+    if observed.world.look.is_none() {
+        context.metrics.unseen(key);
+    }
     Ok(match acted {
         Ok(()) => Next::After(for_evictions(&decision)),
         Err(error) => {
@@ -293,12 +300,20 @@ fn waits_for_others(world: &World, decision: &Decision) -> bool {
         })
 }
 
-/// Writes status if it changed, tells what is new in it, and returns whether the cluster is ready, and whether it has just become so.
+/// What a status says.
+struct Reported {
+    /// The cluster has just become ready.
+    now_ready: bool,
+    /// What brokers said is still told.
+    tells_of_brokers: bool,
+}
+
+/// Writes status if it changed, and tells what is new in it.
 async fn report(
     context: &Context,
     resource: &weir_crds::Cluster,
     outcome: &Outcome<'_>,
-) -> Result<(bool, bool), kube::Error> {
+) -> Result<Reported, kube::Error> {
     let previous = resource.status.clone().unwrap_or_default();
     let status = status::cluster::status(
         &previous,
@@ -306,14 +321,19 @@ async fn report(
         outcome,
         Timestamp::now(),
     );
-    let is_ready = status::holds(&status.conditions, "Ready") == Some(true);
-    if status == previous {
-        return Ok((is_ready, false));
-    }
     let key = Key::new(
         resource.namespace().unwrap_or_default(),
         resource.name_any(),
     );
+    let is_ready = status::holds(&status.conditions, "Ready") == Some(true);
+    context.metrics.ready(&key, is_ready);
+    let tells_of_brokers = status.brokers.is_some();
+    if status == previous {
+        return Ok(Reported {
+            now_ready: false,
+            tells_of_brokers,
+        });
+    }
     apply::status::<weir_crds::Cluster, _>(&context.client, &key, &status).await?;
     let about = resource.object_ref(&());
     if let Some(stalled) = status::newly(&previous.conditions, &status.conditions, "Stalled") {
@@ -339,7 +359,10 @@ async fn report(
             )
             .await;
     }
-    Ok((is_ready, ready.is_some()))
+    Ok(Reported {
+        now_ready: ready.is_some(),
+        tells_of_brokers,
+    })
 }
 
 /// Every gate that may hold something of a cluster.
@@ -351,12 +374,128 @@ fn gate_names() -> Vec<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+    use std::sync::Arc;
+
+    use kube::Api as Kube;
+    use serde_json::json;
+
+    use super::super::Options;
+    use super::super::lease::Lease;
     use super::{
-        AT_REST, Patience, World, again, decide, is_at_rest, may_be_electing, waits_for_others,
+        AT_REST, Context, Next, Patience, World, again, is_at_rest, may_be_electing, pass,
+        waits_for_others,
     };
-    use crate::decide::cluster::Step;
-    use crate::testing::{cluster, converged};
+    use crate::decide::cluster::{Step, decide};
+    use crate::testing::api::Api;
+    use crate::testing::{cluster, converged, resource};
+    use crate::validate::Defaults;
     use crate::world::BrokerId;
+
+    fn context(api: &Api) -> Context {
+        let leases = Kube::namespaced(api.client(), "weir");
+        let lease = Arc::new(Lease::new(leases, "weir-operator", "test"));
+        let defaults = Defaults {
+            broker_image: "weir-broker:0.1.0".into(),
+        };
+        let options = Options {
+            namespaces: Vec::new(),
+            broker_image: defaults.broker_image.clone(),
+            http: ([127, 0, 0, 1], 0).into(),
+            lease_namespace: None,
+            identity: "test".into(),
+        };
+        Context::new(api.client(), defaults, lease, Arc::default(), &options)
+    }
+
+    #[tokio::test]
+    async fn a_new_cluster_takes_nothing_over_that_is_somebody_elses() {
+        let of = |kind: &str, name: &str| match kind {
+            "statefulsets" => format!("/apis/apps/v1/namespaces/market/{kind}/{name}"),
+            "clusters" => format!("/apis/weir.dev/v1alpha1/namespaces/market/{kind}/{name}"),
+            _ => format!("/api/v1/namespaces/market/{kind}/{name}"),
+        };
+        let (api, key) = (Api::default(), cluster().key);
+        let context = context(&api);
+        context.lease.acquire().await;
+        api.put(
+            &of("clusters", "shop"),
+            serde_json::to_value(resource()).unwrap(),
+        );
+        for name in ["shop-config", "shop-ca-cert"] {
+            let theirs = json!({"metadata": {"name": name}, "data": {"theirs": "1"}});
+            api.put(&of("configmaps", name), theirs);
+        }
+        let taken = ["shop-ca-cert", "shop-config"].map(|name| api.at(&of("configmaps", name)));
+        for _ in 0..2 {
+            pass(&context, &key).await.unwrap();
+            let now = ["shop-ca-cert", "shop-config"].map(|name| api.at(&of("configmaps", name)));
+            assert_eq!(now, taken);
+            assert_eq!(api.at(&of("statefulsets", "shop-broker")), None);
+        }
+        // What has a name of its own is there, and nothing was taken from anybody for it.
+        assert!(api.at(&of("services", "shop-brokers")).is_some());
+        assert!(api.at(&of("secrets", "shop-broker-tls")).is_some());
+        assert_eq!(api.forced(), 0);
+        let status = &api.at(&of("clusters", "shop")).unwrap()["status"];
+        let conditions = status["conditions"].as_array().unwrap();
+        let says = conditions.iter().find(|one| one["type"] == "Stalled");
+        assert_eq!(says.unwrap()["reason"], "NameTaken");
+
+        // Labelled so they are its own after all.
+        for name in ["shop-config", "shop-ca-cert"] {
+            let ours = json!({"metadata": {"name": name, "labels": {"weir.dev/cluster": "shop"}}});
+            api.put(&of("configmaps", name), ours);
+        }
+        pass(&context, &key).await.unwrap();
+        assert!(api.at(&of("statefulsets", "shop-broker")).is_some());
+        assert_eq!(api.forced(), 2, "of what was there");
+    }
+
+    #[tokio::test]
+    async fn a_spec_that_cannot_be_carried_out_is_measured_and_so_are_certificates() {
+        const CLUSTER: &str = "/apis/weir.dev/v1alpha1/namespaces/market/clusters/shop";
+        let (api, key) = (Api::default(), cluster().key);
+        let context = context(&api);
+        let put = |change: fn(&mut weir_crds::ClusterSpec)| {
+            let mut resource = resource();
+            change(&mut resource.spec);
+            api.put(CLUSTER, serde_json::to_value(resource).unwrap());
+        };
+        let measured = |text: &str| {
+            let all = String::from_utf8(context.metrics.text()).unwrap();
+            all.lines().any(|line| line.starts_with(text))
+        };
+        let gate = |gate: &str| {
+            format!(
+                "weir_operator_blocked{{cluster=\"shop\",gate=\"{gate}\",namespace=\"market\"}} 1"
+            )
+        };
+        put(|spec| spec.paused = true);
+        assert!(matches!(pass(&context, &key).await, Ok(Next::After(_))));
+        assert!(measured(&gate("Paused")));
+        assert!(!measured("weir_operator_certificate_expiry"));
+
+        // Secrets that come, and a cluster that was ready.
+        let secrets = converged(&cluster()).objects.into_iter();
+        for ((_, name), secret) in secrets.filter(|((kind, _), _)| kind == "Secret") {
+            api.put(&format!("/api/v1/namespaces/market/secrets/{name}"), secret);
+        }
+        context.metrics.ready(&key, true);
+        put(|spec| {
+            spec.paused = true;
+            (spec.image, spec.version) = (Some("one".into()), Some("two".into()));
+        });
+        assert!(matches!(pass(&context, &key).await, Ok(Next::After(_))));
+        assert!(measured(&gate("InvalidSpec")) && !measured(&gate("Paused")));
+        assert!(measured(
+            "weir_operator_cluster_ready{cluster=\"shop\",namespace=\"market\"} 0"
+        ));
+        assert!(measured("weir_operator_certificate_expiry"));
+
+        put(|spec| spec.paused = true);
+        assert!(matches!(pass(&context, &key).await, Ok(Next::After(_))));
+        assert!(measured(&gate("Paused")) && !measured(&gate("InvalidSpec")));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_broker_that_stays_away_is_not_asked_about_all_the_time() {

@@ -315,10 +315,27 @@ impl Metrics {
         }
     }
 
-    /// How a cluster stands.
-    pub(super) fn cluster(&self, cluster: &Key, ready: bool, brokers: u32, look: Option<&Look>) {
+    /// Whether a cluster's condition Ready is True.
+    pub(super) fn ready(&self, cluster: &Key, ready: bool) {
         let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
         self.ready.with_label_values(&labels).set(i64::from(ready));
+    }
+
+    /// No broker of a cluster has answered for a while: what one said before tells nothing of now.
+    pub(super) fn unseen(&self, cluster: &Key) {
+        let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
+        for gauges in [
+            &self.moving_partitions,
+            &self.draining_brokers,
+            &self.voters_missing,
+        ] {
+            let _ = gauges.remove_label_values(&labels);
+        }
+    }
+
+    /// How a cluster stands.
+    pub(super) fn cluster(&self, cluster: &Key, brokers: u32, look: Option<&Look>) {
+        let labels = [cluster.namespace.as_str(), cluster.name.as_str()];
         self.brokers_wanted
             .with_label_values(&labels)
             .set(brokers.into());
@@ -454,6 +471,7 @@ mod tests {
 
     use super::Metrics;
     use crate::decide::group::{Lag, Report};
+    use crate::testing;
     use crate::world::Key;
 
     #[test]
@@ -488,6 +506,26 @@ mod tests {
         }
         metrics.groups(&shop, &[seen("audit")], &names(&[]));
         assert_eq!((series("billing"), series("audit")), (0, all));
+    }
+
+    #[test]
+    fn what_brokers_said_is_gone_when_none_has_answered_for_a_while_and_nothing_else_is() {
+        let (metrics, cluster) = (Metrics::default(), testing::cluster());
+        let world = testing::converged(&cluster);
+        metrics.ready(&cluster.key, false);
+        metrics.cluster(&cluster.key, 3, world.look.as_ref());
+        let has = |name: &str| {
+            let text = String::from_utf8_lossy(&metrics.text()).into_owned();
+            text.contains(&format!("\nweir_operator_{name}{{cluster=\"shop\""))
+        };
+        let said = ["moving_partitions", "draining_brokers", "voters_missing"];
+        assert!(said.iter().all(|name| has(name)));
+        // For a moment it stays.
+        metrics.cluster(&cluster.key, 3, None);
+        assert!(said.iter().all(|name| has(name)));
+        metrics.unseen(&cluster.key);
+        assert!(!said.iter().any(|name| has(name)));
+        assert!(has("cluster_ready") && has("brokers_wanted"));
     }
 
     #[test]

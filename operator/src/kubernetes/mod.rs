@@ -8,6 +8,7 @@
 //! Only the holder of the lease works. Losing the lease ends the process.
 
 mod apply;
+pub mod by_name;
 mod clusters;
 mod context;
 mod disks;

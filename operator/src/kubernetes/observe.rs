@@ -34,11 +34,11 @@ pub struct Observed {
     pub claim_uids: BTreeMap<BrokerId, String>,
 }
 
-/// Reads a cluster's objects, claims and pods.
+/// Reads the objects, claims and pods of the cluster with this uid.
 ///
 /// # Errors
 /// When the API server cannot be read.
-pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error> {
+pub async fn cluster(client: &Client, key: &Key, uid: &str) -> Result<Observed, kube::Error> {
     let mut observed = Observed::default();
     let labelled = ListParams::default().labels(&format!("{}={}", names::CLUSTER_LABEL, key.name));
     for resource in objects::kinds() {
@@ -83,11 +83,15 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
         names::operator_secret(&key.name),
     ] {
         if let Some(content) = secret(client, key, &name).await? {
-            let at = ("Secret".to_owned(), name);
-            observed.world.objects.insert(at, content);
+            found(
+                &mut observed.world,
+                key,
+                uid,
+                ("Secret".to_owned(), name),
+                content,
+            );
         }
     }
-    // An object that lost its label is not in the list; applying it gives the label back.
     let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
     for pod in pods
         .list(&ListParams::default().labels(&names::selector_string(&key.name)))
@@ -109,6 +113,42 @@ pub async fn cluster(client: &Client, key: &Key) -> Result<Observed, kube::Error
     let credentials = observed.world.certificates(&key.name).pems(Role::Operator);
     observed.way = Way::new(addresses(key, &observed.pods), credentials);
     Ok(observed)
+}
+
+/// Asks who has the names of objects that no list has: those of ours that lost their label are found so, and those that are somebody else's. Whether
+/// there were any.
+///
+/// # Errors
+/// When the API server cannot be read.
+pub async fn named(
+    client: &Client,
+    cluster: &Cluster,
+    names: &[(ApiResource, String)],
+    world: &mut World,
+) -> Result<bool, kube::Error> {
+    let mut any = false;
+    for (resource, name) in names {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(client.clone(), &cluster.key.namespace, resource);
+        let Some(object) = api.get_opt(name).await? else {
+            continue;
+        };
+        let mut content = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+        label(&mut content, resource);
+        let at = (resource.kind.clone(), name.clone());
+        found(world, &cluster.key, &cluster.uid, at, content);
+        any = true;
+    }
+    Ok(any)
+}
+
+/// Notes an object that was read by its name.
+fn found(world: &mut World, key: &Key, uid: &str, at: (String, String), content: Value) {
+    if objects::is_ours(&key.name, uid, &content) {
+        world.objects.insert(at, content);
+    } else {
+        world.taken.insert(at);
+    }
 }
 
 /// Reads the Secrets that listeners' certificates are to come from.
@@ -133,30 +173,37 @@ pub async fn brought(
 }
 
 /// Finds out the addresses of the nodes that brokers are on, if clients are told of them. Where nodes may not be read, what the pods say of theirs
-/// has to do.
+/// has to do; where one cannot be read now, or is gone, nothing is said of it, so that what clients were told stays.
 pub async fn hosts(client: &Client, cluster: &Cluster, observed: &mut Observed) {
     let is_wanted = |listener: &Listener| listener.kind == ListenerType::NodePort;
     if !cluster.listeners.iter().any(is_wanted) {
         return;
     }
     let api: Api<Node> = Api::all(client.clone());
-    let mut nodes: BTreeMap<String, Vec<NodeAddress>> = BTreeMap::new();
+    let mut nodes: BTreeMap<String, Option<Vec<NodeAddress>>> = BTreeMap::new();
     for (broker, pod) in &observed.pods {
         let Some(name) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else {
             continue;
         };
         if !nodes.contains_key(&name) {
             let found = match api.get_opt(&name).await {
-                Ok(node) => node.as_ref().map(node_addresses).unwrap_or_default(),
+                Ok(node) => node.as_ref().map(node_addresses),
+                Err(kube::Error::Api(status)) if status.code == 403 => Some(Vec::new()),
                 Err(error) => {
                     tracing::debug!(node = name, %error, "the addresses of a node cannot be read");
-                    Vec::new()
+                    None
                 }
             };
             nodes.insert(name.clone(), found);
         }
-        let of_node = nodes.get(&name).filter(|addresses| !addresses.is_empty());
-        let addresses = of_node.cloned().unwrap_or_else(|| host_addresses(pod));
+        let Some(Some(of_node)) = nodes.get(&name) else {
+            continue;
+        };
+        let addresses = if of_node.is_empty() {
+            host_addresses(pod)
+        } else {
+            of_node.clone()
+        };
         observed.world.hosts.insert(*broker, addresses);
     }
 }
@@ -242,15 +289,29 @@ fn volume(name: String, claim: PersistentVolumeClaim) -> Claim {
     let released = claim.annotations().contains_key(names::RELEASED_ANNOTATION);
     let resources = claim.spec.and_then(|spec| spec.resources);
     let status = claim.status.unwrap_or_default();
-    let notes = status.conditions.into_iter().flatten().map(|condition| {
-        let message = condition.message.unwrap_or_default();
-        format!("{}: {message}", condition.type_)
+    let conditions = status.conditions.into_iter().flatten();
+    let notes: Vec<String> = conditions
+        .filter(|condition| condition.status == "True")
+        .map(|condition| {
+            let message = condition.message.unwrap_or_default();
+            format!("{}: {message}", condition.type_)
+        })
+        .collect();
+    let failed = notes.iter().find(|note| {
+        note.starts_with("ControllerResizeError: ") || note.starts_with("NodeResizeError: ")
     });
+    // What newer versions say beside a condition, and older ones in place of it.
+    let states = status.allocated_resource_statuses.unwrap_or_default();
+    let state = states
+        .get("storage")
+        .filter(|state| state.ends_with("ResizeInfeasible") || state.ends_with("ResizeFailed"));
+    let failed = failed.or(state).cloned();
     Claim {
         name,
         bound: status.phase.as_deref() == Some("Bound"),
         requested: storage(resources.and_then(|resources| resources.requests)),
-        notes: notes.collect(),
+        notes,
+        failed,
         capacity: storage(status.capacity),
         released,
         uid,
@@ -303,8 +364,76 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{ordinal, volume};
+    use super::{Observed, hosts, ordinal, volume};
+    use crate::testing::api::Api;
+    use crate::testing::resource;
+    use crate::validate::{Cluster, Defaults};
     use crate::world::BrokerId;
+
+    #[tokio::test]
+    async fn only_an_operator_that_may_not_read_nodes_tells_what_pods_say_of_them() {
+        let mut resource = resource();
+        let listener = json!([{"name": "outside", "port": 9100, "type": "nodePort"}]);
+        resource.spec.listeners = serde_json::from_value(listener).unwrap();
+        let defaults = Defaults {
+            broker_image: "image".into(),
+        };
+        let cluster = Cluster::validate(&resource, &defaults).unwrap();
+        let api = Api::default();
+        let told = async || {
+            let pod = json!({"spec": {"nodeName": "one", "containers": []}, "status": {"hostIP": "10.0.0.1"}});
+            let mut observed = Observed::default();
+            let pod = serde_json::from_value(pod).unwrap();
+            observed.pods.insert(BrokerId(0), pod);
+            hosts(&api.client(), &cluster, &mut observed).await;
+            let first = observed.world.hosts.remove(&BrokerId(0));
+            first.map(|addresses| addresses[0].address.clone())
+        };
+        assert_eq!(told().await, None, "there is no such node");
+        let external =
+            json!({"status": {"addresses": [{"type": "ExternalIP", "address": "198.51.100.1"}]}});
+        api.put("/api/v1/nodes/one", external);
+        assert_eq!(told().await.as_deref(), Some("198.51.100.1"));
+        api.refuse("nodes", 503);
+        assert_eq!(told().await, None, "what was told before holds");
+        api.refuse("nodes", 403);
+        assert_eq!(told().await.as_deref(), Some("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_claim_whose_growth_failed_is_read_so() {
+        let failed = |status: serde_json::Value| {
+            let claim = json!({"metadata": {"name": "data"}, "status": status});
+            volume("data".into(), serde_json::from_value(claim).unwrap()).failed
+        };
+        let condition = |kind: &str, status: &str| json!({"conditions": [{"type": kind, "status": status, "message": "no room"}]});
+        for (status, expected) in [
+            (
+                condition("ControllerResizeError", "True"),
+                Some("ControllerResizeError: no room"),
+            ),
+            (
+                condition("NodeResizeError", "True"),
+                Some("NodeResizeError: no room"),
+            ),
+            (condition("NodeResizeError", "False"), None),
+            (condition("Resizing", "True"), None),
+            (
+                json!({"allocatedResourceStatuses": {"storage": "NodeResizeInfeasible"}}),
+                Some("NodeResizeInfeasible"),
+            ),
+            (
+                json!({"allocatedResourceStatuses": {"storage": "ControllerResizeFailed"}}),
+                Some("ControllerResizeFailed"),
+            ),
+            (
+                json!({"allocatedResourceStatuses": {"storage": "NodeResizePending"}}),
+                None,
+            ),
+        ] {
+            assert_eq!(failed(status.clone()).as_deref(), expected, "{status}");
+        }
+    }
 
     #[test]
     fn a_claim_is_read_with_what_kubernetes_says_of_its_growth() {
@@ -325,6 +454,7 @@ mod tests {
             (read.requested.as_str(), read.capacity.as_str(), read.notes),
             ("20Gi", "10Gi", vec!["Resizing: soon".to_owned()])
         );
+        assert_eq!(read.failed, None);
         assert_eq!(ordinal("shop-broker-1", "shop"), Some(BrokerId(1)));
         assert_eq!(ordinal("shop-broker-x", "shop"), None);
     }

@@ -145,8 +145,9 @@ impl LocalCluster {
             // Nobody else changes that.
             remembered: None,
             balanced,
-            lowered,
+            lowered: &lowered,
             drained: &cluster.drained,
+            drained_unread: cluster.drained_unread.as_ref(),
             processes: &self.brokers.processes(),
             look: self.look.as_ref(),
         });
@@ -154,17 +155,21 @@ impl LocalCluster {
             // As it was, until the brokers agree.
             size.brokers = size.brokers.max(present.unwrap_or(0));
             size.balanced = balanced.unwrap_or(size.balanced);
-            size.lowered = lowered;
+            size.lowered = lowered.clone();
         }
         if self.brokers.certify(size.brokers, say)? {
             // Called with the new one from now on.
             self.admin = (0, Admin::default());
         }
-        let kept = (Some(size.brokers), Some(size.balanced), size.lowered);
+        let kept = (
+            Some(size.brokers),
+            Some(size.balanced),
+            size.lowered.clone(),
+        );
         if kept != (present, balanced, lowered) {
             self.brokers
                 .directory()
-                .keep_size(size.brokers, size.balanced, size.lowered)?;
+                .keep_size(size.brokers, size.balanced, &size.lowered)?;
         }
         self.brokers.stop_beyond(size.brokers, say).await?;
         if !cluster.paused && self.ask(&size.after, say).await? {

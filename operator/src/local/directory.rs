@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::LocalError;
+use crate::decide::scale::Lowered;
 use crate::world::BrokerId;
 
 /// A directory that is used by this process alone.
@@ -51,11 +52,12 @@ impl Directory {
 
     /// How many brokers run, over how many replicas were last spread, and how many replicas the brokers' own topics had before there were fewer brokers;
     /// the first is counted from their data when it was never written down.
-    pub(super) fn size(&self) -> (Option<u32>, Option<u32>, Option<u32>) {
+    pub(super) fn size(&self) -> (Option<u32>, Option<u32>, Lowered) {
         let text = fs::read_to_string(self.path.join("size")).unwrap_or_default();
-        let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
-        let mut next = || numbers.next().flatten();
-        let (size, balanced, lowered) = (next(), next(), next());
+        let mut words = text.split_whitespace();
+        let mut number = || words.next().and_then(|number| number.parse().ok());
+        let (size, balanced) = (number(), number());
+        let lowered = words.next().map(Lowered::parse).unwrap_or_default();
         (size.or_else(|| self.with_data()), balanced, lowered)
     }
 
@@ -64,8 +66,9 @@ impl Directory {
         &self,
         brokers: u32,
         balanced: u32,
-        lowered: Option<u32>,
+        lowered: &Lowered,
     ) -> Result<(), LocalError> {
+        let lowered = lowered.text();
         let lowered = lowered.map_or_else(String::new, |lowered| format!(" {lowered}"));
         self.write(
             &self.path.join("size"),

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
+use serde_json::Value;
 
 use crate::names;
 use crate::validate::Cluster;
@@ -25,4 +26,14 @@ pub(super) fn owner(cluster: &Cluster) -> OwnerReference {
         controller: Some(true),
         block_owner_deletion: Some(true),
     }
+}
+
+/// Whether an object that is there belongs to the cluster of this name and uid: it is labelled so, or owned by it.
+#[must_use]
+pub fn is_ours(cluster: &str, uid: &str, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let is_owner = |owner: &Value| !uid.is_empty() && owner["uid"] == *uid;
+    let owners = metadata["ownerReferences"].as_array();
+    metadata["labels"][names::CLUSTER_LABEL] == *cluster
+        || owners.is_some_and(|owners| owners.iter().any(is_owner))
 }

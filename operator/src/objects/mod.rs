@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use metadata::is_ours;
 pub use pod_hash::pod_hash;
 pub use secrets::{brought, credentials, held, secrets};
 pub use stateful_set::Existing;
@@ -46,6 +47,12 @@ impl Child {
     #[must_use]
     pub fn title(&self) -> String {
         format!("{} {}", self.resource.kind, self.name)
+    }
+
+    /// Its kind and name.
+    #[must_use]
+    pub fn at(&self) -> (String, String) {
+        (self.resource.kind.clone(), self.name.clone())
     }
 }
 

@@ -24,6 +24,7 @@ use serde_json::Value;
 use super::{config_map, metadata, pod_hash};
 use crate::broker_config::{DATA_DIR, TLS_DIR, live_key};
 use crate::decide::heal::Healing;
+use crate::decide::scale::Lowered;
 use crate::decide::upgrade::Known;
 use crate::names;
 use crate::validate::{Cluster, Image};
@@ -86,7 +87,7 @@ pub struct Existing {
     /// The number of brokers that replicas were last asked to be spread over.
     pub balanced: Option<u32>,
     /// How many replicas the brokers' own topics had before there were fewer brokers than that.
-    pub lowered: Option<u32>,
+    pub lowered: Lowered,
     /// The broker whose lost disk is being replaced.
     pub healing: Option<Healing>,
     /// Why no broker that serves may be evicted now.
@@ -113,7 +114,7 @@ impl Existing {
         };
         let default_image = annotation(DEFAULT_IMAGE_ANNOTATION);
         let balanced = annotation(BALANCED_ANNOTATION).and_then(|number| number.parse().ok());
-        let lowered = annotation(LOWERED_ANNOTATION).and_then(|number| number.parse().ok());
+        let lowered = annotation(LOWERED_ANNOTATION).unwrap_or_default();
         let brokers = annotation(BROKERS_ANNOTATION).and_then(|number| number.parse().ok());
         let healing = annotation(HEALING_ANNOTATION).and_then(|text| Healing::parse(&text));
         let file_config = annotation(FILE_CONFIG_ANNOTATION).and_then(|text| file_config(&text));
@@ -136,7 +137,7 @@ impl Existing {
                 .and_then(|replicas| u32::try_from(replicas).ok()),
             brokers,
             balanced,
-            lowered,
+            lowered: Lowered::parse(&lowered),
             healing,
             evictions_held: None,
             file_config,
@@ -180,8 +181,8 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
         (BALANCED_ANNOTATION.to_owned(), balanced.to_string()),
         (BROKERS_ANNOTATION.to_owned(), brokers.to_string()),
     ]);
-    if let Some(lowered) = existing.lowered {
-        annotations.insert(LOWERED_ANNOTATION.to_owned(), lowered.to_string());
+    if let Some(lowered) = existing.lowered.text() {
+        annotations.insert(LOWERED_ANNOTATION.to_owned(), lowered);
     }
     if let Some(healing) = &existing.healing {
         annotations.insert(HEALING_ANNOTATION.to_owned(), healing.to_string());

@@ -1,7 +1,7 @@
 //! Status of a Cluster.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use weir_crds::{
     BlockedStep, BrokersSummary, ClusterStatus, FeatureLevelStatus, ListenerAddress,
     ListenerStatus, PlanSummary, PlannedStep,
@@ -10,7 +10,7 @@ use weir_crds::{
 use super::{Is, Wanted, conditions, truncated};
 use crate::decide::Blocked;
 use crate::decide::cluster::{Decision, Step, World};
-use crate::decide::{certificates, gates, heal, listeners, scale, upgrade, volumes};
+use crate::decide::{certificates, gates, heal, listeners, scale, taken, upgrade, volumes};
 use crate::names;
 use crate::plan;
 use crate::validate::{Cluster, Invalid};
@@ -24,8 +24,17 @@ const LISTED_MESSAGE_MAX: usize = 1024;
 /// Brokers that a status lists, by its schema.
 const BROKERS_MAX: usize = 100;
 
+/// For how long nobody answers before what was said last is no longer told: longer than an election, or a restart of the broker that was asked.
+const UNSEEN_S: i64 = 30;
+
+/// Condition that is unknown exactly while no broker answers.
+const VOTERS_MISSING: &str = "VotersMissing";
+
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 11] = [
+const NEEDS_A_PERSON: [&str; 14] = [
+    scale::DRAIN_UNREAD,
+    gates::INVALID_SPEC,
+    taken::NAME_TAKEN,
     listeners::ADDRESS_SHARED,
     listeners::NOT_SUPPORTED,
     upgrade::REFUSED,
@@ -128,7 +137,15 @@ pub fn status(
 ) -> ClusterStatus {
     let mut status = previous.clone();
     let wanted = match outcome {
-        Outcome::Invalid(invalid) => invalid_conditions(invalid),
+        Outcome::Invalid(invalid) => {
+            // What was decided and seen before is told no longer: none of it is kept up.
+            status.brokers = None;
+            status.plan = Some(PlanSummary {
+                steps: Vec::new(),
+                blocked: vec![blocked(&refused(invalid))],
+            });
+            invalid_conditions(invalid)
+        }
         Outcome::Unread(error) => {
             vec![
                 Wanted::new("Ready", Is::Unknown, "ObservationFailed", error.clone()),
@@ -144,6 +161,9 @@ pub fn status(
             unseen,
         } => {
             fill(&mut status, cluster, world, decision);
+            if world.look.is_none() && are_unseen(&previous.conditions, now) {
+                status.brokers = None;
+            }
             decided_conditions(world, decision, failed.as_deref(), unseen.as_deref())
         }
     };
@@ -160,17 +180,26 @@ pub fn status(
     status
 }
 
+/// What is said of a spec that cannot be carried out.
+#[must_use]
+pub fn refused(invalid: &Invalid) -> Blocked {
+    Blocked {
+        gate: gates::INVALID_SPEC,
+        message: invalid.to_string(),
+    }
+}
+
 fn invalid_conditions(invalid: &Invalid) -> Vec<Wanted> {
-    let message = invalid.to_string();
+    let Blocked { gate, message } = refused(invalid);
     vec![
-        Wanted::new("Ready", false, "InvalidSpec", message.clone()),
+        Wanted::new("Ready", false, gate, message.clone()),
         Wanted::new(
             "Reconciling",
             false,
-            "InvalidSpec",
+            gate,
             "nothing is changed until the spec can be carried out",
         ),
-        Wanted::new("Stalled", true, "InvalidSpec", message),
+        Wanted::new("Stalled", true, gate, message),
     ]
 }
 
@@ -209,9 +238,17 @@ fn decided_conditions(
     wanted
 }
 
+/// Whether no broker has answered for so long that what was said last tells nothing of now.
+fn are_unseen(previous: &[Condition], now: Timestamp) -> bool {
+    let mut unknown = previous
+        .iter()
+        .filter(|known| known.type_ == VOTERS_MISSING && known.status == "Unknown");
+    unknown.any(|known| known.last_transition_time.0.as_second() + UNSEEN_S <= now.as_second())
+}
+
 /// VotersMissing: fewer brokers vote in the metadata quorum than a cluster of this size has voters.
 fn voters(decision: &Decision, look: Option<&Look>) -> Wanted {
-    let kind = "VotersMissing";
+    let kind = VOTERS_MISSING;
     let Some(look) = look else {
         let why = "no broker has answered";
         return Wanted::new(kind, Is::Unknown, "BrokersNotSeen", why);
@@ -542,6 +579,7 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
     let step = match blocked.gate {
         gate if gate.starts_with("ScaleDown") => "remove brokers",
         scale::DRAINING => "remove brokers",
+        scale::DRAIN_UNREAD => "empty brokers",
         gate if gate.starts_with("Lost") => "replace lost disks",
         heal::HEALING => "replace lost disks",
         scale::SPREAD_WAITS => "spread replicas",
@@ -551,7 +589,8 @@ fn blocked(blocked: &Blocked) -> BlockedStep {
         gate if gate.starts_with("Finalize") => "use a newer feature level",
         "RackNotSupported" => "place replicas by rack",
         "CertificatesUnusable" => "make certificates",
-        "Paused" => "all steps",
+        taken::NAME_TAKEN => "make objects",
+        "Paused" | gates::INVALID_SPEC => "all steps",
         _ => "restart brokers",
     };
     BlockedStep {

@@ -202,6 +202,20 @@ fn a_blocked_scale_down_is_a_condition_and_the_cluster_stays_ready() {
 }
 
 #[test]
+fn what_brokers_said_last_is_not_told_for_ever() {
+    let mut world = converged(&cluster());
+    let mut status = of(&ClusterStatus::default(), &cluster(), &world, at(1000));
+    world.look = None;
+    for (now, told) in [(1010, true), (1039, true), (1040, false), (1041, false)] {
+        status = of(&status, &cluster(), &world, at(now));
+        assert_eq!(status.brokers.is_some(), told, "{now}");
+    }
+    assert!(status.cluster_id.is_some() && status.feature_level.is_some());
+    let status = of(&status, &cluster(), &converged(&cluster()), at(1050));
+    assert!(status.brokers.is_some());
+}
+
+#[test]
 fn brokers_that_are_emptied_are_in_the_status_with_what_they_still_hold() {
     let smaller = Cluster {
         replicas: 2,

@@ -38,6 +38,8 @@ struct State {
     version: u64,
     /// Requests that came.
     requests: usize,
+    /// Those of them that take fields from others, but for status.
+    forced: usize,
 }
 
 impl Api {
@@ -56,6 +58,16 @@ impl Api {
     /// How many requests came.
     pub(crate) fn requests(&self) -> usize {
         self.state.lock().unwrap().requests
+    }
+
+    /// How many of them take fields over that others have written, but for status.
+    pub(crate) fn forced(&self) -> usize {
+        self.state.lock().unwrap().forced
+    }
+
+    /// What is at a path.
+    pub(crate) fn at(&self, path: &str) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(path).cloned()
     }
 
     /// A client that is answered at once.
@@ -121,7 +133,11 @@ impl Api {
             }
             // An apply or a merge, as far as these tests need them: nothing is known of lists, and of who owns a field.
             Method::PATCH => {
-                let path = path.strip_suffix("/status").unwrap_or(path);
+                let of = path.strip_suffix("/status");
+                if of.is_none() && query.contains("force=true") {
+                    state.forced += 1;
+                }
+                let path = of.unwrap_or(path);
                 let mut object = state.objects.get(path).cloned().unwrap_or_default();
                 merge(&mut object, body);
                 (200, state.write(path, object))

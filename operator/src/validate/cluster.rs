@@ -97,6 +97,8 @@ pub struct Cluster {
     pub declared_lost: Option<String>,
     /// Brokers that are to hold nothing and to stay (`weir.dev/drain`).
     pub drained: BTreeSet<BrokerId>,
+    /// Why it cannot be read which these are.
+    pub drained_unread: Option<Invalid>,
 }
 
 impl Cluster {
@@ -114,6 +116,12 @@ impl Cluster {
         let resources = spec.resources.clone().unwrap_or_default();
         check_resources("spec.resources.requests", &resources.requests)?;
         check_resources("spec.resources.limits", &resources.limits)?;
+        // No part of the spec, and no reason to carry none of it out.
+        let (drained, drained_unread) =
+            match drained(resource.annotations().get(names::DRAIN_ANNOTATION)) {
+                Ok(drained) => (drained, None),
+                Err(invalid) => (BTreeSet::new(), Some(invalid)),
+            };
         Ok(Self {
             uid: resource.uid().unwrap_or_default(),
             paused: spec.paused,
@@ -160,7 +168,8 @@ impl Cluster {
                 .annotations()
                 .get(names::LOST_DISK_ANNOTATION)
                 .cloned(),
-            drained: drained(resource.annotations().get(names::DRAIN_ANNOTATION))?,
+            drained,
+            drained_unread,
             key,
         })
     }

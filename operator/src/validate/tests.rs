@@ -297,3 +297,20 @@ fn brokers_to_be_emptied_are_numbers_with_commas_between_them() {
         assert!(error.contains(wrong) && error.contains("1,4"), "{error}");
     }
 }
+
+#[test]
+fn an_annotation_that_cannot_be_read_leaves_the_spec_what_it_is() {
+    let mut resource = crate::testing::resource();
+    let annotations = [("weir.dev/drain".to_owned(), "broker-1".to_owned())];
+    resource.metadata.annotations = Some(annotations.into());
+    let defaults = Defaults {
+        broker_image: "image".into(),
+    };
+    let cluster = Cluster::validate(&resource, &defaults).unwrap();
+    assert_eq!(cluster.drained, [].into());
+    let why = cluster.drained_unread.unwrap().to_string();
+    assert!(
+        why.contains("weir.dev/drain") && why.contains("broker-1"),
+        "{why}"
+    );
+}

@@ -636,3 +636,51 @@ fn a_restart_closes_the_budget_before_it_begins() {
         json!(0)
     );
 }
+
+fn take(world: &mut World, kind: &str, name: &str) {
+    let at = (kind.to_owned(), name.to_owned());
+    world.objects.remove(&at);
+    world.taken.insert(at);
+}
+
+#[test]
+fn what_is_somebody_elses_is_left_as_it_is_and_no_broker_begins_beside_it() {
+    for (kind, name) in [
+        ("ServiceAccount", "shop-broker"),
+        ("ConfigMap", "shop-config"),
+        ("Service", "shop-brokers"),
+        ("StatefulSet", "shop-broker"),
+    ] {
+        let mut world = World::default();
+        take(&mut world, kind, name);
+        let decision = decide(&cluster(), &world).unwrap();
+        let applied = applied(&decision);
+        for no in [format!("{kind} {name}: "), "StatefulSet".to_owned()] {
+            assert!(!applied.iter().any(|one| one.starts_with(&no)), "{no}");
+        }
+        assert_eq!(gates(&decision), ["NameTaken"]);
+        let said = &decision.plan.blocked[0].message;
+        assert!(said.contains(&format!(": {kind} {name}.")), "{said}");
+    }
+    // Nor is anything made that would have to be kept in it.
+    let mut world = World::default();
+    take(&mut world, "Secret", "shop-broker-tls");
+    let decision = decide(&cluster(), &world).unwrap();
+    assert_eq!(issued(&decision), []);
+    assert_eq!(gates(&decision), ["NameTaken"]);
+}
+
+#[test]
+fn a_cluster_that_runs_goes_on_beside_what_is_somebody_elses() {
+    let mut world = converged(&cluster());
+    take(&mut world, "Service", "shop-bootstrap");
+    let decision = decide(&cluster(), &world).unwrap();
+    assert_eq!((decision.plan.steps, decision.brokers), (vec![], 3));
+    let newer = Cluster {
+        image: crate::validate::Image::Named("newer".into()),
+        ..cluster()
+    };
+    let decision = decide(&newer, &world).unwrap();
+    assert_eq!(restarts(&decision).len(), 1);
+    assert!(gates(&decision).contains(&"NameTaken"));
+}

@@ -1,16 +1,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Case, DRAINING, SPREAD_WAITS, Scale, scale};
+use super::{Case, DRAINING, Lowered, SPREAD_WAITS, Scale, scale};
 use crate::decide::cluster::Step;
+use crate::validate::Invalid;
 use crate::world::{BrokerId, BrokerSeen, Look, MOVES_LEVEL, Process, TopicSeen};
+
+const OWN_TOPIC: &str = "__consumer_offsets";
+
+/// The topic of the brokers' own had so many replicas.
+fn had(replicas: u32) -> Lowered {
+    Lowered::parse(&format!("{OWN_TOPIC}={replicas}"))
+}
 
 /// A cluster of so many brokers that holds replicas, and in which all is well.
 struct World {
     set: Option<u32>,
     remembered: Option<u32>,
     balanced: Option<u32>,
-    lowered: Option<u32>,
+    lowered: Lowered,
     drained: BTreeSet<BrokerId>,
+    drained_unread: Option<Invalid>,
     processes: BTreeMap<BrokerId, Process>,
     look: Option<Look>,
 }
@@ -34,8 +43,9 @@ fn world(brokers: u32) -> World {
         set: Some(brokers),
         remembered: None,
         balanced: Some(brokers),
-        lowered: None,
+        lowered: Lowered::default(),
         drained: BTreeSet::new(),
+        drained_unread: None,
         processes: ids().map(|id| (id, process())).collect(),
         look: Some(Look {
             controller: Some(BrokerId(0)),
@@ -54,8 +64,9 @@ impl World {
             set: self.set,
             remembered: self.remembered,
             balanced: self.balanced,
-            lowered: self.lowered,
+            lowered: &self.lowered,
             drained: &self.drained,
+            drained_unread: self.drained_unread.as_ref(),
             processes: &self.processes,
             look: self.look.as_ref(),
         })
@@ -77,9 +88,7 @@ impl World {
             internal: true,
             ..TopicSeen::default()
         };
-        self.look()
-            .topics
-            .insert("__consumer_offsets".into(), topic);
+        self.look().topics.insert(OWN_TOPIC.into(), topic);
     }
 
     /// A broker's drain, with so many replicas left.
@@ -130,8 +139,9 @@ fn a_new_cluster_has_nothing_to_spread() {
         set: None,
         remembered: None,
         balanced: None,
-        lowered: None,
+        lowered: Lowered::default(),
         drained: BTreeSet::new(),
+        drained_unread: None,
         processes: BTreeMap::new(),
         look: None,
     };
@@ -362,8 +372,8 @@ fn the_brokers_own_topics_get_fewer_replicas_before_brokers_go_and_have_them_aga
     // What they had is remembered before anything is asked.
     let scale = world.to(2);
     assert_eq!((scale.brokers, scale.before), (3, vec![]));
-    assert_eq!((scale.lowered, scale.blocked[0].gate), (Some(3), DRAINING));
-    world.lowered = Some(3);
+    assert_eq!((scale.lowered, scale.blocked[0].gate), (had(3), DRAINING));
+    world.lowered = had(3);
     let replicate = |replicas| Step::Replicate {
         topics: vec!["__consumer_offsets".into()],
         replicas,
@@ -371,7 +381,7 @@ fn the_brokers_own_topics_get_fewer_replicas_before_brokers_go_and_have_them_aga
     let drain = Step::Drain { brokers: ids(&[2]) };
     let scale = world.to(2);
     assert_eq!(scale.before, [replicate(2), drain.clone()]);
-    assert_eq!((scale.lowered, gate(&scale)), (Some(3), Some(DRAINING)));
+    assert_eq!((&scale.lowered, gate(&scale)), (&had(3), Some(DRAINING)));
     world.own_topic(3, Some(2));
     assert_eq!(world.to(2).before, [drain], "asked once");
     // They have fewer, and there are fewer brokers.
@@ -380,14 +390,14 @@ fn the_brokers_own_topics_get_fewer_replicas_before_brokers_go_and_have_them_aga
     world.processes.remove(&BrokerId(2));
     (world.set, world.balanced) = (Some(2), Some(2));
     let scale = world.to(2);
-    assert_eq!((scale.after, scale.lowered), (vec![], Some(3)));
+    assert_eq!((scale.after, scale.lowered), (vec![], had(3)));
     // One comes again.
     let mut world = self::world(3);
-    (world.lowered, world.balanced) = (Some(3), Some(2));
+    (world.lowered, world.balanced) = (had(3), Some(2));
     world.own_topic(2, None);
     world.broker(2).alive = false;
     let scale = world.to(3);
-    assert_eq!((scale.before, scale.lowered), (vec![], Some(3)), "not yet");
+    assert_eq!((scale.before, scale.lowered), (vec![], had(3)), "not yet");
     world.broker(2).alive = true;
     // Forgotten when it has been asked for, whatever an old look says.
     for seen in [2, 3] {
@@ -395,10 +405,10 @@ fn the_brokers_own_topics_get_fewer_replicas_before_brokers_go_and_have_them_aga
         let scale = world.to(3);
         assert_eq!(
             (&scale.before[..1], scale.lowered),
-            (&[replicate(3)][..], None)
+            (&[replicate(3)][..], Lowered::default())
         );
     }
-    world.lowered = None;
+    world.lowered = Lowered::default();
     world.balanced = Some(3);
     assert_eq!(world.to(3).before, [], "asked once");
 }
@@ -414,7 +424,7 @@ fn a_topic_of_a_persons_own_is_not_touched_and_still_refuses() {
     world.look().topics.insert("orders".into(), wide);
     let scale = world.to(2);
     assert_eq!(gate(&scale), Some("ScaleDownReplicationFactor"));
-    assert_eq!((scale.before, scale.lowered), (vec![], None));
+    assert_eq!((scale.before, scale.lowered), (vec![], Lowered::default()));
     let message = &scale.blocked[0].message;
     assert!(
         message.contains("orders (3)") && !message.contains("__consumer_offsets"),
@@ -508,4 +518,78 @@ fn nothing_is_asked_that_would_only_be_refused_for_want_of_a_controller() {
     world.look().controller = None;
     let asked = world.to(3);
     assert_eq!((asked.before, asked.after), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn while_nobody_can_read_who_is_to_be_emptied_all_else_goes_on_and_nobody_is_filled_again() {
+    let mut world = world(5);
+    world.broker(1).draining = true;
+    world.drained_unread = Some(Invalid::new(
+        "metadata",
+        "\"broker-1\" is no number",
+        "Write",
+    ));
+    let scale = world.to(5);
+    assert_eq!((&scale.before, &scale.after), (&vec![], &vec![]));
+    assert_eq!(gate(&scale), Some("DrainAnnotationInvalid"));
+    let scale = world.to(6);
+    assert_eq!(scale.brokers, 6);
+    world.drained_unread = None;
+    let scale = world.to(5);
+    assert_eq!(scale.after, [Step::CancelDrain { brokers: ids(&[1]) }]);
+}
+
+#[test]
+fn each_of_the_brokers_own_topics_has_again_what_it_had_itself() {
+    let mut world = world(5);
+    world.own_topic(5, None);
+    let other = |replicas| TopicSeen {
+        replication_factor: replicas,
+        internal: true,
+        ..TopicSeen::default()
+    };
+    let topics = [("__share_group_state", 3), ("__small", 1)];
+    let topics = topics.map(|(name, replicas)| (name.to_owned(), other(replicas)));
+    world.look().topics.extend(topics);
+    // Each is remembered when it is lowered, and with what was remembered before.
+    let remembered = world.to(4).lowered;
+    assert_eq!(remembered, had(5));
+    world.lowered = remembered;
+    world.own_topic(4, None);
+    let remembered = world.to(2).lowered;
+    let both = "__consumer_offsets=5,__share_group_state=3";
+    assert_eq!(remembered.text().as_deref(), Some(both));
+    world.own_topic(2, None);
+    let topics = [("__share_group_state".to_owned(), other(2))];
+    world.look().topics.extend(topics);
+    (world.lowered, world.set, world.balanced) = (remembered, Some(3), Some(3));
+    for gone in [3, 4] {
+        world.look().brokers.remove(&BrokerId(gone));
+        world.processes.remove(&BrokerId(gone));
+    }
+    let replicate = |topic: &str, replicas| Step::Replicate {
+        topics: vec![topic.into()],
+        replicas,
+    };
+    // One has all that it had, the other as much as there are brokers for.
+    world.look().topics.remove("__small");
+    let scale = world.to(3);
+    let expected = Step::Replicate {
+        topics: vec![OWN_TOPIC.into(), "__share_group_state".into()],
+        replicas: 3,
+    };
+    assert_eq!(scale.before, [expected]);
+    assert_eq!(scale.lowered, had(5));
+    // What an older operator remembered is of all of them.
+    world.lowered = Lowered::parse("3");
+    assert_eq!(world.lowered.text().as_deref(), Some("3"));
+    let scale = world.to(3);
+    assert_eq!(scale.before.len(), 1);
+    assert_eq!(scale.lowered, Lowered::default());
+    world.lowered = Lowered::parse("__consumer_offsets=3,__share_group_state=2,nonsense");
+    let topics = [("__share_group_state".to_owned(), other(1))];
+    world.look().topics.extend(topics);
+    let scale = world.to(3);
+    let both = [replicate("__share_group_state", 2), replicate(OWN_TOPIC, 3)];
+    assert_eq!(scale.before, both);
 }

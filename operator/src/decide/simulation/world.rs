@@ -178,6 +178,7 @@ impl World {
         let answers = self.reachable && self.pods.values().any(|pod| pod.ready);
         cluster::World {
             objects: self.objects.clone(),
+            taken: BTreeSet::new(),
             claims: self.claims.clone(),
             processes: self.pods.clone(),
             look: answers.then(|| self.looks[at].clone()),

@@ -34,6 +34,7 @@ type Has<'a> = (&'a str, u32, &'a [(&'a str, &'a str)]);
 
 fn look(topics: &[Has<'_>]) -> Look {
     Look {
+        controller: Some(BrokerId(0)),
         brokers: (0..3)
             .map(|id| {
                 (
@@ -351,6 +352,14 @@ fn deleting_a_resource_deletes_the_topic_only_when_its_policy_says_so() {
             .as_slice(),
         [Step::ReleaseFinalizer { .. }]
     ));
+    // On the word of a broker that may be cut off from the others it is not.
+    let cut_off = Look {
+        controller: None,
+        ..look(&[])
+    };
+    let plan = against(&cut_off, std::slice::from_ref(&going));
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.blocked[&going.key].gate, "BrokersNotSeen");
     let retained = Topic {
         deletion: Deletion::Retain,
         ..going.clone()

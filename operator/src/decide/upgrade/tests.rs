@@ -170,6 +170,14 @@ fn what_images_know_is_learned_from_the_brokers_that_run_them() {
     let other = learned.learn("other", "other", &processes, Some(&look));
     assert_eq!(other, learned);
     assert_eq!(learned.learn("new", &hash, &processes, None), learned);
+    // So it is where the one that answers may be cut off from the others.
+    let old = Look {
+        controller: None,
+        feature_level: 0,
+        ..look.clone()
+    };
+    let kept = learned.learn("new", &hash, &processes, Some(&old));
+    assert_eq!(kept, learned);
     processes
         .values_mut()
         .for_each(|process| process.ready = false);

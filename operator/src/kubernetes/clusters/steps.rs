@@ -215,7 +215,8 @@ async fn take(
                 let held = context.lease.still_held().await;
                 held.map_err(|lost| lost.to_string())?;
             }
-            apply::child(&context.client, &key.namespace, child)
+            let is_there = observed.world.objects.contains_key(&child.at());
+            apply::child(&context.client, &key.namespace, child, is_there)
                 .await
                 .map_err(|error| {
                     format!(
@@ -320,11 +321,15 @@ async fn issue(
     held.issue(name, due, SystemTime::now())
         .map_err(|error| error.to_string())?;
     for child in objects::secrets(cluster, &held).map_err(|error| error.to_string())? {
+        if observed.world.taken.contains(&child.at()) {
+            continue;
+        }
+        let is_there = observed.world.objects.contains_key(&child.at());
         let is_new = due.contains(&Due::Authority) && child.name == names::authority_secret(name);
         let written = if is_new {
             apply::new_child(&context.client, namespace, &child).await
         } else {
-            apply::child(&context.client, namespace, &child).await
+            apply::child(&context.client, namespace, &child, is_there).await
         };
         written.map_err(|error| format!("{}: {}", child.title(), apply::plain(&error)))?;
     }
