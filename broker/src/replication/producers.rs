@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
+use tracing::warn;
 use uuid::Uuid;
 use weir_log::{KnownProducers, PartitionKey};
 use weir_proto::replication::v1 as proto;
@@ -21,7 +22,8 @@ use crate::quorum::net::MESSAGE_BYTES_MAX;
 /// How long a leader is waited for; the channel is begun again after that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the leader knows of producers from batches below its log's start. Nothing where there are none, and from a build that cannot say.
+/// What the leader knows of producers from batches below its log's start. Nothing where there are none, and from a build that cannot say: one
+/// that does not know the service has nobody call it ([`Callers`](crate::quorum::net::Callers)).
 pub(super) async fn known_to_leader(
     shared: &Shared,
     leader: BrokerId,
@@ -54,10 +56,18 @@ pub(super) async fn known_to_leader(
             .ok_or_else(|| Status::data_loss("what the leader says is no snapshot of producers"))
     };
     match asked.await {
-        Err(status) if status.code() == Code::Unimplemented => Ok(KnownProducers::default()),
-        Err(status) => Err(NotFed::ProducersUnknown(status.to_string())),
+        Err(status) if cannot_say(status.code()) => Ok(KnownProducers::default()),
+        Err(status) => {
+            warn!(partition = %begin.key, %leader, %status, "what a leader knows of producers cannot be learnt");
+            Err(NotFed::ProducersUnknown(status.to_string()))
+        }
         Ok(known) => Ok(known),
     }
+}
+
+/// Whether that is what a build says that does not know the service, without certificates and with them.
+fn cannot_say(code: Code) -> bool {
+    matches!(code, Code::Unimplemented | Code::PermissionDenied)
 }
 
 /// Answers followers.
@@ -109,5 +119,23 @@ impl Replication for ReplicationService {
         Ok(Response::new(proto::ProducersBeforeResponse {
             producers: known.to_bytes(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Rolling upgrades: with certificates a build that does not know a service refuses it to everyone before it is looked for.
+    #[test]
+    fn a_build_that_does_not_know_the_service_has_nothing_to_say_and_others_are_asked_again() {
+        assert!(cannot_say(Code::Unimplemented) && cannot_say(Code::PermissionDenied));
+        for code in [
+            Code::Unavailable,
+            Code::FailedPrecondition,
+            Code::DeadlineExceeded,
+        ] {
+            assert!(!cannot_say(code), "{code:?}");
+        }
     }
 }

@@ -407,6 +407,19 @@ async fn begin_one(
             })
             .await?;
         }
+        // Nothing is here that could say anything of producers: as after a power cut while it was begun anew.
+        Some(start) if end == log_start && start == begin.at.log_start && start > Offset::ZERO => {
+            let producers = ask(replica, &wake, |handle, done| handle.producers(done)).await?;
+            if producers.is_empty() {
+                let known = known_to_leader(shared, from, &begin).await?;
+                if !known.is_empty() {
+                    ask(replica, &wake, move |handle, done| {
+                        handle.reset(start, known, done);
+                    })
+                    .await?;
+                }
+            }
+        }
         Some(_) => {}
         // The same below the watermark: what is thrown away must be at the leader, or gone there by retention.
         None if !is_damaged
@@ -423,8 +436,8 @@ async fn begin_one(
                 return Err(NotFed::CountsAsInSync);
             }
             let start = begin.at.log_start;
-            info!(partition = %reader.key(), leader = %from, %start, is_damaged, "beginning anew from the leader's log");
             let known = known_to_leader(shared, from, &begin).await?;
+            info!(partition = %reader.key(), leader = %from, %start, is_damaged, "beginning anew from the leader's log");
             ask(replica, &wake, move |handle, done| {
                 handle.reset(start, known, done)
             })

@@ -1,8 +1,10 @@
 //! Leaders are elected and partitions are moved because somebody asks, in a cluster of three of which one is away.
 
+use std::sync::Arc;
+
 use weir_broker::error::ErrorCode;
 use weir_broker::partitions::Partition;
-use weir_broker::start::Running;
+use weir_broker::start::{Running, start};
 use weir_log::PartitionKey;
 use weir_quorum::configs;
 use weir_wire::batch::BatchBuilder;
@@ -171,7 +173,19 @@ async fn every_broker_lists_what_is_on_its_way_as_soon_as_one_has_said_so() {
 // What a producer wrote may be gone everywhere by the time a replica begins, and it goes on with the sequence that comes next.
 #[tokio::test]
 async fn where_a_partition_is_moved_to_producers_are_known_whose_records_are_gone() {
-    let (brokers, mut client, _dir) = two_of_three().await;
+    moved_to_a_broker_that(false).await;
+}
+
+// As after a power cut that came while it was being begun.
+#[tokio::test]
+async fn an_empty_replica_without_a_snapshot_learns_of_producers_when_it_is_fed_again() {
+    moved_to_a_broker_that(true).await;
+}
+
+async fn moved_to_a_broker_that(loses_its_snapshot: bool) {
+    let (mut brokers, configs, _dir) =
+        cluster_with("topics: { auto.leader.rebalance.enable: false }\n").await;
+    let mut client = Client::connect(brokers[0].addresses().kafka).await;
     create(&mut client, "t", &[0]).await;
     let batch = |sequence: i32, value: &str| {
         let builder = BatchBuilder::new().producer(ProducerId(4711), ProducerEpoch(0), sequence);
@@ -185,15 +199,35 @@ async fn where_a_partition_is_moved_to_producers_are_known_whose_records_are_gon
         );
     }
     assert_eq!(delete(&mut client, "t", 0, 2).await, (2, 0));
+    assert_eq!(reassign(&mut client, "t", Some(&[0, 1])).await, 0);
+    until("both to be in sync", || in_sync(&brokers[0], "t") == 2).await;
+    if loses_its_snapshot {
+        let copy = partition(&brokers[1], "t").unwrap();
+        let dir = copy.dir().path().join(copy.key().to_string());
+        drop(copy);
+        brokers.remove(1).stop().await;
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|suffix| suffix == "snapshot") {
+                std::fs::remove_file(path).unwrap();
+                removed += 1;
+            }
+        }
+        assert_eq!(removed, 1);
+        let back = start(
+            configs[1].clone(),
+            Arc::new(|what: &str| eprintln!("fatal: {what}")),
+        );
+        let back = tokio::time::timeout(PATIENCE, back).await.unwrap().unwrap();
+        brokers.insert(1, back);
+    }
     assert_eq!(reassign(&mut client, "t", Some(&[1])).await, 0);
     let moved = &brokers[1];
-    eventually(
-        "the partition to be led where it was moved to",
-        async || {
-            let leads = |partition: std::sync::Arc<Partition>| partition.is_established();
-            leader(moved, "t") == Some(1) && partition(moved, "t").is_some_and(leads)
-        },
-    )
+    until("the partition to be led where it was moved to", || {
+        let leads = |partition: Arc<Partition>| partition.is_established();
+        leader(moved, "t") == Some(1) && partition(moved, "t").is_some_and(leads)
+    })
     .await;
     let mut client = Client::connect(moved.addresses().kafka).await;
     let again = client.produce("t", 0, batch(1, "b")).await;

@@ -15,6 +15,7 @@
 //! Of a damaged log the checkpoint is left as it was until step 7, so that up to there it is found damaged, or empty where it was to
 //! begin: never shorter and taken for whole. No file is written to or cut: who has one open reads on in it.
 
+use std::io;
 use std::sync::Arc;
 
 use weir_wire::Offset;
@@ -53,6 +54,13 @@ impl PartitionLog {
                 end: Offset(i64::MAX),
             }));
         }
+        let known = Known::of(start, producers.0);
+        let path = self.shared.path.join(snapshot_name(start));
+        if !self.shared.dir.take_room(known.bytes.len() as u64) {
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            let full = FileError::of("writing", &path)(full);
+            return Err(TruncationFailed::unless_dying(full));
+        }
         // What is under way in the background finds out that it is for nothing, and exchanges and writes nothing from here on.
         let shared = Arc::clone(&self.shared);
         let mut edit = shared.edit_segments();
@@ -60,7 +68,7 @@ impl PartitionLog {
         self.vouch_for_nothing(&mut beside)
             .map_err(TruncationFailed::unless_dying)?;
         shared.step_truncations();
-        let done = self.begin_at(start, producers.0, &mut edit, &mut beside);
+        let done = self.begin_at(start, known, &mut edit, &mut beside);
         shared.step_truncations();
         done.map_err(TruncationFailed::from)
     }
@@ -86,7 +94,7 @@ impl PartitionLog {
     fn begin_at(
         &mut self,
         start: Offset,
-        producers: Producers,
+        known: Known,
         edit: &mut EditSegments<'_>,
         beside: &mut Beside,
     ) -> Result<(), FileError> {
@@ -99,9 +107,9 @@ impl PartitionLog {
         write_log_start(&shared, beside, start)?;
         let (segment, file) = first_segment(&shared, start)?;
         self.forget(&segment, file);
-        if !producers.is_empty() {
-            write_snapshot(&shared, start, &producers)?;
-            self.producers = producers;
+        if !known.bytes.is_empty() {
+            write_snapshot(&shared, start, &known.bytes)?;
+            self.producers = known.producers;
             self.snapshots.push(start);
         }
         edit.set(vec![segment]);
@@ -191,15 +199,30 @@ fn first_segment(
     Ok((segment, file))
 }
 
+/// Producers, and the snapshot that says so; none of none.
+struct Known {
+    producers: Producers,
+    bytes: Vec<u8>,
+}
+
+impl Known {
+    fn of(start: Offset, producers: Producers) -> Self {
+        let bytes = match producers.is_empty() {
+            true => Vec::new(),
+            false => encode(start, &Epochs::default(), &producers, &[]),
+        };
+        Self { producers, bytes }
+    }
+}
+
 /// Step 6.
-fn write_snapshot(shared: &Shared, start: Offset, producers: &Producers) -> Result<(), FileError> {
+fn write_snapshot(shared: &Shared, start: Offset, bytes: &[u8]) -> Result<(), FileError> {
     let path = shared.path.join(snapshot_name(start));
     let storage = &**shared.dir.storage();
-    let bytes = encode(start, &Epochs::default(), producers, &[]);
     let write = || {
         let file = storage.open(&path, OpenMode::Create)?;
         file.set_len(0)?;
-        file.write_all_vectored_at(&[std::io::IoSlice::new(&bytes)], 0)?;
+        file.write_all_vectored_at(&[io::IoSlice::new(bytes)], 0)?;
         file.sync_data()?;
         storage.sync_dir(&shared.path)
     };

@@ -14,15 +14,16 @@ use crate::clean::remove_if_there;
 use crate::dir::snapshot_name;
 use crate::epochs::Epochs;
 use crate::error::{Damage, ReadError};
-use crate::files::{FileError, read_whole};
+use crate::files::{FileError, SYNCING, read_whole};
 use crate::mutants::Mutant;
 use crate::producers::{self, Producers, Snapshot, Step};
 use crate::segment::Segment;
 use crate::shared::Shared;
-use crate::storage::OpenMode;
+use crate::storage::{File, OpenMode};
 use crate::transactions::Transactions;
 
-/// Snapshots that are kept: the newest may be torn or beyond what a recovery keeps, the one before it is not.
+/// Snapshots that are kept of those which a power cut leaves something to say about: the newest may be torn, the one before it is not. What is beyond the
+/// end on disk comes besides.
 const SNAPSHOTS_KEPT: usize = 2;
 
 /// A snapshot to be written in the background.
@@ -42,21 +43,31 @@ impl SnapshotJob {
         if self.shared.is_closed() || self.shared.truncations() != self.truncations {
             return Ok(());
         }
-        self.write()
+        let file = self.write()?;
+        if self.remove.is_empty() {
+            return Ok(());
+        }
+        // Nothing else may say any more what an older one does of producers whose batches are gone: there is another on disk before that goes.
+        let storage = &**self.shared.dir.storage();
+        file.sync_data()
+            .and_then(|()| storage.sync_dir(&self.shared.path))
+            .map_err(FileError::of(SYNCING, &self.path))?;
+        self.remove
+            .iter()
+            .try_for_each(|path| remove_if_there(&self.shared, path))
     }
 
-    /// Writes it and removes older ones. Without a sync: it carries a checksum, and there are others.
-    pub(crate) fn write(&self) -> Result<(), FileError> {
+    /// Writes it when the log is closed. Without a sync, of which there would be one for each partition: it carries a checksum, and older ones
+    /// stay.
+    pub(crate) fn write(&self) -> Result<Arc<dyn File>, FileError> {
         let storage = &**self.shared.dir.storage();
         let write = || {
             let file = storage.open(&self.path, OpenMode::Create)?;
             file.set_len(0)?;
-            file.write_all_vectored_at(&[std::io::IoSlice::new(&self.bytes)], 0)
+            file.write_all_vectored_at(&[std::io::IoSlice::new(&self.bytes)], 0)?;
+            Ok(file)
         };
-        write().map_err(FileError::of("writing", &self.path))?;
-        self.remove
-            .iter()
-            .try_for_each(|path| remove_if_there(&self.shared, path))
+        write().map_err(FileError::of("writing", &self.path))
     }
 }
 
@@ -84,7 +95,10 @@ impl PartitionLog {
         self.bytes_since_snapshot = 0;
         self.snapshots.retain(|kept| *kept != at);
         self.snapshots.push(at);
-        let surplus = self.snapshots.len().saturating_sub(SNAPSHOTS_KEPT);
+        let synced_end = self.shared.synced_end();
+        let outlive = |at: &&Offset| **at <= synced_end;
+        let surplus = self.snapshots.iter().filter(outlive).count();
+        let surplus = surplus.saturating_sub(SNAPSHOTS_KEPT);
         let path_of = |at: Offset| self.shared.path.join(snapshot_name(at));
         let remove = self.snapshots.drain(..surplus).map(path_of).collect();
         Some(SnapshotJob {
@@ -211,6 +225,7 @@ fn flush(shared: &Shared, segment: &Segment) {
 fn start(shared: &Shared, snapshots: &[Offset], end: Offset) -> Result<Snapshot, ReadError> {
     let segments = shared.segments();
     let first = segments.first().map_or(end, |segment| segment.base);
+    let mut gone = Producers::default();
     for at in snapshots
         .iter()
         .rev()
@@ -220,7 +235,11 @@ fn start(shared: &Shared, snapshots: &[Offset], end: Offset) -> Result<Snapshot,
         let bytes = read_whole(&**shared.dir.storage(), &path)?.unwrap_or_default();
         match producers::decode(&bytes).filter(|snapshot| snapshot.at == *at) {
             Some(snapshot) if reset_aborted(shared, &snapshot)? => return Ok(snapshot),
-            Some(_) => {
+            Some(snapshot) => {
+                // All the log can say it says anew; of batches that are gone the newest knows most.
+                if gone.is_empty() {
+                    gone = snapshot.producers.before(first).0;
+                }
                 warn!(path = %path.display(), "aborted transactions are not as the state snapshot says; reading the log instead")
             }
             None => {
@@ -230,6 +249,7 @@ fn start(shared: &Shared, snapshots: &[Offset], end: Offset) -> Result<Snapshot,
     }
     let nothing = Snapshot {
         at: first,
+        producers: gone,
         ..Snapshot::default()
     };
     reset_aborted(shared, &nothing)?;

@@ -27,10 +27,10 @@ impl KnownProducers {
         decode(bytes).map(|snapshot| Self(snapshot.producers))
     }
 
-    /// Of how many producers something is known.
+    /// Whether nothing is known.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.by_id.len()
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -1,7 +1,7 @@
 //! State snapshots: producers and leader epochs as of an offset, so that a start reads few headers.
 //!
-//! Derived from the log, like an index: a snapshot that is missing, torn, of another offset or of an older form is as good as
-//! none. All numbers big-endian: `"WEIRSNP2"`, offset, count and (epoch, start) of epochs, count and producers (id, epoch,
+//! Derived from the log, like an index, but for producers whose batches are gone: a snapshot that is missing, torn, of another offset or of
+//! an older form is as good as none, and the one before it stays until the next is on disk. All numbers big-endian: `"WEIRSNP2"`, offset, count and (epoch, start) of epochs, count and producers (id, epoch,
 //! coordinator epoch, last seen, last timestamp, start of the open transaction or -1, last marker or -1, count of batches, each
 //! base sequence, last offset delta, base offset), count and segments with aborted transactions (first offset, count and hash of
 //! what their files hold), CRC32C of all before.

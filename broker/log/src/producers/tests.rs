@@ -287,6 +287,8 @@ fn continued(known: KnownProducers, batches: &[BatchHeader]) -> Producers {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// What is known from before a place, and what comes from there on, is what is known in all.
     #[test]
     fn what_comes_before_a_place_and_what_comes_after_is_all(
@@ -310,7 +312,8 @@ proptest! {
         let known = KnownProducers::from_bytes(&all.before(start).to_bytes()).unwrap();
         let continued = continued(known, &headers[at..]);
         prop_assert_eq!(continued.describe(), all.describe());
-        for header in &headers[at..] {
+        // Those of before it too, as far as a snapshot remembers: a retry is one.
+        for header in &headers[at.saturating_sub(5)..] {
             prop_assert_eq!(judge(&continued, header), judge(&all, header));
         }
     }

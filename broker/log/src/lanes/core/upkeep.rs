@@ -19,7 +19,14 @@ impl LaneCore {
         };
         self.touched.insert(slot);
         match partition.retain(up_to, now_ms) {
-            Ok(Some(job)) => self.ask(slot, Urgency::None, Work::Retention(job)),
+            Ok(Some(job)) => {
+                // What goes is in a snapshot before: one is due when there is a new segment, as may be for this.
+                let snapshot = partition.snapshot(now_ms);
+                if let Some(snapshot) = snapshot {
+                    self.ask(slot, Urgency::None, Work::Snapshot(snapshot));
+                }
+                self.ask(slot, Urgency::None, Work::Retention(job));
+            }
             Ok(None) => {}
             Err(WriteFailed::Refused(error)) => {
                 warn!(%error, "retention could not begin a new segment")

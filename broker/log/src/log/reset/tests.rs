@@ -5,12 +5,15 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use weir_wire::{LeaderEpoch, Offset};
+use weir_wire::batch::batches;
+use weir_wire::{LeaderEpoch, Offset, ProducerId};
 
 use crate::dir::segment_of;
 use crate::storage::Storage;
 use crate::storage_sim::{SimStorage, Unsynced};
-use crate::testing::replicas::{all_bytes, check_history, headers, placed_all, send_replica};
+use crate::testing::replicas::{
+    all_bytes, check_history, headers, known_of, placed_all, send_replica,
+};
 use crate::testing::transactions::{marker, transactional};
 use crate::testing::{DIR, Outcome, Rig, Told, batch, batch_of, key};
 use crate::{Compaction, Durability, KnownProducers, LaneError, LogConfig, Opened, ReadError};
@@ -141,6 +144,30 @@ fn a_replica_that_begins_behind_a_logs_first_batches_knows_their_producers_from_
         assert!(last.base_offset < reader.log_end(), "from {start} on");
         let next = rig.append(&opened.handle, &batch_of(1, 0, 24, 6)).unwrap();
         assert_eq!(next.base_offset, reader.log_end(), "from {start} on");
+    }
+}
+
+/// An older snapshot says of such producers what nothing else does: it goes only when a younger one is on disk.
+#[test]
+fn producers_from_before_are_known_whatever_a_power_cut_leaves_of_snapshots() {
+    for seed in 0..50 {
+        let storage = SimStorage::new();
+        let mut rig = Rig::new(&storage);
+        let (opened, _) = rig.open(&small());
+        rig.reset_knowing(&opened.handle, 40, known_of(999, 40))
+            .unwrap();
+        let all = some_log(40, 1);
+        for batch in batches(&all) {
+            let batch = all.slice_ref(batch.unwrap().bytes());
+            rig.replicate(&opened.handle, batch).unwrap();
+        }
+        assert!(!files(&storage).contains(&format!("{:020}.snapshot", 40)));
+        let storage = storage.power_cut(Unsynced::Mixed(seed));
+        let mut rig = Rig::new(&storage);
+        let (opened, _) = rig.open(&small());
+        let known = rig.producers(&opened.handle);
+        let is_known = |state: &crate::ProducerState| state.producer_id == ProducerId(999);
+        assert!(known.iter().any(is_known), "seed {seed}");
     }
 }
 
