@@ -188,10 +188,11 @@ pub async fn hosts(client: &Client, cluster: &Cluster, observed: &mut Observed) 
         if !nodes.contains_key(&name) {
             let found = match api.get_opt(&name).await {
                 Ok(node) => node.as_ref().map(node_addresses),
-                Err(kube::Error::Api(status)) if status.code == 403 => Some(Vec::new()),
                 Err(error) => {
                     tracing::debug!(node = name, %error, "the addresses of a node cannot be read");
-                    None
+                    let is_forbidden =
+                        matches!(&error, kube::Error::Api(status) if status.code == 403);
+                    is_forbidden.then(Vec::new)
                 }
             };
             nodes.insert(name.clone(), found);
