@@ -115,8 +115,10 @@ fn unusable(cluster: &Cluster, error: &TlsError) -> Blocked {
     Blocked {
         gate: "CertificatesUnusable",
         message: format!(
-            "Secret {secret} holds no authority that certificates can be issued of: {error}. Restore the Secret; or delete it, and with it the \
-             trust between the brokers until each has read its new certificate, which takes some minutes"
+            "Secret {secret} holds no authority that certificates can be issued of: {error}. Restore the Secret, labelled {}={}; or delete it, and \
+             with it the trust between the brokers until each has read its new certificate, which takes some minutes",
+            names::CLUSTER_LABEL,
+            cluster.key.name
         ),
     }
 }

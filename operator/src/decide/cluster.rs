@@ -392,8 +392,11 @@ pub fn decide(cluster: &Cluster, world: &World) -> Result<Decision, BuildError> 
             .any(|step| matches!(step, Step::DeleteLostPod { broker: lost, .. } if lost == broker))
     };
     let roll = roll::next(scale.brokers, &hash, &world.processes, look, &scale.leaving);
+    existing.keeps_template = taken::is_read_by_pods(world);
     // One whose pod goes with its disk comes back as it is wanted.
-    let restart = roll.restart.filter(|broker| !is_replaced(broker));
+    let restart = roll
+        .restart
+        .filter(|broker| !existing.keeps_template && !is_replaced(broker));
     let finalize = if existing.kept_image.is_some() {
         Finalize::default()
     } else {

@@ -71,6 +71,19 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Who asks.
+    #[must_use]
+    pub fn resource(&self) -> &Key {
+        match self {
+            Self::Pause { resource, .. }
+            | Self::Configure { resource, .. }
+            | Self::Begin { resource, .. }
+            | Self::Reset { resource, .. } => resource,
+        }
+    }
+}
+
 /// What of a group's configuration is to be changed; what has no value is taken back. A resource with any of `filter`, `retry` and `deadLetters` sets
 /// all that they stand for; one that did, and has none any more, takes it back. Where a share group begins stands for itself, and so does each of what
 /// `lease`, `isolation` and `config` name.

@@ -178,8 +178,8 @@ fn empty(case: &Case<'_>, full: &[BrokerId], scale: &mut Scale) {
     scale.blocked.push(Blocked {
         gate: DRAINING,
         message: format!(
-            "{} of the brokers are emptied, as {} says, and stay: {}",
-            full.len(),
+            "{} emptied and not removed, as {} says: {}",
+            brokers_are(full.len()),
             names::DRAIN_ANNOTATION,
             held(full, look)
         ),
@@ -244,11 +244,19 @@ fn shrink(case: &Case<'_>, present: u32, scale: &mut Scale) {
         scale.blocked.push(Blocked {
             gate: DRAINING,
             message: format!(
-                "{} of the brokers are emptied before they go: {}. Set spec.replicas back to keep them",
-                scale.leaving.len(),
+                "{} emptied first and then removed: {}. Set spec.replicas back to keep all",
+                brokers_are(scale.leaving.len()),
                 held(&scale.leaving, look)
             ),
         });
+    }
+}
+
+/// So many brokers, as the beginning of a sentence.
+fn brokers_are(count: usize) -> String {
+    match count {
+        1 => "1 of the brokers is".to_owned(),
+        _ => format!("{count} of the brokers are"),
     }
 }
 
@@ -263,7 +271,11 @@ fn held(brokers: &[BrokerId], look: &Look) -> String {
             ""
         };
         match look.brokers.get(broker) {
-            Some(seen) => format!("broker {broker} holds {} replicas{votes}", seen.replicas),
+            Some(seen) => {
+                let replicas = seen.replicas;
+                let s = if replicas == 1 { "" } else { "s" };
+                format!("broker {broker} holds {replicas} replica{s}{votes}")
+            }
             None => format!("broker {broker} is starting"),
         }
     });

@@ -2,7 +2,8 @@
 //!
 //! Objects of a cluster are found by their label. One that has a name that the cluster needs, and is neither labelled as the cluster's nor owned by
 //! it, is somebody else's: applying ours over it would change it, and deleting the Cluster would delete it. It is left as it is, and a cluster
-//! without brokers gets none before all of its names are free, since their pods would read what is not theirs.
+//! without brokers gets none before all of its names are free, since their pods would read what is not theirs. Nor is one that runs restarted, or what
+//! pods are made of changed, while what pods read is somebody else's.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ApiResource;
@@ -19,6 +20,15 @@ pub const NAME_TAKEN: &str = "NameTaken";
 /// Whether a Secret of the cluster's is somebody else's: certificates cannot be kept then, and are not made.
 pub(super) fn has_a_secret(world: &World) -> bool {
     world.taken.iter().any(|(kind, _)| kind == "Secret")
+}
+
+/// Whether a pod that is made now may read what is somebody else's.
+pub(super) fn is_read_by_pods(world: &World) -> bool {
+    let read = ["ConfigMap", "Secret", "ServiceAccount"];
+    world
+        .taken
+        .iter()
+        .any(|(kind, _)| read.contains(&kind.as_str()))
 }
 
 /// Whether an object may be applied.
@@ -39,10 +49,15 @@ pub(super) fn blocked(cluster: &Cluster, world: &World) -> Option<Blocked> {
         gate: NAME_TAKEN,
         message: format!(
             "not of this Cluster, and there under a name that it needs (neither labelled {}={} nor owned by it): {}. What is there is left as it is. \
-             Delete it, or give it or the Cluster another name",
+             Delete it, or give it or the Cluster another name{}",
             names::CLUSTER_LABEL,
             cluster.key.name,
-            named.join(", ")
+            named.join(", "),
+            if is_read_by_pods(world) {
+                ". Until then no broker is restarted"
+            } else {
+                ""
+            }
         ),
     })
 }

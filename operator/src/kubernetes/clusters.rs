@@ -374,13 +374,8 @@ fn gate_names() -> Vec<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-    use std::sync::Arc;
-
-    use kube::Api as Kube;
     use serde_json::json;
 
-    use super::super::Options;
-    use super::super::lease::Lease;
     use super::{
         AT_REST, Context, Next, Patience, World, again, is_at_rest, may_be_electing, pass,
         waits_for_others,
@@ -388,24 +383,7 @@ mod tests {
     use crate::decide::cluster::{Step, decide};
     use crate::testing::api::Api;
     use crate::testing::{cluster, converged, resource};
-    use crate::validate::Defaults;
     use crate::world::BrokerId;
-
-    fn context(api: &Api) -> Context {
-        let leases = Kube::namespaced(api.client(), "weir");
-        let lease = Arc::new(Lease::new(leases, "weir-operator", "test"));
-        let defaults = Defaults {
-            broker_image: "weir-broker:0.1.0".into(),
-        };
-        let options = Options {
-            namespaces: Vec::new(),
-            broker_image: defaults.broker_image.clone(),
-            http: ([127, 0, 0, 1], 0).into(),
-            lease_namespace: None,
-            identity: "test".into(),
-        };
-        Context::new(api.client(), defaults, lease, Arc::default(), &options)
-    }
 
     #[tokio::test]
     async fn a_new_cluster_takes_nothing_over_that_is_somebody_elses() {
@@ -415,7 +393,7 @@ mod tests {
             _ => format!("/api/v1/namespaces/market/{kind}/{name}"),
         };
         let (api, key) = (Api::default(), cluster().key);
-        let context = context(&api);
+        let context = Context::of(api.client());
         context.lease.acquire().await;
         api.put(
             &of("clusters", "shop"),
@@ -455,7 +433,7 @@ mod tests {
     async fn a_spec_that_cannot_be_carried_out_is_measured_and_so_are_certificates() {
         const CLUSTER: &str = "/apis/weir.dev/v1alpha1/namespaces/market/clusters/shop";
         let (api, key) = (Api::default(), cluster().key);
-        let context = context(&api);
+        let context = Context::of(api.client());
         let put = |change: fn(&mut weir_crds::ClusterSpec)| {
             let mut resource = resource();
             change(&mut resource.spec);

@@ -195,6 +195,26 @@ impl Context {
 }
 
 #[cfg(test)]
+impl Context {
+    /// That of a process that watches nothing yet.
+    pub(super) fn of(client: Client) -> Self {
+        let leases = kube::Api::namespaced(client.clone(), "weir");
+        let lease = Arc::new(Lease::new(leases, "weir-operator", "test"));
+        let defaults = Defaults {
+            broker_image: "weir-broker:0.1.0".into(),
+        };
+        let options = Options {
+            namespaces: Vec::new(),
+            broker_image: defaults.broker_image.clone(),
+            http: ([127, 0, 0, 1], 0).into(),
+            lease_namespace: None,
+            identity: "test".into(),
+        };
+        Self::new(client, defaults, lease, Arc::default(), &options)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::Doors;
     use crate::admin::Way;

@@ -67,9 +67,19 @@ fn judge(resource: Arc<weir_crds::ConsumerGroup>) -> Judged {
     (resource, verdict)
 }
 
+/// Resources that could not be read anew: nothing is done for them, and nothing said of them.
+#[derive(Default)]
+struct Unread {
+    resources: BTreeSet<Key>,
+    /// The first that was met.
+    error: Option<kube::Error>,
+}
+
 /// Reads the resources anew that a reset is due for. What is watched may be older than the status that says what came of it; asked again, the brokers
-/// would know that it is done and no more from where to where, and that would be written over what is known. Those that are gone are left out.
-async fn read_resets_anew(client: &Client, judged: &mut Vec<Judged>) -> Result<(), kube::Error> {
+/// would know that it is done and no more from where to where, and that would be written over what is known. Those that are gone are left out; those that
+/// cannot be read stay as they are watched, so that no younger one speaks for their groups.
+async fn read_resets_anew(client: &Client, judged: &mut Vec<Judged>) -> Unread {
+    let mut unread = Unread::default();
     let mut read = Vec::with_capacity(judged.len());
     for (resource, verdict) in judged.drain(..) {
         let wanted = verdict.as_ref().ok().and_then(|group| group.reset.as_ref());
@@ -81,14 +91,18 @@ async fn read_resets_anew(client: &Client, judged: &mut Vec<Judged>) -> Result<(
         }
         let key = key_of(&resource);
         let api: Api<weir_crds::ConsumerGroup> = Api::namespaced(client.clone(), &key.namespace);
-        read.extend(
-            api.get_opt(&key.name)
-                .await?
-                .map(|now| judge(Arc::new(now))),
-        );
+        match api.get_opt(&key.name).await {
+            Ok(now) => read.extend(now.map(|now| judge(Arc::new(now)))),
+            Err(error) => {
+                tracing::warn!(group = %key, error = apply::plain(&error), "a group with a reset could not be read");
+                unread.resources.insert(key);
+                unread.error.get_or_insert(error);
+                read.push((resource, verdict));
+            }
+        }
     }
     *judged = read;
-    Ok(())
+    unread
 }
 
 async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
@@ -116,9 +130,10 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let is_held = resource
         .as_ref()
         .is_some_and(|resource| resource.spec.paused);
-    if resource.is_some() && !is_held {
-        read_resets_anew(&context.client, &mut judged).await?;
-    }
+    let unread = match resource.is_some() && !is_held {
+        true => read_resets_anew(&context.client, &mut judged).await,
+        false => Unread::default(),
+    };
     let no_status = ConsumerGroupStatus::default();
     let asked: Vec<Asked<'_>> = judged
         .iter()
@@ -132,7 +147,9 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
         let ids: Vec<String> = asked.iter().map(|one| one.group.id.clone()).collect();
         let mut answer = open.1.groups(ids.clone()).await;
         if let Ok(seen) = &mut answer {
-            let plan = group_steps::plan(is_held, &asked, seen);
+            let mut plan = group_steps::plan(is_held, &asked, seen);
+            plan.steps
+                .retain(|step| !unread.resources.contains(step.resource()));
             if act(context, &mut open.1, &plan, &asked, &mut done).await
                 && let Ok(again) = open.1.groups(ids).await
             {
@@ -162,6 +179,10 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     let mut is_settled = true;
     let found = resource.is_some();
     for (resource, verdict) in &judged {
+        if unread.resources.contains(&key_of(resource)) {
+            unseen.insert(resource.name_any());
+            continue;
+        }
         let (report, mut actions);
         let outcome = match (verdict, &answers) {
             (Err(invalid), _) => Outcome::Invalid(invalid),
@@ -204,7 +225,8 @@ async fn pass(context: &Context, cluster: &Key) -> Result<Next, kube::Error> {
     if answers.is_ok() {
         context.metrics.groups(cluster, &reports, &unseen);
     }
-    written?;
+    // Of one resource that cannot be read or written the others do not suffer: all that could be done is done.
+    unread.error.map_or(Ok(()), Err).and(written)?;
     let all_seen = answers.is_ok_and(|answers| answers.values().all(Result::is_ok));
     Ok(Next::After(match (found, all_seen) {
         (true, true) if is_settled => LOOK,
@@ -522,8 +544,9 @@ mod tests {
     use serde_json::{Value, json};
     use weir_crds::{Cluster, ConsumerGroup};
 
-    use super::{Judged, asked_by, intend, judge, read_resets_anew, scale_conflicts};
+    use super::{Judged, asked_by, intend, judge, pass, read_resets_anew, scale_conflicts};
     use crate::decide::group_steps::{GroupsPlan, Step};
+    use crate::kubernetes::context::Context;
     use crate::kubernetes::watch::Watched;
     use crate::testing::api;
     use crate::world::Key;
@@ -631,26 +654,53 @@ mod tests {
 
         let mut stale = vec![judged(group(&spec, &json!({})))];
         assert_eq!(resets(&stale), [None]);
-        read_resets_anew(&server.client(), &mut stale)
-            .await
-            .unwrap();
+        read_resets_anew(&server.client(), &mut stale).await;
         assert_eq!(resets(&stale), [Some(2)]);
 
         let before = server.requests();
-        read_resets_anew(&server.client(), &mut stale)
-            .await
-            .unwrap();
+        read_resets_anew(&server.client(), &mut stale).await;
         let mut plain = vec![judged(group(&json!({}), &json!({})))];
-        read_resets_anew(&server.client(), &mut plain)
-            .await
-            .unwrap();
+        read_resets_anew(&server.client(), &mut plain).await;
         assert_eq!((stale.len(), plain.len()), (1, 1));
         assert_eq!(server.requests(), before, "nothing is due");
 
         let mut gone = vec![judged(group(&spec, &json!({})))];
         let empty = api::Api::default();
-        read_resets_anew(&empty.client(), &mut gone).await.unwrap();
+        let unread = read_resets_anew(&empty.client(), &mut gone).await;
+        assert!(unread.error.is_none());
         assert!(gone.is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_one_group_that_cannot_be_read_the_others_do_not_suffer() {
+        let named = |name: &str, spec: &Value| {
+            let mut group = group(spec, &json!({}));
+            group.metadata.name = Some(name.to_owned());
+            group
+        };
+        let spec = json!({"reset": {"requestId": "again", "to": "Earliest"}});
+        let (broken, well) = (named("broken", &spec), named("well", &spec));
+        let at = |name: &str| PATH.replace("billing", name);
+        let server = api::Api::default();
+        for group in [&broken, &well] {
+            let name = group.metadata.name.as_deref().unwrap();
+            server.put(&at(name), serde_json::to_value(group).unwrap());
+        }
+        let before = server.at(&at("broken"));
+        server.refuse("broken", 503);
+
+        let mut both = vec![judged(broken.clone()), judged(well.clone())];
+        let unread = read_resets_anew(&server.client(), &mut both).await;
+        assert_eq!(unread.resources, [Key::new("market", "broken")].into());
+        assert_eq!(both.len(), 2, "no younger one speaks for its group");
+
+        let mut context = Context::of(server.client());
+        context.watched = Watched::of(vec![cluster("shop")], vec![broken, well]);
+        let failed = pass(&context, &Key::new("market", "shop")).await;
+        assert!(failed.is_err(), "it is told, and tried again");
+        assert_eq!(server.at(&at("broken")), before);
+        let status = &server.at(&at("well")).unwrap()["status"];
+        assert_eq!(status["conditions"][0]["reason"], "BrokersNotSeen");
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub struct Existing {
     pub kept_image: Option<String>,
     /// What the pods of the set are made with.
     pub template_image: Option<String>,
+    /// Pods are to be made as they were, whatever the Cluster says.
+    pub keeps_template: bool,
     /// Size of the set.
     pub replicas: Option<u32>,
     /// The size that the operator last gave it.
@@ -97,6 +99,7 @@ pub struct Existing {
     /// What the Cluster says of that, or said and is not back at its default yet, by the brokers' names.
     pub configured: BTreeSet<String>,
     default_image: Option<String>,
+    template: Option<PodTemplateSpec>,
     claims: Option<Vec<PersistentVolumeClaim>>,
 }
 
@@ -147,6 +150,8 @@ impl Existing {
             levels: levels.unwrap_or_default(),
             kept_image: None,
             template_image,
+            keeps_template: false,
+            template: Some(spec.template),
         }
     }
 
@@ -203,6 +208,8 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
         annotations.insert(LIVE_CONFIG_ANNOTATION.to_owned(), names.join(","));
     }
     meta.annotations = Some(annotations);
+    let kept = existing.template.clone();
+    let kept = kept.filter(|_| existing.keeps_template);
     StatefulSet {
         metadata: meta,
         spec: Some(StatefulSetSpec {
@@ -223,7 +230,7 @@ pub(super) fn build(cluster: &Cluster, brokers: u32, existing: &Existing) -> Sta
                     when_scaled: Some("Retain".to_owned()),
                 },
             ),
-            template: template(cluster, image),
+            template: kept.unwrap_or_else(|| template(cluster, image)),
             volume_claim_templates: Some(
                 existing
                     .claims

@@ -31,7 +31,7 @@ const UNSEEN_S: i64 = 30;
 const VOTERS_MISSING: &str = "VotersMissing";
 
 /// Gates that only a person can open.
-const NEEDS_A_PERSON: [&str; 14] = [
+pub(crate) const NEEDS_A_PERSON: [&str; 14] = [
     scale::DRAIN_UNREAD,
     gates::INVALID_SPEC,
     taken::NAME_TAKEN,

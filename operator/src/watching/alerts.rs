@@ -259,7 +259,7 @@ pub const OPERATOR: &[Alert] = &[
         "WeirClusterStalled",
         Warning,
         "15m",
-        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"CertificatesUnusable|RackNotSupported\"}) == 1",
+        "max by (namespace, cluster, gate) (weir_operator_blocked{gate=~\"CertificatesUnusable|DrainAnnotationInvalid|NameTaken|RackNotSupported\"}) == 1",
         "{{ $labels.cluster }} needs a person",
         "{{ $labels.gate }} has held something of Cluster {{ $labels.namespace }}/{{ $labels.cluster }} for 15 minutes, and does until somebody changes what is in its way. The condition Stalled says what.",
     ),

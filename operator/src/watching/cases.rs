@@ -728,6 +728,42 @@ pub const CASES: &[Case] = &[
         value: "1",
     },
     Case {
+        alert: "WeirClusterStalled",
+        wrong: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="NameTaken"}"#,
+            "1x40",
+        )],
+        well: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="NameTaken"}"#,
+            "1x10 0x30",
+        )],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("gate", "NameTaken"),
+        ],
+        value: "1",
+    },
+    Case {
+        alert: "WeirClusterStalled",
+        wrong: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="DrainAnnotationInvalid"}"#,
+            "1x40",
+        )],
+        well: &[(
+            r#"weir_operator_blocked{namespace="market",cluster="shop",gate="DrainAnnotationInvalid"}"#,
+            "1x10 0x30",
+        )],
+        at: "20m",
+        labels: &[
+            ("namespace", "market"),
+            ("cluster", "shop"),
+            ("gate", "DrainAnnotationInvalid"),
+        ],
+        value: "1",
+    },
+    Case {
         alert: "WeirTopicsStalled",
         wrong: &[(
             r#"weir_operator_topics_stalled{namespace="market",cluster="shop"}"#,

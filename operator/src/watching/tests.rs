@@ -11,8 +11,10 @@ use super::{Metric, alerts, cases, dashboards, expressions, of_the_brokers, of_t
 use crate::decide::cluster::decide;
 use crate::decide::{Blocked, gates};
 use crate::kubernetes::metrics::Metrics;
-use crate::status::cluster::{Outcome, status};
+use crate::status;
+use crate::status::cluster::{NEEDS_A_PERSON, Outcome, status};
 use crate::testing::{cluster, converged};
+use crate::validate::Invalid;
 use crate::world::BrokerId;
 
 /// Labels that the scrape configuration gives.
@@ -166,16 +168,39 @@ fn what_holds_a_change_up_is_a_condition_a_metric_and_a_page() {
 fn alerts_by_gates_name_gates_that_exist() {
     let known: BTreeSet<&str> = gates::of_a_cluster().collect();
     for alert in alerts::all() {
-        let Some((_, rest)) = alert.expression.split_once("gate=~\"") else {
-            continue;
-        };
-        let (pattern, _) = rest.split_once('"').unwrap();
-        for gate in pattern.split('|') {
-            let exists = match gate.strip_suffix(".*") {
-                Some(prefix) => known.iter().any(|known| known.starts_with(prefix)),
-                None => known.contains(gate),
-            };
-            assert!(exists, "{}: {gate}", alert.name);
+        for pattern in gates_of(alert) {
+            let exists = known.iter().any(|gate| matches(pattern, gate));
+            assert!(exists, "{}: {pattern}", alert.name);
         }
     }
+}
+
+/// What an alert by gates names them by.
+fn gates_of(alert: &alerts::Alert) -> impl Iterator<Item = &'static str> {
+    let rest = alert.expression.split_once("gate=~\"");
+    let pattern = rest.and_then(|(_, rest)| rest.split_once('"'));
+    pattern
+        .into_iter()
+        .flat_map(|(pattern, _)| pattern.split('|'))
+}
+
+fn matches(pattern: &str, gate: &str) -> bool {
+    match pattern.strip_suffix(".*") {
+        Some(prefix) => gate.starts_with(prefix),
+        None => gate == pattern,
+    }
+}
+
+#[test]
+fn every_gate_that_only_a_person_can_open_has_an_alert() {
+    for gate in NEEDS_A_PERSON {
+        let has = alerts::all().any(|alert| gates_of(alert).any(|one| matches(one, gate)));
+        // Of a spec that cannot be carried out WeirClusterNotReady tells.
+        assert_eq!(has, gate != gates::INVALID_SPEC, "{gate}");
+    }
+    let invalid = Invalid::new("spec.version", "and image", "Give one");
+    let invalid = Outcome::Invalid(&invalid);
+    let now = Timestamp::UNIX_EPOCH;
+    let told = status(&ClusterStatus::default(), Some(1), &invalid, now);
+    assert_eq!(status::holds(&told.conditions, "Ready"), Some(false));
 }

@@ -684,3 +684,57 @@ fn a_cluster_that_runs_goes_on_beside_what_is_somebody_elses() {
     assert_eq!(restarts(&decision).len(), 1);
     assert!(gates(&decision).contains(&"NameTaken"));
 }
+
+/// The StatefulSet as it is to be applied, if it is.
+fn applied_set(decision: &Decision) -> Option<&Value> {
+    decision.plan.steps.iter().find_map(|step| match step {
+        Step::Apply { child, .. } if child.resource.kind == "StatefulSet" => Some(&child.content),
+        _ => None,
+    })
+}
+
+#[test]
+fn no_broker_is_restarted_into_what_is_somebody_elses() {
+    let newer = Cluster {
+        image: crate::validate::Image::Named("newer".into()),
+        ..cluster()
+    };
+    let larger = Cluster {
+        replicas: 4,
+        ..newer.clone()
+    };
+    for (kind, name) in [
+        ("ServiceAccount", "shop-broker"),
+        ("ConfigMap", "shop-config"),
+        ("Secret", "shop-broker-tls"),
+    ] {
+        let mut world = converged(&cluster());
+        let before = world.clone();
+        take(&mut world, kind, name);
+        let decision = decide(&newer, &world).unwrap();
+        assert_eq!((restarts(&decision), decision.outdated.len()), (vec![], 3));
+        let mut said = decision.plan.blocked.iter().map(|one| &one.message);
+        assert!(said.any(|one| one.ends_with("no broker is restarted")));
+        let template = set(&mut world)["spec"]["template"].clone();
+        *set(&mut world) = applied_set(&decision).unwrap().clone();
+        assert_eq!(set(&mut world)["spec"]["template"], template);
+        assert_eq!(applied_set(&decide(&newer, &world).unwrap()), None);
+        let decision = decide(&larger, &world).unwrap();
+        let grown = &applied_set(&decision).unwrap()["spec"];
+        assert_eq!(
+            (&grown["template"], &grown["replicas"]),
+            (&template, &json!(4))
+        );
+
+        let at = (kind.to_owned(), name.to_owned());
+        world
+            .objects
+            .insert(at.clone(), before.objects[&at].clone());
+        world.taken.clear();
+        let decision = decide(&newer, &world).unwrap();
+        let wanted = applied_set(&decision).unwrap();
+        let container = &wanted["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], "newer", "once the name is free");
+        assert_eq!(restarts(&decision).len(), 1);
+    }
+}

@@ -167,12 +167,16 @@ fn brokers_that_go_are_drained_proven_empty_stopped_and_forgotten_in_this_order(
         }]
     };
     assert_eq!((scale.brokers, &scale.before), (4, &prove(4)));
-    assert_eq!((gate(&scale), scale.after), (Some(DRAINING), vec![]));
-    assert!(
-        scale.blocked[0]
-            .message
-            .contains("broker 3 holds 4 replicas")
-    );
+    assert_eq!((gate(&scale), &scale.after), (Some(DRAINING), &vec![]));
+    let said = |scale: &Scale| scale.blocked[0].message.clone();
+    assert!(said(&scale).starts_with("1 of the brokers is emptied"));
+    assert!(said(&scale).contains("broker 3 holds 4 replicas"));
+    world.drains(3, 1);
+    world.drains(4, 3);
+    let two = said(&world.to(3));
+    assert!(two.starts_with("2 of the brokers are emptied"), "{two}");
+    assert!(two.contains("broker 3 holds 1 replica, broker 4 holds 3 replicas"));
+    world.drains(4, 0);
 
     world.set = Some(4);
     assert_eq!(world.to(3).after, [], "it still runs");
@@ -440,7 +444,10 @@ fn any_broker_is_emptied_and_stays_until_it_is_named_no_more() {
     assert_eq!(scale.before, [Step::Drain { brokers: ids(&[1]) }]);
     assert_eq!((scale.brokers, gate(&scale)), (4, Some(DRAINING)));
     assert!(
-        scale.leaving.is_empty() && scale.blocked[0].message.contains("stay: broker 1 holds 9"),
+        scale.leaving.is_empty()
+            && scale.blocked[0]
+                .message
+                .contains("not removed, as weir.dev/drain says: broker 1 holds 9"),
         "{:?}",
         scale.blocked
     );
