@@ -112,6 +112,7 @@ enum Task {
     /// Import image archives into every node of it
     KubeLoad {
         /// Archives, as `cargo xtask images` writes them
+        #[arg(required = true)]
         archives: Vec<PathBuf>,
     },
     /// Print what a shell needs to reach it: `eval "$(cargo xtask kube-env)"`

@@ -136,7 +136,7 @@ fn a_replica_that_begins_behind_a_logs_first_batches_knows_their_producers_from_
         while at < reader.log_end() {
             let read = reader.read(at, reader.log_end(), 1 << 20, true).unwrap();
             at = read.next_offset;
-            rig.replicate(&opened.handle, read.bytes.into()).unwrap();
+            rig.replicate(&opened.handle, read.bytes).unwrap();
         }
         assert_eq!(rig.producers(&opened.handle), all, "from {start} on");
         // What was taken is not taken twice, and what comes next is.
