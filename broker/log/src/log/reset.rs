@@ -16,11 +16,13 @@
 //! begin: never shorter and taken for whole. No file is written to or cut: who has one open reads on in it.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use weir_wire::Offset;
 
 use super::PartitionLog;
+use super::state::{sync_snapshot, write_snapshot};
 use super::truncation::{TruncationFailed, write_log_start};
 use crate::clean::{remove_if_there, remove_superseded, store_compacted_to};
 use crate::dir::{
@@ -54,11 +56,10 @@ impl PartitionLog {
                 end: Offset(i64::MAX),
             }));
         }
-        let known = Known::of(start, producers.0);
-        let path = self.shared.path.join(snapshot_name(start));
+        let known = Known::of(&self.shared, start, producers.0);
         if !self.shared.dir.take_room(known.bytes.len() as u64) {
             let full = io::Error::from(io::ErrorKind::StorageFull);
-            let full = FileError::of("writing", &path)(full);
+            let full = FileError::of("writing", &known.path)(full);
             return Err(TruncationFailed::unless_dying(full));
         }
         // What is under way in the background finds out that it is for nothing, and exchanges and writes nothing from here on.
@@ -108,7 +109,8 @@ impl PartitionLog {
         let (segment, file) = first_segment(&shared, start)?;
         self.forget(&segment, file);
         if !known.bytes.is_empty() {
-            write_snapshot(&shared, start, &known.bytes)?;
+            let file = write_snapshot(&shared, &known.path, &known.bytes)?;
+            sync_snapshot(&shared, &known.path, &*file)?;
             self.producers = known.producers;
             self.snapshots.push(start);
         }
@@ -202,29 +204,20 @@ fn first_segment(
 /// Producers, and the snapshot that says so; none of none.
 struct Known {
     producers: Producers,
+    path: PathBuf,
     bytes: Vec<u8>,
 }
 
 impl Known {
-    fn of(start: Offset, producers: Producers) -> Self {
+    fn of(shared: &Shared, start: Offset, producers: Producers) -> Self {
         let bytes = match producers.is_empty() {
             true => Vec::new(),
             false => encode(start, &Epochs::default(), &producers, &[]),
         };
-        Self { producers, bytes }
+        Self {
+            path: shared.path.join(snapshot_name(start)),
+            producers,
+            bytes,
+        }
     }
-}
-
-/// Step 6.
-fn write_snapshot(shared: &Shared, start: Offset, bytes: &[u8]) -> Result<(), FileError> {
-    let path = shared.path.join(snapshot_name(start));
-    let storage = &**shared.dir.storage();
-    let write = || {
-        let file = storage.open(&path, OpenMode::Create)?;
-        file.set_len(0)?;
-        file.write_all_vectored_at(&[io::IoSlice::new(bytes)], 0)?;
-        file.sync_data()?;
-        storage.sync_dir(&shared.path)
-    };
-    write().map_err(FileError::of("writing", &path))
 }

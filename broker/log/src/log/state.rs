@@ -1,7 +1,7 @@
 //! The state that is derived from a log: producers and leader epochs, their snapshots, and how they are rebuilt.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::warn;
@@ -48,10 +48,7 @@ impl SnapshotJob {
             return Ok(());
         }
         // Nothing else may say any more what an older one does of producers whose batches are gone: there is another on disk before that goes.
-        let storage = &**self.shared.dir.storage();
-        file.sync_data()
-            .and_then(|()| storage.sync_dir(&self.shared.path))
-            .map_err(FileError::of(SYNCING, &self.path))?;
+        sync_snapshot(&self.shared, &self.path, &*file)?;
         self.remove
             .iter()
             .try_for_each(|path| remove_if_there(&self.shared, path))
@@ -60,15 +57,34 @@ impl SnapshotJob {
     /// Writes it when the log is closed. Without a sync, of which there would be one for each partition: it carries a checksum, and older ones
     /// stay.
     pub(crate) fn write(&self) -> Result<Arc<dyn File>, FileError> {
-        let storage = &**self.shared.dir.storage();
-        let write = || {
-            let file = storage.open(&self.path, OpenMode::Create)?;
-            file.set_len(0)?;
-            file.write_all_vectored_at(&[std::io::IoSlice::new(&self.bytes)], 0)?;
-            Ok(file)
-        };
-        write().map_err(FileError::of("writing", &self.path))
+        write_snapshot(&self.shared, &self.path, &self.bytes)
     }
+}
+
+/// Writes a snapshot's file anew, which is not on disk by that.
+pub(super) fn write_snapshot(
+    shared: &Shared,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Arc<dyn File>, FileError> {
+    let write = || {
+        let file = shared.dir.storage().open(path, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_all_vectored_at(&[std::io::IoSlice::new(bytes)], 0)?;
+        Ok(file)
+    };
+    write().map_err(FileError::of("writing", path))
+}
+
+/// Has it on disk, with its name.
+pub(super) fn sync_snapshot(
+    shared: &Shared,
+    path: &Path,
+    file: &dyn File,
+) -> Result<(), FileError> {
+    file.sync_data()
+        .and_then(|()| shared.dir.storage().sync_dir(&shared.path))
+        .map_err(FileError::of(SYNCING, path))
 }
 
 impl PartitionLog {
